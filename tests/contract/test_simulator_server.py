@@ -1,0 +1,108 @@
+"""The simulator on a real socket: what only a server can show, closed connections above all."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import httpx
+import pytest
+import uvicorn
+
+from raingauge.clock import SystemClock
+from simulator.app import create_app
+from simulator.settings import SimulatorSettings
+
+DEADLINE_S = 20.0
+ONE = {"id": "1", "appid": "simulator"}
+Http = Literal["h11", "httptools"]
+
+
+@asynccontextmanager
+async def served(http: Http) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(SimulatorSettings(latency_s=0, quota=0), SystemClock())
+    config = uvicorn.Config(app, port=0, http=http, lifespan="off", access_log=False, log_config=None)
+    listener = config.bind_socket()
+    server = uvicorn.Server(config)
+    serving = asyncio.ensure_future(server.serve([listener]))
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        async with httpx.AsyncClient(base_url=address, timeout=DEADLINE_S) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        await asyncio.wait_for(serving, DEADLINE_S)
+
+
+@pytest.fixture(params=["h11", "httptools"])
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
+    async with served(request.param) as client:
+        yield client
+
+
+async def set_fault(client: httpx.AsyncClient, **form: object) -> None:
+    (await client.post("/control/faults", json=form)).raise_for_status()
+
+
+async def witnessed(client: httpx.AsyncClient) -> dict[str, Any]:
+    report: dict[str, Any] = (await client.get("/control/witness")).raise_for_status().json()
+    return report
+
+
+async def test_an_answer_comes_over_the_wire(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/data/2.5/group", params={"id": "1,2", "appid": "simulator"})
+    assert (answer.status_code, answer.json()["cnt"]) == (200, 2)
+
+
+@pytest.mark.parametrize("fault", ["outage", "lose"])
+async def test_a_dropped_connection_ends_without_an_answer_but_was_seen(client: httpx.AsyncClient, fault: str) -> None:
+    await set_fault(client, fault=fault)
+    for _ in range(2):
+        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+            await client.get("/data/2.5/weather", params=ONE)
+    await client.delete("/control/faults")
+    assert (await client.get("/data/2.5/weather", params=ONE)).status_code == 200
+    report = await witnessed(client)
+    assert (report["units"], report["statuses"]) == (3, {"0": 2, "200": 1})
+
+
+async def test_a_dropped_connection_is_no_error_of_the_server(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    await set_fault(client, fault="outage")
+    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+        await client.get("/data/2.5/weather", params=ONE)
+    assert (await client.get("/health")).status_code == 200
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+
+
+async def test_a_body_drips_byte_by_byte_and_stops_when_the_client_goes(client: httpx.AsyncClient) -> None:
+    # Without its end the server would go on for half an hour, and could not be stopped before the deadline.
+    await set_fault(client, fault="drip", pause_s=5)
+    async with client.stream("GET", "/data/2.5/weather", params=ONE) as answer:
+        assert await anext(answer.aiter_raw()) == b"{"
+        assert int(answer.headers["content-length"]) > 300
+    assert (await client.get("/health")).status_code == 200
+
+
+async def test_the_command_serves_until_it_is_told_to_stop() -> None:
+    command = [sys.executable, "-m", "simulator", "--port", "0", "--unknown", "7", "--latency-s", "0"]
+    program = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, env=dict(os.environ))
+    try:
+        assert program.stderr is not None
+        line = (await asyncio.wait_for(program.stderr.readline(), DEADLINE_S)).decode()
+        address = line.split("url=")[1].split()[0]
+        async with httpx.AsyncClient(base_url=address, timeout=DEADLINE_S) as client:
+            assert (await client.get("/data/2.5/weather", params=ONE)).status_code == 200
+            assert (await client.get("/data/2.5/weather", params=ONE | {"id": "7"})).status_code == 404
+        program.send_signal(signal.SIGTERM)
+        rest = await asyncio.wait_for(program.stderr.read(), DEADLINE_S)
+        assert await asyncio.wait_for(program.wait(), DEADLINE_S) == 0
+        assert rest == b""
+    finally:
+        if program.returncode is None:
+            program.kill()
+            await program.wait()

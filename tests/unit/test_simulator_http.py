@@ -1,0 +1,473 @@
+"""The simulator over HTTP, with a clock that moves only when told: answers, quota, faults, control path."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from raingauge.errors import SettingsError
+from simulator.app import create_app
+from simulator.settings import GroupMode, SimulatorSettings
+
+JSON = "application/json; charset=utf-8"
+KEY_REFUSED = (
+    b'{"cod":401, "message": "Invalid API key. Please see https://openweathermap.org/faq#error401 for more info."}'
+)
+OVER_QUOTA = (
+    b'{"cod":429, "message": "Your account is temporary blocked due to exceeding of requests limitation of your '
+    b'subscription type. Please choose the proper subscription https://openweathermap.org/price"}'
+)
+NO_DATA = b'{"cod":"404","message":"No data: 404006"}'
+NOT_FOUND = b'{"cod":"404","message":"city not found"}'
+TOO_MANY = b'{"cod":"400","message":"id list must be in range from 1 to 20"}'
+INTERNAL = b'{"cod":"500","message":"Internal error: 500000"}'
+PAGE = (
+    b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
+    b"<hr><center>openresty</center>\r\n</body>\r\n</html>\r\n"
+)
+
+
+class HandClock:
+    """A clock that stands still; sleeping moves it at once."""
+
+    def __init__(self) -> None:
+        self.seconds = 5000.0
+        self.slept: list[float] = []
+
+    def now(self) -> datetime:
+        return datetime(2026, 5, 1, 12, 30, tzinfo=UTC) + timedelta(seconds=self.seconds - 5000)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.seconds += seconds
+
+
+class Caller:
+    """Calls the app without a network."""
+
+    def __init__(self, clock: HandClock, **settings: Any) -> None:
+        self.clock = clock
+        app = create_app(SimulatorSettings(**{"latency_s": 0, "quota": 0} | settings), clock)
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://simulator")
+
+    async def ask(self, endpoint: str, ids: str | None, key: str | None = "simulator", **query: str) -> httpx.Response:
+        asked = {"id": ids, "appid": key, **query}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return await self.http.get(f"/data/2.5/{endpoint}", params=given)
+
+    async def group(self, count: int = 1) -> int:
+        return (await self.ask("group", ",".join(map(str, range(1, count + 1))))).status_code
+
+    async def fault(self, fault: str, **more: object) -> None:
+        (await self.http.post("/control/faults", json={"fault": fault, **more})).raise_for_status()
+
+    async def control(self, method: str, path: str, json: object = None) -> Any:
+        return (await self.http.request(method, f"/control/{path}", json=json)).raise_for_status().json()
+
+
+Make = Callable[..., Caller]
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def make(clock: HandClock) -> Make:
+    return lambda **settings: Caller(clock, **settings)
+
+
+@pytest.fixture
+def caller(make: Make) -> Caller:
+    return make(unknown=frozenset({7, 8}))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "ids", "key", "status", "body"),
+    [
+        ("weather", "1", None, 401, KEY_REFUSED),
+        ("weather", "1", "wrong", 401, KEY_REFUSED),
+        ("group", "1", "", 401, KEY_REFUSED),
+        ("weather", "7", "simulator", 404, NOT_FOUND),
+        ("weather", "1,2", "simulator", 400, b'{"cod":"400","message":"1,2 is not a city ID"}'),
+        ("weather", "x", "simulator", 400, b'{"cod":"400","message":"x is not a city ID"}'),
+        ("weather", "9" * 19, "simulator", 400, b'{"cod":"400","message":"' + b"9" * 19 + b' is not a city ID"}'),
+        ("weather", "0", "simulator", 400, b'{"cod":"400","message":"Invalid ID"}'),
+        ("weather", None, "simulator", 400, b'{"cod":"400","message":"Nothing to geocode"}'),
+        ("group", "", "simulator", 400, b'{"cod":"400","message":"Nothing to geocode"}'),
+        ("group", "1,-2", "simulator", 400, b'{"cod":"400","message":"-2 is not a city ID"}'),
+        ("group", '1,"ñ"', "simulator", 400, '{"cod":"400","message":"\\"ñ\\" is not a city ID"}'.encode()),
+        ("group", "1,00", "simulator", 400, b'{"cod":"400","message":"Invalid ID"}'),
+        ("group", "7,8,7", "simulator", 404, NO_DATA),
+        ("group", ",".join(["1"] * 21), "simulator", 400, TOO_MANY),
+    ],
+)
+async def test_errors_have_the_providers_bodies_byte_for_byte(
+    caller: Caller, endpoint: str, ids: str | None, key: str | None, status: int, body: bytes
+) -> None:
+    answer = await caller.ask(endpoint, ids, key)
+    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (status, body, JSON)
+
+
+async def test_a_single_call_gets_one_city(caller: Caller) -> None:
+    answer = await caller.ask("weather", "3439525", units="metric")
+    body = answer.json()
+    assert (answer.status_code, answer.headers["content-type"]) == (200, JSON)
+    assert (body["id"], body["name"], body["cod"]) == (3439525, "Young", 200)
+    assert -10 < body["main"]["temp"] < 50
+
+
+async def test_without_metric_units_the_temperature_is_in_kelvin(caller: Caller) -> None:
+    assert (await caller.ask("weather", "1")).json()["main"]["temp"] > 250
+
+
+async def test_a_group_leaves_out_unknown_cities_and_keeps_no_order(caller: Caller) -> None:
+    body = (await caller.ask("group", "1,7,2,3")).json()
+    assert list(body) == ["cnt", "list"]
+    assert (body["cnt"], [item["id"] for item in body["list"]]) == (3, [3, 2, 1])
+
+
+async def test_a_group_takes_twenty_cities(caller: Caller) -> None:
+    assert (await caller.ask("group", ",".join(map(str, range(101, 121))))).json()["cnt"] == 20
+
+
+async def test_a_strict_group_refuses_the_whole_call_for_one_unknown_city(make: Make) -> None:
+    caller = make(group=GroupMode.STRICT, unknown=frozenset({7}))
+    refused = await caller.ask("group", "1,7")
+    assert (refused.status_code, refused.content) == (404, NO_DATA)
+    assert (await caller.ask("group", "1,2")).status_code == 200
+
+
+async def test_a_removed_group_answers_like_a_wrong_key_but_costs_its_cities(make: Make) -> None:
+    caller = make(group=GroupMode.REMOVED)
+    refused = await caller.ask("group", "1,2,3")
+    assert (refused.status_code, refused.content) == (401, KEY_REFUSED)
+    assert (await caller.ask("weather", "1")).status_code == 200
+    assert (await caller.control("GET", "witness"))["units"] == 4
+
+
+async def test_other_paths_and_a_trailing_slash_are_not_found(caller: Caller) -> None:
+    for path in ("/data/2.5/weather/", "/data/2.5/forecast", "/"):
+        assert (await caller.http.get(path)).status_code == 404
+
+
+async def test_it_says_that_it_is_up(caller: Caller) -> None:
+    assert (await caller.http.get("/health")).json() == {"status": "ok"}
+
+
+async def test_over_the_quota_the_provider_refuses_until_the_window_has_rolled_on(make: Make, clock: HandClock) -> None:
+    caller = make(quota=60)
+    assert [await caller.group(20) for _ in range(3)] == [200, 200, 200]
+    refused = await caller.ask("weather", "1")
+    assert (refused.status_code, refused.content) == (429, OVER_QUOTA)
+    assert "retry-after" not in refused.headers
+    clock.seconds += 59.9
+    assert await caller.group() == 429
+    clock.seconds += 0.1
+    assert await caller.group() == 200
+
+
+async def test_whatever_is_answered_counts_toward_the_quota_but_a_refusal_for_the_quota_and_a_wrong_key(
+    make: Make,
+) -> None:
+    caller = make(quota=60, unknown=frozenset({7}))
+    for ids in ("1,x", ",".join(["1"] * 21), "7,7,7", "", "1,1,1"):
+        await caller.ask("group", ids)
+    assert (await caller.ask("group", "1", "wrong")).status_code == 401
+    used = 2 + 21 + 3 + 1 + 3
+    assert await caller.group(20) == 200
+    assert await caller.group(60 - used - 20 + 1) == 429
+    assert await caller.group(60 - used - 20) == 200
+    assert await caller.group() == 429
+
+
+async def test_every_answer_takes_the_latency(make: Make, clock: HandClock) -> None:
+    caller = make(latency_s=0.25)
+    await caller.ask("weather", "1")
+    await caller.ask("weather", "1", "wrong")
+    assert clock.slept == [0.25, 0.25]
+
+
+async def test_a_call_arrives_before_its_latency(make: Make) -> None:
+    caller = make(latency_s=3)
+    await caller.group()
+    seen = await caller.control("GET", "calls")
+    assert seen["calls"][0]["at_s"] == 0
+    assert (await caller.ask("weather", "1")).status_code == 200
+
+
+async def test_a_share_of_errors_can_be_a_setting(make: Make) -> None:
+    caller = make(error_share=0.5)
+    statuses = [await caller.group() for _ in range(200)]
+    assert set(statuses) == {200, 500}
+    assert 70 < statuses.count(500) < 130
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "body", "content_type"),
+    [
+        ({"fault": "errors"}, 500, INTERNAL, JSON),
+        ({"fault": "city_errors", "city_ids": [9, 1]}, 500, INTERNAL, JSON),
+        ({"fault": "refuse_key"}, 401, KEY_REFUSED, JSON),
+        ({"fault": "remove_group"}, 401, KEY_REFUSED, JSON),
+        ({"fault": "too_many"}, 429, OVER_QUOTA, JSON),
+        ({"fault": "html"}, 502, PAGE, "text/html"),
+        ({"fault": "outage"}, 502, PAGE, "text/html"),
+        ({"fault": "lose"}, 502, PAGE, "text/html"),
+    ],
+)
+async def test_a_fault_spoils_the_answers_until_it_ends(
+    caller: Caller, clock: HandClock, form: dict[str, object], status: int, body: bytes, content_type: str
+) -> None:
+    await caller.control("POST", "faults", form | {"for_s": 10})
+    answer = await caller.ask("group", "1")
+    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (status, body, content_type)
+    clock.seconds += 10
+    assert await caller.group() == 200
+
+
+async def test_too_many_can_come_with_a_time_to_retry_after(caller: Caller) -> None:
+    await caller.fault("too_many", retry_after_s=7)
+    assert (await caller.ask("weather", "1")).headers["retry-after"] == "7"
+
+
+async def test_a_fault_of_too_many_uses_no_quota_up(make: Make) -> None:
+    caller = make(quota=20)
+    await caller.fault("too_many")
+    assert await caller.group(20) == 429
+    await caller.control("DELETE", "faults")
+    assert await caller.group(20) == 200
+
+
+async def test_an_outage_uses_quota_up(make: Make) -> None:
+    caller = make(quota=20)
+    await caller.fault("outage")
+    await caller.group(20)
+    await caller.control("DELETE", "faults")
+    assert await caller.group() == 429
+
+
+async def test_city_errors_leave_other_cities_alone(caller: Caller) -> None:
+    await caller.fault("city_errors", city_ids=[5])
+    assert (await caller.ask("weather", "6")).status_code == 200
+    assert (await caller.ask("group", "6,5")).status_code == 500
+
+
+async def test_broken_json_ends_in_the_middle(caller: Caller) -> None:
+    whole = (await caller.ask("weather", "1")).content
+    await caller.fault("broken_json")
+    broken = await caller.ask("weather", "1")
+    assert broken.status_code == 200
+    assert broken.content == whole[: len(whole) // 2]
+
+
+async def test_a_removed_group_can_be_restored_for_a_while(make: Make, clock: HandClock) -> None:
+    caller = make(group=GroupMode.REMOVED)
+    await caller.fault("restore_group", for_s=10)
+    assert await caller.group() == 200
+    clock.seconds += 10
+    assert await caller.group() == 401
+
+
+async def test_restoring_leaves_a_strict_group_strict(make: Make) -> None:
+    caller = make(group=GroupMode.STRICT, unknown=frozenset({1}))
+    await caller.fault("restore_group")
+    assert (await caller.ask("group", "1,2")).status_code == 404
+
+
+async def test_slow_adds_to_the_latency(make: Make, clock: HandClock) -> None:
+    caller = make(latency_s=0.25)
+    await caller.fault("slow", latency_s=9)
+    assert await caller.group() == 200
+    assert clock.slept == [9.25]
+
+
+async def test_a_lost_answer_is_due_after_the_latency_and_an_outage_shows_at_once(make: Make, clock: HandClock) -> None:
+    caller = make(latency_s=0.25)
+    await caller.fault("lose")
+    await caller.group()
+    assert clock.slept == [0.25]
+    await caller.fault("outage")
+    await caller.group()
+    assert clock.slept == [0.25]
+
+
+async def test_a_dripping_body_takes_a_pause_for_each_byte(caller: Caller, clock: HandClock) -> None:
+    whole = await caller.ask("weather", "1")
+    await caller.fault("drip", pause_s=0.5)
+    dripped = await caller.ask("weather", "1")
+    assert dripped.content == whole.content
+    assert dripped.headers["content-length"] == str(len(whole.content))
+    assert clock.slept == [0.5] * len(whole.content)
+
+
+async def test_active_faults_are_listed_and_cleared(caller: Caller, clock: HandClock) -> None:
+    await caller.fault("errors", share=0.3, for_s=10)
+    clock.seconds += 4
+    await caller.fault("too_many")
+    assert await caller.control("GET", "faults") == {
+        "faults": [
+            {"fault": "errors", "share": 0.3, "for_s": 10, "left_s": 6},
+            {"fault": "too_many", "for_s": None, "retry_after_s": None, "left_s": None},
+        ]
+    }
+    assert await caller.control("DELETE", "faults") == {"faults": []}
+    assert await caller.group() == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "named"),
+    [
+        ("POST", "faults", '{"fault":"errors","share":2}', "errors.share"),
+        ("POST", "faults", '{"fault":"x"}', "city_errors"),
+        ("POST", "faults", "nonsense", "input: Invalid JSON"),
+        ("PUT", "settings", '{"quota":-1}', "quota"),
+        ("PUT", "settings", '{"quota":true}', "quota"),
+        ("PUT", "settings", '{"window_s":0}', "window_s"),
+        ("PUT", "settings", '{"key":"mine"}', "key"),
+        ("GET", "witness?window_s=soon", "", "window_s"),
+        ("GET", "calls?after=-1", "", "after"),
+        ("GET", "calls?limit=10001", "", "limit"),
+        ("GET", "calls?befor=1", "", "befor"),
+    ],
+)
+async def test_wrong_control_input_is_refused_and_changes_nothing(
+    caller: Caller, method: str, path: str, content: str, named: str
+) -> None:
+    before = await caller.control("GET", "settings")
+    refused = await caller.http.request(method, f"/control/{path}", content=content)
+    assert refused.status_code == 422
+    assert named in refused.json()["error"]
+    assert await caller.control("GET", "settings") == before
+    assert await caller.control("GET", "faults") == {"faults": []}
+
+
+async def test_settings_change_while_it_runs_and_the_key_is_not_shown(make: Make, clock: HandClock) -> None:
+    caller = make(quota=60)
+    assert await caller.group(20) == 200
+    changed = await caller.control("PUT", "settings", {"quota": 20, "latency_s": 1})
+    assert changed == {"quota": 20, "window_s": 60, "latency_s": 1, "error_share": 0, "group": "works"}
+    assert await caller.group() == 429
+    assert clock.slept == [1]
+    assert await caller.control("PUT", "settings", {}) == changed
+
+
+async def test_a_changed_window_is_enforced_and_witnessed(make: Make, clock: HandClock) -> None:
+    caller = make(quota=20)
+    for _ in range(3):
+        assert await caller.group(20) == 200
+        clock.seconds += 60
+    await caller.control("PUT", "settings", {"window_s": 100})
+    report = await caller.control("GET", "witness")
+    assert (report["window_s"], report["most_in_window"]) == (100, 40)
+    assert await caller.group(20) == 429
+
+
+async def test_the_witness_reports_all_that_arrived(make: Make, clock: HandClock) -> None:
+    caller = make(quota=60)
+    clock.seconds += 2
+    assert await caller.group(20) == 200
+    clock.seconds += 30
+    assert [await caller.group(20) for _ in range(3)] == [200, 200, 429]
+    await caller.ask("weather", "1", "wrong")
+    clock.seconds += 60
+    await caller.ask("weather", "1")
+    assert await caller.control("GET", "witness") == {
+        "started_at": "2026-05-01T12:30:00.000Z",
+        "calls": 6,
+        "units": 81,
+        "group_calls": 4,
+        "group_units": 80,
+        "single_calls": 2,
+        "single_units": 1,
+        "statuses": {"200": 4, "401": 1, "429": 1},
+        "underway": 0,
+        "window_s": 60,
+        "most_in_window": 80,
+        "first_at_s": 2,
+        "first_at": "2026-05-01T12:30:02.000Z",
+        "last_at_s": 92,
+        "last_at": "2026-05-01T12:31:32.000Z",
+    }
+    assert (await caller.control("GET", "witness?window_s=30"))["most_in_window"] == 60
+    assert (await caller.control("GET", "witness?window_s=60"))["most_in_window"] == 80
+
+
+async def test_a_reset_forgets_the_calls_but_not_the_quota(make: Make) -> None:
+    caller = make(quota=20)
+    assert await caller.group(20) == 200
+    report = await caller.control("DELETE", "witness")
+    assert (report["calls"], report["most_in_window"], report["first_at"], report["last_at_s"]) == (0, 0, None, None)
+    assert await caller.group() == 429
+
+
+async def test_the_calls_are_listed_in_pages(caller: Caller, clock: HandClock) -> None:
+    await caller.ask("group", "1,x,3")
+    clock.seconds += 1.5
+    await caller.ask("weather", "7")
+    first = await caller.control("GET", "calls?limit=1")
+    assert first == {
+        "first": 1,
+        "calls": [
+            {
+                "number": 1,
+                "at_s": 0,
+                "at": "2026-05-01T12:30:00.000Z",
+                "endpoint": "group",
+                "ids": [1, None, 3],
+                "status": 400,
+                "units": 3,
+            }
+        ],
+        "next": 1,
+    }
+    second = await caller.control("GET", f"calls?after={first['next']}&limit=1")
+    assert second["next"] is None
+    assert [(call["endpoint"], call["at_s"], call["status"]) for call in second["calls"]] == [("single", 1.5, 404)]
+    assert (await caller.control("GET", "calls?after=2")) == {"first": 1, "calls": [], "next": None}
+
+
+async def test_a_call_without_an_answer_yet_is_underway() -> None:
+    waiting, answering = asyncio.Event(), asyncio.Event()
+
+    class WaitingClock(HandClock):
+        async def sleep(self, seconds: float) -> None:
+            waiting.set()
+            await answering.wait()
+
+    caller = Caller(WaitingClock(), latency_s=1)
+    call = asyncio.ensure_future(caller.group())
+    await waiting.wait()
+    calls = (await caller.control("GET", "calls"))["calls"]
+    assert calls[0]["status"] is None
+    assert (await caller.control("GET", "witness"))["underway"] == 1
+    answering.set()
+    assert await call == 200
+    assert (await caller.control("GET", "witness"))["underway"] == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"key": ""}, "key"),
+        ({"quota": -1}, "quota"),
+        ({"window_s": 0}, "window_s"),
+        ({"window_s": float("inf")}, "window_s"),
+        ({"latency_s": -0.1}, "latency_s"),
+        ({"error_share": 1.5}, "error_share"),
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        SimulatorSettings(**wrong)
+
+
+def test_settings_do_not_show_the_key() -> None:
+    assert "geheim" not in repr(SimulatorSettings(key="geheim"))
