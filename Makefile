@@ -1,0 +1,54 @@
+# Everything a person or CI does here. `make help` lists it.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SERVICES := deploy/services/services.sh
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-16s %s\n", "make " $$1, $$2 }'
+
+.PHONY: setup
+setup: $(READY) ## install everything into .venv (the others do it when needed)
+
+$(READY): pyproject.toml requirements.lock
+	@command -v $(PYTHON) > /dev/null || { echo "Python 3.11 is needed: $(PYTHON) was not found (PYTHON=… names another)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	@touch $@
+
+.PHONY: run
+run: $(READY) ## embedded mode: API, collecting, SQLite and a simulated provider in one process
+	@$(BIN)/python -m standalone
+
+.PHONY: test
+test: $(READY) ## all tests that need no outside service
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not services'
+
+.PHONY: test-all
+test-all: $(READY) services ## all tests, those on real Kafka, MariaDB and PostgreSQL too, with coverage
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
+
+.PHONY: check
+check: $(READY) ## lint, types, import rules, secrets, shell scripts, the compose file
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+	$(BIN)/shellcheck deploy/services/*.sh .ci/run
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+.PHONY: services
+services: ## real Kafka (9092, 9094), MariaDB (3306) and PostgreSQL (5432) on this machine, without Docker
+	@$(SERVICES) up
+
+.PHONY: services-down
+services-down: ## end what `make services` started; its data stays
+	@$(SERVICES) down
+
+.PHONY: lock
+lock: $(READY) ## write requirements.lock anew from pyproject.toml
+	$(BIN)/pip-compile --quiet --strip-extras --extra dev --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock pyproject.toml

@@ -1,0 +1,173 @@
+"""The consumer's composition root: builds its parts, runs them, stops them in order."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from consumer.caller import Means
+from consumer.keyless import Keyless
+from consumer.openweather import OpenWeather
+from consumer.provider import Provider
+from consumer.quota import Ledger
+from consumer.store import Store
+from consumer.worker import Worker
+from raingauge import health
+from raingauge.blocking import Threads, until_available
+from raingauge.clock import Clock, SystemClock
+from raingauge.contracts import MAX_MESSAGE_BYTES
+from raingauge.errors import DatabaseUnavailable, HandoffUnavailable
+from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, ensure_topics, servers_of
+from raingauge.messaging.port import Delivery
+from raingauge.serving import serving, until_signalled
+from raingauge.settings import Settings, provider_key
+from raingauge.storage.database import Database, open_database
+
+log = logging.getLogger("raingauge.consumer")
+
+CALL_SIZE: Final = 20
+SPARE_THREADS: Final = 4
+"""Database threads beside those of the lanes: intake, heartbeat, readiness."""
+GRACE_S: Final = 5.0
+"""How much longer than a call's timeout a stop may take."""
+
+
+class WorkerFacts:
+    """What a consumer says of itself."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def details(self) -> Mapping[str, Any]:
+        """For people."""
+        return {"cities_wanted": self._worker.wanted, "waiting_for": self._worker.caller.waiting_for}
+
+    def counts(self) -> Mapping[str, float]:
+        """Since the start."""
+        tally = self._worker.caller.tally
+        return {
+            "provider_calls": tally.calls,
+            "provider_cities_asked": tally.cities_asked,
+            "cities_collected": tally.cities_collected,
+            "provider_refusals": tally.refusals,
+            "provider_silences": tally.silences,
+        }
+
+    def gauges(self) -> Mapping[str, float]:
+        """Now."""
+        return {"cities_wanted": self._worker.wanted}
+
+
+def consumer_id() -> str:
+    """A name that no other consumer has ever had."""
+    return secrets.token_hex(8)
+
+
+def threads_for(settings: Settings) -> tuple[Threads, Threads]:
+    """For the database and for the provider."""
+    lanes = settings.consumer.lanes
+    return Threads(lanes + SPARE_THREADS, "database"), Threads(lanes * CALL_SIZE, "provider")
+
+
+@contextlib.asynccontextmanager
+async def open_provider(settings: Settings, key: str | None, clock: Clock) -> AsyncIterator[Provider]:
+    """The provider's client; without a key, what stands for it."""
+    if key is None:
+        log.warning("consumer.no_key", extra={"hint": "set OPENWEATHER_API_KEY; collections wait until then"})
+        yield Keyless()
+        return
+    weather = settings.openweather
+    connections = settings.consumer.lanes * CALL_SIZE
+    with contextlib.closing(OpenWeather(weather.base_url, key, weather.timeout_s, clock, connections)) as provider:
+        yield provider
+
+
+@contextlib.asynccontextmanager
+async def equipped(settings: Settings, database: Database, provider: Provider, clock: Clock) -> AsyncIterator[Means]:
+    """What a worker works with. Waits for the database.
+
+    Raises:
+        GateMismatch: the account's gate was made with other terms.
+    """
+    on_database, on_provider = threads_for(settings)
+    name = consumer_id()
+    ledger = Ledger(database, settings.quota.account, settings.terms, settings.openweather.endpoint, name)
+    store = Store(database, ledger, name, settings.quota.account)
+    try:
+        await until_available(on_database, ledger.open, clock)
+        yield Means(ledger, provider, store, on_database, on_provider, clock, settings.consumer.lanes)
+    finally:
+        on_database.close()
+        on_provider.close()
+
+
+@contextlib.asynccontextmanager
+async def working(worker: Worker, means: Means, grace_s: float) -> AsyncIterator[asyncio.Task[None]]:
+    """The worker at work while the block runs; at its end calls under way are finished, within the grace period."""
+    task = asyncio.create_task(worker.run())
+    try:
+        yield task
+    finally:
+        worker.stop()
+        _, unfinished = await asyncio.wait([task], timeout=grace_s)
+        for late in unfinished:
+            log.warning("consumer.abandoned", extra={"wanted": worker.wanted})
+            late.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        with contextlib.suppress(DatabaseUnavailable):
+            await means.run_database(means.store.leave)
+
+
+def create_api(worker: Worker, means: Means, connected: Callable[[], bool]) -> FastAPI:
+    """Health, readiness and metrics."""
+    api = FastAPI(title="Raingauge consumer", version="0.1.0", docs_url=None, redoc_url=None, openapi_url=None)
+
+    async def check() -> None:
+        await means.run_database(means.store.beat)
+        if not connected():
+            raise HandoffUnavailable("no connection to the hand-off")
+
+    api.include_router(health.router([WorkerFacts(worker)], check))
+    return api
+
+
+async def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: the hand-off is not Kafka, or the address is taken.
+        GateMismatch: the account's gate was made with other terms.
+    """
+    await until_signalled(_work(settings))
+
+
+async def _work(settings: Settings) -> None:
+    servers = servers_of(settings.broker.url)
+    broker, clock = settings.broker, SystemClock()
+    async with contextlib.AsyncExitStack() as parts:
+        pool_size = settings.consumer.lanes + SPARE_THREADS
+        database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size)))
+        provider = await parts.enter_async_context(open_provider(settings, provider_key(), clock))
+        means = await parts.enter_async_context(equipped(settings, database, provider, clock))
+        dead_letters = await parts.enter_async_context(
+            KafkaPublisher(servers, clock, max_message_bytes=2 * MAX_MESSAGE_BYTES)
+        )
+        await ensure_topics(servers, broker.topic, broker.partitions, clock)
+
+        async def lost(deliveries: Sequence[Delivery]) -> None:
+            await worker.lost(deliveries)
+
+        subscription = await parts.enter_async_context(
+            KafkaSubscription(servers, broker.topic, broker.group, window=settings.consumer.window, clock=clock, lost=lost)
+        )
+        worker = Worker(subscription, dead_letters, means, broker.topic)
+        grace_s = settings.openweather.timeout_s + GRACE_S
+        task = await parts.enter_async_context(working(worker, means, grace_s))
+        api = create_api(worker, means, lambda: subscription.connected)
+        url = await parts.enter_async_context(serving(api, settings.consumer.http.host, settings.consumer.http.port))
+        log.info("consumer.working", extra={"url": url, "account": settings.quota.account})
+        await task

@@ -1,0 +1,133 @@
+"""What each answer of the provider means for the gate of its account. Pure: a gate in, the columns to change out.
+
+States: open, or closed because of quota (429), key (401), provider (no answers) or database (its clock stepped).
+A closed gate lets ONE probe of one city through when its time has come; the probe's answer opens it or closes it longer.
+Endpoints under `auto`: unknown -> group, or -> refused (by the group endpoint) -> single; looked at again each day.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Final, Literal
+
+from raingauge.pacing import Terms, Wait, backoff_s
+from raingauge.storage.gate import Gate
+
+Endpoint = Literal["group", "single"]
+EndpointSetting = Literal["auto", "group", "single"]
+
+KEY_RETRY_S: Final = 60.0
+QUOTA_CAP_S: Final = 3600.0
+SILENCE_BASE_S: Final = 1.0
+SILENCE_CAP_S: Final = 60.0
+SILENCES: Final = 3
+"""Calls without an answer, one after another, that close the gate."""
+ENDPOINT_VALID_FOR: Final = timedelta(days=1)
+
+
+class Event(Enum):
+    """What became of a call."""
+
+    ANSWERED = "answered"
+    QUOTA = "quota"
+    KEY = "key"
+    ENDPOINT = "endpoint"
+    SILENT = "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the next call is to be made, as far as the gate's state decides it."""
+
+    endpoint: Endpoint
+    probe: bool
+
+
+def plan(gate: Gate, now: datetime, setting: EndpointSetting, terms: Terms) -> Plan | Wait:
+    """Which endpoint to call and whether as a probe; or until when to wait."""
+    if gate.state != "open" and gate.blocked_until > now:
+        return Wait(gate.blocked_until, gate.state)
+    chosen = _plan(gate, now, setting)
+    if chosen.probe and gate.probe_until > now:
+        # Somebody's probe is under way and will most likely be answered soon.
+        again = now + timedelta(seconds=min(1.0, terms.spread_s(1)))
+        return Wait(min(gate.probe_until, again), gate.state if gate.state != "open" else "pace")
+    return chosen
+
+
+def _plan(gate: Gate, now: datetime, setting: EndpointSetting) -> Plan:
+    closed = gate.state not in {"open", "database"}
+    if setting != "auto":
+        return Plan(setting, probe=closed)
+    if gate.state == "key" or gate.endpoint == "refused":
+        # Any valid key may call the single endpoint, so its answer speaks of the key alone.
+        return Plan("single", probe=True)
+    if gate.endpoint == "unknown" or gate.endpoint_at + ENDPOINT_VALID_FOR <= now:
+        return Plan("group", probe=True)
+    return Plan("group" if gate.endpoint == "group" else "single", probe=closed)
+
+
+def after(  # noqa: PLR0913
+    gate: Gate,
+    now: datetime,
+    event: Event,
+    call: Plan,
+    setting: EndpointSetting,
+    terms: Terms,
+    retry_after_s: float | None,
+    jitter: float,
+) -> dict[str, Any]:
+    """The gate's columns that change after an answer. `jitter` is a random number in [0, 1)."""
+    changes: dict[str, Any] = {"probe_until": now} if call.probe else {}
+    if event is Event.ANSWERED:
+        return changes | _opened(gate) | _found(gate, now, call)
+    if event is Event.SILENT:
+        return changes | _silence(gate, now, jitter)
+    if event in {Event.ENDPOINT, Event.KEY} and call.endpoint == "group" and setting == "auto":
+        # A 401 does not tell a bad key from an endpoint that is not in the plan: the single endpoint will.
+        return changes | {"endpoint": "single" if gate.endpoint == "single" else "refused", "endpoint_at": now}
+    if event is Event.ENDPOINT:
+        return changes | _close(gate, now, "provider", KEY_RETRY_S)
+    if event is Event.KEY:
+        return (
+            changes
+            | _close(gate, now, "key", KEY_RETRY_S)
+            | ({"endpoint": "unknown"} if gate.endpoint == "refused" else {})
+        )
+    asked = retry_after_s or 0.0
+    seconds = backoff_s(_strikes(gate, "quota"), max(terms.window_s, asked), QUOTA_CAP_S)
+    return changes | _close(gate, now, "quota", max(seconds, asked))
+
+
+def _opened(gate: Gate) -> dict[str, Any]:
+    return {} if gate.state == "open" and gate.strikes == 0 else {"state": "open", "strikes": 0}
+
+
+def _found(gate: Gate, now: datetime, call: Plan) -> dict[str, Any]:
+    """What an answered call says about the endpoints."""
+    if call.endpoint == "group":
+        return {"endpoint": "group", "endpoint_at": now} if call.probe or gate.endpoint != "group" else {}
+    if gate.endpoint == "refused":
+        return {"endpoint": "single", "endpoint_at": now}
+    return {}
+
+
+def _strikes(gate: Gate, state: str) -> int:
+    return gate.strikes + 1 if gate.state == state else 1
+
+
+def _close(gate: Gate, now: datetime, state: str, seconds: float) -> dict[str, Any]:
+    """Close the gate; calls that were under way when it closed do not count once more."""
+    if gate.state == state and gate.blocked_until > now:
+        return {}
+    return {"state": state, "strikes": _strikes(gate, state), "blocked_until": now + timedelta(seconds=seconds)}
+
+
+def _silence(gate: Gate, now: datetime, jitter: float) -> dict[str, Any]:
+    if gate.state in {"quota", "key"} or (gate.state == "provider" and gate.blocked_until > now):
+        return {}
+    strikes = gate.strikes + 1
+    if strikes < SILENCES:
+        return {"strikes": strikes}
+    seconds = backoff_s(strikes - SILENCES + 1, SILENCE_BASE_S, SILENCE_CAP_S) * (0.5 + jitter / 2)
+    return {"state": "provider", "strikes": strikes, "blocked_until": now + timedelta(seconds=seconds)}

@@ -1,0 +1,309 @@
+"""The quota ledger: reserves cities before they are asked for and closes the charge when the answers are in.
+
+One row (the gate) per provider account orders all reservations of all consumers. The rule, its proof and its limits:
+docs/quota.md. No worker's clock enters it. Blocking; every method raises DatabaseUnavailable when the database is away.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, case, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from consumer.gate import EndpointSetting, Event, Plan, after, plan
+from raingauge.errors import GateMismatch
+from raingauge.pacing import (
+    GATHER,
+    Terms,
+    Wait,
+    admit,
+    month_allows,
+    month_moment,
+    month_of,
+    next_month,
+    next_start,
+)
+from raingauge.storage.database import Database
+from raingauge.storage.gate import Gate, find_gate, held, next_releases
+from raingauge.storage.models import City, QuotaCharge, QuotaGate
+from raingauge.storage.readings import claim
+
+LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+CLOCK_STEP: Final = timedelta(seconds=2)
+KEPT_FOR: Final = timedelta(days=1)
+CALL_SIZE: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A city to ask for; an observation fetched at or after `since` would do."""
+
+    city_id: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Cities that may be asked for now: in one group call, or one by one."""
+
+    charge_id: int
+    reserved_at: datetime
+    """Database time."""
+    city_ids: tuple[int, ...]
+    call: Plan
+    together: bool
+    clean: bool
+    """The gate was open and untroubled: an ordinary answer changes nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotNow:
+    """Nothing may go for that long (seconds on any clock)."""
+
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Some candidates need no call: fetched meanwhile, or being fetched by another consumer. Nothing was charged."""
+
+    fresh: frozenset[int]
+    claimed: frozenset[int]
+
+
+class Ledger:
+    """The ledger of one account, as one consumer uses it."""
+
+    def __init__(
+        self, database: Database, account: str, terms: Terms, endpoint: EndpointSetting, consumer: str
+    ) -> None:
+        self._database = database
+        self._account = account
+        self._terms = terms
+        self._endpoint = endpoint
+        self._consumer = consumer
+
+    @property
+    def terms(self) -> Terms:
+        """What the account may spend."""
+        return self._terms
+
+    def open(self, *, change: bool = False) -> None:
+        """Make the account's gate, or check that it was made with the same terms; `change` writes ours into it.
+
+        Raises:
+            GateMismatch: consumers of one account would pace by different terms.
+        """
+        try:
+            self._database.write(self._make)
+        except IntegrityError:
+            self._database.write(lambda connection: self._check(connection, change))
+
+    def reserve(self, candidates: Sequence[Candidate], *, together: bool) -> Grant | NotNow | LeftOut:
+        """Hold quota for as many of the candidates (1 to 20, in turn order) as may go now, and claim them.
+
+        `together`: they may ride in one group call, where there is one.
+        """
+        return self._database.write(lambda connection: self._reserve(connection, candidates, together))
+
+    def close(self, connection: Connection, grant: Grant) -> None:
+        """Within the transaction that stores the answers: the charge is held one window longer, and no more."""
+        gate = self._locked(connection, lock=False)
+        answered = max(self._database.now(connection), gate.last_now)
+        release_at = answered + timedelta(seconds=self._terms.window_s)
+        if self._database.dialect == "sqlite":
+            release_at += timedelta(milliseconds=1)  # its clock has whole milliseconds: round up
+        charge = QuotaCharge.release_at
+        connection.execute(
+            update(QuotaCharge)
+            .where(QuotaCharge.id == grant.charge_id, QuotaCharge.closed_at.is_(None))
+            .values(release_at=case((charge > release_at, release_at), else_=charge), closed_at=answered)
+        )
+
+    def report(self, grant: Grant, event: Event, retry_after_s: float | None = None) -> Mapping[str, Any]:
+        """Tell the gate what became of a call; answer which of its columns changed."""
+
+        def work(connection: Connection) -> Mapping[str, Any]:
+            gate = self._locked(connection)
+            now = self._database.now(connection)
+            jitter = random.random()
+            changes = after(gate, now, event, grant.call, self._endpoint, self._terms, retry_after_s, jitter)
+            self._set(connection, changes)
+            return changes
+
+        return self._database.write(work)
+
+    def prune(self) -> None:
+        """Forget charges that were released long ago."""
+
+        def work(connection: Connection) -> None:
+            old = self._database.now(connection) - KEPT_FOR
+            connection.execute(
+                delete(QuotaCharge).where(QuotaCharge.account == self._account, QuotaCharge.release_at < old)
+            )
+
+        self._database.write(work)
+
+    def set_month(self, spent: int) -> None:
+        """Say how many cities of this month are spent already, by whatever program."""
+
+        def work(connection: Connection) -> None:
+            self._locked(connection)
+            self._set(connection, {"month": month_of(self._database.now(connection)), "month_spent": spent})
+
+        self._database.write(work)
+
+    def shut(self) -> None:
+        """Close the gate for the longest hold: after a database was restored without its last commits."""
+
+        def work(connection: Connection) -> None:
+            self._locked(connection)
+            until = self._database.now(connection) + timedelta(seconds=self._terms.worst_hold_s)
+            self._set(connection, {"state": "database", "blocked_until": until})
+
+        self._database.write(work)
+
+    # -- opening -------------------------------------------------------------------------------------------------
+
+    def _make(self, connection: Connection) -> None:
+        now = self._database.now(connection)
+        connection.execute(
+            insert(QuotaGate).values(
+                account=self._account,
+                cities_per_window=self._terms.cities_per_window,
+                window_s=self._terms.window_s,
+                pacing=self._terms.pacing,
+                last_now=now,
+                next_start_at=now,
+                state="open",
+                blocked_until=LONG_AGO,
+                probe_until=LONG_AGO,
+                endpoint="unknown",
+                endpoint_at=LONG_AGO,
+                month=month_of(now),
+            )
+        )
+
+    def _check(self, connection: Connection, change: bool) -> None:
+        gate = self._locked(connection)
+        ours = {name: getattr(self._terms, name) for name in ("cities_per_window", "window_s", "pacing")}
+        theirs = {name: asdict(gate)[name] for name in ours}
+        if ours == theirs:
+            return
+        if not change:
+            raise GateMismatch(
+                f"the gate of account {self._account} has {theirs}, these settings say {ours}: "
+                "make them the same, or run `python -m consumer quota adopt` to change the gate"
+            )
+        until = self._database.now(connection) + timedelta(seconds=self._terms.worst_hold_s)
+        # What is held was held by the old terms: nothing goes until all of it would have been released by either.
+        longer = gate.window_s < self._terms.window_s
+        self._set(connection, ours | ({"state": "database", "blocked_until": until} if longer else {}))
+
+    # -- reserving -----------------------------------------------------------------------------------------------
+
+    def _reserve(
+        self, connection: Connection, candidates: Sequence[Candidate], together: bool
+    ) -> Grant | NotNow | LeftOut:
+        gate = self._locked(connection)
+        read = self._database.now(connection)
+        if read < gate.last_now - CLOCK_STEP:
+            return self._clock_stepped_back(connection, read)
+        now = max(read, gate.last_now)
+        planned = plan(gate, now, self._endpoint, self._terms)
+        if isinstance(planned, Wait):
+            return _not_now(planned, now)
+        together = together and planned.endpoint == "group"
+        most = 1 if planned.probe else self._most(together)
+        allowed = self._allowed(connection, gate, now, min(len(candidates), most))
+        if isinstance(allowed, Wait):
+            return _not_now(allowed, now)
+        chosen = candidates[:allowed]
+        left_out = self._left_out(connection, chosen, now)
+        if left_out is not None:
+            return left_out
+        charge_id = self._charge(connection, gate, now, len(chosen), planned)
+        city_ids = tuple(candidate.city_id for candidate in chosen)
+        claim(connection, city_ids, self._consumer, now + timedelta(seconds=self._terms.claim_s))
+        clean = gate.state == "open" and gate.strikes == 0 and not planned.probe
+        return Grant(charge_id, now, city_ids, planned, together, clean)
+
+    def _most(self, together: bool) -> int:
+        """Cities in one call, or in the calls that go together."""
+        return CALL_SIZE if together or self._terms.pacing == "burst" else self._terms.second_of_quota
+
+    def _allowed(self, connection: Connection, gate: Gate, now: datetime, want: int) -> int | Wait:
+        spent = gate.spent(now)
+        want = min(want, self._terms.cities_per_month - spent)
+        if want <= 0:
+            return Wait(next_month(now), "month")
+        if month_allows(now, spent, self._terms) < want:
+            return Wait(month_moment(now, spent, want, self._terms), "month")
+        start = max(now, gate.next_start_at)
+        free = self._terms.cities_per_window - held(connection, self._account, start)
+        releases = [] if free >= want else next_releases(connection, self._account, start, CALL_SIZE)
+        number, moment = admit(start, want, free, releases, timedelta(seconds=GATHER * self._terms.window_s))
+        if moment > now:
+            return Wait(moment, "pace")
+        return number
+
+    def _left_out(self, connection: Connection, chosen: Sequence[Candidate], now: datetime) -> LeftOut | None:
+        since = {candidate.city_id: candidate.since for candidate in chosen}
+        rows = connection.execute(
+            select(City.id, City.fetched_at, City.claimed_by, City.claimed_until).where(City.id.in_(since))
+        ).all()
+        fresh = {row.id for row in rows if row.fetched_at is not None and row.fetched_at >= since[row.id]}
+        claimed = {
+            row.id
+            for row in rows
+            if row.claimed_until is not None and row.claimed_until > now and row.claimed_by != self._consumer
+        } - fresh
+        return LeftOut(frozenset(fresh), frozenset(claimed)) if fresh or claimed else None
+
+    def _charge(self, connection: Connection, gate: Gate, now: datetime, cost: int, call: Plan) -> int:
+        terms = self._terms
+        values = {
+            "account": self._account,
+            "cost": cost,
+            "reserved_at": now,
+            "release_at": now + timedelta(seconds=terms.worst_hold_s),
+            "consumer": self._consumer,
+        }
+        key = connection.execute(insert(QuotaCharge).values(values)).inserted_primary_key
+        changes = {"last_now": now, "next_start_at": next_start(gate.next_start_at, now, cost, terms)}
+        changes |= {"month": month_of(now), "month_spent": gate.spent(now) + cost}
+        carried = gate.next_month_spent if gate.month == month_of(now) else 0
+        # The calls may arrive in the next month: then it pays for them, too.
+        late = next_month(now) - now <= timedelta(seconds=terms.claim_s)
+        changes["next_month_spent"] = carried + cost if late else carried
+        if call.probe:
+            changes["probe_until"] = now + timedelta(seconds=terms.claim_s)
+        if gate.state == "database":
+            changes |= {"state": "open", "strikes": 0}
+        self._set(connection, changes)
+        return int(key[0])
+
+    def _clock_stepped_back(self, connection: Connection, now: datetime) -> NotNow:
+        until = now + timedelta(seconds=self._terms.worst_hold_s)
+        self._set(connection, {"last_now": now, "next_start_at": now, "state": "database", "blocked_until": until})
+        late = (QuotaCharge.account == self._account, QuotaCharge.release_at > until)
+        connection.execute(update(QuotaCharge).where(*late).values(release_at=until))
+        return NotNow(self._terms.worst_hold_s, "database")
+
+    def _locked(self, connection: Connection, *, lock: bool = True) -> Gate:
+        gate = find_gate(connection, self._account, lock=lock)
+        if gate is None:
+            raise GateMismatch(f"the gate of account {self._account} is gone: restart the consumer")
+        return gate
+
+    def _set(self, connection: Connection, changes: Mapping[str, Any]) -> None:
+        if changes:
+            connection.execute(update(QuotaGate).where(QuotaGate.account == self._account).values(**changes))
+
+
+def _not_now(wait: Wait, now: datetime) -> NotNow:
+    return NotNow(max(0.0, (wait.until - now).total_seconds()), wait.reason)

@@ -1,0 +1,120 @@
+"""The consumer's transactions, each one whole: what is left of batches, what is fresh, what a call brought.
+
+Blocking; every method raises DatabaseUnavailable when the database is away.
+"""
+
+from collections.abc import Collection as Many
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection
+
+from consumer.quota import Grant, Ledger
+from raingauge.observation import Observation
+from raingauge.storage.batches import BatchRef
+from raingauge.storage.consumers import beat, leave
+from raingauge.storage.database import Database
+from raingauge.storage.readings import (
+    UNKNOWN_CITY,
+    OpenBatch,
+    Outcome,
+    Want,
+    collected,
+    count_attempt,
+    failed,
+    fresh,
+    open_batches,
+    remember,
+    settle,
+    unclaim,
+)
+
+INTERNAL_ERROR: Final = "internal error"
+
+
+@dataclass(frozen=True, slots=True)
+class Harvest:
+    """What the calls of one charge brought."""
+
+    fetched_at: datetime
+    observations: Mapping[int, Observation] = field(default_factory=dict)
+    unknown: frozenset[int] = frozenset()
+    given_up: Mapping[int, str] = field(default_factory=dict)
+    """City ids that are failed for good, and why."""
+
+    def outcome(self, city_id: int) -> Outcome:
+        """The reading of a city that is settled by it."""
+        if city_id in self.observations:
+            return collected(self.observations[city_id], self.fetched_at)
+        return failed(UNKNOWN_CITY if city_id in self.unknown else self.given_up[city_id])
+
+    @property
+    def city_ids(self) -> list[int]:
+        """All that it settles."""
+        return [*self.observations, *self.unknown, *self.given_up]
+
+
+class Store:
+    """The database as one consumer uses it."""
+
+    def __init__(self, database: Database, ledger: Ledger, consumer: str, account: str) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._consumer = consumer
+        self._account = account
+
+    def open_batches(self, refs: Many[BatchRef]) -> dict[BatchRef, OpenBatch]:
+        """What is left of these batches; a batch that the database does not know is not in the answer."""
+        return self._database.read(lambda connection: open_batches(connection, refs))
+
+    def copy_fresh(self, wants: Many[Want]) -> list[Want]:
+        """Settle the wants that need no call; answer them."""
+        if not self._database.read(lambda connection: fresh(connection, self._database.now(connection), wants)):
+            return []
+
+        def work(connection: Connection) -> list[Want]:
+            now = self._database.now(connection)
+            outcomes = fresh(connection, now, wants)
+            settle(connection, now, outcomes)
+            return list(outcomes)
+
+        return self._database.write(work)
+
+    def keep(self, grant: Grant, harvest: Harvest, wants: Sequence[Want], *, closes: bool) -> None:
+        """Store what a call brought, for everybody who wants it; end its claims, and close its charge if `closes`."""
+
+        def work(connection: Connection) -> None:
+            now = self._database.now(connection)
+            settle(connection, now, {want: harvest.outcome(want.city_id) for want in wants})
+            remember(connection, harvest.fetched_at, list(harvest.observations.values()), harvest.unknown)
+            unclaim(connection, set(grant.city_ids) - set(harvest.observations) - harvest.unknown, self._consumer)
+            if closes:
+                self._ledger.close(connection, grant)
+
+        self._database.write(work)
+
+    def count_attempt(self, ref: BatchRef) -> int:
+        """Remember that a batch met an unexpected error; answer how often by now."""
+        return self._database.write(lambda connection: count_attempt(connection, ref))
+
+    def fail(self, ref: BatchRef) -> None:
+        """Fail what is left of a batch."""
+
+        def work(connection: Connection) -> None:
+            batch = open_batches(connection, [ref]).get(ref)
+            wants = batch.wants if batch is not None else []
+            settle(connection, self._database.now(connection), dict.fromkeys(wants, failed(INTERNAL_ERROR)))
+
+        self._database.write(work)
+
+    def beat(self) -> None:
+        """Say that this consumer is alive."""
+        self._database.write(
+            lambda connection: beat(connection, self._database.now(connection), self._consumer, self._account)
+        )
+
+    def leave(self) -> None:
+        """Say that it stops."""
+        self._database.write(lambda connection: leave(connection, self._consumer))

@@ -1,0 +1,130 @@
+"""The producer's composition root: builds its parts, serves them, stops them in order."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from producer.api import collect, get, problems
+from producer.api.middleware import BodyLimit, TrailingSlash
+from producer.cities import default_cities
+from producer.desk import Desk
+from producer.relay import Relay
+from raingauge import health
+from raingauge.blocking import Threads
+from raingauge.clock import SystemClock
+from raingauge.messaging.kafka import KafkaPublisher, ensure_topics, servers_of
+from raingauge.messaging.port import Publisher
+from raingauge.serving import in_background, serving, until_signalled
+from raingauge.settings import Settings
+from raingauge.storage.batches import outstanding_limit
+from raingauge.storage.database import Database, open_database
+
+log = logging.getLogger("raingauge.producer")
+
+THREADS = 16
+BYTES_PER_CITY = 16
+DESCRIPTION = """Current weather for thousands of cities on one key, never faster than the key allows.
+
+`POST /collect` accepts a collection and answers at once; `GET /get` tells how far it is and gives its readings at any
+time. Errors are problems as in RFC 9457. Weather data: OpenWeather (openweathermap.org). City names: GeoNames, CC BY 4.0.
+"""
+
+
+class ProducerFacts:
+    """What the producer says of itself."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self.accepted = 0
+
+    def details(self) -> Mapping[str, Any]:
+        """For people."""
+        return {"publishing": self._relay.pending}
+
+    def counts(self) -> Mapping[str, float]:
+        """Since the start."""
+        return {"collections_accepted": self.accepted}
+
+    def gauges(self) -> Mapping[str, float]:
+        """Now."""
+        return {"relay_pending_batches": self._relay.pending}
+
+
+def create_api(settings: Settings, desk: Desk, relay: Relay, parts: Iterable[health.Facts] = ()) -> FastAPI:
+    """The HTTP application; `parts` say more in health and metrics."""
+    api = FastAPI(title="Raingauge", version="0.1.0", description=DESCRIPTION, redirect_slashes=False)
+    facts = ProducerFacts(relay)
+
+    def accepted_one() -> None:
+        facts.accepted += 1
+        relay.wake()
+
+    collecting = collect.Collecting(default_cities(), settings.collect.max_cities, settings.freshness.max_age_s)
+    api.include_router(collect.router(desk, collecting, accepted_one))
+    api.include_router(get.router(desk))
+    api.include_router(health.router([facts, *parts], desk.check))
+
+    @api.get("/", include_in_schema=False)
+    async def front() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    problems.install(api)
+    api.add_middleware(BodyLimit, limit=4096 + BYTES_PER_CITY * settings.collect.max_cities)
+    api.add_middleware(TrailingSlash)
+    return api
+
+
+@contextlib.asynccontextmanager
+async def producing(
+    settings: Settings, database: Database, publisher: Publisher, parts: Iterable[health.Facts] = ()
+) -> AsyncIterator[FastAPI]:
+    """The producer at work: its relay runs while the block does. Gives the application to serve."""
+    threads = Threads(THREADS, "producer")
+    quota = settings.quota
+    relay = Relay(
+        database,
+        threads,
+        publisher,
+        settings.relay,
+        topic=settings.broker.topic,
+        account=quota.account,
+        outstanding=outstanding_limit(settings.collect.outstanding_batches, quota.cities_per_window, quota.window_s),
+        holder=secrets.token_hex(8),
+    )
+    desk = Desk(database, threads, settings.terms, quota.account)
+    task = asyncio.create_task(relay.run())
+    try:
+        yield create_api(settings, desk, relay, parts)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        threads.close()
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: the hand-off is not Kafka, or the address is taken.
+    """
+    await until_signalled(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    servers = servers_of(settings.broker.url)
+    clock = SystemClock()
+    async with contextlib.AsyncExitStack() as parts:
+        database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size=THREADS)))
+        publisher = await parts.enter_async_context(KafkaPublisher(servers, clock))
+        topics = ensure_topics(servers, settings.broker.topic, settings.broker.partitions, clock)
+        await parts.enter_async_context(in_background(topics))
+        api = await parts.enter_async_context(producing(settings, database, publisher))
+        url = await parts.enter_async_context(serving(api, settings.http.host, settings.http.port))
+        log.info("producer.serving", extra={"url": url})
+        await asyncio.Event().wait()

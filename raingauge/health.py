@@ -1,0 +1,92 @@
+"""Health, readiness and metrics: the same three paths on every service."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+from pydantic import BaseModel, Field
+
+from raingauge.errors import RaingaugeError
+
+
+class Health(BaseModel):
+    """That the process lives, and what it is about."""
+
+    status: str = Field(description="ok: the process answers.", examples=["ok"])
+    details: dict[str, Any] = Field(description="What it is about.", examples=[{"waiting_for": None}])
+
+
+class Readiness(BaseModel):
+    """Whether it can do its work."""
+
+    status: str = Field(description="ready, or what is missing.", examples=["ready"])
+
+
+class Facts(Protocol):
+    """What a part of a service says of itself."""
+
+    def details(self) -> Mapping[str, Any]:
+        """For people, in /health."""
+
+    def counts(self) -> Mapping[str, float]:
+        """Counters since the start, by metric name without its prefix and `_total`."""
+
+    def gauges(self) -> Mapping[str, float]:
+        """What stands now, by metric name without its prefix."""
+
+
+class _Metrics(Collector):
+    def __init__(self, parts: Iterable[Facts]) -> None:
+        self._parts = tuple(parts)
+
+    def collect(self) -> Iterable[Metric]:
+        for part in self._parts:
+            for name, value in part.counts().items():
+                yield CounterMetricFamily(f"raingauge_{name}", name.replace("_", " "), value=value)
+            for name, value in part.gauges().items():
+                yield GaugeMetricFamily(f"raingauge_{name}", name.replace("_", " "), value=value)
+
+
+def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]]) -> APIRouter:
+    """The three paths; `check` returns when the service can do its work and raises a RaingaugeError otherwise."""
+    facts = tuple(parts)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Metrics(facts))
+    api = APIRouter(tags=["operation"])
+
+    @api.get("/health", summary="Whether the process lives", response_model=Health, response_description="It lives.")
+    async def health() -> dict[str, Any]:
+        """Answers as long as the event loop runs, whatever is away: do not restart a process because of an outage."""
+        return {"status": "ok", "details": {name: value for part in facts for name, value in part.details().items()}}
+
+    @api.get(
+        "/ready",
+        summary="Whether it can do its work",
+        response_model=Readiness,
+        response_description="It can.",
+        responses={503: {"model": Readiness, "description": "It cannot, and why."}},
+    )
+    async def ready() -> Response:
+        """Answers 503 while something that it needs is away."""
+        try:
+            await check()
+        except RaingaugeError as error:
+            return JSONResponse({"status": f"{type(error).__name__}: {error}"}, 503, headers={"Retry-After": "2"})
+        return JSONResponse({"status": "ready"})
+
+    @api.get(
+        "/metrics",
+        summary="Metrics for Prometheus",
+        response_class=PlainTextResponse,
+        response_description="The text format of Prometheus.",
+    )
+    async def metrics() -> Response:
+        """Counters and gauges; names begin with `raingauge_`."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    return api

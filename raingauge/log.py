@@ -1,0 +1,45 @@
+"""Logs: one line an event: time, level, event name, fields. Never payloads, never the key."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
+
+from raingauge.contracts import utc_text
+
+STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+LIBRARIES: Final = ("aiokafka", "urllib3", "alembic", "uvicorn", "asyncio")
+
+
+class LineFormatter(logging.Formatter):
+    """For example `2026-11-20T16:00:00.123Z WARNING gate.changed state=key why="Invalid API key"`."""
+
+    def __init__(self, secret: str | None = None) -> None:
+        super().__init__()
+        self._secret = secret
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; a traceback follows on lines of its own."""
+        moment = utc_text(datetime.fromtimestamp(record.created, UTC))
+        fields = [f"{name}={_shown(value)}" for name, value in vars(record).items() if name not in STANDARD]
+        line = " ".join((moment, record.levelname, record.getMessage(), *fields))
+        if record.exc_info:
+            line = f"{line}\n{self.formatException(record.exc_info)}"
+        return line.replace(self._secret, "***") if self._secret else line
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if text.isascii() and text.isprintable() and " " not in text and '"' not in text else json.dumps(text)
+
+
+def log_to(stream: TextIO = sys.stderr, *, level: int = logging.INFO, secret: str | None = None) -> None:
+    """Have this process log to a stream, libraries from WARNING on; `secret` is masked wherever it would appear."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(LineFormatter(secret))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))

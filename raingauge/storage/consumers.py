@@ -1,0 +1,32 @@
+"""Heartbeats: which consumers are alive."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection, delete, exists, select
+
+from raingauge.storage.database import upsert
+from raingauge.storage.models import ConsumerBeat
+
+BEAT_S: Final = 5.0
+ALIVE_FOR: Final = timedelta(seconds=20)
+FORGOTTEN_AFTER: Final = timedelta(days=1)
+
+
+def beat(connection: Connection, now: datetime, consumer: str, account: str) -> None:
+    """Say that this consumer is alive, and forget those long dead."""
+    row = {"id": consumer, "account": account, "started_at": now, "seen_at": now}
+    connection.execute(
+        upsert(connection.dialect, ConsumerBeat.__table__, [row], "id", ["seen_at"])  # type: ignore[arg-type]
+    )
+    connection.execute(delete(ConsumerBeat).where(ConsumerBeat.seen_at < now - FORGOTTEN_AFTER))
+
+
+def leave(connection: Connection, consumer: str) -> None:
+    """Say that this consumer stops."""
+    connection.execute(delete(ConsumerBeat).where(ConsumerBeat.id == consumer))
+
+
+def any_alive(connection: Connection, now: datetime) -> bool:
+    """Whether any consumer has been heard of lately."""
+    return bool(connection.scalar(select(exists().where(ConsumerBeat.seen_at >= now - ALIVE_FOR))))

@@ -1,0 +1,176 @@
+"""One database, three dialects (SQLite, MySQL/MariaDB, PostgreSQL): transactions, its clock, its errors.
+
+Blocking. Every transaction is a function of a connection, so that it can be run again after a deadlock.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Dialect, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.sql.dml import Insert
+
+from raingauge.errors import DatabaseUnavailable, SettingsError
+
+T = TypeVar("T")
+DatabaseClock = Callable[[Connection], datetime]
+
+CONNECT_S: Final = 3
+STATEMENT_S: Final = 15
+DEADLOCK_TRIES: Final = 6
+DEADLOCKS: Final = frozenset({1205, 1213, "40P01", "40001", "55P03"})
+"""Lock wait timeout and deadlock of MySQL; deadlock, serialization failure and lock timeout of PostgreSQL."""
+
+NOW: Final = {
+    # NOW() has whole seconds in MySQL; CURRENT_TIMESTAMP is the transaction's start in PostgreSQL, whole seconds in SQLite.
+    "mysql": text("SELECT UTC_TIMESTAMP(6)"),
+    "mariadb": text("SELECT UTC_TIMESTAMP(6)"),
+    "postgresql": text("SELECT clock_timestamp() AT TIME ZONE 'UTC'"),
+    "sqlite": text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"),
+}
+
+
+def server_time(connection: Connection) -> datetime:
+    """The database's clock now: aware, UTC; microseconds, on SQLite milliseconds."""
+    value = connection.execute(NOW[connection.dialect.name]).scalar_one()
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC)
+
+
+class Database:
+    """Runs transactions. One write at a time on SQLite, READ COMMITTED on the others.
+
+    Raises (all methods): DatabaseUnavailable when it does not answer.
+    """
+
+    def __init__(self, engine: Engine, clock: DatabaseClock = server_time) -> None:
+        self.engine = engine
+        self._clock = clock
+        self._writing = engine.execution_options(raingauge_begin="BEGIN IMMEDIATE")
+
+    @property
+    def dialect(self) -> str:
+        """sqlite, mysql, mariadb or postgresql."""
+        return self.engine.dialect.name
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """The result of `work` in a transaction that changes nothing."""
+        return self._run(self.engine, work)
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """The result of `work` in a transaction that is committed. It may run several times (deadlocks)."""
+        return self._run(self._writing, work)
+
+    def now(self, connection: Connection) -> datetime:
+        """The database's clock: the only one that promises rest on."""
+        return self._clock(connection)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+    def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        for tries in range(1, DEADLOCK_TRIES + 1):
+            try:
+                with engine.begin() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                if is_deadlock(error) and tries < DEADLOCK_TRIES:
+                    continue
+                if is_outage(error):
+                    raise DatabaseUnavailable(type(error.orig).__name__) from error
+                raise
+            except PoolTimeout as error:
+                raise DatabaseUnavailable("all connections are busy") from error
+        raise AssertionError("unreachable")  # pragma: no cover
+
+
+def is_deadlock(error: DBAPIError) -> bool:
+    """Whether the database gave this transaction up in favour of another, so that it can simply run again."""
+    code = getattr(error.orig, "sqlstate", None)
+    number = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    return code in DEADLOCKS or (isinstance(number, int) and number in DEADLOCKS)
+
+
+def is_outage(error: DBAPIError) -> bool:
+    """Whether the database is away or too busy, as opposed to a mistake in a statement."""
+    return error.connection_invalidated or isinstance(error, OperationalError) or is_deadlock(error)
+
+
+def open_database(url: str, pool_size: int = 10, clock: DatabaseClock = server_time) -> Database:
+    """Prepare a database; nothing is connected yet.
+
+    Raises:
+        SettingsError: the URL names no database that is supported.
+    """
+    target = make_url(url)
+    backend = target.get_backend_name()
+    if backend == "sqlite":
+        return Database(_sqlite(target, pool_size), clock)
+    if backend in {"mysql", "mariadb"}:
+        limits: dict[str, Any] = {
+            "connect_timeout": CONNECT_S,
+            "read_timeout": STATEMENT_S,
+            "write_timeout": STATEMENT_S,
+        }
+        limits["init_command"] = "SET time_zone = '+00:00', innodb_lock_wait_timeout = 10"
+    elif backend == "postgresql":
+        limits = {"connect_timeout": CONNECT_S, "options": f"-c statement_timeout={STATEMENT_S}s -c lock_timeout=10s"}
+    else:
+        raise SettingsError(f"database.url: {backend} is not supported (sqlite, mysql+pymysql, postgresql+psycopg)")
+    engine = create_engine(
+        target,
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=CONNECT_S,
+        pool_recycle=3600,
+        connect_args=limits,
+    )
+    return Database(engine, clock)
+
+
+def _sqlite(target: URL, pool_size: int) -> Engine:
+    if target.database in {None, "", ":memory:"}:
+        raise SettingsError("database.url: SQLite needs a file, for example sqlite:///var/raingauge.db")
+    Path(str(target.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        target,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=CONNECT_S,
+        connect_args={"timeout": STATEMENT_S, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        # The driver must not begin transactions by itself: readers begin plainly, writers with the lock in hand.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("raingauge_begin", "BEGIN"))
+
+    return engine
+
+
+def upsert(
+    dialect: Dialect, table: Table, rows: Sequence[Mapping[str, Any]], key: str, changed: Sequence[str]
+) -> Insert:
+    """An INSERT of `rows` that, where a row with this `key` stands already, sets the `changed` columns of it instead."""
+    if dialect.name in {"mysql", "mariadb"}:
+        insert = mysql.insert(table).values(list(rows))
+        return insert.on_duplicate_key_update({name: insert.inserted[name] for name in changed})
+    module = sqlite if dialect.name == "sqlite" else postgresql
+    statement = module.insert(table).values(list(rows))
+    return statement.on_conflict_do_update(
+        index_elements=[key], set_={name: statement.excluded[name] for name in changed}
+    )

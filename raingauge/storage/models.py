@@ -1,0 +1,190 @@
+"""The tables, written once. Migrations build them, every statement speaks through them; no logic lives here.
+
+All times are UTC with microseconds. Ids that a client chose compare byte by byte in every database.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, Dialect, Double, ForeignKey, Index, Integer, String, Text, TypeDecorator
+from sqlalchemy.dialects import mysql
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC, stored without its zone and with microseconds."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(mysql.DATETIME(fsp=6) if dialect.name in {"mysql", "mariadb"} else DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without its zone")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def exact(length: int) -> String:
+    """Text that compares byte by byte: MySQL's default collation would take "A" and "a" for the same id."""
+    text = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
+    return String(length).with_variant(text, "mysql", "mariadb")
+
+
+class Schema(DeclarativeBase):
+    """The schema."""
+
+    type_annotation_map = {datetime: UtcDateTime, str: String(200), float: Double()}  # noqa: RUF012
+
+
+class Collection(Schema):
+    """One POST, named by the client's id."""
+
+    __tablename__ = "collections"
+
+    id: Mapped[str] = mapped_column(exact(64), primary_key=True)
+    requested_at: Mapped[datetime]
+    max_age_s: Mapped[int]
+    cities_hash: Mapped[str] = mapped_column(exact(64))
+    total: Mapped[int]
+    collected: Mapped[int] = mapped_column(default=0)
+    failed: Mapped[int] = mapped_column(default=0)
+    last_progress_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None] = mapped_column(index=True)
+    """When it was settled or cancelled; NULL while it is open."""
+    cancelled_at: Mapped[datetime | None]
+
+
+class Batch(Schema):
+    """At most 20 cities of a collection; one message."""
+
+    __tablename__ = "batches"
+
+    collection_id: Mapped[str] = mapped_column(exact(64), ForeignKey("collections.id"), primary_key=True)
+    batch: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    city_ids: Mapped[str] = mapped_column(Text)
+    """JSON list."""
+    size: Mapped[int]
+    settled: Mapped[int] = mapped_column(default=0)
+    published_at: Mapped[datetime | None]
+    leased_by: Mapped[str | None] = mapped_column(exact(64))
+    lease_until: Mapped[datetime | None] = mapped_column(index=True)
+    attempts: Mapped[int] = mapped_column(default=0)
+    """How often it met an unexpected error."""
+    settled_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_batches_open", "collection_id", "settled_at", "published_at", "batch"),)
+
+
+class Weather:
+    """The columns of one city's weather; units as in `raingauge.observation`."""
+
+    fetched_at: Mapped[datetime | None]
+    observed_at: Mapped[datetime | None]
+    temperature: Mapped[float | None]
+    humidity: Mapped[float | None]
+    feels_like: Mapped[float | None]
+    pressure: Mapped[float | None]
+    wind_speed: Mapped[float | None]
+    wind_deg: Mapped[float | None]
+    clouds: Mapped[float | None]
+    visibility: Mapped[float | None]
+    rain_1h: Mapped[float | None]
+    snow_1h: Mapped[float | None]
+    condition_id: Mapped[int | None]
+    description: Mapped[str | None]
+    utc_offset_s: Mapped[int | None]
+
+
+class City(Weather, Schema):
+    """A city as the provider knows it, with its latest observation."""
+
+    __tablename__ = "cities"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    name: Mapped[str | None]
+    country: Mapped[str | None]
+    latitude: Mapped[float | None]
+    longitude: Mapped[float | None]
+    unknown_at: Mapped[datetime | None]
+    """When the provider last said that it does not know this id."""
+    claimed_by: Mapped[str | None] = mapped_column(exact(64))
+    claimed_until: Mapped[datetime | None]
+
+
+class Reading(Weather, Schema):
+    """What is stored for one city of one collection. Once written it never changes."""
+
+    __tablename__ = "readings"
+
+    collection_id: Mapped[str] = mapped_column(exact(64), ForeignKey("collections.id"), primary_key=True)
+    city_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    status: Mapped[str] = mapped_column(exact(16))
+    """collected or failed."""
+    reason: Mapped[str | None]
+
+
+class QuotaGate(Schema):
+    """The quota's row for one provider account; locking it orders all reservations."""
+
+    __tablename__ = "quota_gate"
+
+    account: Mapped[str] = mapped_column(exact(64), primary_key=True)
+    cities_per_window: Mapped[int]
+    window_s: Mapped[float]
+    pacing: Mapped[str] = mapped_column(exact(16))
+    last_now: Mapped[datetime]
+    """The latest database time any reservation saw: time never runs backwards here."""
+    next_start_at: Mapped[datetime]
+    """Smooth pacing: no call starts before."""
+    state: Mapped[str] = mapped_column(exact(16))
+    """open, or why it is closed: quota, key, provider, database."""
+    blocked_until: Mapped[datetime]
+    strikes: Mapped[int] = mapped_column(default=0)
+    """Refusals or failures in a row."""
+    probe_until: Mapped[datetime]
+    """A probe is under way until then at the latest."""
+    endpoint: Mapped[str] = mapped_column(exact(16))
+    """What `auto` found: unknown, refused (group refused, single not tried yet), group or single."""
+    endpoint_at: Mapped[datetime]
+    month: Mapped[str] = mapped_column(exact(7))
+    """For example 2026-11 (UTC)."""
+    month_spent: Mapped[int] = mapped_column(BigInteger, default=0)
+    next_month_spent: Mapped[int] = mapped_column(BigInteger, default=0)
+    """What the last seconds of the month have spent of the next one, too."""
+
+
+class QuotaCharge(Schema):
+    """Quota held for calls. Never deleted before its release, never refunded."""
+
+    __tablename__ = "quota_charges"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    account: Mapped[str] = mapped_column(exact(64))
+    cost: Mapped[int]
+    reserved_at: Mapped[datetime]
+    release_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+    consumer: Mapped[str] = mapped_column(exact(64))
+
+    __table_args__ = (Index("ix_quota_charges_held", "account", "release_at", "cost"),)
+
+
+class ConsumerBeat(Schema):
+    """A consumer that is alive, by its last heartbeat."""
+
+    __tablename__ = "consumers"
+
+    id: Mapped[str] = mapped_column(exact(64), primary_key=True)
+    account: Mapped[str] = mapped_column(exact(64))
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+
+
+WEATHER_COLUMNS = tuple(name for name in Weather.__annotations__)

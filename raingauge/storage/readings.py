@@ -1,0 +1,255 @@
+"""Readings and the cities behind them: what is still wanted, what is fresh already, and settling.
+
+Settling is the one place where readings are written. It is idempotent by key, in one transaction, in a fixed order.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Collection as Many
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, case, insert, select, tuple_, update
+from sqlalchemy.engine import Row
+
+from raingauge.observation import Observation
+from raingauge.storage.batches import BatchRef
+from raingauge.storage.database import upsert
+from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, Reading
+
+UNKNOWN_FOR: Final = timedelta(days=1)
+"""How long an id that the provider does not know is taken for unknown without asking again."""
+
+UNKNOWN_CITY: Final = "unknown city"
+
+Outcome = Mapping[str, Any]
+"""The columns of a reading without its key: status, reason and the weather."""
+
+_OBSERVED: Final = ("name", "country", "latitude", "longitude", *WEATHER_COLUMNS, "claimed_by", "claimed_until")
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """One city of one batch, not settled yet. An observation fetched at or after `since` is good enough for it."""
+
+    ref: BatchRef
+    city_id: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """What is left of a batch. An observation fetched at or after `since` is good enough for it."""
+
+    ref: BatchRef
+    since: datetime
+    city_ids: tuple[int, ...]
+    """Cities without a reading; none when the batch is settled, or its collection finished or cancelled."""
+
+    @property
+    def wants(self) -> list[Want]:
+        """The same, city by city."""
+        return [Want(self.ref, city_id, self.since) for city_id in self.city_ids]
+
+
+def collected(observation: Observation, fetched_at: datetime) -> Outcome:
+    """The reading of a city that the provider answered for."""
+    values = asdict(observation)
+    return {"status": "collected", "reason": None, "fetched_at": fetched_at} | {
+        name: values[name] for name in WEATHER_COLUMNS if name != "fetched_at"
+    }
+
+
+def failed(reason: str) -> Outcome:
+    """The reading of a city that cannot be collected."""
+    return {"status": "failed", "reason": reason[:200]} | dict.fromkeys(WEATHER_COLUMNS)
+
+
+def open_batches(connection: Connection, refs: Many[BatchRef]) -> dict[BatchRef, OpenBatch]:
+    """What is left of each batch; a batch that the database does not know is not in the answer."""
+    rows = connection.execute(
+        select(Batch, Collection.requested_at, Collection.max_age_s, Collection.finished_at)
+        .join(Collection, Collection.id == Batch.collection_id)
+        .where(tuple_(Batch.collection_id, Batch.batch).in_(list(refs)))
+    ).all()
+    begun = [row for row in rows if row.settled > 0 and row.settled_at is None]
+    settled = _settled_cities(
+        connection, [(row.collection_id, city) for row in begun for city in json.loads(row.city_ids)]
+    )
+    return {BatchRef(row.collection_id, row.batch): _left(row, settled) for row in rows}
+
+
+def _left(row: Row[Any], settled: set[tuple[str, int]]) -> OpenBatch:
+    over = row.settled_at is not None or row.finished_at is not None
+    left = [] if over else [city for city in json.loads(row.city_ids) if (row.collection_id, city) not in settled]
+    since = row.requested_at - timedelta(seconds=row.max_age_s)
+    return OpenBatch(BatchRef(row.collection_id, row.batch), since, tuple(left))
+
+
+def _settled_cities(connection: Connection, cities: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Which of these (collection id, city id) have a reading."""
+    if not cities:
+        return set()
+    rows = connection.execute(
+        select(Reading.collection_id, Reading.city_id).where(
+            Reading.collection_id.in_({collection for collection, _ in cities}),
+            Reading.city_id.in_({city for _, city in cities}),
+        )
+    )
+    return {(row[0], row[1]) for row in rows}
+
+
+def fresh(connection: Connection, now: datetime, wants: Many[Want]) -> dict[Want, Outcome]:
+    """The wanted cities that need no call: observed late enough for their batch, or known to be unknown."""
+    if not wants:
+        return {}
+    known = connection.execute(
+        select(City.id, City.unknown_at, *(getattr(City, name) for name in WEATHER_COLUMNS)).where(
+            City.id.in_({want.city_id for want in wants}),
+            (City.fetched_at >= min(want.since for want in wants)) | (City.unknown_at >= now - UNKNOWN_FOR),
+        )
+    )
+    cities = {row.id: row for row in known}
+    return {
+        want: outcome
+        for want in wants
+        if want.city_id in cities and (outcome := _without_call(cities[want.city_id], now, want.since)) is not None
+    }
+
+
+def _without_call(city: Row[Any], now: datetime, since: datetime) -> Outcome | None:
+    if city.fetched_at is not None and city.fetched_at >= since:
+        values = city._mapping  # noqa: SLF001
+        return {"status": "collected", "reason": None} | {name: values[name] for name in WEATHER_COLUMNS}
+    if city.unknown_at is not None and city.unknown_at >= now - UNKNOWN_FOR:
+        return failed(UNKNOWN_CITY)
+    return None
+
+
+def settle(connection: Connection, now: datetime, outcomes: Mapping[Want, Outcome]) -> None:
+    """Store readings for cities that have none yet, and count them: each city once, however often this is called."""
+    if not outcomes:
+        return
+    locked = _lock(connection, sorted({want.ref.collection_id for want in outcomes}))
+    present = _settled_cities(connection, [(want.ref.collection_id, want.city_id) for want in outcomes])
+    missing = {
+        (want.ref.collection_id, want.city_id): want
+        for want in outcomes
+        if want.ref.collection_id in locked and (want.ref.collection_id, want.city_id) not in present
+    }
+    if not missing:
+        return
+    rows = [{"collection_id": key[0], "city_id": key[1], **outcomes[want]} for key, want in sorted(missing.items())]
+    connection.execute(insert(Reading), rows)
+    _count(connection, now, locked, rows)
+    _count_batches(connection, now, Counter(want.ref for want in missing.values()))
+
+
+def _lock(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
+    """Lock the open ones of these collections, in order; answer how many cities of each are unsettled."""
+    remaining = Collection.total - Collection.collected - Collection.failed
+    rows = connection.execute(
+        select(Collection.id, remaining)
+        .where(Collection.id.in_(ids), Collection.finished_at.is_(None))
+        .order_by(Collection.id)
+        .with_for_update()
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def _count(connection: Connection, now: datetime, remaining: Mapping[str, int], rows: Sequence[Outcome]) -> None:
+    tally = Counter((row["collection_id"], row["status"]) for row in rows)
+    parameters = [
+        {
+            "key": collection,
+            "more_collected": tally[collection, "collected"],
+            "more_failed": tally[collection, "failed"],
+            "finished": now
+            if tally[collection, "collected"] + tally[collection, "failed"] == remaining[collection]
+            else None,
+        }
+        for collection in sorted({row["collection_id"] for row in rows})
+    ]
+    connection.execute(
+        update(Collection)
+        .where(Collection.id == bindparam("key"))
+        .values(
+            collected=Collection.collected + bindparam("more_collected"),
+            failed=Collection.failed + bindparam("more_failed"),
+            last_progress_at=now,
+            finished_at=bindparam("finished"),
+        ),
+        parameters,
+    )
+
+
+def _count_batches(connection: Connection, now: datetime, tally: Mapping[BatchRef, int]) -> None:
+    complete = Batch.settled + bindparam("more") >= Batch.size
+    connection.execute(
+        update(Batch)
+        .where(Batch.collection_id == bindparam("collection"), Batch.batch == bindparam("number"))
+        # In this order: MySQL assigns from left to right and would see the new `settled` in the condition.
+        .ordered_values(
+            (Batch.settled_at, case((complete, bindparam("now", now)), else_=None)),
+            (Batch.settled, Batch.settled + bindparam("more")),
+        ),
+        [{"collection": ref.collection_id, "number": ref.batch, "more": n} for ref, n in sorted(tally.items())],
+    )
+
+
+def remember(connection: Connection, fetched_at: datetime, observations: Many[Observation], unknown: Many[int]) -> None:
+    """Keep the latest observation of each city, and which ids are unknown. Their claims end with it."""
+    end_of_claim = {"claimed_by": None, "claimed_until": None}
+    if observations:
+        rows = sorted(
+            ({"id": o.city_id, **{k: v for k, v in asdict(o).items() if k != "city_id"}} for o in observations),
+            key=lambda row: row["id"],
+        )
+        rows = [row | {"fetched_at": fetched_at, "unknown_at": None} | end_of_claim for row in rows]
+        changed = (*_OBSERVED, "unknown_at")
+        connection.execute(upsert(connection.dialect, City.__table__, rows, "id", changed))  # type: ignore[arg-type]
+    if unknown:
+        rows = [{"id": city, "unknown_at": fetched_at} | end_of_claim for city in sorted(unknown)]
+        changed = ("unknown_at", "claimed_by", "claimed_until")
+        connection.execute(upsert(connection.dialect, City.__table__, rows, "id", changed))  # type: ignore[arg-type]
+
+
+def claim(connection: Connection, city_ids: Many[int], holder: str, until: datetime) -> None:
+    """Say that someone is fetching these cities now."""
+    rows = [{"id": city, "claimed_by": holder, "claimed_until": until} for city in sorted(city_ids)]
+    changed = ("claimed_by", "claimed_until")
+    connection.execute(upsert(connection.dialect, City.__table__, rows, "id", changed))  # type: ignore[arg-type]
+
+
+def unclaim(connection: Connection, city_ids: Many[int], holder: str) -> None:
+    """Say that these are not being fetched any more."""
+    if city_ids:
+        mine = (City.id.in_(sorted(city_ids)), City.claimed_by == holder)
+        connection.execute(update(City).where(*mine).values(claimed_by=None, claimed_until=None))
+
+
+def count_attempt(connection: Connection, ref: BatchRef) -> int:
+    """Remember that a batch met an unexpected error; answer how often by now (0: no such batch)."""
+    this = (Batch.collection_id == ref.collection_id, Batch.batch == ref.batch)
+    connection.execute(update(Batch).where(*this).values(attempts=Batch.attempts + 1))
+    return connection.scalar(select(Batch.attempts).where(*this)) or 0
+
+
+def page(
+    connection: Connection, collection_id: str, columns: Sequence[str], after: int, limit: int
+) -> list[Mapping[str, Any]]:
+    """Up to `limit` readings with city ids above `after`, in their order, with their cities' names."""
+    rows = connection.execute(
+        select(Reading.city_id, Reading.status, Reading.reason, *(_column(name) for name in columns))
+        .outerjoin(City, City.id == Reading.city_id)
+        .where(Reading.collection_id == collection_id, Reading.city_id > after)
+        .order_by(Reading.city_id)
+        .limit(limit)
+    )
+    return [dict(row._mapping) for row in rows]  # noqa: SLF001
+
+
+def _column(name: str) -> Any:
+    return getattr(Reading if name in WEATHER_COLUMNS else City, name)

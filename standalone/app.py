@@ -1,0 +1,119 @@
+"""Embedded mode's composition root: the same producer and consumer, joined by the in-process hand-off.
+
+Nothing outside the process is needed: SQLite, and without an API key the simulator in the provider's place.
+"""
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection
+
+from consumer.app import SPARE_THREADS, WorkerFacts, equipped, open_provider, working
+from consumer.worker import Worker
+from producer.app import THREADS, producing
+from raingauge.clock import SystemClock
+from raingauge.errors import SettingsError
+from raingauge.messaging.inprocess import InProcessBroker
+from raingauge.serving import serving, until_signalled
+from raingauge.settings import OPENWEATHER_URL, Settings, provider_key
+from raingauge.storage import batches
+from raingauge.storage.database import Database, open_database
+from simulator.app import create_app
+from simulator.settings import SimulatorSettings
+
+SIMULATED: Final = "simulator"
+"""The key and the account of the simulated provider."""
+SIMULATED_DATABASE: Final = "sqlite:///var/simulator.db"
+GRACE_S: Final = 5.0
+
+
+async def run(settings: Settings) -> None:
+    """Serve and collect until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: the hand-off is Kafka, or the address is taken.
+        GateMismatch: the account's gate was made with other terms.
+    """
+    if settings.broker.url != "inprocess://":
+        raise SettingsError("broker.url: embedded mode hands off in-process; for Kafka run producer and consumer")
+    await until_signalled(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    clock = SystemClock()
+    async with contextlib.AsyncExitStack() as parts:
+        settings, key = await parts.enter_async_context(_provided(settings))
+        pool_size = THREADS + settings.consumer.lanes + SPARE_THREADS
+        database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size)))
+        prepare(database)
+        broker = InProcessBroker(settings.broker.topic, settings.consumer.window)
+        subscription = await parts.enter_async_context(broker.subscription())
+        provider = await parts.enter_async_context(open_provider(settings, key, clock))
+        means = await parts.enter_async_context(equipped(settings, database, provider, clock))
+        worker = Worker(subscription, broker, means, settings.broker.topic)
+        api = await parts.enter_async_context(producing(settings, database, broker, [WorkerFacts(worker)]))
+        url = await parts.enter_async_context(serving(api, settings.http.host, settings.http.port))
+        task = await parts.enter_async_context(working(worker, means, settings.openweather.timeout_s + GRACE_S))
+        _say(_welcome(settings, key, url))
+        await task
+
+
+@contextlib.asynccontextmanager
+async def _provided(settings: Settings) -> AsyncIterator[tuple[Settings, str | None]]:
+    """The settings and the key for the provider; starts the simulator when there is no key for the real one."""
+    key = provider_key()
+    if key is not None or settings.openweather.base_url != OPENWEATHER_URL:
+        yield settings, key
+        return
+    quota = settings.quota
+    simulated = SimulatorSettings(key=SIMULATED, quota=quota.cities_per_window, window_s=quota.window_s)
+    async with serving(create_app(simulated, SystemClock()), "127.0.0.1", 0) as url:
+        yield simulated_settings(settings, url), SIMULATED
+
+
+def simulated_settings(settings: Settings, url: str) -> Settings:
+    """The same, on the simulator: with an account and a database of its own, so that invented weather stays apart."""
+    default = Settings.model_fields["database"].default.url
+    own = SIMULATED_DATABASE if settings.database.url == default else settings.database.url
+    return settings.model_copy(
+        update={
+            "database": settings.database.model_copy(update={"url": own}),
+            "openweather": settings.openweather.model_copy(update={"base_url": url}),
+            "quota": settings.quota.model_copy(update={"account": SIMULATED}),
+        }
+    )
+
+
+def prepare(database: Database) -> None:
+    """Bring the schema up, and have everything unsettled published again: the in-process hand-off starts empty."""
+
+    def work(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", "migrations")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        batches.forget_publications(connection)
+
+    database.write(work)
+
+
+def _welcome(settings: Settings, key: str | None, url: str) -> str:
+    quota = settings.quota
+    provider = settings.openweather.base_url
+    who = "simulated weather: there is no OPENWEATHER_API_KEY" if key == SIMULATED else f"weather from {provider}"
+    return f"""Raingauge, embedded: {who}
+  quota     {quota.cities_per_window} cities in {quota.window_s:g} s, {quota.pacing}, account {quota.account}
+  database  {settings.database.url}
+  API       {url}  (documentation: {url}/docs)
+Try it:
+  curl -X POST {url}/collect -H 'Content-Type: application/json' -d '{{"id": 1}}'
+  curl '{url}/get?id=1'
+Ctrl-C stops it; it goes on where it was."""
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stdout, flush=True)  # noqa: T201
