@@ -51,4 +51,6 @@ services-down: ## end what `make services` started; its data stays
 
 .PHONY: lock
 lock: $(READY) ## write requirements.lock anew from pyproject.toml
-	$(BIN)/pip-compile --quiet --strip-extras --extra dev --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --extra dev --no-annotate --no-emit-index-url --no-emit-find-links \
+		--no-header --unsafe-package raingauge --output-file requirements.lock pyproject.toml
+	@sed -i '/^#/d; /^raingauge @/d; /^$$/d' requirements.lock
