@@ -162,7 +162,9 @@ async def _work(settings: Settings) -> None:
             await worker.lost(deliveries)
 
         subscription = await parts.enter_async_context(
-            KafkaSubscription(servers, broker.topic, broker.group, window=settings.consumer.window, clock=clock, lost=lost)
+            KafkaSubscription(
+                servers, broker.topic, broker.group, window=settings.consumer.window, clock=clock, lost=lost
+            )
         )
         worker = Worker(subscription, dead_letters, means, broker.topic)
         grace_s = settings.openweather.timeout_s + GRACE_S

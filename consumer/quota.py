@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, case, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, case, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from consumer.gate import EndpointSetting, Event, Plan, after, plan
 from raingauge.errors import GateMismatch
 from raingauge.pacing import (
-    GATHER,
     Terms,
     Wait,
     admit,
@@ -28,13 +27,29 @@ from raingauge.pacing import (
 )
 from raingauge.storage.database import Database
 from raingauge.storage.gate import Gate, find_gate, held, next_releases
-from raingauge.storage.models import City, QuotaCharge, QuotaGate
+from raingauge.storage.models import City, QuotaCharge, QuotaGate, UtcDateTime
 from raingauge.storage.readings import claim
 
 LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 CLOCK_STEP: Final = timedelta(seconds=2)
 KEPT_FOR: Final = timedelta(days=1)
 CALL_SIZE: Final = 20
+
+# Built once: these run for every call of the provider.
+_NEW_CHARGE: Final = insert(QuotaCharge)
+_CLAIMS: Final = select(City.id, City.fetched_at, City.claimed_by, City.claimed_until).where(
+    City.id.in_(bindparam("cities", expanding=True))
+)
+_RELEASE_AT: Final = bindparam("release", type_=UtcDateTime)
+_CLOSE: Final = (
+    update(QuotaCharge)
+    .where(QuotaCharge.id == bindparam("charge"), QuotaCharge.closed_at.is_(None))
+    .values(
+        release_at=case((QuotaCharge.release_at > _RELEASE_AT, _RELEASE_AT), else_=QuotaCharge.release_at),
+        closed_at=bindparam("answered", type_=UtcDateTime),
+    )
+)
+_SET: Final = update(QuotaGate).where(QuotaGate.account == bindparam("gate"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +132,7 @@ class Ledger:
         release_at = answered + timedelta(seconds=self._terms.window_s)
         if self._database.dialect == "sqlite":
             release_at += timedelta(milliseconds=1)  # its clock has whole milliseconds: round up
-        charge = QuotaCharge.release_at
-        connection.execute(
-            update(QuotaCharge)
-            .where(QuotaCharge.id == grant.charge_id, QuotaCharge.closed_at.is_(None))
-            .values(release_at=case((charge > release_at, release_at), else_=charge), closed_at=answered)
-        )
+        connection.execute(_CLOSE, {"charge": grant.charge_id, "release": release_at, "answered": answered})
 
     def report(self, grant: Grant, event: Event, retry_after_s: float | None = None) -> Mapping[str, Any]:
         """Tell the gate what became of a call; answer which of its columns changed."""
@@ -246,16 +256,14 @@ class Ledger:
         start = max(now, gate.next_start_at)
         free = self._terms.cities_per_window - held(connection, self._account, start)
         releases = [] if free >= want else next_releases(connection, self._account, start, CALL_SIZE)
-        number, moment = admit(start, want, free, releases, timedelta(seconds=GATHER * self._terms.window_s))
+        number, moment = admit(start, want, free, releases, timedelta(seconds=self._terms.gather_s))
         if moment > now:
             return Wait(moment, "pace")
         return number
 
     def _left_out(self, connection: Connection, chosen: Sequence[Candidate], now: datetime) -> LeftOut | None:
         since = {candidate.city_id: candidate.since for candidate in chosen}
-        rows = connection.execute(
-            select(City.id, City.fetched_at, City.claimed_by, City.claimed_until).where(City.id.in_(since))
-        ).all()
+        rows = connection.execute(_CLAIMS, {"cities": list(since)}).all()
         fresh = {row.id for row in rows if row.fetched_at is not None and row.fetched_at >= since[row.id]}
         claimed = {
             row.id
@@ -273,7 +281,7 @@ class Ledger:
             "release_at": now + timedelta(seconds=terms.worst_hold_s),
             "consumer": self._consumer,
         }
-        key = connection.execute(insert(QuotaCharge).values(values)).inserted_primary_key
+        key = connection.execute(_NEW_CHARGE, values).inserted_primary_key
         changes = {"last_now": now, "next_start_at": next_start(gate.next_start_at, now, cost, terms)}
         changes |= {"month": month_of(now), "month_spent": gate.spent(now) + cost}
         carried = gate.next_month_spent if gate.month == month_of(now) else 0
@@ -302,7 +310,7 @@ class Ledger:
 
     def _set(self, connection: Connection, changes: Mapping[str, Any]) -> None:
         if changes:
-            connection.execute(update(QuotaGate).where(QuotaGate.account == self._account).values(**changes))
+            connection.execute(_SET, {"gate": self._account, **changes})
 
 
 def _not_now(wait: Wait, now: datetime) -> NotNow:

@@ -189,6 +189,8 @@ class Wire:
         self._clock = clock
         self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=Retry(total=False))
         self._adapter.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        # Without it urllib3 2 closes a pool when it is garbage collected, and an error of its own can keep it alive.
+        self._adapter.poolmanager.pools.dispose_func = HTTPConnectionPool.close
         # It logs headers that it cannot parse as they came, and a proxy may echo the request in them.
         self._logger = logging.getLogger("urllib3.connection")
         self._logger.addFilter(self._redact_record)

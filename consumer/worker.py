@@ -152,7 +152,9 @@ class Worker:
                 continue  # taken away meanwhile
             if ref not in batches:
                 for delivery in self._deliveries.pop(ref):
-                    await self._bury(delivery, UnknownBatch(f"no batch {ref.batch} of a collection {ref.collection_id}"))
+                    await self._bury(
+                        delivery, UnknownBatch(f"no batch {ref.batch} of a collection {ref.collection_id}")
+                    )
                 continue
             self._pool.add(batches[ref])
         self.settled(self._pool.settle(copied))

@@ -17,7 +17,7 @@ SEND_DELAY_S: Final = 5.0
 MARGIN_S: Final = 10.0
 """M: how long after the timeout a call may still arrive at the provider."""
 GATHER: Final = 0.002
-"""A release within this share of the window is waited for, so that calls are not shattered."""
+"""A release within this share of the window is always waited for, so that calls are not shattered."""
 DAY: Final = timedelta(days=1)
 
 
@@ -46,6 +46,13 @@ class Terms:
     def spread_s(self, cost: int) -> float:
         """Smooth pacing: how long after a call of that cost the next may start."""
         return cost * self.window_s / self.cities_per_window
+
+    @property
+    def gather_s(self) -> float:
+        """How long a call waits to be made fuller by the next release. Smooth pacing would not let more calls go anyway
+        until the next city's turn, so there it waits that long, and what a call of one city (a probe) split is joined."""
+        gather_s = GATHER * self.window_s
+        return gather_s if self.pacing == "burst" else max(gather_s, 1.25 * self.spread_s(1))
 
     @property
     def second_of_quota(self) -> int:
@@ -82,15 +89,16 @@ def admit(
     return min(want, max(0, free)), moment
 
 
-def next_start(previous: datetime, now: datetime, cost: int, terms: Terms) -> datetime:
-    """When the call after one of `cost` that goes now may start.
+def next_start(planned: datetime, now: datetime, cost: int, terms: Terms) -> datetime:
+    """When the call after one of `cost` that goes now, and was planned for `planned`, may start.
 
-    Being late by up to the gathering time is made up for, so that small delays do not add up to wasted quota.
+    A call that went late, by up to the gathering time, does not move the plan: small delays do not add up to wasted quota.
     """
     if terms.pacing == "burst":
         return now
-    lateness = timedelta(seconds=GATHER * terms.window_s)
-    return max(previous, now - lateness) + timedelta(seconds=terms.spread_s(cost))
+    late = now - planned
+    begun = planned if late <= timedelta(seconds=terms.gather_s) else now
+    return begun + timedelta(seconds=terms.spread_s(cost))
 
 
 def month_of(moment: datetime) -> str:

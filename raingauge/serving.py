@@ -50,7 +50,12 @@ async def serving(app: ASGIApp | FastAPI, host: str, port: int) -> AsyncIterator
     """Serve an app while the block runs; gives the address, for example http://127.0.0.1:8000."""
     with bound(host, port) as listener:
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=DRAIN_S, timeout_keep_alive=20
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=DRAIN_S,
+            timeout_keep_alive=20,
         )
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))

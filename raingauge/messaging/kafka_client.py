@@ -32,6 +32,8 @@ class Patience:
     """A client's farewell; then it is taken apart."""
     quiet_s: float = 30
     """Without any success; then a new client is tried."""
+    look_s: float = 3
+    """How often it is looked whether the brokers answer. A fetch that brings nothing is answered after half a second."""
     drain_s: float = 15
     """For `lost` to finish what it can, when partitions are taken away."""
     commit_s: float = 5
@@ -110,11 +112,13 @@ async def _start(client: C, check: Callable[[C], Awaitable[None]], patience: Pat
 
 async def ended(client: Client, within_s: float) -> None:
     """Stop a client, whatever state it is in. Nothing of it is left, not even when its own farewell does not end."""
+    # In a task of its own: aiokafka's stop() may end with the cancellation of one of its own tasks.
+    stopping = asyncio.create_task(client.stop())
+    stopping.add_done_callback(seen)
     try:
-        async with asyncio.timeout(within_s):
-            await client.stop()
-    except Exception as error:  # noqa: BLE001 - it is being thrown away
-        log.warning("handoff.stop_forced", extra={"error": said(error)})
+        await asyncio.wait({stopping}, timeout=within_s)
+        if not stopping.done() or stopping.cancelled() or stopping.exception():
+            log.info("handoff.stop_forced", extra={"client": type(client).__name__})
     finally:
         await _swept(client)
 
@@ -122,7 +126,7 @@ async def ended(client: Client, within_s: float) -> None:
 async def _swept(client: Client) -> None:
     # A stop() that was cut short leaves tasks that aiokafka keeps no list of (requests under way, the flush): they are
     # known by the object whose method they run. Left alone they would be "destroyed but pending".
-    parts = [client, *vars(client).values()]
+    parts = [part for part in (client, *vars(client).values()) if type(part).__module__.startswith("aiokafka.")]
     owners = {id(part) for part in parts}
     stragglers = [task for task in asyncio.all_tasks() if id(_runs_in(task)) in owners]
     for task in stragglers:

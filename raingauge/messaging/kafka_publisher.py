@@ -172,7 +172,7 @@ class KafkaPublisher:
         """Return when the line is given up; give it up when it is silent although a new client can be started."""
         others_hear = False
         while not line.given_up.done():
-            await asyncio.wait({line.given_up}, timeout=self._patience.quiet_s / 10)
+            await asyncio.wait({line.given_up}, timeout=self._patience.look_s)
             if not self._is_quiet():
                 others_hear = False
             elif others_hear:

@@ -133,8 +133,8 @@ class KafkaSubscription:
         """Return when polling has failed, or hears nothing although a new client can be started."""
         last, others_hear = self._clock.monotonic(), False
         while not task.done():
-            await asyncio.wait({task}, timeout=self._patience.quiet_s / 10)
-            if await polling.listen(self._patience.quiet_s / 10):
+            await asyncio.wait({task}, timeout=self._patience.look_s)
+            if await polling.listen(self._patience.look_s):
                 last, others_hear = self._clock.monotonic(), False
             elif others_hear:
                 log.warning("handoff.client_given_up", extra={"client": "subscription", "error": "hears nothing"})
@@ -145,7 +145,11 @@ class KafkaSubscription:
                 # An outage alone is no reason to give the deliveries up: they are dropped only for a client that works.
                 await ended(await self._start(), self._patience.stop_s)
                 others_hear = True
-        log.error("handoff.client_given_up", extra={"client": "subscription"}, exc_info=task.exception())
+        log.error(
+            "handoff.client_given_up",
+            extra={"client": "subscription"},
+            exc_info=None if task.cancelled() else task.exception(),
+        )
 
     async def _taken_away(self) -> None:
         """End the epoch: let the worker finish what it can, store how far it came, and void the rest."""

@@ -5,9 +5,14 @@ Pure: no I/O, no clock, no Kafka. An epoch is one assignment of partitions; deli
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Final
 
 from raingauge.messaging.offsets import PartitionOffsets
 from raingauge.messaging.port import Delivery
+
+# Counted over all windows of the process, so that a delivery of an earlier subscription is void for a later one, too.
+_EPOCHS: Final = count(1)
 
 
 class Window:
@@ -23,7 +28,7 @@ class Window:
         self._held: dict[tuple[int, int], Delivery] = {}
         self._offsets: dict[int, PartitionOffsets] = {}
         self._full = False
-        self.epoch = 0
+        self.epoch = next(_EPOCHS)
 
     def take(self, delivery: Delivery) -> bool:
         """Let a fetched delivery wait; False when its offset does not rise."""
@@ -78,7 +83,7 @@ class Window:
 
     def begin_epoch(self) -> None:
         """Start anew: all deliveries so far are void."""
-        self.epoch += 1
+        self.epoch = next(_EPOCHS)
         self._waiting.clear()
         self._in_hand.clear()
         self._held.clear()

@@ -16,9 +16,7 @@ FORGOTTEN_AFTER: Final = timedelta(days=1)
 def beat(connection: Connection, now: datetime, consumer: str, account: str) -> None:
     """Say that this consumer is alive, and forget those long dead."""
     row = {"id": consumer, "account": account, "started_at": now, "seen_at": now}
-    connection.execute(
-        upsert(connection.dialect, ConsumerBeat.__table__, [row], "id", ["seen_at"])  # type: ignore[arg-type]
-    )
+    upsert(connection, ConsumerBeat, [row], ["seen_at"])
     connection.execute(delete(ConsumerBeat).where(ConsumerBeat.seen_at < now - FORGOTTEN_AFTER))
 
 

@@ -3,12 +3,13 @@
 Blocking. Every transaction is a function of a connection, so that it can be run again after a deadlock.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Dialect, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -16,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.dml import Insert
 
 from raingauge.errors import DatabaseUnavailable, SettingsError
+from raingauge.storage.models import Schema
 
 T = TypeVar("T")
 DatabaseClock = Callable[[Connection], datetime]
@@ -27,7 +29,7 @@ DEADLOCKS: Final = frozenset({1205, 1213, "40P01", "40001", "55P03"})
 """Lock wait timeout and deadlock of MySQL; deadlock, serialization failure and lock timeout of PostgreSQL."""
 
 NOW: Final = {
-    # NOW() has whole seconds in MySQL; CURRENT_TIMESTAMP is the transaction's start in PostgreSQL, whole seconds in SQLite.
+    # NOW() has whole seconds in MySQL; CURRENT_TIMESTAMP has them in SQLite and is the transaction's start in PostgreSQL.
     "mysql": text("SELECT UTC_TIMESTAMP(6)"),
     "mariadb": text("SELECT UTC_TIMESTAMP(6)"),
     "postgresql": text("SELECT clock_timestamp() AT TIME ZONE 'UTC'"),
@@ -163,14 +165,19 @@ def _sqlite(target: URL, pool_size: int) -> Engine:
 
 
 def upsert(
-    dialect: Dialect, table: Table, rows: Sequence[Mapping[str, Any]], key: str, changed: Sequence[str]
-) -> Insert:
-    """An INSERT of `rows` that, where a row with this `key` stands already, sets the `changed` columns of it instead."""
-    if dialect.name in {"mysql", "mariadb"}:
-        insert = mysql.insert(table).values(list(rows))
+    connection: Connection, table: type[Schema], rows: Sequence[Mapping[str, Any]], changed: Sequence[str]
+) -> None:
+    """Insert rows; where one with the same `id` stands already, set its `changed` columns instead.
+
+    The rows go in their order, so callers sort them: opposite orders would deadlock.
+    """
+    connection.execute(_upsert(connection.dialect.name, table, tuple(changed)), list(rows))
+
+
+@functools.cache
+def _upsert(dialect: str, table: type[Schema], changed: tuple[str, ...]) -> Insert:
+    if dialect in {"mysql", "mariadb"}:
+        insert = mysql.insert(table)
         return insert.on_duplicate_key_update({name: insert.inserted[name] for name in changed})
-    module = sqlite if dialect.name == "sqlite" else postgresql
-    statement = module.insert(table).values(list(rows))
-    return statement.on_conflict_do_update(
-        index_elements=[key], set_={name: statement.excluded[name] for name in changed}
-    )
+    other = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    return other.on_conflict_do_update(index_elements=["id"], set_={name: other.excluded[name] for name in changed})

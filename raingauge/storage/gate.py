@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Integer, bindparam, func, select
 
 from raingauge.pacing import Release, month_of
-from raingauge.storage.models import QuotaCharge, QuotaGate
+from raingauge.storage.models import QuotaCharge, QuotaGate, UtcDateTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +38,35 @@ class Gate:
         return self.next_month_spent if self.month < month_of(now) else 0
 
 
-_COLUMNS = tuple(getattr(QuotaGate, name) for name in Gate.__dataclass_fields__)
+# Built once: these run several times for every call of the provider.
+_ACCOUNT: Final = bindparam("account")
+_AFTER: Final = bindparam("after", type_=UtcDateTime)
+_GATE: Final = select(*(getattr(QuotaGate, name) for name in Gate.__dataclass_fields__)).where(
+    QuotaGate.account == _ACCOUNT
+)
+_GATE_LOCKED: Final = _GATE.with_for_update()
+_UNRELEASED: Final = (QuotaCharge.account == _ACCOUNT, QuotaCharge.release_at > _AFTER)
+_HELD: Final = select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(*_UNRELEASED)
+_RELEASES: Final = (
+    select(QuotaCharge.release_at, QuotaCharge.cost)
+    .where(*_UNRELEASED)
+    .order_by(QuotaCharge.release_at)
+    .limit(bindparam("most", type_=Integer))
+)
 
 
 def find_gate(connection: Connection, account: str, *, lock: bool = False) -> Gate | None:
     """The gate of an account, locked until the transaction ends if asked for; None before any consumer made it."""
-    statement = select(*_COLUMNS).where(QuotaGate.account == account)
-    row = connection.execute(statement.with_for_update() if lock else statement).one_or_none()
+    row = connection.execute(_GATE_LOCKED if lock else _GATE, {"account": account}).one_or_none()
     return None if row is None else Gate(*row)
 
 
 def held(connection: Connection, account: str, at: datetime) -> int:
     """Cities held at that moment."""
-    charges = (QuotaCharge.account == account, QuotaCharge.release_at > at)
-    return int(connection.scalar(select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(*charges)) or 0)
+    return int(connection.scalar(_HELD, {"account": account, "after": at}) or 0)
 
 
 def next_releases(connection: Connection, account: str, after: datetime, most: int) -> Sequence[Release]:
     """The next charges to be released, in their order."""
-    rows = connection.execute(
-        select(QuotaCharge.release_at, QuotaCharge.cost)
-        .where(QuotaCharge.account == account, QuotaCharge.release_at > after)
-        .order_by(QuotaCharge.release_at)
-        .limit(most)
-    )
+    rows = connection.execute(_RELEASES, {"account": account, "after": after, "most": most})
     return [(row[0], row[1]) for row in rows]

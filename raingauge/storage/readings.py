@@ -208,19 +208,16 @@ def remember(connection: Connection, fetched_at: datetime, observations: Many[Ob
             key=lambda row: row["id"],
         )
         rows = [row | {"fetched_at": fetched_at, "unknown_at": None} | end_of_claim for row in rows]
-        changed = (*_OBSERVED, "unknown_at")
-        connection.execute(upsert(connection.dialect, City.__table__, rows, "id", changed))  # type: ignore[arg-type]
+        upsert(connection, City, rows, (*_OBSERVED, "unknown_at"))
     if unknown:
         rows = [{"id": city, "unknown_at": fetched_at} | end_of_claim for city in sorted(unknown)]
-        changed = ("unknown_at", "claimed_by", "claimed_until")
-        connection.execute(upsert(connection.dialect, City.__table__, rows, "id", changed))  # type: ignore[arg-type]
+        upsert(connection, City, rows, ("unknown_at", "claimed_by", "claimed_until"))
 
 
 def claim(connection: Connection, city_ids: Many[int], holder: str, until: datetime) -> None:
     """Say that someone is fetching these cities now."""
     rows = [{"id": city, "claimed_by": holder, "claimed_until": until} for city in sorted(city_ids)]
-    changed = ("claimed_by", "claimed_until")
-    connection.execute(upsert(connection.dialect, City.__table__, rows, "id", changed))  # type: ignore[arg-type]
+    upsert(connection, City, rows, ("claimed_by", "claimed_until"))
 
 
 def unclaim(connection: Connection, city_ids: Many[int], holder: str) -> None:

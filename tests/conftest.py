@@ -1,0 +1,59 @@
+"""Fixtures for all tests: a database of each kind."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from raingauge.storage.database import Database, open_database
+from tests.support.databases import empty, server_schema, sqlite_copy, sqlite_template
+
+KINDS = [
+    "sqlite",
+    pytest.param("mariadb", marks=pytest.mark.services),
+    pytest.param("postgres", marks=pytest.mark.services),
+]
+
+
+@pytest.fixture(scope="session")
+def template() -> Iterator[Path]:
+    """A SQLite file with the schema in it."""
+    with sqlite_template() as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def schemas() -> Iterator[dict[str, str]]:
+    """The URLs of this run's databases on servers, filled as tests ask for them."""
+    with ExitStack() as opened:
+        yield _Schemas(opened)
+
+
+class _Schemas(dict[str, str]):
+    def __init__(self, opened: ExitStack) -> None:
+        super().__init__()
+        self._opened = opened
+
+    def __missing__(self, name: str) -> str:
+        self[name] = self._opened.enter_context(server_schema(name))
+        return self[name]
+
+
+@pytest.fixture
+def sqlite(template: Path) -> Iterator[Database]:
+    """An empty SQLite database."""
+    with sqlite_copy(template) as database:
+        yield database
+
+
+@pytest.fixture(params=KINDS)
+def database(request: pytest.FixtureRequest, template: Path, schemas: dict[str, str]) -> Iterator[Database]:
+    """An empty database, of each kind in turn."""
+    if request.param == "sqlite":
+        with sqlite_copy(template) as fresh:
+            yield fresh
+        return
+    with closing(open_database(schemas[request.param], pool_size=16)) as server:
+        yield server
+        empty(server)

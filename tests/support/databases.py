@@ -1,0 +1,91 @@
+"""Databases for tests: a SQLite file each, or a schema of its own on the MariaDB and PostgreSQL of `make services`."""
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import delete, make_url, text
+from sqlalchemy import create_engine
+
+from raingauge.storage.database import Database, DatabaseClock, open_database, server_time
+from raingauge.storage.models import Schema
+from standalone.app import prepare
+
+SERVERS = {
+    "mariadb": "mysql+pymysql://raingauge:raingauge@127.0.0.1:3306/raingauge",
+    "postgres": "postgresql+psycopg://raingauge:raingauge@127.0.0.1:5432/raingauge",
+}
+
+
+def need_port(port: int, name: str) -> None:
+    """Skip the test when a service is missing; in CI that is a failure."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError:
+        message = f"{name} does not answer on port {port}: run `make services`"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@contextmanager
+def memory_folder() -> Iterator[Path]:
+    """A folder on a memory file system where there is one: syncing to it costs nothing."""
+    parent = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    folder = Path(tempfile.mkdtemp(prefix="raingauge-test-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def sqlite_template() -> Iterator[Path]:
+    """A SQLite file with the schema in it, to be copied."""
+    with memory_folder() as folder:
+        path = folder / "template.db"
+        with closing(open_database(f"sqlite:///{path}")) as database:
+            prepare(database)
+        yield path
+
+
+@contextmanager
+def sqlite_copy(template: Path, clock: DatabaseClock = server_time) -> Iterator[Database]:
+    """A fresh SQLite database."""
+    path = template.with_name(f"{uuid4().hex}.db")
+    shutil.copy(template, path)
+    with closing(open_database(f"sqlite:///{path}", pool_size=16, clock=clock)) as database:
+        yield database
+    for leftover in path.parent.glob(f"{path.name}*"):
+        leftover.unlink()
+
+
+@contextmanager
+def server_schema(name: str) -> Iterator[str]:
+    """The URL of a fresh database on a server, with the schema in it."""
+    url = make_url(SERVERS[name])
+    need_port(url.port or 0, name)
+    own = f"raingauge_test_{uuid4().hex[:12]}"
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {own}"))
+        shown = url.set(database=own).render_as_string(hide_password=False)
+        with closing(open_database(shown)) as database:
+            prepare(database)
+        yield shown
+        with engine.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {own}"))
+    finally:
+        engine.dispose()
+
+
+def empty(database: Database) -> None:
+    """Delete every row."""
+    database.write(lambda c: [c.execute(delete(table)) for table in reversed(Schema.metadata.sorted_tables)])
