@@ -1,0 +1,118 @@
+"""Embedded mode as a process, against the simulator as the provider that enforces its quota in any rolling window."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.processes import Program, program, simulator
+
+WINDOW_S = 4.0
+QUOTA = 60
+CITIES = 167
+SMOOTH_OPTIMUM_S = 160 * WINDOW_S / 60
+SINGLE_OPTIMUM_S = 166 * WINDOW_S / 60
+BURST_OPTIMUM_S = 2 * WINDOW_S
+START_UP_S = 30.0
+
+
+@contextmanager
+def embedded(folder: Path, provider: Program, **more: str) -> Iterator[Program]:
+    settings = {
+        "OPENWEATHER_API_KEY": "simulator",
+        "RAINGAUGE_OPENWEATHER__BASE_URL": provider.url,
+        "RAINGAUGE_DATABASE__URL": f"sqlite:///{folder}/raingauge.db",
+        "RAINGAUGE_HTTP__PORT": "0",
+        "RAINGAUGE_QUOTA__CITIES_PER_WINDOW": str(QUOTA),
+        "RAINGAUGE_QUOTA__WINDOW_S": str(WINDOW_S),
+    }
+    with program("standalone", settings=settings | more) as running:
+        yield running
+
+
+@contextmanager
+def provider(*arguments: str) -> Iterator[Program]:
+    with simulator("--quota", str(QUOTA), "--window-s", str(WINDOW_S), "--latency-s", "0.02", *arguments) as running:
+        yield running
+
+
+def collected(service: Program, seconds: float) -> dict[str, Any]:
+    """Collection 1, when it is done."""
+    done = lambda: (state := service.get("/get", id="1")) and state["status"] == "done" and state  # noqa: E731
+    state: dict[str, Any] = eventually(done, seconds + START_UP_S)
+    return state
+
+
+def assert_all_collected_within_the_quota(state: dict[str, Any], witness: dict[str, Any]) -> None:
+    assert (state["total"], state["collected"], state["failed"]) == (CITIES, CITIES, 0)
+    assert len({row["city_id"] for row in state["data"]}) == CITIES
+    assert set(witness["statuses"]) <= {"200", "401"}
+    assert witness["most_in_window"] <= QUOTA
+
+
+def took(witness: dict[str, Any]) -> float:
+    """Seconds from the first call to the last, as the provider saw them."""
+    return float(witness["last_at_s"] - witness["first_at_s"])
+
+
+def test_smooth_pacing_collects_the_default_cities_in_ten_calls_at_the_optimum(tmp_path: Path) -> None:
+    with provider() as weather, embedded(tmp_path, weather) as service:
+        assert service.collect(id=1).status_code == 202
+        state = collected(service, SMOOTH_OPTIMUM_S)
+        witness = weather.get("/control/witness")
+    assert_all_collected_within_the_quota(state, witness)
+    assert took(witness) <= 1.05 * SMOOTH_OPTIMUM_S
+    assert (witness["calls"], witness["units"]) == (10, CITIES)
+
+
+def test_burst_pacing_collects_them_in_two_windows(tmp_path: Path) -> None:
+    with provider() as weather, embedded(tmp_path, weather, RAINGAUGE_QUOTA__PACING="burst") as service:
+        service.collect(id=1)
+        state = collected(service, BURST_OPTIMUM_S)
+        witness = weather.get("/control/witness")
+    assert_all_collected_within_the_quota(state, witness)
+    assert took(witness) <= 1.05 * BURST_OPTIMUM_S
+
+
+def test_a_provider_without_group_calls_costs_one_probe_and_is_asked_city_by_city(tmp_path: Path) -> None:
+    with provider("--group", "removed") as weather, embedded(tmp_path, weather) as service:
+        service.collect(id=1)
+        state = collected(service, SINGLE_OPTIMUM_S)
+        witness = weather.get("/control/witness")
+        calls = weather.get("/control/calls", limit=300)["calls"]
+    assert_all_collected_within_the_quota(state, witness)
+    assert witness["group_units"] == 1
+    assert witness["units"] == CITIES + 1
+    second = calls[1]["at_s"] - calls[0]["at_s"]
+    assert second == pytest.approx(WINDOW_S / QUOTA, abs=0.2)
+    assert took(witness) <= 168 * WINDOW_S / 60 * 1.02
+
+
+def test_stopped_or_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    with provider() as weather:
+        with embedded(tmp_path, weather) as service:
+            service.collect(id=1)
+            eventually(lambda: service.get("/get", id="1")["collected"] >= 20, START_UP_S)
+            assert service.stop() == 0
+        with embedded(tmp_path, weather) as service:
+            before = eventually(lambda: service.get("/get", id="1")["collected"], START_UP_S)
+            eventually(lambda: service.get("/get", id="1")["collected"] > before, START_UP_S)
+            service.kill()
+        with embedded(tmp_path, weather) as service:
+            state = collected(service, SMOOTH_OPTIMUM_S + 60)
+        witness = weather.get("/control/witness")
+    assert_all_collected_within_the_quota(state, witness)
+    assert witness["units"] <= CITIES + 20
+
+
+def test_without_a_key_it_starts_the_simulator_and_says_so_in_one_line(tmp_path: Path) -> None:
+    settings = {"RAINGAUGE_DATABASE__URL": f"sqlite:///{tmp_path}/own.db", "RAINGAUGE_HTTP__PORT": "0"}
+    with program("standalone", settings=settings) as service:
+        assert sum("simulated" in line for line in service.lines) == 1
+        service.collect(id="small", cities=[3439525, 3439781])
+        state = eventually(lambda: (s := service.get("/get", id="small")) and s["status"] == "done" and s, START_UP_S)
+    assert [row["city_id"] for row in state["data"]] == [3439525, 3439781]
+    assert all(-60 < row["temperature"] < 60 for row in state["data"])

@@ -1,0 +1,125 @@
+"""Producer and consumers as processes on real Kafka and real MariaDB, sharing one quota."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from sqlalchemy import func, select
+
+from raingauge.storage.database import open_database
+from raingauge.storage.models import Reading
+from tests.support.databases import need_port, server_schema
+from tests.support.eventually import eventually
+from tests.support.processes import Program, program, simulator
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(180)]
+
+WINDOW_S = 6.0
+QUOTA = 60
+CITIES = 167
+OPTIMUM_S = 160 * WINDOW_S / 60
+INSPECTION = "127.0.0.1:9094"
+
+
+@dataclass
+class System:
+    """What runs."""
+
+    weather: Program
+    producer: Program
+    consumers: list[Program]
+    database_url: str
+    topic: str
+    group: str
+
+
+@contextmanager
+def system(consumers: int, *simulated: str) -> Iterator[System]:
+    need_port(9092, "Kafka")
+    topic = f"cities_{uuid4().hex[:8]}"
+    with ExitStack() as parts:
+        url = parts.enter_context(server_schema("mariadb"))
+        weather = parts.enter_context(
+            simulator("--quota", str(QUOTA), "--window-s", str(WINDOW_S), "--latency-s", "0.02", *simulated)
+        )
+        settings = {
+            "OPENWEATHER_API_KEY": "simulator",
+            "RAINGAUGE_OPENWEATHER__BASE_URL": weather.url,
+            "RAINGAUGE_DATABASE__URL": url,
+            "RAINGAUGE_BROKER__URL": "kafka://127.0.0.1:9092",
+            "RAINGAUGE_BROKER__TOPIC": topic,
+            "RAINGAUGE_BROKER__GROUP": f"group_{topic}",
+            "RAINGAUGE_HTTP__PORT": "0",
+            "RAINGAUGE_QUOTA__WINDOW_S": str(WINDOW_S),
+        }
+        producer = parts.enter_context(program("producer", settings=settings))
+        workers = [parts.enter_context(program("consumer", settings=settings)) for _ in range(consumers)]
+        for worker in workers:
+            eventually(lambda worker=worker: ready(worker), 30)
+        yield System(weather, producer, workers, url, topic, f"group_{topic}")
+
+
+def ready(consumer: Program) -> bool:
+    """Whether it has partitions to work on."""
+    return any("handoff.assigned" in line for line in consumer.lines)
+
+
+async def messages(topic: str, expected: int) -> list[dict[str, Any]]:
+    """What anyone can read on the inspection port."""
+    async with AIOKafkaConsumer(topic, bootstrap_servers=INSPECTION, auto_offset_reset="earliest") as reader:
+        return [json.loads((await asyncio.wait_for(reader.getone(), 20)).value) for _ in range(expected)]
+
+
+async def lag(topic: str, group: str) -> int:
+    """Messages that the group has not acknowledged."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=INSPECTION)
+    await admin.start()
+    try:
+        committed = await admin.list_consumer_group_offsets(group)
+    finally:
+        await admin.close()
+    async with AIOKafkaConsumer(bootstrap_servers=INSPECTION) as reader:
+        await reader.topics()
+        partitions = [TopicPartition(topic, number) for number in reader.partitions_for_topic(topic) or ()]
+        ends = await reader.end_offsets(partitions)
+    done = {partition: entry.offset for partition, entry in committed.items()}
+    return sum(end - max(0, done.get(partition, 0)) for partition, end in ends.items())
+
+
+def test_two_consumers_share_one_quota_and_store_each_city_once() -> None:
+    with system(consumers=2) as running:
+        answer = running.producer.collect(id=1)
+        assert (answer.status_code, answer.json()["batches"]) == (202, 9)
+        published = asyncio.run(messages(running.topic, 9))
+        done = lambda: (s := running.producer.get("/get", id=1)) and s["status"] == "done" and s  # noqa: E731
+        state = eventually(done, OPTIMUM_S + 40)
+        witness = running.weather.get("/control/witness")
+        eventually(lambda: asyncio.run(lag(running.topic, running.group)) == 0, 20)
+        with closing(open_database(running.database_url)) as database:
+            rows = database.read(lambda c: c.execute(select(func.count(Reading.city_id.distinct()))).scalar_one())
+    assert sorted(len(message["city_ids"]) for message in published) == [7] + [20] * 8
+    assert {message["collection_id"] for message in published} == {"1"}
+    assert (state["collected"], state["failed"], rows) == (CITIES, 0, CITIES)
+    assert set(witness["statuses"]) == {"200"}
+    assert witness["most_in_window"] <= QUOTA
+    assert (witness["calls"], witness["units"]) == (10, CITIES)
+    assert witness["last_at_s"] - witness["first_at_s"] <= 1.05 * OPTIMUM_S
+    for part in (running.producer, *running.consumers):
+        assert "Traceback" not in part.output
+
+
+def test_a_retired_group_endpoint_is_probed_once_for_all_consumers() -> None:
+    with system(2, "--group", "removed") as running:
+        running.producer.collect(id="seven", cities=list(range(3439525, 3439525 + 40)))
+        eventually(lambda: running.producer.get("/get", id="seven")["status"] == "done", 60)
+        witness = running.weather.get("/control/witness")
+    assert witness["group_units"] == 1
+    assert witness["units"] == 41
+    assert witness["most_in_window"] <= QUOTA
