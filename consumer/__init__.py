@@ -1,1 +1,1 @@
-"""The consumer: takes batches, calls the provider within its quota, stores what it answers. It accepts no collections."""
+"""The consumer: takes batches, calls the provider within its quota, stores the answers. It accepts no collections."""

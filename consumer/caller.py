@@ -1,7 +1,7 @@
 """Reserve, fetch, settle: one call after another, as the ledger allows, up to `lanes` under way at once.
 
-It holds no lock and no transaction while it calls the provider or sleeps. It knows nothing of deliveries or the hand-off:
-it takes wanted cities from the pool and says which batches are settled.
+It holds no lock and no transaction while it calls the provider or sleeps. It knows nothing of deliveries or the
+hand-off: it takes wanted cities from the pool and says which batches are settled.
 """
 
 import asyncio

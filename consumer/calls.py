@@ -34,11 +34,17 @@ def combine(calls: Iterable[tuple[Sequence[int], Reply | Silence]]) -> Result:
     """The result of all calls of a charge, each with the cities it asked for."""
     result = Result(Event.SILENT, closes=True)
     for city_ids, reply in calls:
-        _ADD[type(reply)](result, city_ids, reply)
+        if isinstance(reply, Weather):
+            _weather(result, reply)
+        elif isinstance(reply, Refusal):
+            _refusal(result, city_ids, reply)
+        else:
+            result.closes = False
+            result.blamed |= set(city_ids)
     return result
 
 
-def _weather(result: Result, city_ids: Sequence[int], reply: Weather) -> None:  # noqa: ARG001
+def _weather(result: Result, reply: Weather) -> None:
     result.observations.update(reply.observations)
     result.unknown |= reply.unknown
     result.blamed |= reply.unreadable
@@ -54,11 +60,3 @@ def _refusal(result: Result, city_ids: Sequence[int], reply: Refusal) -> None:
     result.split |= set(city_ids)
     if result.event is Event.SILENT:
         result.event = Event.ANSWERED
-
-
-def _silence(result: Result, city_ids: Sequence[int], reply: Silence) -> None:  # noqa: ARG001
-    result.closes = False
-    result.blamed |= set(city_ids)
-
-
-_ADD = {Weather: _weather, Refusal: _refusal, Silence: _silence}

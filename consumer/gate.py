@@ -1,7 +1,7 @@
 """What each answer of the provider means for the gate of its account. Pure: a gate in, the columns to change out.
 
 States: open, or closed because of quota (429), key (401), provider (no answers) or database (its clock stepped).
-A closed gate lets ONE probe of one city through when its time has come; the probe's answer opens it or closes it longer.
+A closed gate lets ONE probe of one city through when its time has come; the answer opens it or closes it longer.
 Endpoints under `auto`: unknown -> group, or -> refused (by the group endpoint) -> single; looked at again each day.
 """
 
@@ -67,7 +67,7 @@ def _plan(gate: Gate, now: datetime, setting: EndpointSetting) -> Plan:
     return Plan("group" if gate.endpoint == "group" else "single", probe=closed)
 
 
-def after(  # noqa: PLR0913
+def after(  # noqa: PLR0913, PLR0917
     gate: Gate,
     now: datetime,
     event: Event,

@@ -1,6 +1,6 @@
 """The wanted cities that a consumer holds, served in turn over the collections. Pure: no I/O, no clock of its own.
 
-A city that several batches want stands once: one call settles it for all of them. A city is ready (in the turn), out (in a
+A city that several batches want stands once: one call settles it for all of them. It is ready (in the turn), out (in a
 call), or resting (not before some moment on the caller's monotonic clock).
 """
 

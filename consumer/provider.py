@@ -29,7 +29,7 @@ class Reason(Enum):
     QUOTA = "quota"
     """429: over the plan."""
     KEY = "key"
-    """401: the key is missing, wrong, not active yet, or the endpoint is not in the plan. The answer does not say which."""
+    """401: the key is missing, wrong or not active yet, or the endpoint is not in the plan; nobody says which."""
     ENDPOINT = "endpoint"
     """404 or 410 that is not about the cities: nothing answers at this path."""
     CITIES = "cities"

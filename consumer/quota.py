@@ -281,8 +281,8 @@ class Ledger:
             "release_at": now + timedelta(seconds=terms.worst_hold_s),
             "consumer": self._consumer,
         }
-        key = connection.execute(_NEW_CHARGE, values).inserted_primary_key
-        changes = {"last_now": now, "next_start_at": next_start(gate.next_start_at, now, cost, terms)}
+        key: Any = connection.execute(_NEW_CHARGE, values).inserted_primary_key
+        changes: dict[str, Any] = {"last_now": now, "next_start_at": next_start(gate.next_start_at, now, cost, terms)}
         changes |= {"month": month_of(now), "month_spent": gate.spent(now) + cost}
         carried = gate.next_month_spent if gate.month == month_of(now) else 0
         # The calls may arrive in the next month: then it pays for them, too.

@@ -1,1 +1,1 @@
-"""The producer: accepts collections, publishes their batches and answers how far they are. It never calls the provider."""
+"""The producer: accepts collections, publishes their batches, tells how far they are. It never calls the provider."""

@@ -9,5 +9,5 @@ from importlib.resources import files
 
 def default_cities() -> tuple[int, ...]:
     """The ids of the 167 default cities, in the file's order."""
-    with files("producer").joinpath("cities.csv").open(encoding="utf-8", newline="") as lines:
+    with files("producer").joinpath("cities.csv").open(encoding="utf-8") as lines:
         return tuple(int(row["id"]) for row in csv.DictReader(lines))

@@ -1,4 +1,4 @@
-"""The relay: the only one who publishes batches. It leases rows, publishes, marks them, and publishes again what got lost.
+"""The relay: the only one who publishes batches. It leases rows, publishes, marks them, publishes again what got lost.
 
 Publishing twice is harmless, losing is not. It never sends a batch while an earlier send of it is pending.
 """

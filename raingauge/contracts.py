@@ -31,7 +31,7 @@ def dead_letter_topic(topic: str) -> str:
 
 
 class BatchMessage(BaseModel):
-    """One batch of a collection: at most 20 city ids. Unknown fields are ignored, so that newer producers may add some."""
+    """One batch of a collection: at most 20 city ids. Unknown fields are ignored: newer producers may add some."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
 

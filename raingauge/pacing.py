@@ -49,8 +49,10 @@ class Terms:
 
     @property
     def gather_s(self) -> float:
-        """How long a call waits to be made fuller by the next release. Smooth pacing would not let more calls go anyway
-        until the next city's turn, so there it waits that long, and what a call of one city (a probe) split is joined."""
+        """How long a call waits to be made fuller by the next release.
+
+        Smooth pacing has the time until the next city's turn anyway; so what a call of one city (a probe) split joins.
+        """
         gather_s = GATHER * self.window_s
         return gather_s if self.pacing == "burst" else max(gather_s, 1.25 * self.spread_s(1))
 
@@ -92,7 +94,7 @@ def admit(
 def next_start(planned: datetime, now: datetime, cost: int, terms: Terms) -> datetime:
     """When the call after one of `cost` that goes now, and was planned for `planned`, may start.
 
-    A call that went late, by up to the gathering time, does not move the plan: small delays do not add up to wasted quota.
+    A call that went late, by up to the gathering time, does not move the plan: small delays must not add up.
     """
     if terms.pacing == "burst":
         return now

@@ -1,4 +1,4 @@
-"""How each program begins: settings, logs, an event loop, and one line instead of a traceback for what a person can mend."""
+"""How each program begins: settings, logs, an event loop; one line, not a traceback, for what a person can mend."""
 
 import asyncio
 import sys
@@ -26,7 +26,7 @@ def run_program(program: Callable[[Settings], Coroutine[Any, Any, None]]) -> int
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop, where it is installed: the extras `producer` and `consumer` bring it."""
     try:
-        import uvloop
+        import uvloop  # noqa: PLC0415
     except ImportError:
         return None
     return uvloop.new_event_loop

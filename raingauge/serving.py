@@ -1,4 +1,4 @@
-"""What a composition root needs to serve HTTP from its own event loop, to run things beside it, and to stop in order."""
+"""What a composition root needs: to serve HTTP from its own event loop, run things beside it, and stop in order."""
 
 import asyncio
 import contextlib

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, ColumnElement, and_, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, tuple_, update
 
 from raingauge.contracts import BATCH_SIZE, BatchMessage
 from raingauge.storage.models import Batch, Collection

@@ -29,7 +29,7 @@ DEADLOCKS: Final = frozenset({1205, 1213, "40P01", "40001", "55P03"})
 """Lock wait timeout and deadlock of MySQL; deadlock, serialization failure and lock timeout of PostgreSQL."""
 
 NOW: Final = {
-    # NOW() has whole seconds in MySQL; CURRENT_TIMESTAMP has them in SQLite and is the transaction's start in PostgreSQL.
+    # NOW() has whole seconds in MySQL, CURRENT_TIMESTAMP in SQLite; in PostgreSQL both are the transaction's start.
     "mysql": text("SELECT UTC_TIMESTAMP(6)"),
     "mariadb": text("SELECT UTC_TIMESTAMP(6)"),
     "postgresql": text("SELECT clock_timestamp() AT TIME ZONE 'UTC'"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, Integer, bindparam, func, select
+from sqlalchemy import Connection, Integer, String, bindparam, func, select
 
 from raingauge.pacing import Release, month_of
 from raingauge.storage.models import QuotaCharge, QuotaGate, UtcDateTime
@@ -39,7 +39,7 @@ class Gate:
 
 
 # Built once: these run several times for every call of the provider.
-_ACCOUNT: Final = bindparam("account")
+_ACCOUNT: Final = bindparam("account", type_=String)
 _AFTER: Final = bindparam("after", type_=UtcDateTime)
 _GATE: Final = select(*(getattr(QuotaGate, name) for name in Gate.__dataclass_fields__)).where(
     QuotaGate.account == _ACCOUNT

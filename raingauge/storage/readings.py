@@ -81,7 +81,7 @@ def open_batches(connection: Connection, refs: Many[BatchRef]) -> dict[BatchRef,
     return {BatchRef(row.collection_id, row.batch): _left(row, settled) for row in rows}
 
 
-def _left(row: Row[Any], settled: set[tuple[str, int]]) -> OpenBatch:
+def _left(row: Any, settled: set[tuple[str, int]]) -> OpenBatch:
     over = row.settled_at is not None or row.finished_at is not None
     left = [] if over else [city for city in json.loads(row.city_ids) if (row.collection_id, city) not in settled]
     since = row.requested_at - timedelta(seconds=row.max_age_s)

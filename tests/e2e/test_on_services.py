@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -62,7 +63,7 @@ def system(consumers: int, *simulated: str) -> Iterator[System]:
         producer = parts.enter_context(program("producer", settings=settings))
         workers = [parts.enter_context(program("consumer", settings=settings)) for _ in range(consumers)]
         for worker in workers:
-            eventually(lambda worker=worker: ready(worker), 30)
+            eventually(partial(ready, worker), 30)
         yield System(weather, producer, workers, url, topic, f"group_{topic}")
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import delete, make_url, text
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, delete, make_url, text
 
 from raingauge.storage.database import Database, DatabaseClock, open_database, server_time
 from raingauge.storage.models import Schema

@@ -82,7 +82,9 @@ class Program:
 @contextmanager
 def program(module: str, *arguments: str, settings: Mapping[str, str], cwd: Path = ROOT) -> Iterator[Program]:
     """Run `python -m module`; stop it at the end, if it still runs, and see that it ends well."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAINGAUGE_", "OPENWEATHER"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RAINGAUGE_", "OPENWEATHER"))
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdout=subprocess.PIPE,
@@ -96,9 +98,9 @@ def program(module: str, *arguments: str, settings: Mapping[str, str], cwd: Path
     try:
         running.wait_until_it_serves()
         yield running
-    except BaseException:
+    except BaseException as error:
         process.kill()
-        print(running.output)
+        error.add_note(running.output)
         raise
     finally:
         if process.poll() is None:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -66,7 +67,7 @@ class Schedule:
             )
             if number == 0:
                 ledger.open()
-            self.at(start, lambda ledger=ledger: self.reserve(ledger))
+            self.at(start, partial(self.reserve, ledger))
         while self._heap and self._heap[0][0] <= start + until:
             self.moment.seconds, _, happen = heapq.heappop(self._heap)
             happen()
