@@ -6,10 +6,10 @@ It must know nothing of messages. aiokafka's own waits have no end in many place
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from aiokafka.client import AIOKafkaClient
@@ -33,7 +33,7 @@ class Patience:
     quiet_s: float = 30
     """Without any success; then a new client is tried."""
     look_s: float = 3
-    """How often it is looked whether the brokers answer. A fetch that brings nothing is answered after half a second."""
+    """How often to look whether the brokers answer. A fetch that brings nothing is answered after half a second."""
     drain_s: float = 15
     """For `lost` to finish what it can, when partitions are taken away."""
     commit_s: float = 5
@@ -126,7 +126,7 @@ async def ended(client: Client, within_s: float) -> None:
 async def _swept(client: Client) -> None:
     # A stop() that was cut short leaves tasks that aiokafka keeps no list of (requests under way, the flush): they are
     # known by the object whose method they run. Left alone they would be "destroyed but pending".
-    parts = [part for part in (client, *vars(client).values()) if type(part).__module__.startswith("aiokafka.")]
+    parts = [client, *(part for part in vars(client).values() if type(part).__module__.startswith("aiokafka."))]
     owners = {id(part) for part in parts}
     stragglers = [task for task in asyncio.all_tasks() if id(_runs_in(task)) in owners]
     for task in stragglers:
@@ -145,6 +145,18 @@ def _runs_in(task: asyncio.Task[Any]) -> object:
     return frame.f_locals.get("self") if frame else None
 
 
+def kept_up(work: Coroutine[Any, Any, NoReturn], name: str) -> asyncio.Task[NoReturn]:
+    """Work that ends only by being cancelled; if it ends otherwise, the log says so."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_complain)
+    return task
+
+
+def _complain(task: asyncio.Task[NoReturn]) -> None:
+    if not task.cancelled():
+        log.critical("handoff.broken", extra={"task": task.get_name()}, exc_info=task.exception())
+
+
 def seen(future: asyncio.Future[Any]) -> None:
     """A done callback for what nobody waits for any more: asyncio need not report its error."""
     if not future.cancelled():
@@ -152,5 +164,5 @@ def seen(future: asyncio.Future[Any]) -> None:
 
 
 def said(error: BaseException) -> str:
-    """An error in one line, for a log field."""
-    return f"{type(error).__name__}: {error}".removesuffix(": ")
+    """An error in one line, for a log field; aiokafka's fill a screen."""
+    return " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())[:200]

@@ -22,10 +22,12 @@ from aiokafka.errors import (
 from raingauge.clock import Clock
 from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.errors import HandoffUnavailable, Permanent
-from raingauge.messaging.kafka_client import PATIENT, Patience, ended, log, said, seen, started
+from raingauge.messaging.kafka_client import PATIENT, Patience, ended, kept_up, log, said, seen, started
 from raingauge.messaging.port import Headers
 
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
+UNDER_WAY: Final = 200
+"""Messages given to aiokafka at once; it wakes all that wait for a partition whenever one is sent."""
 NOT_YET: Final = (UnknownTopicOrPartitionError, KafkaTimeoutError)
 
 
@@ -71,11 +73,12 @@ class KafkaPublisher:
         self._changed = asyncio.Event()
         self._closed = False
         self._pending = 0
+        self._slots = asyncio.Semaphore(UNDER_WAY)
         self._last_success = 0.0
         self._keeper: asyncio.Task[NoReturn] | None = None
 
     async def __aenter__(self) -> Self:
-        self._keeper = asyncio.create_task(self._keep_a_line())
+        self._keeper = kept_up(self._keep_a_line(), "publisher")
         return self
 
     async def __aexit__(
@@ -101,8 +104,9 @@ class KafkaPublisher:
             self._last_success = self._clock.monotonic()  # an idle time before is no sign of trouble
         self._pending += 1
         try:
-            line, stored = await self._hand_over(_Record(topic, key, value, headers))
-            await self._outcome(line, stored)
+            async with self._slots:
+                line, stored = await self._hand_over(_Record(topic, key, value, headers))
+                await self._outcome(line, stored)
             self._last_success = self._clock.monotonic()
         finally:
             self._pending -= 1
@@ -119,7 +123,7 @@ class KafkaPublisher:
             except KafkaError as error:
                 if not isinstance(error, NOT_YET):  # its sender has died
                     self._give_up(line, error)
-                log.warning("handoff.publish_waits", extra={"topic": record.topic, "error": said(error)})
+                log.info("handoff.publish_waits", extra={"topic": record.topic, "error": said(error)})
                 await self._clock.sleep(self._patience.pause_s(attempt, random.random()))
                 attempt += 1
             else:

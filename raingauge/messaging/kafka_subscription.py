@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from raingauge.clock import Clock
-from raingauge.messaging.kafka_client import PATIENT, Patience, ended, log, said, started
+from raingauge.messaging.kafka_client import PATIENT, Patience, ended, kept_up, log, said, seen, started
 from raingauge.messaging.kafka_commits import Commits
 from raingauge.messaging.kafka_polling import Polling
 from raingauge.messaging.port import Delivery, Lost
@@ -54,7 +54,7 @@ class KafkaSubscription:
         self._tasks: set[asyncio.Task[NoReturn]] = set()
 
     async def __aenter__(self) -> Self:
-        self._tasks = {asyncio.create_task(self._keep_a_client()), asyncio.create_task(self._commits.run())}
+        self._tasks = {kept_up(self._keep_a_client(), "subscription"), kept_up(self._commits.run(), "commits")}
         return self
 
     async def __aexit__(
@@ -94,7 +94,8 @@ class KafkaSubscription:
 
     def hold(self, delivery: Delivery) -> None:
         """Say that this delivery cannot be worked on by this version: its partition waits behind it."""
-        if self._window.hold(delivery):
+        waited = delivery.partition in self._window.held_partitions
+        if self._window.hold(delivery) and not waited:
             log.error("handoff.held", extra={"partition": delivery.partition, "offset": delivery.offset})
             self._arrange()
 
@@ -122,6 +123,7 @@ class KafkaSubscription:
         consumer.subscribe([self._topic], listener=polling)
         self._polling = polling
         task = asyncio.create_task(polling.run())
+        task.add_done_callback(seen)
         try:
             await self._until_useless(polling, task)
         finally:

@@ -1,0 +1,192 @@
+"""What the tests of the hand-off share: waiting for conditions, and the places where an adapter can be tried."""
+
+import asyncio
+import gc
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+from uuid import uuid4
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from raingauge.clock import SystemClock
+from raingauge.contracts import dead_letter_topic
+from raingauge.messaging.inprocess import InProcessBroker, InProcessSubscription
+from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Patience, ensure_topics
+from raingauge.messaging.port import Delivery, Lost, Publisher, Subscription
+
+CLOCK: Final = SystemClock()
+REAL: Final = ("127.0.0.1", 9092)
+QUICK: Final = Patience(start_s=5, stop_s=0.5, session_s=1.15, first_pause_s=0.05, longest_pause_s=0.2)
+"""For the mock cluster, which lets a member rejoin only after the session's time."""
+
+
+async def eventually(condition: Callable[[], bool], within_s: float = 10) -> None:
+    """Wait until the condition holds."""
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await CLOCK.sleep(0.01)
+
+
+async def receive(subscription: Subscription, count: int, within_s: float = 30) -> list[Delivery]:
+    """Exactly so many deliveries."""
+    deliveries: list[Delivery] = []
+    async with asyncio.timeout(within_s):
+        while len(deliveries) < count:
+            deliveries += await subscription.receive()
+    assert len(deliveries) == count
+    return deliveries
+
+
+async def comes_nothing(subscription: Subscription, for_s: float) -> bool:
+    """Whether nothing is delivered for so long."""
+    try:
+        async with asyncio.timeout(for_s):
+            await subscription.receive()
+    except TimeoutError:
+        return True
+    return False
+
+
+def values(deliveries: Sequence[Delivery]) -> list[bytes | None]:
+    """Their values, sorted: partitions have no order among them."""
+    return sorted((delivery.value for delivery in deliveries), key=lambda value: value or b"")
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port: int = unused.getsockname()[1]
+        return port
+
+
+def nothing_is_left() -> bool:
+    """Whether no task is under way but the test's own; warnings of unclosed clients come with the collection."""
+    gc.collect()
+    return asyncio.all_tasks() == {asyncio.current_task()}
+
+
+class Road:
+    """A port that leads to a broker that may change, or (without one) takes all and answers nothing."""
+
+    def __init__(self, server: str | None) -> None:
+        self.server = server
+        self.visits = 0
+
+    async def __aenter__(self) -> Self:
+        self._listener = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self.address = "{}:{}".format(*self._listener.sockets[0].getsockname())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.close()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.visits += 1
+        try:
+            if self.server is None:
+                await reader.read()
+                return
+            host, port = self.server.split(":")
+            there, back = await asyncio.open_connection(host, int(port))
+            await asyncio.gather(_pour(reader, back), _pour(there, writer))
+        finally:
+            writer.close()
+
+
+async def _pour(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while some := await source.read(65_536):
+            sink.write(some)
+    sink.close()
+
+
+class Place(Protocol):
+    """Where one adapter can be tried: one topic, one group."""
+
+    topic: str
+    lull_s: float
+    """After so long without a delivery none is on its way."""
+
+    def publisher(self) -> AbstractAsyncContextManager[Publisher]:
+        """The sending side."""
+
+    def subscription(self) -> AbstractAsyncContextManager[Subscription]:
+        """The receiving side; entered again, it is a member that starts anew."""
+
+
+class InProcessPlace:
+    """In-process."""
+
+    topic = "cities"
+    lull_s = 0.02
+
+    def __init__(self, window: int, partitions: int) -> None:
+        self.broker = InProcessBroker(self.topic, window, partitions)
+
+    @asynccontextmanager
+    async def publisher(self) -> AsyncIterator[Publisher]:
+        yield self.broker
+
+    def subscription(self) -> InProcessSubscription:
+        return self.broker.subscription()
+
+
+class KafkaPlace:
+    """A topic and a group of their own on some Kafka."""
+
+    lull_s = 0.6
+
+    def __init__(self, server: str, window: int, patience: Patience) -> None:
+        self.topic = f"test-{uuid4().hex}"
+        self.group = f"group-{uuid4().hex}"
+        self._server = server
+        self._window = window
+        self._patience = patience
+
+    def publisher(self, **settings: Any) -> KafkaPublisher:
+        return KafkaPublisher([self._server], CLOCK, **{"patience": self._patience, **settings})
+
+    def subscription(self, lost: Lost | None = None, **settings: Any) -> KafkaSubscription:
+        settings = {"window": self._window, "clock": CLOCK, "patience": self._patience, **settings}
+        return KafkaSubscription([self._server], self.topic, self.group, lost=lost, **settings)
+
+
+def require_real_kafka() -> str:
+    """The real broker's address; without one the test is skipped on a laptop and fails in CI."""
+    try:
+        socket.create_connection(REAL, timeout=1).close()
+    except OSError:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip("no Kafka on port 9092: run `make services`")
+    return "{}:{}".format(*REAL)
+
+
+@asynccontextmanager
+async def real_place(window: int = 100, partitions: int = 1) -> AsyncIterator[KafkaPlace]:
+    """A place on the real broker, with topics made for it and removed afterwards."""
+    server = require_real_kafka()
+    place = KafkaPlace(server, window, Patience(session_s=6))
+    await ensure_topics([server], place.topic, partitions, CLOCK)
+    try:
+        yield place
+    finally:
+        await with_admin(server, lambda admin: admin.delete_topics([place.topic, dead_letter_topic(place.topic)]))
+
+
+async def with_admin(server: str, work: Callable[[Any], Awaitable[Any]]) -> Any:
+    """Ask the broker's administration something."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=server)
+    await admin.start()
+    try:
+        return await work(admin)
+    finally:
+        await admin.close()

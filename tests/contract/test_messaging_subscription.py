@@ -1,0 +1,280 @@
+"""How receiving from Kafka fares in rebalances and when Kafka is down, gone, silent or unwilling; on a mock cluster."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from raingauge.messaging.kafka import KafkaSubscription
+from raingauge.messaging.port import Delivery
+from tests.contract.messaging_helpers import (
+    CLOCK,
+    QUICK,
+    KafkaPlace,
+    Road,
+    comes_nothing,
+    eventually,
+    free_port,
+    nothing_is_left,
+    receive,
+    values,
+)
+from tests.contract.messaging_mock_cluster import HEARTBEAT, OFFSET_COMMIT, MockCluster
+
+ALERT = replace(QUICK, quiet_s=0.7, look_s=0.6, drain_s=5)
+OFFSET_METADATA_TOO_LARGE, REBALANCE_IN_PROGRESS, GROUP_AUTHORIZATION_FAILED = 12, 27, 30
+
+
+@pytest.fixture
+def cluster() -> Iterator[MockCluster]:
+    with MockCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def place(cluster: MockCluster) -> KafkaPlace:
+    place = KafkaPlace(cluster.server, 100, ALERT)
+    cluster.make_topic(place.topic)
+    return place
+
+
+async def publish(place: KafkaPlace, *messages: bytes) -> None:
+    async with place.publisher() as publisher:
+        for message in messages:
+            await publisher.publish(place.topic, b"key", message)
+
+
+class Worker:
+    """Remembers what it was told is lost, and acknowledges some of it meanwhile."""
+
+    def __init__(self, *finishes: bytes) -> None:
+        self.lost: list[bytes | None] = []
+        self.subscription: KafkaSubscription | None = None
+        self._finishes = finishes
+
+    async def __call__(self, deliveries: Sequence[Delivery]) -> None:
+        self.lost += values(deliveries)
+        assert self.subscription
+        for delivery in deliveries:
+            if delivery.value in self._finishes:
+                self.subscription.acknowledge(delivery)
+
+
+async def test_entering_while_kafka_is_down_waits_for_nothing_and_receiving_waits(
+    cluster: MockCluster, place: KafkaPlace, caplog: pytest.LogCaptureFixture
+) -> None:
+    await publish(place, b"1")
+    cluster.go_down()
+    async with place.subscription() as subscription:
+        receiving = asyncio.create_task(receive(subscription, 1))
+        await eventually(lambda: "handoff.start_failed" in caplog.messages)
+        assert not subscription.connected
+        assert not receiving.done()
+        cluster.come_up()
+        assert values(await receiving) == [b"1"]
+        assert subscription.connected
+
+
+async def test_receiving_waits_for_the_topic_to_be_made(cluster: MockCluster, caplog: pytest.LogCaptureFixture) -> None:
+    place = KafkaPlace(cluster.server, 100, ALERT)
+    async with place.subscription() as subscription:
+        await eventually(lambda: "handoff.start_failed" in caplog.messages)
+        cluster.make_topic(place.topic, 3)
+        await publish(place, b"1")
+        assert values(await receive(subscription, 1)) == [b"1"]
+
+
+async def test_in_a_rebalance_what_the_worker_still_finishes_is_committed_and_the_rest_comes_again(
+    cluster: MockCluster, place: KafkaPlace
+) -> None:
+    await publish(place, b"1", b"2", b"3")
+    worker = Worker(b"1", b"2")
+    async with place.subscription(worker) as subscription:
+        worker.subscription = subscription
+        before = await receive(subscription, 3)
+        cluster.answer(HEARTBEAT, REBALANCE_IN_PROGRESS)
+        after = await receive(subscription, 1)
+        assert worker.lost == [b"1", b"2", b"3"]
+        assert values(after) == [b"3"]
+        for stale in before:  # of the epoch before: they may be another member's by now
+            subscription.acknowledge(stale)
+    async with place.subscription() as subscription:
+        assert values(await receive(subscription, 1)) == [b"3"]
+
+
+async def test_in_a_rebalance_what_nobody_has_received_yet_is_nobodys_loss(
+    cluster: MockCluster, place: KafkaPlace
+) -> None:
+    await publish(place, b"1")
+    worker = Worker()
+    async with place.subscription(worker) as subscription:
+        worker.subscription = subscription
+        await eventually(lambda: subscription._window.free < 100)
+        cluster.answer(HEARTBEAT, REBALANCE_IN_PROGRESS)
+        epoch = subscription._window.epoch
+        await eventually(lambda: subscription._window.epoch != epoch)
+        assert values(await receive(subscription, 1)) == [b"1"]
+        assert worker.lost == []
+
+
+async def test_a_worker_that_does_not_finish_is_not_waited_for_longer_than_the_drain(
+    cluster: MockCluster, place: KafkaPlace, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def never(_: Sequence[Delivery]) -> None:
+        await asyncio.Event().wait()
+
+    await publish(place, b"1")
+    async with place.subscription(never, patience=replace(ALERT, drain_s=0.1)) as subscription:
+        await receive(subscription, 1)
+        cluster.answer(HEARTBEAT, REBALANCE_IN_PROGRESS)
+        assert values(await receive(subscription, 1)) == [b"1"]
+        assert "handoff.drain_cut_short" in caplog.messages
+
+
+async def test_a_worker_that_fails_does_not_stop_the_rebalance(
+    cluster: MockCluster, place: KafkaPlace, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(_: Sequence[Delivery]) -> None:
+        raise ValueError("a bug")
+
+    await publish(place, b"1")
+    async with place.subscription(fails) as subscription:
+        await receive(subscription, 1)
+        cluster.answer(HEARTBEAT, REBALANCE_IN_PROGRESS)
+        assert values(await receive(subscription, 1)) == [b"1"]
+        assert "handoff.drain_failed" in caplog.messages
+
+
+async def test_closing_does_not_wait_for_a_worker_in_a_rebalance(cluster: MockCluster, place: KafkaPlace) -> None:
+    told = asyncio.Event()
+
+    async def never(_: Sequence[Delivery]) -> None:
+        told.set()
+        await asyncio.Event().wait()
+
+    await publish(place, b"1")
+    async with place.subscription(never) as subscription:
+        await receive(subscription, 1)
+        cluster.answer(HEARTBEAT, REBALANCE_IN_PROGRESS)
+        await told.wait()
+        closing = asyncio.timeout(4)
+        await closing.__aenter__()
+    await closing.__aexit__(None, None, None)
+    await eventually(nothing_is_left)
+
+
+async def test_a_commit_that_fails_is_tried_again(
+    cluster: MockCluster, place: KafkaPlace, caplog: pytest.LogCaptureFixture
+) -> None:
+    await publish(place, b"1", b"2")
+    async with place.subscription() as subscription:
+        first, _ = await receive(subscription, 2)
+        cluster.answer(OFFSET_COMMIT, OFFSET_METADATA_TOO_LARGE)
+        subscription.acknowledge(first)
+        await eventually(lambda: "handoff.commit_failed" in caplog.messages)
+        await eventually(lambda: not subscription._window.to_commit())
+    async with place.subscription() as subscription:
+        assert values(await receive(subscription, 1)) == [b"2"]
+
+
+async def test_a_member_that_may_not_go_on_starts_anew(
+    cluster: MockCluster, place: KafkaPlace, caplog: pytest.LogCaptureFixture
+) -> None:
+    await publish(place, b"1")
+    async with place.subscription() as subscription:
+        await receive(subscription, 1)
+        cluster.answer(HEARTBEAT, GROUP_AUTHORIZATION_FAILED)
+        assert values(await receive(subscription, 1)) == [b"1"]
+        assert "handoff.client_given_up" in caplog.messages
+
+
+async def test_when_offsets_fall_back_what_is_in_hand_is_void(cluster: MockCluster, place: KafkaPlace) -> None:
+    await publish(place, b"1", b"2")
+    worker = Worker()
+    async with place.subscription(worker) as subscription:
+        worker.subscription = subscription
+        _, second = await receive(subscription, 2)
+        assert subscription._consumer
+        await subscription._consumer.seek_to_beginning()  # as when the topic was deleted and made again
+        assert values(await receive(subscription, 2)) == [b"1", b"2"]
+        assert worker.lost == [b"1", b"2"]
+        subscription.acknowledge(second)
+        assert len(subscription._window.unsettled()) == 2
+
+
+async def test_an_outage_takes_no_delivery_away(cluster: MockCluster, place: KafkaPlace) -> None:
+    await publish(place, b"1", b"2")
+    worker = Worker()
+    async with place.subscription(worker, patience=replace(ALERT, session_s=10, look_s=1.5)) as subscription:
+        worker.subscription = subscription
+        first, _ = await receive(subscription, 2)
+        cluster.go_down()
+        await eventually(lambda: not subscription.connected)
+        subscription.acknowledge(first)
+        cluster.come_up()
+        await eventually(lambda: subscription.connected)
+        await eventually(lambda: not subscription._window.to_commit())
+        assert worker.lost == []
+
+
+async def test_when_the_brokers_have_moved_a_new_client_finds_them(cluster: MockCluster, place: KafkaPlace) -> None:
+    await publish(place, b"1")
+    with MockCluster() as elsewhere:
+        elsewhere.make_topic(place.topic)
+        there = KafkaPlace(elsewhere.server, 100, ALERT)
+        there.topic = place.topic
+        await publish(there, b"2")
+        async with (
+            Road(cluster.server) as road,
+            KafkaSubscription(
+                [road.address], place.topic, place.group, window=10, clock=CLOCK, patience=replace(ALERT, commit_s=0.5)
+            ) as subscription,
+        ):
+            (first,) = await receive(subscription, 1)
+            road.server = elsewhere.server
+            cluster.go_down()
+            subscription.acknowledge(first)
+            assert values(await receive(subscription, 1)) == [b"2"]
+
+
+async def test_a_full_window_is_no_silence(place: KafkaPlace) -> None:
+    await publish(place, b"1", b"2")
+    async with place.subscription(window=1) as subscription:
+        (first,) = await receive(subscription, 1)
+        assert await comes_nothing(subscription, 1.5 * ALERT.quiet_s)
+        assert subscription.connected
+        subscription.acknowledge(first)
+        assert values(await receive(subscription, 1)) == [b"2"]
+
+
+async def test_what_is_held_is_visible(place: KafkaPlace) -> None:
+    await publish(place, b"1")
+    async with place.subscription() as subscription:
+        (delivery,) = await receive(subscription, 1)
+        subscription.hold(delivery)
+        assert values(subscription.held) == [b"1"]
+
+
+async def test_closing_while_kafka_was_never_there_is_clean(caplog: pytest.LogCaptureFixture) -> None:
+    place = KafkaPlace(f"127.0.0.1:{free_port()}", 100, ALERT)
+    async with asyncio.timeout(4):
+        async with place.subscription():
+            await eventually(lambda: "handoff.start_failed" in caplog.messages)
+    assert nothing_is_left()
+
+
+async def test_closing_while_kafka_is_silent_is_clean() -> None:
+    async with Road(None) as silence, asyncio.timeout(4), KafkaPlace(silence.address, 100, ALERT).subscription():
+        await eventually(lambda: silence.visits > 0)
+    await eventually(nothing_is_left)
+
+
+async def test_closing_after_kafka_went_down_is_clean(cluster: MockCluster, place: KafkaPlace) -> None:
+    await publish(place, b"1", b"2")
+    async with asyncio.timeout(8):
+        async with place.subscription() as subscription:
+            first, _ = await receive(subscription, 2)
+            cluster.go_down()
+            subscription.acknowledge(first)
+    assert nothing_is_left()

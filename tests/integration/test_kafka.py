@@ -1,0 +1,184 @@
+"""What only a real Kafka shows: rebalances between members, sequence numbers, topics made and looked at."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from uuid import uuid4
+
+import pytest
+from aiokafka.admin import NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic
+from raingauge.errors import Permanent
+from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Patience, ensure_topics
+from raingauge.messaging.port import Delivery
+from tests.contract.messaging_helpers import (
+    CLOCK,
+    KafkaPlace,
+    comes_nothing,
+    eventually,
+    nothing_is_left,
+    real_place,
+    receive,
+    require_real_kafka,
+    values,
+    with_admin,
+)
+
+pytestmark = pytest.mark.services
+
+
+class Member:
+    """A worker in the group: notes what it receives and what is taken away from it, settles it when told to."""
+
+    def __init__(self, place: KafkaPlace, finishes: bool = False) -> None:
+        self.subscription: KafkaSubscription = place.subscription(self._lose)
+        self.in_hand: dict[tuple[int, int], Delivery] = {}
+        self.settled: list[bytes | None] = []
+        self.lost: list[bytes | None] = []
+        self._finishes = finishes
+
+    async def work(self) -> None:
+        while True:
+            for delivery in await self.subscription.receive():
+                self.in_hand[delivery.partition, delivery.offset] = delivery
+
+    def settle(self) -> None:
+        for delivery in self.in_hand.values():
+            self.settled.append(delivery.value)
+            self.subscription.acknowledge(delivery)
+        self.in_hand.clear()
+
+    async def _lose(self, deliveries: Sequence[Delivery]) -> None:
+        self.lost += values(deliveries)
+        if self._finishes:
+            await CLOCK.sleep(0.1)
+            self.settle()
+        self.in_hand.clear()
+
+
+async def enter(members: AsyncExitStack, member: Member) -> None:
+    """Let a member join and work until the end."""
+    await members.enter_async_context(member.subscription)
+    task = asyncio.create_task(member.work())
+    members.callback(task.cancel)
+
+
+async def publish(place: KafkaPlace, count: int, first: int = 0) -> list[bytes]:
+    messages = [b"%04d" % number for number in range(first, first + count)]
+    async with place.publisher() as publisher:
+        await asyncio.gather(*(publisher.publish(place.topic, message, message) for message in messages))
+    return messages
+
+
+async def test_what_a_member_had_in_hand_when_another_joined_is_taken_away_and_delivered_to_either() -> None:
+    async with real_place(partitions=6) as place, AsyncExitStack() as members:
+        first, second = Member(place), Member(place)
+        messages = await publish(place, 60)
+        await enter(members, first)
+        await eventually(lambda: len(first.in_hand) == 60)
+        await enter(members, second)
+        await eventually(lambda: len(first.in_hand) + len(second.in_hand) == 60 and bool(second.in_hand), within_s=30)
+        assert sorted(first.lost, key=bytes) == messages  # type: ignore[arg-type]
+        assert not first.in_hand.keys() & second.in_hand.keys()
+        assert values([*first.in_hand.values(), *second.in_hand.values()]) == messages
+
+
+async def test_what_a_member_finishes_while_another_joins_is_settled_once() -> None:
+    async with real_place(partitions=6) as place, AsyncExitStack() as members:
+        first, second = Member(place, finishes=True), Member(place)
+        messages = await publish(place, 60)
+        await enter(members, first)
+        await eventually(lambda: len(first.in_hand) == 60)
+        await enter(members, second)
+        await eventually(lambda: len(first.settled) == 60, within_s=30)
+        later = await publish(place, 60, first=60)
+        await eventually(lambda: len(first.in_hand) + len(second.in_hand) == 60, within_s=30)
+        first.settle()
+        second.settle()
+        assert second.settled
+        assert sorted(first.settled + second.settled, key=bytes) == [*messages, *later]  # type: ignore[arg-type]
+
+
+async def test_when_a_member_leaves_the_other_gets_its_deliveries() -> None:
+    async with real_place(partitions=4) as place, AsyncExitStack() as members:
+        stays, leaves = Member(place), Member(place)
+        await enter(members, stays)
+        async with AsyncExitStack() as short:
+            await enter(short, leaves)
+            messages = await publish(place, 40)
+            await eventually(
+                lambda: len(stays.in_hand) + len(leaves.in_hand) == 40 and bool(leaves.in_hand), within_s=30
+            )
+        await eventually(lambda: values(list(stays.in_hand.values())) == messages, within_s=30)
+
+
+async def test_many_messages_pass_a_small_window(caplog: pytest.LogCaptureFixture) -> None:
+    async with real_place(window=100, partitions=12) as place, place.subscription() as subscription:
+        messages = await publish(place, 3000)
+        received: list[Delivery] = []
+        async with asyncio.timeout(30):
+            while len(received) < len(messages):
+                for delivery in await subscription.receive():
+                    received.append(delivery)
+                    subscription.acknowledge(delivery)
+        assert values(received) == messages
+        assert "handoff.commit_failed" not in caplog.messages
+    async with place.subscription() as subscription:
+        assert await comes_nothing(subscription, place.lull_s)
+
+
+async def test_a_message_the_broker_refuses_stops_no_other() -> None:
+    server, topic = require_real_kafka(), f"test-{uuid4().hex}"
+    narrow = NewTopic(topic, 1, 1, topic_configs={"max.message.bytes": "1000"})
+    await with_admin(server, lambda admin: admin.create_topics([narrow]))
+    async with KafkaPublisher([server], CLOCK) as publisher:
+        await publisher.publish(topic, b"key", b"1")
+        for _ in range(2):
+            with pytest.raises(Permanent):
+                await publisher.publish(topic, b"key", b"x" * 2000)
+            await publisher.publish(topic, b"key", b"2")
+    await with_admin(server, lambda admin: admin.delete_topics([topic]))
+
+
+async def test_missing_topics_are_made_as_they_should_be() -> None:
+    async with real_place(partitions=5) as place:
+        server = require_real_kafka()
+        names = [place.topic, dead_letter_topic(place.topic)]
+        topics = await with_admin(server, lambda admin: admin.describe_topics(names))
+        assert {topic["topic"]: len(topic["partitions"]) for topic in topics} == dict(zip(names, (5, 1), strict=True))
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+        (answer,) = await with_admin(server, lambda admin: admin.describe_configs(resources))
+        settings = {name: {entry[0]: entry[1] for entry in entries} for _, _, _, name, entries in answer.resources}
+        assert [settings[name]["retention.ms"] for name in names] == ["-1", "-1"]
+        sizes = [int(settings[name]["max.message.bytes"]) for name in names]
+        assert sizes == [MAX_MESSAGE_BYTES, 2 * MAX_MESSAGE_BYTES]
+
+
+async def test_many_processes_may_make_the_topics_at_once() -> None:
+    server, topic = require_real_kafka(), f"test-{uuid4().hex}"
+    await asyncio.gather(*(ensure_topics([server], topic, 3, CLOCK) for _ in range(5)))
+    await with_admin(server, lambda admin: admin.delete_topics([topic, dead_letter_topic(topic)]))
+    assert nothing_is_left()
+
+
+async def test_an_unfit_topic_is_warned_of_and_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    server, topic = require_real_kafka(), f"test-{uuid4().hex}"
+    unfit = NewTopic(topic, 1, 1, topic_configs={"retention.ms": "3600000", "max.message.bytes": "1000"})
+    await with_admin(server, lambda admin: admin.create_topics([unfit]))
+    await ensure_topics([server], topic, 3, CLOCK, Patience())
+    warned = {record.__dict__["setting"] for record in caplog.records if record.message == "handoff.topic_unfit"}
+    assert warned == {"partitions", "retention.ms", "max.message.bytes"}
+    await with_admin(server, lambda admin: admin.delete_topics([topic, dead_letter_topic(topic)]))
+
+
+async def test_the_largest_allowed_message_arrives_and_its_dead_letter_has_room() -> None:
+    async with real_place() as place, place.publisher(max_message_bytes=2 * MAX_MESSAGE_BYTES) as publisher:
+        largest = b"x" * (MAX_MESSAGE_BYTES - 200)
+        await publisher.publish(place.topic, b"key", largest)
+        async with place.subscription() as subscription:
+            (delivery,) = await receive(subscription, 1)
+        assert delivery.value == largest
+        about_it = (("topic", place.topic.encode()), ("error", b"x" * 1000))
+        await publisher.publish(dead_letter_topic(place.topic), b"key", largest, about_it)

@@ -1,0 +1,156 @@
+"""The broker's address, the pauses between attempts, and what is asked of the topics; without any Kafka."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.admin import NewTopic
+from aiokafka.admin.config_resource import ConfigResource
+from aiokafka.errors import IncompatibleBrokerVersion, PolicyViolationError
+
+from raingauge.contracts import MAX_MESSAGE_BYTES
+from raingauge.errors import SettingsError
+from raingauge.messaging.kafka import Patience, servers_of
+from raingauge.messaging.kafka_topics import ensure_with, topics_of
+
+ALREADY_EXISTS, POLICY_VIOLATION = 36, 44
+WANTED = topics_of("cities", 12)
+
+
+@pytest.mark.parametrize(
+    ("url", "servers"),
+    [
+        ("kafka://localhost:9092", ("localhost:9092",)),
+        ("kafka://a:9092,b.example.org:9093", ("a:9092", "b.example.org:9093")),
+        ("kafka://10.0.0.1:9092, [::1]:9092/", ("10.0.0.1:9092", "[::1]:9092")),
+    ],
+)
+def test_a_url_names_the_brokers(url: str, servers: tuple[str, ...]) -> None:
+    assert servers_of(url) == servers
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "inprocess://",
+        "http://host:9092",
+        "kafka:host:9092",
+        "kafka://",
+        "kafka://host",
+        "kafka://host:",
+        "kafka://:9092",
+        "kafka://host:0",
+        "kafka://host:65536",
+        "kafka://host:many",
+        "kafka://host:9092,",
+        "kafka://host:9092,,other:9092",
+        "kafka://host:9092/cities",
+        "kafka://host:9092?acks=1",
+        "kafka://user:secret@host:9092",
+        "kafka://[::1:9092",
+    ],
+)
+def test_nonsense_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        servers_of(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_pauses_double_up_to_the_longest_and_are_spread_downwards() -> None:
+    patience = Patience(first_pause_s=1, longest_pause_s=10)
+    assert [patience.pause_s(attempt, 0) for attempt in (0, 1, 2, 3, 4, 10_000)] == [1, 2, 4, 8, 10, 10]
+    assert patience.pause_s(4, 1) == 5
+
+
+class Admin:
+    """A broker's administration: some topics with their settings, and how it answers."""
+
+    def __init__(self, brokers: int = 1, answer: int = 0, **topics: tuple[int, dict[str, str]]) -> None:
+        self.made: list[NewTopic] = []
+        self.knows_settings = True
+        self._brokers = brokers
+        self._answer = answer
+        self._topics = {name.replace("_", "."): topic for name, topic in topics.items()}
+
+    async def describe_topics(self) -> list[dict[str, Any]]:
+        return [{"topic": name, "partitions": list(range(count))} for name, (count, _) in self._topics.items()]
+
+    async def describe_cluster(self) -> dict[str, Any]:
+        return {"brokers": list(range(self._brokers))}
+
+    async def create_topics(self, topics: list[NewTopic]) -> SimpleNamespace:
+        self.made += topics
+        return SimpleNamespace(topic_errors=[(topic.name, self._answer, "said the broker") for topic in topics])
+
+    async def describe_configs(self, resources: list[ConfigResource]) -> list[SimpleNamespace]:
+        if not self.knows_settings:
+            raise IncompatibleBrokerVersion("unknown request")
+        answers = [(0, None, 2, resource.name, list(self._topics[resource.name][1].items())) for resource in resources]
+        return [SimpleNamespace(resources=answers)]
+
+
+FIT: dict[str, str] = {"retention.ms": "-1", "max.message.bytes": str(2 * MAX_MESSAGE_BYTES)}
+
+
+async def test_missing_topics_are_made_with_room_for_dead_letters_and_kept_for_ever() -> None:
+    admin = Admin()
+    await ensure_with(admin, WANTED)
+    assert [(topic.name, topic.num_partitions, topic.replication_factor) for topic in admin.made] == [
+        ("cities", 12, 1),
+        ("cities.dead", 1, 1),
+    ]
+    assert [topic.topic_configs for topic in admin.made] == [
+        {"retention.ms": "-1", "max.message.bytes": str(MAX_MESSAGE_BYTES)},
+        {"retention.ms": "-1", "max.message.bytes": str(2 * MAX_MESSAGE_BYTES)},
+    ]
+
+
+@pytest.mark.parametrize(("brokers", "copies", "in_sync"), [(1, 1, None), (2, 2, None), (3, 3, "2"), (5, 3, "2")])
+async def test_with_enough_brokers_a_message_is_stored_twice_before_it_counts(
+    brokers: int, copies: int, in_sync: str | None
+) -> None:
+    admin = Admin(brokers=brokers)
+    await ensure_with(admin, WANTED)
+    assert {topic.replication_factor for topic in admin.made} == {copies}
+    assert {topic.topic_configs.get("min.insync.replicas") for topic in admin.made} == {in_sync}
+
+
+async def test_only_the_missing_topic_is_made() -> None:
+    admin = Admin(cities=(12, FIT))
+    await ensure_with(admin, WANTED)
+    assert [topic.name for topic in admin.made] == ["cities.dead"]
+
+
+async def test_another_process_may_be_quicker() -> None:
+    await ensure_with(Admin(answer=ALREADY_EXISTS), WANTED)
+
+
+async def test_a_refusal_is_raised() -> None:
+    with pytest.raises(PolicyViolationError, match="said the broker"):
+        await ensure_with(Admin(answer=POLICY_VIOLATION), WANTED)
+
+
+async def test_fit_topics_are_not_talked_about(caplog: pytest.LogCaptureFixture) -> None:
+    await ensure_with(Admin(cities=(12, FIT), cities_dead=(1, FIT)), WANTED)
+    assert "handoff.topic_unfit" not in caplog.messages
+
+
+async def test_unfit_topics_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    short = {"retention.ms": "604800000", "max.message.bytes": "1000"}
+    admin = Admin(cities=(3, short), cities_dead=(1, FIT))
+    await ensure_with(admin, WANTED)
+    assert admin.made == []
+    warned = [record.__dict__ for record in caplog.records if record.message == "handoff.topic_unfit"]
+    assert [(entry["topic"], entry["setting"], entry["found"]) for entry in warned] == [
+        ("cities", "partitions", "3"),
+        ("cities", "retention.ms", "604800000"),
+        ("cities", "max.message.bytes", "1000"),
+    ]
+
+
+async def test_a_broker_that_does_not_tell_its_settings_is_good_enough() -> None:
+    admin = Admin(cities=(12, {}), cities_dead=(1, {}))
+    admin.knows_settings = False
+    await ensure_with(admin, WANTED)
+    assert admin.made == []
