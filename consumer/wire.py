@@ -96,14 +96,18 @@ class _Flight:
         """Wake whoever waits on the socket. Only shut, never closed: a closed descriptor's number may be another's."""
         with self._lock:
             self.aborted = not self._landed
-            if self._handle is not None:
-                with suppress(OSError):
-                    self._handle.shutdown(socket.SHUT_RDWR)
+            self._shut()
 
     def end(self) -> None:
-        """Give the handle back; if the call did not land, this is the last close and resets the connection."""
+        """Give the handle back. If the call did not land, the connection is dead, whoever may still hold it."""
         with self._lock:
+            self._shut()
             self._let_go()
+
+    def _shut(self) -> None:
+        if self._handle is not None:
+            with suppress(OSError):
+                self._handle.shutdown(socket.SHUT_RDWR)
 
     def _let_go(self) -> None:
         if self._handle is not None:

@@ -1,0 +1,885 @@
+"""OpenWeather's client on a real wire: a scripted server on loopback says any bytes at any pace and sees what comes."""
+
+import gzip
+import http.client
+import ipaddress
+import json
+import logging
+import queue
+import select
+import socket
+import ssl
+import struct
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from urllib3 import HTTPConnectionPool
+
+from consumer import wire
+from consumer.openweather import OpenWeather
+from consumer.provider import Provider, Reason, Refusal, Reply, Weather
+from consumer.wire import _Flight, _in_flight
+from raingauge.clock import SystemClock
+from raingauge.errors import ProviderUnavailable
+
+KEY = "0123456789abcdef0123456789abcdef"
+ODD_KEY = "s3cr3t/with +%&=things"
+SHORT_S = 0.2
+"""A deadline that a test waits for."""
+LONG_S = 20.0
+"""A deadline that no test reaches, and how long the server waits before it gives a test up."""
+PROMPT_S = 3.0
+CITY = {"id": 7, "dt": 1700012345, "main": {"temp": 12.5}}
+SINGLE = json.dumps(CITY | {"cod": 200}).encode()
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def answer(body: bytes = SINGLE, status: str = "200 OK", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+class Peer:
+    """The server's end of one connection. An OSError ends its script: the client has gone."""
+
+    def __init__(self, sock: socket.socket, server: "Server") -> None:
+        self.sock = sock
+        self._server = server
+        self._read = b""
+
+    def request(self) -> bytes:
+        """The head of the next request; what a client sends is counted only when it is whole."""
+        while b"\r\n\r\n" not in self._read:
+            data = self.sock.recv(65536)
+            if not data:
+                raise ConnectionError("closed")
+            self._read += data
+        head, _, self._read = self._read.partition(b"\r\n\r\n")
+        self._server.requests.append(head)
+        return head
+
+    def say(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def drip(self, data: bytes) -> None:
+        """One byte every few milliseconds, over and over until the client has gone."""
+        while True:
+            for i in range(len(data)):
+                self.say(data[i : i + 1])
+                self._server.stopping.wait(0.01)
+
+    def end(self) -> str:
+        """How the client went: "closed" or "reset", and with what it still had to say."""
+        left = self._read
+        with suppress(ConnectionError):
+            while data := self.sock.recv(65536):
+                left += data
+        # A deadline shuts the connection before it resets it; after an orderly close it stays half open for our part.
+        poll = select.poll()
+        poll.register(self.sock, 0)
+        looks = (bool(poll.poll(50)) for _ in range(20) if not self._server.stopping.is_set())
+        how = "reset" if any(looks) else "closed"
+        return f"{how} after {left!r}" if left else how
+
+
+Script = Callable[[Peer], None]
+
+
+class Server:
+    """Runs its script for each connection, in a thread of its own."""
+
+    def __init__(self, script: Script, tls: ssl.SSLContext | None = None) -> None:
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.accepted = threading.Event()
+        self.stopping = threading.Event()
+        self.ends: queue.Queue[str] = queue.Queue()
+        self._script = script
+        self._tls = tls
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(LONG_S)
+            assert not thread.is_alive()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                sock, _ = self._listener.accept()
+                self.connections += 1
+                self.accepted.set()
+                thread = threading.Thread(target=self._converse, args=(sock,))
+                self._threads.append(thread)
+                thread.start()
+
+    def _converse(self, sock: socket.socket) -> None:
+        sock.settimeout(LONG_S)
+        with ExitStack() as stack, suppress(OSError):
+            stack.enter_context(sock)
+            peer = Peer(self._tls.wrap_socket(sock, server_side=True) if self._tls else sock, self)
+            stack.enter_context(peer.sock)
+            with suppress(OSError):
+                self._script(peer)
+            self.ends.put(peer.end())
+
+    def ended(self) -> str:
+        """How the next connection to end has ended."""
+        return self.ends.get(timeout=LONG_S)
+
+
+class SetClock(SystemClock):
+    """A clock whose monotonic time the test says."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+
+    def monotonic(self) -> float:
+        return self._monotonic()
+
+
+Serve = Callable[..., Server]
+Connect = Callable[..., OpenWeather]
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def serve(stack: ExitStack) -> Serve:
+    return lambda script, tls=None: stack.enter_context(Server(script, tls))
+
+
+@pytest.fixture
+def connect(stack: ExitStack) -> Connect:
+    def connect(
+        server: Server | str,
+        timeout_s: float = LONG_S,
+        key: str = KEY,
+        monotonic: Callable[[], float] = lambda: 0.0,
+        connections: int = 4,
+    ) -> OpenWeather:
+        url = server if isinstance(server, str) else server.url
+        return stack.enter_context(OpenWeather(url, key, timeout_s, SetClock(monotonic), connections))
+
+    return connect
+
+
+def saying(*answers: bytes) -> Script:
+    """Answers the requests of each connection in order, then waits for its end."""
+
+    def script(peer: Peer) -> None:
+        for data in answers:
+            peer.request()
+            peer.say(data)
+
+    return script
+
+
+def always(peer: Peer) -> None:
+    while True:
+        peer.request()
+        peer.say(answer())
+
+
+def is_reading(reply: Reply) -> bool:
+    return isinstance(reply, Weather) and reply.observations[7].temperature == 12.5
+
+
+def fails(client: OpenWeather, send_by: float = 0.0) -> ProviderUnavailable:
+    """The error of a call that must fail, promptly."""
+    clock = SystemClock()
+    begun = clock.monotonic()
+    with pytest.raises(ProviderUnavailable) as raised:
+        client.single(7, send_by)
+    assert clock.monotonic() - begun < PROMPT_S
+    return raised.value
+
+
+# What is asked
+
+
+def test_the_requests_are_the_documented_ones(serve: Serve, connect: Connect) -> None:
+    server = serve(saying(answer(b'{"cnt":0,"list":[]}'), answer()))
+    client: Provider = connect(server.url + "/")
+    assert client.group([7, 8, 9], 0.0) == Weather({}, unknown=frozenset({7, 8, 9}))
+    assert is_reading(client.single(7, 0.0))
+    group, single = (request.decode().split("\r\n") for request in server.requests)
+    assert group[0] == f"GET /data/2.5/group?id=7,8,9&units=metric&appid={KEY} HTTP/1.1"
+    assert single[0] == f"GET /data/2.5/weather?id=7&units=metric&appid={KEY} HTTP/1.1"
+    assert sorted(group[1:]) == [
+        "Accept-Encoding: identity",
+        "Accept: application/json",
+        f"Host: 127.0.0.1:{server.port}",
+        "User-Agent: raingauge",
+    ]
+
+
+def test_a_base_url_may_have_a_path_and_the_key_any_character(serve: Serve, connect: Connect) -> None:
+    server = serve(always)
+    assert is_reading(connect(f"http://localhost:{server.port}/owm", key=ODD_KEY).single(7, 0.0))
+    target = "/owm/data/2.5/weather?id=7&units=metric&appid=s3cr3t%2Fwith%20%2B%25%26%3Dthings"
+    assert server.requests[0].startswith(f"GET {target} HTTP/1.1\r\n".encode())
+
+
+def test_nothing_is_taken_from_the_environment(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password x\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    server = serve(always)
+    assert is_reading(connect(server).single(7, 0.0))
+    assert b"Authorization" not in server.requests[0]
+
+
+def test_cookies_are_not_kept(serve: Serve, connect: Connect) -> None:
+    server = serve(saying(answer(SINGLE, "200 OK", "Set-Cookie: a=b; Path=/"), answer()))
+    client = connect(server)
+    client.single(7, 0.0)
+    client.single(7, 0.0)
+    assert b"ookie" not in server.requests[1]
+
+
+def test_an_answer_that_is_compressed_anyway_is_understood(serve: Serve, connect: Connect) -> None:
+    server = serve(saying(answer(gzip.compress(SINGLE), "200 OK", "Content-Encoding: gzip")))
+    assert is_reading(connect(server).single(7, 0.0))
+
+
+def test_a_refusal_comes_through_the_wire_with_its_retry_after(serve: Serve, connect: Connect) -> None:
+    moment = datetime.now(UTC) + timedelta(hours=1)  # noqa: TID251
+    date = moment.strftime("%a, %d %b %Y %H:%M:%S GMT")
+    body = b'{"cod":429, "message": "over"}'
+    server = serve(saying(*(answer(body, "429 No", f"retry-after: {after}") for after in ("9", date))))
+    client = connect(server)
+    assert client.single(7, 0.0) == Refusal(Reason.QUOTA, "over", 9.0)
+    reply = client.group([7, 8], 0.0)
+    assert isinstance(reply, Refusal)
+    assert reply.retry_after_s == pytest.approx(3600, abs=60)
+
+
+# One write for each call
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        answer(b'{"cod":"500","message":"Internal error: 500000"}', "500 Internal Server Error"),
+        answer(b"<html>", "503 Service Unavailable", "Retry-After: 0"),
+        answer(b"", "301 Moved", "Location: /data/2.5/weather?id=8"),
+        answer(b"", "302 Found", "Location: http://[nonsense"),
+        answer(b"", "307 Moved", "Location: /elsewhere"),
+    ],
+)
+def test_neither_errors_nor_redirects_make_a_second_request(serve: Serve, connect: Connect, data: bytes) -> None:
+    server = serve(saying(data, data))
+    fails(connect(server))
+    assert len(server.requests) == 1
+
+
+def test_a_429_with_retry_after_is_not_retried(serve: Serve, connect: Connect) -> None:
+    server = serve(saying(*[answer(b"slow down", "429 Too Many Requests", "Retry-After: 0")] * 2))
+    assert connect(server).single(7, 0.0) == Refusal(
+        Reason.QUOTA, "HTTP 429 without the provider's own body", 0.0, closes=False
+    )
+    assert len(server.requests) == 1
+
+
+def test_connections_are_reused_and_closed_in_order(serve: Serve, connect: Connect) -> None:
+    server = serve(always)
+    with connect(server) as client:
+        assert all(is_reading(client.single(7, 0.0)) for _ in range(5))
+        assert server.connections == 1
+    assert server.ended() == "closed"
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"])
+def test_a_connection_that_the_server_closed_while_idle_is_not_written_to(
+    serve: Serve, connect: Connect, said: bytes
+) -> None:
+    closed = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.say(answer())
+        if server.connections == 1:
+            peer.say(said)
+            peer.sock.shutdown(socket.SHUT_WR)
+            closed.set()
+
+    server = serve(script)
+    client = connect(server)
+    assert is_reading(client.single(7, 0.0))
+    assert closed.wait(LONG_S)
+    assert is_reading(client.single(7, 0.0))
+    assert "after" not in server.ended()
+    assert (server.connections, len(server.requests)) == (2, 2)
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_connection_that_closes_on_the_request_fails_the_call_and_is_not_written_again(
+    serve: Serve, connect: Connect, how: str
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.say(answer())
+        peer.request()
+        if how == "reset":
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.sock.close()
+
+    server = serve(script)
+    client = connect(server)
+    assert is_reading(client.single(7, 0.0))
+    fails(client)
+    assert (server.connections, len(server.requests)) == (1, 2)
+
+
+def test_a_write_into_a_dead_connection_fails_the_call(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The server's close arrives between urllib3's look at the connection and the write.
+    monkeypatch.setattr("urllib3.connectionpool.is_connection_dropped", lambda conn: False)
+    closed = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.say(answer())
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.sock.close()
+        closed.set()
+
+    server = serve(script)
+    client = connect(server)
+    assert is_reading(client.single(7, 0.0))
+    assert closed.wait(LONG_S)
+    fails(client)
+    assert (server.connections, len(server.requests)) == (1, 1)
+
+
+def test_many_threads_call_at_once_and_each_gets_its_own_answer(serve: Serve, connect: Connect) -> None:
+    everyone = threading.Barrier(8, timeout=LONG_S)
+
+    def script(peer: Peer) -> None:
+        while True:
+            city_id = int(peer.request().partition(b"?id=")[2].partition(b"&")[0])
+            everyone.wait()
+            peer.say(answer(json.dumps({**CITY, "id": city_id}).encode()))
+
+    server = serve(script)
+    # More calls than connections are kept: none waits for another, or the barrier would break.
+    client = connect(server, connections=3)
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda city_id: client.single(city_id, 0.0), range(1, 41)))
+    assert [list(r.observations) for r in replies if isinstance(r, Weather)] == [[i] for i in range(1, 41)]
+    assert len(server.requests) == 40
+
+
+# Not after send_by
+
+
+def test_send_by_is_checked_when_the_connection_stands_and_nothing_is_written_later(
+    serve: Serve, connect: Connect
+) -> None:
+    server = serve(always)
+    client = connect(server, monotonic=lambda: 10.0 if server.accepted.wait(LONG_S) else 0.0)
+    assert "too late" in str(fails(client, send_by=9.0))
+    assert server.ended() == "reset"
+    assert server.requests == []
+
+
+def test_send_by_holds_for_a_connection_that_stands_already(serve: Serve, connect: Connect) -> None:
+    server = serve(always)
+    now = [0.0]
+    client = connect(server, monotonic=lambda: now[0])
+    assert is_reading(client.single(7, send_by=0.0))
+    now[0] = 1.0
+    assert is_reading(client.single(7, send_by=1.0))
+    fails(client, send_by=0.999)
+    assert len(server.requests) == 2
+
+
+# Over by the deadline
+
+
+def silent(peer: Peer) -> None:
+    peer.request()
+    peer.end()
+
+
+def dripping(head: bytes, drops: bytes = b" ") -> Script:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.say(head)
+        peer.drip(drops)
+
+    return script
+
+
+SLOW: dict[str, Script] = {
+    "no answer": silent,
+    "a status line that drips": dripping(b"HTTP/1.1 200 ", b"O"),
+    "headers that drip": dripping(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n"),
+    "a header that drips": dripping(b"HTTP/1.1 200 OK\r\nX-A: ", b"b"),
+    "100 Continue for ever": dripping(b"", CONTINUE),
+    "a body that drips": dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"),
+    "a body without a length": dripping(b"HTTP/1.1 200 OK\r\n\r\n" + SINGLE),
+    "a body until the close": dripping(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\n"),
+    "chunks that drip": dripping(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "trailers that drip": dripping(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n"),
+    "an error that drips": dripping(b"HTTP/1.1 500 No\r\nContent-Length: 1000000\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("script", SLOW.values(), ids=SLOW.keys())
+def test_the_deadline_ends_an_answer_that_takes_too_long_and_resets_its_connection(
+    serve: Serve, connect: Connect, script: Script
+) -> None:
+    server = serve(script)
+    fails(connect(server, timeout_s=SHORT_S))
+    assert server.ended() == "reset"
+    assert len(server.requests) == 1
+
+
+def test_the_client_lives_on_after_a_deadline(serve: Serve, connect: Connect) -> None:
+    def script(peer: Peer) -> None:
+        (silent if server.connections == 1 else always)(peer)
+
+    server = serve(script)
+    client = connect(server, timeout_s=SHORT_S)
+    fails(client)
+    assert is_reading(client.single(7, 0.0))
+
+
+@pytest.fixture
+def full_backlog() -> Iterator[tuple[str, int]]:
+    """An address that answers no SYN: its queue of connections is full, and nobody accepts any."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()
+
+
+@pytest.mark.parametrize("addresses", [1, 30])
+def test_one_deadline_covers_connecting_to_all_addresses_of_the_host(
+    full_backlog: tuple[str, int], connect: Connect, monkeypatch: pytest.MonkeyPatch, addresses: int
+) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", full_backlog)] * addresses
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
+    fails(connect("http://nowhere.test", timeout_s=SHORT_S))
+
+
+def test_closing_closes_idle_connections_at_once_even_after_an_error(serve: Serve, connect: Connect) -> None:
+    def script(peer: Peer) -> None:
+        (cut if server.connections == 1 else always)(peer)
+
+    server = serve(script)
+    client = connect(server)
+    error = fails(client)
+    client.single(7, 0.0)
+    assert server.ended() == "reset"
+    client.close()
+    assert server.ended() == "closed"
+    assert error
+
+
+def test_the_next_address_of_a_host_is_tried(serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve(always)
+    ports = [1, server.port]
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in ports]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
+    assert is_reading(connect("http://nowhere.test").single(7, 0.0))
+
+
+def test_a_host_without_an_address_is_unavailable(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    assert "not known" in str(fails(connect("http://nowhere.test")))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: [])
+    assert "no address" in str(fails(connect("http://nowhere.test")))
+
+
+def test_without_a_thread_for_the_deadline_nothing_is_sent(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    server = serve(always)
+    client = connect(server)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Timer, "start", fail)
+        fails(client)
+    assert is_reading(client.single(7, 0.0))
+    assert len(server.requests) == 1
+
+
+def test_no_deadline_outlives_its_call(serve: Serve, connect: Connect) -> None:
+    connect(serve(always)).single(7, 0.0)
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(PROMPT_S)
+            assert not thread.is_alive()
+
+
+def flight_on(sock: socket.socket) -> _Flight:
+    flight = _Flight("", SystemClock(), float("inf"))
+    flight.hold(sock)
+    return flight
+
+
+def test_a_deadline_that_comes_after_the_answer_spares_the_connection() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(LONG_S)
+    with ours, theirs:
+        flight = flight_on(ours)
+        flight.land()
+        flight.abort()
+        flight.end()
+        assert not flight.aborted
+        ours.sendall(b"x")
+        assert theirs.recv(1) == b"x"
+
+
+def test_an_answer_that_comes_after_the_deadline_does_not_count() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(LONG_S)
+    with ours, theirs:
+        flight = flight_on(ours)
+        flight.abort()
+        flight.land()
+        assert flight.aborted
+        with pytest.raises(ProviderUnavailable):
+            flight.clear_to_write()
+        with pytest.raises(ProviderUnavailable):
+            flight.hold(ours)
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == struct.pack("ii", 1, 0)
+        flight.end()
+        assert theirs.recv(1) == b""
+
+
+def test_a_call_that_fails_shuts_its_connection_whoever_holds_it() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(LONG_S)
+    with ours, theirs:
+        flight_on(ours).end()
+        assert theirs.recv(1) == b""
+
+
+def test_a_connection_is_free_of_its_flight_before_another_call_can_take_it(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = HTTPConnectionPool._put_conn
+    landed = []
+
+    def watched(pool: HTTPConnectionPool, conn: Any) -> None:
+        landed.append(_in_flight.get()._landed)
+        put(pool, conn)
+
+    monkeypatch.setattr(HTTPConnectionPool, "_put_conn", watched)
+    assert is_reading(connect(serve(always)).single(7, 0.0))
+    assert landed == [True]
+
+
+# Broken answers
+
+BROKEN: dict[str, bytes] = {
+    "nothing": b"",
+    "no HTTP": b"hello\r\n\r\n",
+    "half a status line": b"HTTP/1.1 2",
+    "no status": b"HTTP/1.1 abc OK\r\n\r\n",
+    "another protocol": b"HTTP/9.9 200 OK\r\n\r\n" + SINGLE,
+    "a body cut off": answer()[:-5],
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n" + SINGLE,
+    "a chunk's length that is none": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + SINGLE,
+    "a chunk cut off": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{",
+    "an endless header": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
+    "too many headers": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+    "gzip that is none": answer(SINGLE, "200 OK", "Content-Encoding: gzip"),
+    "encodings without end": answer(SINGLE, "200 OK", "Content-Encoding: " + ",".join(["gzip"] * 50)),
+}
+
+
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_answer_is_unavailable(serve: Serve, connect: Connect, data: bytes) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.say(data)
+        peer.sock.shutdown(socket.SHUT_WR)
+
+    server = serve(script)
+    fails(connect(server))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        answer(b" " * (wire.MAX_BODY_BYTES + 1)),
+        b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (2 * wire.MAX_BODY_BYTES),
+        answer(gzip.compress(b" " * (wire.MAX_BODY_BYTES + 1)), "200 OK", "Content-Encoding: gzip"),
+    ],
+    ids=["declared", "undeclared", "compressed"],
+)
+def test_a_body_of_more_than_4_mib_is_unavailable(serve: Serve, connect: Connect, data: bytes) -> None:
+    assert "4194304 bytes" in str(fails(connect(serve(saying(data)))))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.binary()
+    | st.tuples(
+        st.sampled_from([b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 404 \r\n", b"HTTP/1.1 101 \r\n", b"HTTP/1.1 204 \r\n"]),
+        st.lists(
+            st.sampled_from(
+                [
+                    b"Content-Length: 3\r\n",
+                    b"Content-Length: -3\r\n",
+                    b"Transfer-Encoding: chunked\r\n",
+                    b"Transfer-Encoding: chunked, gzip\r\n",
+                    b"Content-Encoding: deflate\r\n",
+                    b"Connection: keep-alive\r\n",
+                    b"Set-Cookie: \xff\x00=;;=\r\n",
+                    b"no colon\r\n",
+                    b"\x00: \xff\r\n",
+                ]
+            )
+        ).map(b"".join),
+        st.sampled_from([b"\r\n", b"\n", b""]),
+        st.binary() | st.just(SINGLE) | st.just(b"3\r\nabc\r\n0\r\n\r\n"),
+    ).map(b"".join)
+)
+def test_no_bytes_raise_anything_but_unavailable(data: bytes) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.say(data)
+        peer.sock.shutdown(socket.SHUT_WR)
+
+    with Server(script) as server, OpenWeather(server.url, KEY, LONG_S, SetClock(lambda: 0.0), 1) as client:
+        with suppress(ProviderUnavailable):
+            assert isinstance(client.single(7, 0.0), Weather | Refusal)
+        assert len(server.requests) == 1
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for 127.0.0.1, with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = SystemClock().now()
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    file = tmp_path_factory.mktemp("tls") / "server.pem"
+    file.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(pem)
+    )
+    return file
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+@pytest.fixture
+def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(certificate))
+
+
+@pytest.mark.usefixtures("trusted")
+def test_the_same_goes_over_tls(serve: Serve, connect: Connect, tls: ssl.SSLContext) -> None:
+    server = serve(always, tls)
+    client = connect(server)
+    assert all(is_reading(client.single(7, 0.0)) for _ in range(3))
+    fails(client, send_by=-1.0)
+    assert (server.connections, len(server.requests)) == (1, 3)
+    assert f"appid={KEY}".encode() in server.requests[0]
+
+
+def test_a_server_without_a_trusted_certificate_gets_no_request(
+    serve: Serve, connect: Connect, tls: ssl.SSLContext
+) -> None:
+    server = serve(always, tls)
+    assert "certificate" in str(fails(connect(server))).lower()
+    assert server.requests == []
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("script", SLOW.values(), ids=SLOW.keys())
+def test_the_deadline_holds_over_tls(serve: Serve, connect: Connect, tls: ssl.SSLContext, script: Script) -> None:
+    server = serve(script, tls)
+    fails(connect(server, timeout_s=SHORT_S))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("drops", [b"", b"\x16\x03\x03\x3f\xff" + b"\x00" * 60])
+def test_the_deadline_ends_a_handshake(serve: Serve, connect: Connect, drops: bytes) -> None:
+    def script(peer: Peer) -> None:
+        peer.sock.recv(65536)
+        if drops:
+            peer.drip(drops)
+
+    server = serve(script)
+    fails(connect(server.url.replace("http:", "https:"), timeout_s=SHORT_S))
+    assert server.ended() == "reset"
+
+
+# The key appears nowhere
+
+
+def everything(error: BaseException | None) -> str:
+    """All that can be printed of an error and of what it hangs on to."""
+    texts = []
+    while error is not None:
+        texts += ["".join(traceback.format_exception(error)), str(error), repr(error), repr(vars(error))]
+        texts += [repr(error.args), repr(getattr(error, "__notes__", ""))]
+        error = error.__cause__ or error.__context__
+    return "\n".join(texts)
+
+
+def frames(trace: TracebackType | None) -> Iterator[str]:
+    while trace is not None:
+        yield trace.tb_frame.f_code.co_filename
+        trace = trace.tb_next
+
+
+def cut(peer: Peer) -> None:
+    peer.request()
+    peer.sock.shutdown(socket.SHUT_WR)
+
+
+def echoing(before: bytes, after: bytes = b"\r\n\r\n") -> Script:
+    """Sends back what was asked for, as a proxy's error pages do."""
+
+    def script(peer: Peer) -> None:
+        target = peer.request().split()[1]
+        peer.say(before + target + after)
+        peer.sock.shutdown(socket.SHUT_WR)
+
+    return script
+
+
+TELLTALES: dict[str, Script] = {
+    "no answer": silent,
+    "the connection cut": cut,
+    "in the status line": echoing(b""),
+    "in the status": echoing(b"HTTP/1.1 ", b" OK\r\n\r\n"),
+    "in the protocol": echoing(b"HTTP/", b" 200 OK\r\n\r\n"),
+    "in a location": echoing(b"HTTP/1.1 302 Found\r\nLocation: http://[", b"\r\nContent-Length: 0\r\n\r\n"),
+    "in a header that is none": echoing(b"HTTP/1.1 500 No\r\nX: y\r\n", b"\r\nContent-Length: 0\r\n\r\n"),
+    "in lengths": echoing(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: ", b"\r\n\r\n"),
+    "in a chunk's length": echoing(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    "in an encoding": echoing(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip, ", b"\r\n\r\n"),
+    "in a page": echoing(b"HTTP/1.1 502 Bad\r\n\r\nCannot GET "),
+    "in a message": echoing(b'HTTP/1.1 500 No\r\n\r\n{"cod":500,"message":"', b'"}'),
+}
+
+
+@pytest.mark.parametrize("key", [KEY, ODD_KEY])
+@pytest.mark.parametrize("script", TELLTALES.values(), ids=TELLTALES.keys())
+def test_the_key_is_in_no_error_and_no_log(
+    serve: Serve,
+    connect: Connect,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    script: Script,
+    key: str,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    client = connect(serve(script), timeout_s=SHORT_S, key=key)
+    error = fails(client)
+    logged = "\n".join(logging.Formatter("%(message)s").format(record) for record in caplog.records)
+    assert "urllib3" in {record.name.partition(".")[0] for record in caplog.records}
+    everywhere = everything(error) + logged + "".join(capfd.readouterr()) + repr(client) + repr(vars(client))
+    for form in (KEY, "s3cr3t"):
+        assert form not in everywhere
+    assert error.__cause__ is None
+    assert error.__context__ is None
+
+
+def test_the_key_is_in_no_error_when_nothing_listens(connect: Connect) -> None:
+    error = fails(connect("http://127.0.0.1:1"))
+    assert "refused" in str(error)
+    assert KEY not in everything(error)
+    assert not any("urllib3" in file for file in frames(error.__traceback__))
+
+
+def test_headers_that_urllib3_cannot_read_are_logged_without_the_key(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = connect(serve(TELLTALES["in a header that is none"]))
+    fails(client)
+    [record] = [record for record in caplog.records if record.name == "urllib3.connection"]
+    assert "Failed to parse headers" in record.getMessage()
+    assert "***" in record.getMessage()
+
+
+def test_close_leaves_nothing_behind_in_logging(connect: Connect) -> None:
+    logger = logging.getLogger("urllib3.connection")
+    before = list(logger.filters)
+    client = connect("http://127.0.0.1:1")
+    assert len(logger.filters) == len(before) + 1
+    client.close()
+    client.close()
+    assert logger.filters == before
+
+
+def test_a_refusal_that_echoes_the_key_is_redacted(serve: Serve, connect: Connect) -> None:
+    script = echoing(b'HTTP/1.1 401 No\r\n\r\n{"cod":401,"message":"', b'"}')
+    reply = connect(serve(script), key=ODD_KEY).single(7, 0.0)
+    assert reply == Refusal(Reason.KEY, "/data/2.5/weather?id=7&units=metric&appid=***")

@@ -1,0 +1,430 @@
+"""What OpenWeather's answers mean: the classification alone, fed with bodies as they were recorded."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from consumer.openweather import ReadBody, classify, read_group, read_single, redactor, retry_after_s
+from consumer.provider import Reason, Refusal, Reply, Weather
+from consumer.wire import Answer
+from raingauge.errors import ProviderUnavailable
+from raingauge.observation import Observation
+
+NOW = datetime(2025, 11, 20, 12, 0, tzinfo=UTC)
+KEY = "0123456789abcdef0123456789abcdef"
+
+INVALID_KEY = (
+    b'{"cod":401, "message": "Invalid API key. Please see https://openweathermap.org/faq#error401 for more info."}'
+)
+NOT_FOUND = b'{"cod":"404","message":"city not found"}'
+NO_DATA = b'{"cod":"404","message":"No data: 404006"}'
+NOT_AN_ID = b'{"cod":"400","message":"x is not a city ID"}'
+NOTHING_TO_GEOCODE = b'{"cod":"400","message":"Nothing to geocode"}'
+INVALID_ID = b'{"cod":"400","message":"Invalid ID"}'
+TOO_MANY_IDS = b'{"cod":"400","message":"id list must be in range from 1 to 20"}'
+OVER_THE_PLAN = (
+    b'{"cod":429, "message": "Your account is temporary blocked due to exceeding of requests limitation of your '
+    b'subscription type. Please choose the proper subscription https://openweathermap.org/price"}'
+)
+INTERNAL = b'{"cod":"500","message":"Internal error: 500000"}'
+PROXY_PAGE = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>nginx</body>\r\n</html>\r\n"
+OTHER_JSON = b'{"message":"Forbidden"}'
+
+YOUNG = (
+    b'{"coord":{"lon":-57.63,"lat":-32.7},"sys":{"country":"UY","timezone":-10800,"sunrise":1699953000,'
+    b'"sunset":1700003000},"weather":[{"id":800,"main":"Clear","description":"clear sky","icon":"01d"}],'
+    b'"main":{"temp":19.4,"feels_like":18.9,"temp_min":19,"temp_max":20.1,"pressure":1016,"humidity":55},'
+    b'"visibility":10000,"wind":{"speed":1.5,"deg":220},"clouds":{"all":0},"dt":1700012345,"id":3439525,"name":"Young"}'
+)
+GROUP = b'{"cnt":1,"list":[' + YOUNG + b"]}"
+SINGLE = YOUNG[:-1] + b',"base":"stations","timezone":-10800,"cod":200,"rain":{"1h":0.25},"snow":{"1h":1}}'
+
+Call = tuple[ReadBody, tuple[int, ...]]
+ONE: Call = (read_single, (7,))
+GROUP_OF_ONE: Call = (read_group, (7,))
+GROUP_OF_MANY: Call = (read_group, (7, 8))
+UNKNOWN = Weather({}, unknown=frozenset({7}))
+
+
+def told(status: int, body: bytes, call: Call = ONE, headers: Mapping[str, str] | None = None) -> Reply:
+    read, asked = call
+    return classify(Answer(status, headers or {}, body), asked, read, redactor(KEY), NOW)
+
+
+def group(*entries: object, asked: Sequence[int] = (7,)) -> Weather:
+    reply = told(200, json.dumps({"cnt": len(entries), "list": entries}).encode(), (read_group, tuple(asked)))
+    assert isinstance(reply, Weather)
+    return reply
+
+
+def entry(city_id: object = 7, **changes: object) -> dict[str, Any]:
+    return {"id": city_id, "dt": 1700012345, "main": {"temp": 12, "humidity": 40}, **changes}
+
+
+def seen(**changes: object) -> Observation:
+    return group(entry(**changes)).observations[7]
+
+
+def test_a_group_answer_is_read_whole() -> None:
+    assert told(200, GROUP, (read_group, (3439525,))) == Weather(
+        {
+            3439525: Observation(
+                city_id=3439525,
+                name="Young",
+                country="UY",
+                latitude=-32.7,
+                longitude=-57.63,
+                observed_at=datetime.fromtimestamp(1700012345, UTC),
+                temperature=19.4,
+                humidity=55,
+                feels_like=18.9,
+                pressure=1016,
+                wind_speed=1.5,
+                wind_deg=220,
+                clouds=0,
+                visibility=10000,
+                condition_id=800,
+                description="clear sky",
+                utc_offset_s=-10800,
+            )
+        }
+    )
+
+
+def test_a_single_answer_has_the_same_and_its_time_zone_at_the_top() -> None:
+    body = json.loads(SINGLE)
+    del body["sys"]["timezone"]
+    reply = told(200, json.dumps(body).encode(), (read_single, (3439525,)))
+    assert isinstance(reply, Weather)
+    observation = reply.observations[3439525]
+    assert (observation.utc_offset_s, observation.rain_1h, observation.snow_1h) == (-10800, 0.25, 1.0)
+    assert (observation.name, observation.temperature, observation.country) == ("Young", 19.4, "UY")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "call", "reply"),
+    [
+        (404, NOT_FOUND, ONE, UNKNOWN),
+        (404, NO_DATA, GROUP_OF_ONE, UNKNOWN),
+        (404, NO_DATA, GROUP_OF_MANY, Refusal(Reason.CITIES, "No data: 404006")),
+        (404, NOT_FOUND, GROUP_OF_MANY, Refusal(Reason.CITIES, "city not found")),
+        (400, NOT_AN_ID, ONE, UNKNOWN),
+        (400, NOTHING_TO_GEOCODE, ONE, UNKNOWN),
+        (400, INVALID_ID, GROUP_OF_ONE, UNKNOWN),
+        (400, TOO_MANY_IDS, GROUP_OF_MANY, Refusal(Reason.CITIES, "id list must be in range from 1 to 20")),
+        (
+            401,
+            INVALID_KEY,
+            GROUP_OF_MANY,
+            Refusal(Reason.KEY, "Invalid API key. Please see https://openweathermap.org/faq#error401 for more info."),
+        ),
+        (403, b'{"cod":403,"message":"blocked"}', ONE, Refusal(Reason.KEY, "blocked", closes=False)),
+        (
+            429,
+            OVER_THE_PLAN,
+            GROUP_OF_MANY,
+            Refusal(
+                Reason.QUOTA,
+                "Your account is temporary blocked due to exceeding of requests limitation of your subscription type. "
+                "Please choose the proper subscription https://openweathermap.org/price",
+            ),
+        ),
+        (
+            429,
+            PROXY_PAGE,
+            ONE,
+            Refusal(Reason.QUOTA, "HTTP 429 without the provider's own body", closes=False),
+        ),
+        (
+            404,
+            PROXY_PAGE,
+            ONE,
+            Refusal(Reason.ENDPOINT, "HTTP 404 without the provider's own body", closes=False),
+        ),
+        (
+            404,
+            OTHER_JSON,
+            GROUP_OF_MANY,
+            Refusal(Reason.ENDPOINT, "HTTP 404 without the provider's own body", closes=False),
+        ),
+        (410, b"", GROUP_OF_ONE, Refusal(Reason.ENDPOINT, "HTTP 410 without the provider's own body", closes=False)),
+        (410, b'{"cod":410,"message":"gone"}', ONE, Refusal(Reason.ENDPOINT, "gone", closes=False)),
+    ],
+)
+def test_each_refusal_is_told_by_its_status_and_its_body(status: int, body: bytes, call: Call, reply: Reply) -> None:
+    assert told(status, body, call) == reply
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, INTERNAL),
+        (502, PROXY_PAGE),
+        (503, PROXY_PAGE),
+        (504, b""),
+        (400, PROXY_PAGE),
+        (401, PROXY_PAGE),
+        (401, OTHER_JSON),
+        (401, b'{"cod":401,"message":["not","a","text"]}'),
+        (403, PROXY_PAGE),
+        (301, NOT_FOUND),
+        (302, b""),
+        (204, b""),
+        (206, SINGLE),
+        (418, NOT_FOUND),
+        (200, b""),
+        (200, PROXY_PAGE),
+        (200, b"[]"),
+        (200, b"null"),
+        (200, b"{}"),
+        (200, b"\xff\xfe\x00"),
+        (200, b"[" * 100_000),
+        (200, b'{"id":' + b"9" * 5000 + b"}"),
+        (200, NOT_FOUND),
+        (200, SINGLE),
+        (200, SINGLE[:-1]),
+    ],
+)
+@pytest.mark.parametrize("call", [ONE, GROUP_OF_ONE, GROUP_OF_MANY])
+def test_what_is_not_an_answer_of_the_providers_own_is_unavailable(status: int, body: bytes, call: Call) -> None:
+    with pytest.raises(ProviderUnavailable):
+        told(status, body, call)
+
+
+def test_a_server_error_says_what_the_provider_said() -> None:
+    with pytest.raises(ProviderUnavailable, match=r"^HTTP 500: Internal error: 500000$"):
+        told(500, INTERNAL)
+
+
+@pytest.mark.parametrize("body", [b'{"list":{}}', b'{"list":null}', b'{"cnt":1}', b'{"cod":"200","message":"hello"}'])
+def test_a_group_without_a_list_is_unavailable(body: bytes) -> None:
+    with pytest.raises(ProviderUnavailable, match="without a list"):
+        told(200, body, GROUP_OF_MANY)
+
+
+def test_another_city_than_the_one_asked_for_is_unavailable() -> None:
+    with pytest.raises(ProviderUnavailable, match="without the city"):
+        told(200, SINGLE, (read_single, (1,)))
+
+
+def test_cities_are_matched_by_id_and_those_not_asked_for_are_ignored() -> None:
+    reply = group(entry(9), entry(8, name="B"), entry(7, name="A"), asked=(7, 8, 6))
+    assert {city_id: o.name for city_id, o in reply.observations.items()} == {7: "A", 8: "B"}
+    assert all(city_id == o.city_id for city_id, o in reply.observations.items())
+    assert (reply.unknown, reply.unreadable) == (frozenset({6}), frozenset())
+
+
+def test_a_group_that_names_none_of_the_cities_knows_none_of_them() -> None:
+    assert group(asked=(7, 8)) == Weather({}, unknown=frozenset({7, 8}))
+
+
+@pytest.mark.parametrize("nobody", [None, "7", [], {}, {"main": {"temp": 1}}, entry("8"), entry(8.0), entry(True)])
+def test_an_absent_city_is_not_called_unknown_while_an_entry_has_no_readable_id(nobody: object) -> None:
+    reply = group(entry(7), nobody, asked=(7, 8))
+    assert reply.observations.keys() == {7}
+    assert (reply.unknown, reply.unreadable) == (frozenset(), frozenset({8}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dt": None},
+        {"dt": "1700012345"},
+        {"dt": True},
+        {"dt": -1},
+        {"dt": 10**30},
+        {"dt": float("nan")},
+        {"main": None},
+        {"main": [12]},
+        {"main": {}},
+        {"main": {"humidity": 40}},
+        {"main": {"temp": None}},
+        {"main": {"temp": "12"}},
+        {"main": {"temp": False}},
+        {"main": {"temp": float("nan")}},
+        {"main": {"temp": float("inf")}},
+        {"main": {"temp": -float("inf")}},
+        {"main": {"temp": 10**400}},
+        {"main": {"temp": 292.55}},
+    ],
+)
+def test_a_city_without_a_usable_time_or_temperature_is_unreadable(changes: dict[str, object]) -> None:
+    assert group(entry(**changes)) == Weather({}, unreadable=frozenset({7}))
+    single = told(200, json.dumps(entry(**changes)).encode())
+    assert single == Weather({}, unreadable=frozenset({7}))
+
+
+def test_whole_numbers_are_numbers() -> None:
+    observation = seen(main={"temp": 12, "humidity": 40}, wind={"speed": 2})
+    assert (observation.temperature, observation.humidity, observation.wind_speed) == (12.0, 40.0, 2.0)
+    assert type(observation.temperature) is float
+
+
+def test_what_is_left_out_is_none_and_never_zero() -> None:
+    observation = seen(main={"temp": 0})
+    assert observation == Observation(
+        city_id=7,
+        name=None,
+        country=None,
+        latitude=None,
+        longitude=None,
+        observed_at=datetime.fromtimestamp(1700012345, UTC),
+        temperature=0.0,
+        humidity=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": 5}, "name"),
+        ({"name": ""}, "name"),
+        ({"name": "\u0000"}, "name"),
+        ({"coord": {"lat": 91, "lon": 0}}, "latitude"),
+        ({"coord": {"lat": 1, "lon": "0"}}, "longitude"),
+        ({"sys": {"country": "Uruguay"}}, "country"),
+        ({"sys": {"country": None}}, "country"),
+        ({"sys": {"timezone": 10**9}}, "utc_offset_s"),
+        ({"sys": {"timezone": 1.5}}, "utc_offset_s"),
+        ({"main": {"temp": 1, "humidity": float("nan")}}, "humidity"),
+        ({"main": {"temp": 1, "humidity": True}}, "humidity"),
+        ({"wind": []}, "wind_speed"),
+        ({"wind": {"deg": 1e300}}, "wind_deg"),
+        ({"clouds": 5}, "clouds"),
+        ({"visibility": -1}, "visibility"),
+        ({"rain": {"1h": "wet"}}, "rain_1h"),
+        ({"snow": 3}, "snow_1h"),
+        ({"weather": []}, "condition_id"),
+        ({"weather": [None]}, "condition_id"),
+        ({"weather": [{"id": 10**12}]}, "condition_id"),
+        ({"weather": {"id": 800}}, "condition_id"),
+        ({"weather": [{"description": 1}]}, "description"),
+    ],
+)
+def test_an_optional_field_that_makes_no_sense_is_left_out(changes: dict[str, object], field: str) -> None:
+    assert getattr(seen(**changes), field) is None
+
+
+def test_humidity_above_100_is_kept() -> None:
+    assert seen(main={"temp": 1, "humidity": 102}).humidity == 102
+
+
+def test_names_are_cut_and_cleaned_of_what_databases_refuse() -> None:
+    observation = seen(name="S\u00e3o\u0000 Paulo\n \ud800\U0001f327" + "x" * 300, weather=[{"description": "y" * 300}])
+    assert observation.name == ("S\u00e3o Paulo \U0001f327" + "x" * 300)[:200]
+    assert observation.description == "y" * 200
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("0", 0.0),
+        ("30", 30.0),
+        (" 30 ", 30.0),
+        ("-1", None),
+        ("1.5", None),
+        ("1, 2", None),
+        ("٣", None),
+        ("soon", None),
+        ("9" * 5000, 86400.0),
+        ("Thu, 20 Nov 2025 12:01:30 GMT", 90.0),
+        ("Thu, 20 Nov 2025 12:01:30 -0000", 90.0),
+        ("Thu, 20 Nov 2025 14:01:30 +0200", 90.0),
+        ("Thu, 20 Nov 2025 11:59:00 GMT", None),
+        ("Thu, 20 Nov 2031 12:00:00 GMT", 86400.0),
+        ("Thu, 32 Nov 2025 12:00:00 GMT", None),
+        ("Thu, 20 Nov 99999999999999999999 12:00:00 GMT", None),
+    ],
+)
+def test_retry_after_is_a_delay_or_a_date(header: str | None, seconds: float | None) -> None:
+    assert retry_after_s(header, NOW) == seconds
+
+
+@given(st.text() | st.datetimes().map(lambda d: d.strftime("%a, %d %b %Y %H:%M:%S GMT")))
+def test_no_retry_after_raises_or_is_absurd(header: str) -> None:
+    seconds = retry_after_s(header, NOW)
+    assert seconds is None or 0 <= seconds <= timedelta(days=1).total_seconds()
+
+
+@pytest.mark.parametrize("body", [OVER_THE_PLAN, PROXY_PAGE])
+def test_a_429_carries_its_retry_after_whoever_sent_it(body: bytes) -> None:
+    reply = told(429, body, headers={"Retry-After": "17"})
+    assert isinstance(reply, Refusal)
+    assert reply.retry_after_s == 17.0
+
+
+@pytest.mark.parametrize(
+    "said", [f"no key {KEY}", f"no key {KEY.upper()} here", "x" * 180 + KEY, f"\n\u0000{KEY}\u2028", KEY * 20]
+)
+def test_the_key_is_cut_out_of_what_the_provider_says(said: str) -> None:
+    reply = told(401, json.dumps({"cod": 401, "message": said}).encode())
+    assert isinstance(reply, Refusal)
+    assert KEY[:8] not in reply.message.lower()
+    assert "***" in reply.message
+    assert len(reply.message) <= 200
+    assert reply.message.isprintable()
+    with pytest.raises(ProviderUnavailable) as raised:
+        told(500, json.dumps({"cod": 500, "message": said}).encode())
+    assert KEY[:8] not in str(raised.value).lower()
+
+
+@pytest.mark.parametrize("key", ["a b/c+d&e=%é", "k/k", "trailing\n"])
+def test_the_key_is_cut_out_in_every_encoding(key: str) -> None:
+    for form in (key, key.strip(), quote(key), quote(key, safe=""), quote(key, safe="").lower(), quote_plus(key)):
+        assert redactor(key)(f"<{form}>").replace(" ", "") == "<***>"
+
+
+@pytest.mark.parametrize("key", ["", "\n"])
+def test_without_a_key_texts_stay_as_they_are(key: str) -> None:
+    assert redactor(key)("city not found") == "city not found"
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+plausible = st.fixed_dictionaries(
+    {"id": st.integers(6, 9) | anything, "dt": st.integers(0, 2**40) | anything},
+    optional={
+        "main": st.fixed_dictionaries({"temp": st.floats() | anything}, optional={"humidity": anything}) | anything,
+        "sys": st.fixed_dictionaries({"country": anything, "timezone": anything}) | anything,
+        "coord": st.fixed_dictionaries({"lat": anything, "lon": anything}) | anything,
+        "weather": st.lists(st.fixed_dictionaries({"id": anything, "description": anything}) | anything) | anything,
+        "name": anything,
+        "wind": anything,
+        "clouds": anything,
+        "rain": anything,
+    },
+)
+bodies = anything | plausible | st.fixed_dictionaries({"list": st.lists(plausible | anything, max_size=5)})
+
+
+@given(st.sampled_from([ONE, GROUP_OF_ONE, GROUP_OF_MANY]), bodies.map(json.dumps).map(str.encode) | st.binary())
+@example(GROUP_OF_MANY, b'{"list":[]}')
+def test_whatever_a_200_holds_each_city_is_in_exactly_one_place(call: Call, body: bytes) -> None:
+    try:
+        reply = told(200, body, call)
+    except ProviderUnavailable:
+        return
+    assert isinstance(reply, Weather)
+    places = [*reply.observations, *reply.unknown, *reply.unreadable]
+    assert sorted(places) == sorted(call[1])
+
+
+@given(st.integers(100, 999), st.sampled_from([ONE, GROUP_OF_ONE, GROUP_OF_MANY]), bodies)
+def test_no_status_and_body_raise_anything_but_unavailable(status: int, call: Call, body: object) -> None:
+    try:
+        reply = told(status, json.dumps(body).encode(), call)
+    except ProviderUnavailable:
+        return
+    # Only what quota.md lists may close a charge.
+    assert not reply.closes or status in {200, 400, 401, 404, 429}
