@@ -1,0 +1,230 @@
+"""The documents speak of what exists: commands, settings, paths, links and examples. It must not start anything."""
+
+import importlib.util
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from consumer.__main__ import parser as consumer_parser
+from consumer.app import WorkerFacts
+from consumer.caller import Tally
+from consumer.worker import Worker
+from producer.api.collect import Accepted
+from producer.api.get_body import CollectionBody, Datum
+from producer.app import ProducerFacts
+from producer.relay import Relay
+from raingauge.contracts import decode
+from raingauge.health import Facts
+from raingauge.settings import CONFIG_VARIABLE, PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+OPERATIONS = ROOT / "docs/operations.md"
+DECISIONS = sorted((ROOT / "docs/adr").glob("[0-9]*.md"))
+DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FOLDERS = "producer|consumer|raingauge|simulator|standalone|migrations|tests|bench|docs|deploy"
+DATA_AGE_S = 600
+LONGEST_MONTH_S = 31 * 86_400
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
+
+
+def text_of(document: Path) -> str:
+    return document.read_text(encoding="utf-8")
+
+
+def without_fences(document: Path) -> str:
+    return FENCE.sub("", text_of(document))
+
+
+def spans(document: Path) -> list[str]:
+    return SPAN.findall(without_fences(document))
+
+
+def code(document: Path) -> str:
+    """All that stands in code blocks and code spans."""
+    return "\n".join([*(block for _, block in FENCE.findall(text_of(document))), *spans(document)])
+
+
+def json_blocks(document: Path) -> list[str]:
+    return [block for language, block in FENCE.findall(text_of(document)) if language == "json"]
+
+
+def sources() -> str:
+    return "\n".join(
+        text_of(path) for room in ("producer", "consumer", "raingauge") for path in ROOT.glob(f"{room}/**/*.py")
+    )
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a document."""
+    seen: Counter[str] = Counter()
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", without_fences(document), re.MULTILINE):
+        slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+        seen[slug] += 1
+    return found
+
+
+def settings_with_defaults() -> dict[str, str]:
+    def leaves(prefix: str, section: BaseModel) -> Iterator[tuple[str, str]]:
+        for name, value in section:
+            if isinstance(value, BaseModel):
+                yield from leaves(f"{prefix}.{name}", value)
+            else:
+                yield f"{prefix}.{name}", f"{value:g}" if isinstance(value, float) else str(value)
+
+    return {
+        name: default
+        for section, field in Settings.model_fields.items()
+        for name, default in leaves(section, field.default)
+    }
+
+
+def seconds(text: str) -> int:
+    """For example of `5 h 34 min`."""
+    units = {"h": 3600, "min": 60, "s": 1}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+) (h|min|s)\b", text))
+
+
+every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+@every_document
+def test_every_make_target_that_is_named_exists(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z][a-z-]*)", code(document)))
+    assert named <= targets
+
+
+@every_document
+def test_every_program_that_is_named_can_be_run(document: Path) -> None:
+    for module in set(re.findall(r"python -m ([\w.]+)", code(document))):
+        assert importlib.util.find_spec(f"{module}.__main__") is not None, module
+
+
+@every_document
+def test_every_command_of_the_consumer_that_is_named_exists(document: Path) -> None:
+    for command in re.findall(r"python -m consumer (quota [a-z-]+)", code(document)):
+        number = ["1"] if command.endswith("set-month") else []
+        assert callable(consumer_parser().parse_args([*command.split(), *number]).program)
+
+
+@every_document
+def test_every_environment_variable_that_is_named_is_a_setting(document: Path) -> None:
+    known = {PREFIX + name.upper().replace(".", "__") for name in settings_with_defaults()} | {CONFIG_VARIABLE}
+    assert set(re.findall(rf"{PREFIX}[A-Z_]+", code(document))) <= known
+
+
+@every_document
+def test_every_dotted_name_is_a_setting_or_an_event_that_is_logged(document: Path) -> None:
+    events = set(re.findall(r'log\.\w+\(\s*"([a-z_.]+)"', sources()))
+    sections = "|".join(Settings.model_fields)
+    dotted = {
+        span for span in spans(document) if re.fullmatch(rf"({sections}|handoff|gate|message|batch)(\.[a-z_]+)+", span)
+    }
+    assert dotted <= settings_with_defaults().keys() | events
+
+
+@every_document
+def test_every_path_that_is_named_exists(document: Path) -> None:
+    for path in spans(document):
+        if re.fullmatch(rf"({FOLDERS})/[\w./-]*", path):
+            assert (ROOT / path).exists(), path
+
+
+@every_document
+def test_every_relative_link_leads_somewhere(document: Path) -> None:
+    for _, target in LINK.findall(without_fences(document)):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        goal = (document.parent / path).resolve() if path else document
+        assert goal.exists(), target
+        assert goal.is_relative_to(ROOT), target
+        assert not anchor or anchor in anchors(goal), target
+
+
+def test_the_table_of_settings_has_all_of_them_with_their_defaults() -> None:
+    rows = re.findall(r"^\| `([a-z]+\.[a-z_.]+)` \| ([^|]+) \|", text_of(OPERATIONS), re.MULTILINE)
+    assert {name: default.strip() for name, default in rows} == settings_with_defaults()
+
+
+def test_the_table_of_metrics_has_all_of_them() -> None:
+    worker = SimpleNamespace(wanted=0, caller=SimpleNamespace(tally=Tally(), waiting_for=None))
+    parts: list[Facts] = [ProducerFacts(cast("Relay", SimpleNamespace(pending=0))), WorkerFacts(cast("Worker", worker))]
+    named = set(re.findall(r"^\| `(raingauge_[a-z_]+)` \|", text_of(OPERATIONS), re.MULTILINE))
+    counters = {f"raingauge_{name}_total" for part in parts for name in part.counts()}
+    assert named == counters | {f"raingauge_{name}" for part in parts for name in part.gauges()}
+
+
+@pytest.mark.parametrize("decision", DECISIONS, ids=lambda path: path.stem)
+def test_a_decision_opens_with_its_context_choice_rejected_options_and_price(decision: Path) -> None:
+    text = text_of(decision)
+    heading, opening, *_ = text.split("\n\n")
+    sentence = opening.replace("\n", " ")
+    assert re.fullmatch(rf"# {int(decision.name[:4])}\. .+", heading)
+    assert re.fullmatch(r"[A-Z].+, .+, instead of .+; the price is .+\.", sentence)
+    assert not re.search(r"[.!?] [A-Z]", sentence), "one sentence"
+    assert len(text.splitlines()) <= 25
+
+
+def test_the_index_has_every_decision_by_its_title() -> None:
+    index = {target: title for title, target in LINK.findall(text_of(ROOT / "docs/adr/README.md"))}
+    assert index == {path.name: text_of(path).splitlines()[0].removeprefix("# ") for path in DECISIONS}
+    assert [int(path.name[:4]) for path in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+
+
+def test_the_readme_has_two_screens() -> None:
+    assert len(text_of(README).splitlines()) <= 130
+
+
+def test_the_examples_in_the_readme_are_answers_of_the_api() -> None:
+    posted, got = (json.loads(block) for block in json_blocks(README))
+    assert list(posted) == list(Accepted.model_fields)
+    assert list(got) == list(CollectionBody.model_fields)
+    assert got["data"]
+    for row in got["data"]:
+        assert list(row) == [name for name, field in Datum.model_fields.items() if field.is_required()]
+    Accepted.model_validate(posted)
+    CollectionBody.model_validate(got)
+
+
+def test_the_message_in_the_documents_is_one() -> None:
+    (message,) = json_blocks(ROOT / "docs/architecture.md")
+    decoded = decode(message.encode())
+    assert json.loads(decoded.encode()) == json.loads(message)
+
+
+def test_what_a_free_key_buys_is_computed() -> None:
+    account = Settings.model_fields["quota"].default
+    rows = re.findall(r"^\| ([\d,]+) \| ([^|]+) \| every ([^|]+) \|", text_of(README), re.MULTILINE)
+    assert rows
+    for number, sweep, repeat in rows:
+        cities = int(number.replace(",", ""))
+        least = cities * account.window_s / account.cities_per_window
+        assert least <= seconds(sweep) < least + 60
+        assert seconds(repeat) >= max(DATA_AGE_S, cities * LONGEST_MONTH_S / account.cities_per_month)
+    share = account.cities_per_month / LONGEST_MONTH_S / (account.cities_per_window / account.window_s)
+    assert f"{share:.0%}".replace("%", " %") in text_of(README)
+
+
+@every_document
+def test_every_service_and_profile_of_compose_that_is_named_exists(document: Path) -> None:
+    services = yaml.safe_load(text_of(ROOT / "docker-compose.yml"))["services"]
+    profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
+    text = code(document)
+    assert set(re.findall(r"--scale (\w+)=", text)) <= services.keys()
+    assert set(re.findall(r"--profile (\w+)", text)) <= profiles
+    assert set(re.findall(r"docker compose (?:exec|run --rm) ([a-z-]+)", text)) <= services.keys()
