@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -33,6 +33,8 @@ T = TypeVar("T")
 LONGEST_WAIT_S: Final = 60.0
 """A gate may be opened by hand (`quota set-month`), so nobody sleeps longer."""
 CLAIM_RECHECK_S: Final = 0.5
+NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""No observation is as late as this."""
 DATABASE_RETRY_S: Final = 2.0
 UNEXPECTED_REST_S: Final = 5.0
 GIVEN_UP: Final = "the provider failed for this city, again and again"
@@ -99,7 +101,7 @@ class Caller:
         self._wanted.set()
 
     async def call_ended(self) -> None:
-        """Return when the next call under way has ended."""
+        """Return when the next call under way has ended, or the next attempt to get quota for one."""
         self._ended.clear()
         await self._ended.wait()
 
@@ -126,6 +128,10 @@ class Caller:
             await self._until_wanted()
             return None
         candidates = [Candidate(turn.city_id, turn.since) for turn in turns]
+        good = await self._good_city(turns)
+        if good is not None:
+            self._pool.give_back(turns)
+            turns, together, candidates = [], False, [Candidate(good, NEVER)]
         try:
             answer = await self._means.run_database(partial(self._means.ledger.reserve, candidates, together=together))
         except DatabaseUnavailable:
@@ -138,11 +144,21 @@ class Caller:
             return None
         granted = set(answer.city_ids) if isinstance(answer, Grant) else set()
         self._pool.give_back([turn for turn in turns if turn.city_id not in granted])
+        self._ended.set()
         if isinstance(answer, NotNow):
             await self._pause(answer)
             return None
         self.waiting_for = None
         return answer
+
+    async def _good_city(self, turns: Sequence[Turn]) -> int | None:
+        """A city to ask for instead, when all of these are suspects; None when they are not, or none is known."""
+        if not all(self._patience.suspects(turn.city_id) for turn in turns):
+            return None
+        if self._patience.good is None:
+            self._patience.good = await self._persist(self._means.store.good_city)
+        good = self._patience.good
+        return None if good is None or self._pool.wants([good]) else good
 
     async def _until_wanted(self) -> None:
         """Sleep until the pool has something new, or a resting city wakes."""
@@ -161,27 +177,32 @@ class Caller:
         """Settle what was fetched meanwhile, wait for what others are fetching, go on with the rest."""
         self._pool.give_back([turn for turn in turns if turn.city_id not in answer.fresh | answer.claimed])
         self._pool.put_back(sorted(answer.claimed), self._clock.monotonic() + CLAIM_RECHECK_S)
+        self._pool.come_back(sorted(answer.claimed))
         wants = self._pool.wants(sorted(answer.fresh))
         try:
             copied = await self._persist(partial(self._means.store.copy_fresh, wants))
             self._listener.settled(self._pool.settle(copied))
         finally:
             self._pool.come_back(sorted(answer.fresh))
+            self._ended.set()
 
     # -- fetch ---------------------------------------------------------------------------------------------------
 
     async def _call(self, grant: Grant, began: float) -> None:
         """Fetch and settle one grant. Whatever happens, its cities are settled or wanted again."""
+        broken: Sequence[BatchRef] = ()
         try:
             reserved = self._clock.monotonic()
             result = await self._fetch(grant, began + SEND_DELAY_S)
             took = timedelta(seconds=self._clock.monotonic() - reserved)
-            await self._settle(grant, result, grant.reserved_at + took)
+            broken = await self._settle(grant, result, grant.reserved_at + took)
         finally:
             self._pool.come_back(grant.city_ids)
             self._lanes.release()
             self._wanted.set()
             self._ended.set()
+        if broken:
+            await self._listener.broken(broken)
 
     async def _fetch(self, grant: Grant, send_by: float) -> Result:
         calls = [grant.city_ids] if grant.together else [(city_id,) for city_id in grant.city_ids]
@@ -206,7 +227,8 @@ class Caller:
 
     # -- settle --------------------------------------------------------------------------------------------------
 
-    async def _settle(self, grant: Grant, result: Result, fetched_at: datetime) -> None:
+    async def _settle(self, grant: Grant, result: Result, fetched_at: datetime) -> Sequence[BatchRef]:
+        """Store what came; answer the batches for which that met an error that nobody expected."""
         if not (grant.clean and result.event is Event.ANSWERED):
             await self._report(grant, result)
         self._patience.succeeded([*result.observations, *result.unknown])
@@ -216,10 +238,9 @@ class Caller:
         kept = await self._keep(grant, harvest, wants, closes=result.closes)
         self.tally.cities_collected += len(result.observations)
         self._listener.settled(self._pool.settle(kept))
-        if len(kept) < len(wants):
-            left = sorted({want.city_id for want in wants} - {want.city_id for want in kept})
-            self._pool.put_back(left, self._clock.monotonic() + UNEXPECTED_REST_S)
-            await self._listener.broken(sorted({want.ref for want in wants} - {want.ref for want in kept}))
+        left = sorted({want.city_id for want in wants} - {want.city_id for want in kept})
+        self._pool.put_back(left, self._clock.monotonic() + UNEXPECTED_REST_S)
+        return sorted({want.ref for want in wants} - {want.ref for want in kept})
 
     async def _report(self, grant: Grant, result: Result) -> None:
         """Tell the gate, and say in the log what changed."""

@@ -80,11 +80,12 @@ def after(  # noqa: PLR0913, PLR0917
     """The gate's columns that change after an answer. `jitter` is a random number in [0, 1)."""
     changes: dict[str, Any] = {"probe_until": now} if call.probe else {}
     if event is Event.ANSWERED:
-        return changes | _opened(gate) | _found(gate, now, call)
+        return changes | _opened(gate, now) | _found(gate, now, call)
     if event is Event.SILENT:
-        return changes | _silence(gate, now, jitter)
-    if event in {Event.ENDPOINT, Event.KEY} and call.endpoint == "group" and setting == "auto":
-        # A 401 does not tell a bad key from an endpoint that is not in the plan: the single endpoint will.
+        return changes | _silence(gate, now, terms, jitter)
+    told = event is Event.KEY and gate.state == "key"
+    if event in {Event.ENDPOINT, Event.KEY} and call.endpoint == "group" and setting == "auto" and not told:
+        # A 401 does not tell a bad key from an endpoint that is not in the plan. The single endpoint will, or has.
         return changes | {"endpoint": "single" if gate.endpoint == "single" else "refused", "endpoint_at": now}
     if event is Event.ENDPOINT:
         return changes | _close(gate, now, "provider", KEY_RETRY_S)
@@ -99,7 +100,10 @@ def after(  # noqa: PLR0913, PLR0917
     return changes | _close(gate, now, "quota", max(seconds, asked))
 
 
-def _opened(gate: Gate) -> dict[str, Any]:
+def _opened(gate: Gate, now: datetime) -> dict[str, Any]:
+    """An answer ends a silence at once. Closed for another reason, the answer is to an earlier call: nothing opens."""
+    if gate.state not in {"open", "provider"} and gate.blocked_until > now:
+        return {}
     return {} if gate.state == "open" and gate.strikes == 0 else {"state": "open", "strikes": 0}
 
 
@@ -117,15 +121,22 @@ def _strikes(gate: Gate, state: str) -> int:
 
 
 def _close(gate: Gate, now: datetime, state: str, seconds: float) -> dict[str, Any]:
-    """Close the gate; calls that were under way when it closed do not count once more."""
+    """Close the gate, never for shorter than it is; calls under way when it closed do not count once more."""
     if gate.state == state and gate.blocked_until > now:
         return {}
-    return {"state": state, "strikes": _strikes(gate, state), "blocked_until": now + timedelta(seconds=seconds)}
+    until = now + timedelta(seconds=seconds)
+    if gate.state != "open":
+        until = max(until, gate.blocked_until)
+    return {"state": state, "strikes": _strikes(gate, state), "blocked_until": until}
 
 
-def _silence(gate: Gate, now: datetime, jitter: float) -> dict[str, Any]:
-    if gate.state in {"quota", "key"} or (gate.state == "provider" and gate.blocked_until > now):
+def _silence(gate: Gate, now: datetime, terms: Terms, jitter: float) -> dict[str, Any]:
+    """Several in a row close the gate. A probe without an answer leaves it closed for the reason that it had."""
+    if gate.state != "open" and gate.blocked_until > now:
         return {}
+    if gate.state in {"quota", "key"}:
+        seconds = KEY_RETRY_S if gate.state == "key" else min(terms.window_s, SILENCE_CAP_S)
+        return {"blocked_until": now + timedelta(seconds=seconds)}
     strikes = gate.strikes + 1
     if strikes < SILENCES:
         return {"strikes": strikes}

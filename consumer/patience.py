@@ -1,7 +1,8 @@
 """How long to be patient with a city: when to ask again, when to ask for it alone, when to give up. Pure.
 
 A failure counts against a city only if the provider has answered for other cities since its last one: in an outage no
-city is to blame.
+city is to blame. When nothing but suspects is left to ask for, a city known to be good is asked for in between: its
+answer tells an outage from a city that the provider cannot answer for.
 """
 
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from typing import Final
 from raingauge.pacing import backoff_s
 
 ALONE_AFTER: Final = 2
+SUSPECT_AFTER: Final = 2
 GIVE_UP_AFTER: Final = 5
 GIVE_UP_ANYWAY_AFTER: Final = 1440
 """Failures in all, however the others fare: about half a day."""
@@ -42,12 +44,15 @@ class Patience:
     def __init__(self) -> None:
         self._records: dict[int, _Record] = {}
         self._successes = 0
+        self.good: int | None = None
+        """The city that the provider answered for last."""
 
     def succeeded(self, city_ids: Iterable[int]) -> None:
         """The provider answered for these."""
         for city_id in city_ids:
             self._records.pop(city_id, None)
             self._successes += 1
+            self.good = city_id
 
     def failed(self, city_id: int, jitter: float) -> Verdict:
         """A call with this city failed. `jitter` is a random number in [0, 1)."""
@@ -59,6 +64,11 @@ class Patience:
         rest = backoff_s(record.failures, BASE_S, CAP_S) * (0.5 + jitter / 2)
         give_up = record.strikes >= GIVE_UP_AFTER or record.failures >= GIVE_UP_ANYWAY_AFTER
         return Verdict(rest, record.strikes >= ALONE_AFTER, give_up)
+
+    def suspects(self, city_id: int) -> bool:
+        """Whether it failed several times, and nobody knows since whether the provider answers at all."""
+        record = self._records.get(city_id)
+        return record is not None and record.failures >= SUSPECT_AFTER and record.successes == self._successes
 
     def forget(self, city_id: int) -> None:
         """It is settled."""

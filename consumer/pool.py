@@ -5,7 +5,7 @@ call), or resting (not before some moment on the caller's monotonic clock).
 """
 
 import heapq
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,28 +25,35 @@ class Turn:
 
 
 class _Line:
-    """Cities queued by collection, one of each collection in turn."""
+    """Cities queued by collection, one of each collection in turn. A queue ends with its last city."""
 
     def __init__(self) -> None:
-        self._queues: OrderedDict[str, deque[int]] = OrderedDict()
+        self._queues: OrderedDict[str, OrderedDict[int, None]] = OrderedDict()
 
     def push(self, collection_id: str, city_id: int) -> None:
-        self._queues.setdefault(collection_id, deque()).append(city_id)
+        """To the end of its collection's queue; where it stands already, it stays."""
+        self._queues.setdefault(collection_id, OrderedDict())[city_id] = None
 
     def push_front(self, collection_id: str, city_id: int) -> None:
-        self._queues.setdefault(collection_id, deque()).appendleft(city_id)
+        """Have it be the very next."""
+        self.push(collection_id, city_id)
+        self._queues[collection_id].move_to_end(city_id, last=False)
         self._queues.move_to_end(collection_id, last=False)
 
-    def pop(self) -> tuple[str, int] | None:
-        """The next city, or None. Its collection goes to the end."""
-        for collection_id, queue in self._queues.items():
-            city_id = queue.popleft()
-            if queue:
-                self._queues.move_to_end(collection_id)
-            else:
-                del self._queues[collection_id]
-            return collection_id, city_id
-        return None
+    def remove(self, collection_id: str, city_id: int) -> None:
+        """Out of its collection's queue, if it stands there."""
+        queue = self._queues.get(collection_id, OrderedDict())
+        queue.pop(city_id, None)
+        if not queue:
+            self._queues.pop(collection_id, None)
+
+    def turn(self) -> tuple[str, int] | None:
+        """The collection whose turn it is and its first city, or None. Its next turn is after all others."""
+        if not self._queues:
+            return None
+        collection_id, queue = next(iter(self._queues.items()))
+        self._queues.move_to_end(collection_id)
+        return collection_id, next(iter(queue))
 
 
 @dataclass(slots=True)
@@ -54,16 +61,19 @@ class _City:
     """Who wants a city, and how it is to be asked for."""
 
     wants: dict[BatchRef, datetime] = field(default_factory=dict)
-    queued: set[str] = field(default_factory=set)
-    """The collections in whose queue it stands."""
     out: bool = False
-    resting: bool = False
+    rests_until: float | None = None
     alone: bool = False
     """It must not ride in a group call."""
 
     @property
     def ready(self) -> bool:
-        return not self.out and not self.resting and bool(self.wants)
+        return not self.out and self.rests_until is None and bool(self.wants)
+
+    @property
+    def collections(self) -> set[str]:
+        """Who wants it. While it is ready, it stands in the queue of each of these, and in no other."""
+        return {ref.collection_id for ref in self.wants}
 
 
 class Pool:
@@ -74,7 +84,6 @@ class Pool:
         self._batches: dict[BatchRef, set[int]] = {}
         self._together = _Line()
         self._alone = _Line()
-        self._ready: set[int] = set()
         self._rests: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
@@ -87,12 +96,12 @@ class Pool:
 
     @property
     def ready(self) -> int:
-        """How many cities may be asked for now."""
-        return len(self._ready)
+        """How many cities may be asked for now. Counts them one by one."""
+        return sum(city.ready for city in self._cities.values())
 
     @property
     def next_wake(self) -> float | None:
-        """When the first resting city may be asked for again."""
+        """When the first resting city may be asked for again; now and then too early a moment."""
         return self._rests[0][0] if self._rests else None
 
     def add(self, batch: OpenBatch) -> None:
@@ -108,8 +117,8 @@ class Pool:
         while self._rests and self._rests[0][0] <= now:
             _, city_id = heapq.heappop(self._rests)
             city = self._cities.get(city_id)
-            if city is not None and city.resting:
-                city.resting = False
+            if city is not None and city.rests_until is not None and city.rests_until <= now:
+                city.rests_until = None
                 self._queue(city_id, city)
 
     def take(self, most: int) -> tuple[list[Turn], bool]:
@@ -122,25 +131,23 @@ class Pool:
         for turn in reversed(list(turns)):
             city = self._cities[turn.city_id]
             city.out = False
-            if any(ref.collection_id == turn.collection_id for ref in city.wants):
+            if city.ready and turn.collection_id in city.collections:
                 self._line(city).push_front(turn.collection_id, turn.city_id)
-                city.queued.add(turn.collection_id)
             self._return(turn.city_id, city)
 
     def put_back(self, city_ids: Iterable[int], until: float, *, alone: bool = False) -> None:
-        """These were asked for in vain: they rest until that moment; `alone`: then they ride in no group call."""
+        """These were asked for in vain: once back, they rest until then; `alone`: and ride in no group call again."""
         for city_id in city_ids:
-            city = self._cities[city_id]
-            city.out, city.resting = False, True
-            if alone and not city.alone:
-                city.alone = True
-                city.queued.clear()
+            if (city := self._cities.get(city_id)) is None:
+                continue
+            city.rests_until = until
+            city.alone = city.alone or alone
             heapq.heappush(self._rests, (until, city_id))
-            self._return(city_id, city)
 
     def wants(self, city_ids: Iterable[int]) -> list[Want]:
         """Every batch that wants one of these."""
-        return [Want(ref, city_id, since) for city_id in city_ids for ref, since in self._cities[city_id].wants.items()]
+        wanted = ((city_id, self._cities[city_id]) for city_id in city_ids if city_id in self._cities)
+        return [Want(ref, city_id, since) for city_id, city in wanted for ref, since in city.wants.items()]
 
     def settle(self, wants: Iterable[Want]) -> list[BatchRef]:
         """These are stored; answer which batches are settled by it. Cities that are out stay out."""
@@ -154,15 +161,20 @@ class Pool:
             if not left:
                 del self._batches[want.ref]
                 settled.append(want.ref)
+            if want.ref.collection_id not in city.collections:
+                self._line(city).remove(want.ref.collection_id, want.city_id)
             self._forget_if_unwanted(want.city_id, city)
         return settled
 
     def come_back(self, city_ids: Iterable[int]) -> None:
         """The call with these is over; who still wants one of them gets it in the next turn."""
         for city_id in city_ids:
-            if (city := self._cities.get(city_id)) is not None and city.out:
-                city.out = False
+            if (city := self._cities.get(city_id)) is not None:
                 self._return(city_id, city)
+
+    def in_calls(self, ref: BatchRef) -> bool:
+        """Whether all that is left of a batch is in calls."""
+        return all(self._cities[city_id].out for city_id in self._batches.get(ref, ()))
 
     def drop(self, ref: BatchRef) -> bool:
         """Want a batch no more; cities in a call stay wanted until it is over. Whether there are any."""
@@ -173,37 +185,29 @@ class Pool:
 
     def _take(self, line: _Line, most: int) -> list[Turn]:
         turns: list[Turn] = []
-        while len(turns) < most and (entry := line.pop()) is not None:
+        while len(turns) < most and (entry := line.turn()) is not None:
             collection_id, city_id = entry
-            city = self._cities.get(city_id)
-            if city is None or self._line(city) is not line:
-                continue
-            city.queued.discard(collection_id)
-            if city.ready and any(ref.collection_id == collection_id for ref in city.wants):
-                city.out = True
-                self._ready.discard(city_id)
-                turns.append(Turn(city_id, min(city.wants.values()), collection_id))
+            city = self._cities[city_id]
+            for wanting in city.collections:
+                line.remove(wanting, city_id)
+            city.out = True
+            turns.append(Turn(city_id, min(city.wants.values()), collection_id))
         return turns
 
     def _return(self, city_id: int, city: _City) -> None:
+        city.out = False
         self._queue(city_id, city)
         self._forget_if_unwanted(city_id, city)
 
     def _queue(self, city_id: int, city: _City) -> None:
         """Have a ready city stand in the queue of every collection that wants it."""
-        if not city.ready:
-            return
-        self._ready.add(city_id)
-        for ref in city.wants:
-            if ref.collection_id not in city.queued:
+        if city.ready:
+            for ref in city.wants:
                 self._line(city).push(ref.collection_id, city_id)
-                city.queued.add(ref.collection_id)
 
     def _forget_if_unwanted(self, city_id: int, city: _City) -> None:
-        if not city.wants:
-            self._ready.discard(city_id)
-            if not city.out:
-                self._cities.pop(city_id, None)
+        if not city.wants and not city.out:
+            self._cities.pop(city_id, None)
 
     def _line(self, city: _City) -> _Line:
         return self._alone if city.alone else self._together

@@ -25,6 +25,7 @@ from raingauge.storage.readings import (
     count_attempt,
     failed,
     fresh,
+    good_city,
     open_batches,
     remember,
     settle,
@@ -94,6 +95,10 @@ class Store:
                 self._ledger.close(connection, grant)
 
         self._database.write(work)
+
+    def good_city(self) -> int | None:
+        """A city that the provider has answered for, the latest one; None before any."""
+        return self._database.read(good_city)
 
     def count_attempt(self, ref: BatchRef) -> int:
         """Remember that a batch met an unexpected error; answer how often by now."""

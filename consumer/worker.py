@@ -5,7 +5,7 @@ Acknowledge last. It never calls the provider: that is the caller's work.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -42,6 +42,8 @@ class Worker:
         self._dead_letter_topic = dead_letter_topic(topic)
         self._means = means
         self._pool = Pool()
+        self._arriving: dict[BatchRef, list[Delivery]] = {}
+        """Received, but not in the pool yet: what the pool still holds of a batch says nothing about these."""
         self._deliveries: dict[BatchRef, list[Delivery]] = {}
         self._stop = asyncio.Event()
         self.caller = Caller(self._pool, means, self)
@@ -69,13 +71,19 @@ class Worker:
     async def lost(self, deliveries: Sequence[Delivery]) -> None:
         """The hand-off takes these away: what has no charge is dropped at once, the rest is waited for."""
         taken = set(deliveries)
-        for ref, held in self._deliveries.items():
-            self._deliveries[ref] = [delivery for delivery in held if delivery not in taken] or held
-        gone = [ref for ref, held in self._deliveries.items() if taken.issuperset(held)]
-        while [ref for ref in gone if self._pool.drop(ref)]:
+        self._arriving = _without(self._arriving, taken)
+        kept = _without(self._deliveries, taken)
+        gone = self._deliveries.keys() - kept.keys()
+        while [ref for ref in sorted(gone) if self._drop(ref)]:
             await self.caller.call_ended()
-        for ref in gone:
+        self._deliveries = _without(self._deliveries, taken)
+
+    def _drop(self, ref: BatchRef) -> bool:
+        """Want a batch no more, as far as it is not in a call; whether some of it is."""
+        if not self._pool.in_calls(ref):
+            # Part of it is dropped: what the calls settle is not the whole batch and must not acknowledge it.
             self._deliveries.pop(ref, None)
+        return self._pool.drop(ref)
 
     # -- what the caller says ------------------------------------------------------------------------------------
 
@@ -95,7 +103,7 @@ class Worker:
         log.error("batch.given_up", extra={"collection_id": ref.collection_id, "batch": ref.batch})
         await self._patiently(partial(self._means.store.fail, ref))
         self._pool.drop(ref)
-        for delivery in self._deliveries.pop(ref, ()):
+        for delivery in (*self._arriving.pop(ref, ()), *self._deliveries.pop(ref, ())):
             await self._bury(delivery, Permanent("internal error"))
 
     # -- intake --------------------------------------------------------------------------------------------------
@@ -107,15 +115,13 @@ class Worker:
                 await self._take_in_some(deliveries[start : start + INTAKE])
 
     async def _take_in_some(self, deliveries: Sequence[Delivery]) -> None:
-        refs = []
         for delivery in deliveries:
             message = await self._read(delivery)
             if message is not None:
                 ref = BatchRef(message.collection_id, message.batch)
-                self._deliveries.setdefault(ref, []).append(delivery)
-                refs.append(ref)
-        if refs:
-            await self._want_each(refs)
+                self._arriving.setdefault(ref, []).append(delivery)
+        if self._arriving:
+            await self._want_each(list(self._arriving))
 
     async def _want_each(self, refs: Sequence[BatchRef]) -> None:
         """Want these batches; when something unexpected happens, each by itself, so that one cannot stop the others."""
@@ -128,7 +134,7 @@ class Worker:
                     await self._want_each([ref])
                 return
             await self.broken(refs)
-            if refs[0] in self._deliveries and not await happens_within(self._stop, RETRY_S):
+            if refs[0] in self._arriving and not await happens_within(self._stop, RETRY_S):
                 await self._want_each(refs)
 
     async def _read(self, delivery: Delivery) -> BatchMessage | None:
@@ -147,19 +153,16 @@ class Worker:
         batches = await self._patiently(partial(self._means.store.open_batches, refs))
         wants = [want for batch in batches.values() for want in batch.wants]
         copied = set(await self._patiently(partial(self._means.store.copy_fresh, wants))) if wants else set()
-        for ref in refs:
-            if ref not in self._deliveries:
-                continue  # taken away meanwhile
-            if ref not in batches:
-                for delivery in self._deliveries.pop(ref):
-                    await self._bury(
-                        delivery, UnknownBatch(f"no batch {ref.batch} of a collection {ref.collection_id}")
-                    )
-                continue
-            self._pool.add(batches[ref])
+        unknown = [delivery for ref in refs if ref not in batches for delivery in self._arriving.pop(ref, ())]
+        for ref, batch in batches.items():
+            if arrived := self._arriving.pop(ref, None):  # else it was taken away meanwhile
+                self._deliveries.setdefault(ref, []).extend(arrived)
+                self._pool.add(batch)
         self.settled(self._pool.settle(copied))
-        self.settled([ref for ref in refs if ref not in self._pool])
+        self.settled([ref for ref in batches if ref not in self._pool])
         self.caller.wake()
+        for delivery in unknown:
+            await self._bury(delivery, UnknownBatch("the database knows no such batch"))
 
     async def _bury(self, delivery: Delivery, error: Permanent) -> None:
         """Send a delivery to the dead letters, whole; then acknowledge it."""
@@ -205,3 +208,9 @@ class Worker:
 
     async def _patiently(self, work: Callable[[], T]) -> T:
         return await until_available(self._means.run_database, work, self._means.clock)
+
+
+def _without(deliveries: Mapping[BatchRef, list[Delivery]], taken: set[Delivery]) -> dict[BatchRef, list[Delivery]]:
+    """The same without some deliveries, and without batches of which none is left."""
+    left = {ref: [delivery for delivery in held if delivery not in taken] for ref, held in deliveries.items()}
+    return {ref: held for ref, held in left.items() if held}

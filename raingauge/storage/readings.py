@@ -9,15 +9,16 @@ from collections.abc import Collection as Many
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, case, insert, select, tuple_, update
+from sqlalchemy import Connection, bindparam, case, insert, select, update
 from sqlalchemy.engine import Row
 
 from raingauge.observation import Observation
-from raingauge.storage.batches import BatchRef
+from raingauge.storage.batches import BatchRef, parts
 from raingauge.storage.database import upsert
-from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, Reading
+from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, Reading, UtcDateTime
 
 UNKNOWN_FOR: Final = timedelta(days=1)
 """How long an id that the provider does not know is taken for unknown without asking again."""
@@ -69,11 +70,10 @@ def failed(reason: str) -> Outcome:
 
 def open_batches(connection: Connection, refs: Many[BatchRef]) -> dict[BatchRef, OpenBatch]:
     """What is left of each batch; a batch that the database does not know is not in the answer."""
-    rows = connection.execute(
-        select(Batch, Collection.requested_at, Collection.max_age_s, Collection.finished_at)
-        .join(Collection, Collection.id == Batch.collection_id)
-        .where(tuple_(Batch.collection_id, Batch.batch).in_(list(refs)))
-    ).all()
+    known = select(Batch, Collection.requested_at, Collection.max_age_s, Collection.finished_at).join(
+        Collection, Collection.id == Batch.collection_id
+    )
+    rows = [row for these in parts(refs) for row in connection.execute(known.where(these))]
     begun = [row for row in rows if row.settled > 0 and row.settled_at is None]
     settled = _settled_cities(
         connection, [(row.collection_id, city) for row in begun for city in json.loads(row.city_ids)]
@@ -192,7 +192,7 @@ def _count_batches(connection: Connection, now: datetime, tally: Mapping[BatchRe
         .where(Batch.collection_id == bindparam("collection"), Batch.batch == bindparam("number"))
         # In this order: MySQL assigns from left to right and would see the new `settled` in the condition.
         .ordered_values(
-            (Batch.settled_at, case((complete, bindparam("now", now)), else_=None)),
+            (Batch.settled_at, case((complete, bindparam("now", now, UtcDateTime)), else_=None)),
             (Batch.settled, Batch.settled + bindparam("more")),
         ),
         [{"collection": ref.collection_id, "number": ref.batch, "more": n} for ref, n in sorted(tally.items())],
@@ -202,16 +202,13 @@ def _count_batches(connection: Connection, now: datetime, tally: Mapping[BatchRe
 def remember(connection: Connection, fetched_at: datetime, observations: Many[Observation], unknown: Many[int]) -> None:
     """Keep the latest observation of each city, and which ids are unknown. Their claims end with it."""
     end_of_claim = {"claimed_by": None, "claimed_until": None}
-    if observations:
-        rows = sorted(
-            ({"id": o.city_id, **{k: v for k, v in asdict(o).items() if k != "city_id"}} for o in observations),
-            key=lambda row: row["id"],
-        )
-        rows = [row | {"fetched_at": fetched_at, "unknown_at": None} | end_of_claim for row in rows]
-        upsert(connection, City, rows, (*_OBSERVED, "unknown_at"))
-    if unknown:
-        rows = [{"id": city, "unknown_at": fetched_at} | end_of_claim for city in sorted(unknown)]
-        upsert(connection, City, rows, ("unknown_at", "claimed_by", "claimed_until"))
+    known = {o.city_id: {name: value for name, value in asdict(o).items() if name != "city_id"} for o in observations}
+    rows = {city: values | {"fetched_at": fetched_at, "unknown_at": None} for city, values in known.items()}
+    rows |= {city: {"unknown_at": fetched_at} for city in unknown}
+    # In the order of their ids whatever became of them: opposite orders would deadlock.
+    for is_known, cities in groupby(sorted(rows), key=known.__contains__):
+        columns = (*_OBSERVED, "unknown_at") if is_known else ("unknown_at", "claimed_by", "claimed_until")
+        upsert(connection, City, [{"id": city} | rows[city] | end_of_claim for city in cities], columns)
 
 
 def claim(connection: Connection, city_ids: Many[int], holder: str, until: datetime) -> None:
@@ -225,6 +222,12 @@ def unclaim(connection: Connection, city_ids: Many[int], holder: str) -> None:
     if city_ids:
         mine = (City.id.in_(sorted(city_ids)), City.claimed_by == holder)
         connection.execute(update(City).where(*mine).values(claimed_by=None, claimed_until=None))
+
+
+def good_city(connection: Connection) -> int | None:
+    """The city that was fetched last, or None before any was."""
+    fetched = select(City.id).where(City.fetched_at.is_not(None)).order_by(City.fetched_at.desc())
+    return connection.scalar(fetched.limit(1))
 
 
 def count_attempt(connection: Connection, ref: BatchRef) -> int:

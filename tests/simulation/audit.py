@@ -1,0 +1,137 @@
+"""The audit: whether a run kept its promises. It reads the database and what the stand-ins saw, and trusts no counter."""
+
+import json
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from raingauge.messaging.port import Delivery
+from raingauge.storage.database import Database
+from raingauge.storage.models import Batch, Collection, QuotaCharge, Reading
+from tests.simulation.handoff import POISON, Topic
+from tests.simulation.plan import Plan
+from tests.simulation.process import Process
+from tests.simulation.provider import Witness
+from tests.simulation.virtual import EPOCH
+
+TOLERANCE = timedelta(milliseconds=5)
+
+
+class Audit:
+    """Watches a run and judges it at the end."""
+
+    def __init__(self, database: Database, topic: Topic, witness: Witness, plan: Plan) -> None:
+        self.accepted: dict[str, frozenset[int]] = {}
+        self.poison: list[bytes | None] = []
+        self._database = database
+        self._topic = topic
+        self._witness = witness
+        self._plan = plan
+        self._seen: dict[tuple[str, int], tuple[Any, ...]] = {}
+        self._charges: dict[int, tuple[Any, ...]] = {}
+        topic.on_publish = self._publishes
+        topic.on_acknowledge = self._acknowledges
+
+    # -- while it runs -------------------------------------------------------------------------------------------
+
+    def _publishes(self, process: Process, key: bytes) -> None:
+        """Only who holds a batch's lease publishes it."""
+        collection, _, number = key.decode().rpartition("/")
+        holder = self._database.read(
+            lambda c: c.scalar(
+                select(Batch.leased_by).where(Batch.collection_id == collection, Batch.batch == int(number))
+            )
+        )
+        assert holder == process.name, f"{process.name} publishes {key!r}, leased by {holder}"
+
+    def _acknowledges(self, delivery: Delivery) -> None:
+        """Only what is settled is acknowledged, or what went to the dead letters."""
+        if delivery.key == POISON:
+            assert any(dead.value == delivery.value for dead in self._topic.dead), (
+                "poison acknowledged before it is buried"
+            )
+            return
+        message = json.loads(delivery.value or b"")
+        batch = (Batch.collection_id == message["collection_id"], Batch.batch == message["batch"])
+        settled = self._database.read(lambda c: c.scalar(select(Batch.settled_at).where(*batch)))
+        assert settled is not None, f"{delivery.key!r} acknowledged before it is settled"
+
+    def look(self) -> None:
+        """A settled reading never changes; a charge is never taken back; counters are exact at any time."""
+        self._database.read(self._look)
+
+    def _look(self, connection: Connection) -> None:
+        rows = connection.execute(select(Reading)).all()
+        now = {(row.collection_id, row.city_id): tuple(row) for row in rows}
+        for key, before in self._seen.items():
+            assert now.get(key) == before, f"reading {key} changed from {before} to {now.get(key)}"
+        self._seen = now
+        counts = Counter((row.collection_id, row.status) for row in rows)
+        for state in connection.execute(select(Collection)):
+            real = (counts[state.id, "collected"], counts[state.id, "failed"])
+            assert (state.collected, state.failed) == real, f"{state.id}: counters ≠ rows"
+        charges = {row.id: tuple(row) for row in connection.execute(select(QuotaCharge))}
+        gone = self._charges.keys() - charges.keys()
+        assert not gone, f"charges {gone} are gone"
+        self._charges = charges
+
+    # -- at the end ----------------------------------------------------------------------------------------------
+
+    def all_done(self) -> bool:
+        """Whether everything is settled and acknowledged."""
+        return not self._database.read(_unfinished) and self._topic.unacknowledged == 0
+
+    def open_work(self) -> str:
+        """What is not done, for a person."""
+        return f"{self._database.read(_unfinished)}, {self._topic.unacknowledged} messages unacknowledged"
+
+    def check(self) -> None:
+        """All promises."""
+        self.look()
+        self._database.read(self._check_collections)
+        self._database.read(self._check_charges)
+        assert Counter(d.value for d in self._topic.dead).keys() == Counter(self.poison).keys(), "dead letters ≠ poison"
+        most = self._witness.most_in_any_window(self._plan.terms.window_s)
+        assert most <= self._plan.terms.cities_per_window, f"{most} arrivals in one window"
+
+    def _check_collections(self, connection: Connection) -> None:
+        readings: dict[str, dict[int, Any]] = {}
+        for row in connection.execute(select(Reading)):
+            readings.setdefault(row.collection_id, {})[row.city_id] = row
+        states = {row.id: row for row in connection.execute(select(Collection))}
+        assert self.accepted.keys() <= states.keys(), "an accepted collection is gone"
+        for name, state in states.items():
+            rows = readings.get(name, {})
+            assert rows.keys() == self.accepted[name], f"{name}: other cities than were asked for"
+            for row in rows.values():
+                self._check_reading(row, state)
+        wrong = connection.execute(
+            select(Batch).where((Batch.settled != Batch.size) | Batch.settled_at.is_(None))
+        ).all()
+        assert not wrong, f"batches not settled whole: {wrong}"
+
+    def _check_reading(self, row: Any, state: Any) -> None:
+        expected = "failed" if row.city_id in self._plan.unknown | self._plan.hopeless else "collected"
+        assert row.status == expected, f"city {row.city_id} of {row.collection_id}: {row.status} ({row.reason})"
+        if row.status == "collected":
+            assert row.temperature == row.city_id % 40 / 2
+            oldest = state.requested_at - timedelta(seconds=state.max_age_s) - TOLERANCE
+            assert row.fetched_at >= oldest, f"city {row.city_id} is older than {row.collection_id} allows"
+
+    def _check_charges(self, connection: Connection) -> None:
+        """Each is held as long as the rule says; together they cover every arrival."""
+        terms = self._plan.terms
+        for row in connection.execute(select(QuotaCharge)):
+            worst = row.reserved_at + timedelta(seconds=terms.worst_hold_s)
+            due = worst if row.closed_at is None else min(worst, row.closed_at + timedelta(seconds=terms.window_s))
+            assert row.release_at >= due - TOLERANCE, f"charge {row.id} is released too early"
+        spent = connection.scalar(select(func.sum(QuotaCharge.cost))) or 0
+        assert spent >= sum(cost for _, cost in self._witness.arrivals), "arrivals that nobody was charged for"
+        assert all(moment >= 0 for moment, _ in self._witness.arrivals), EPOCH
+
+
+def _unfinished(connection: Connection) -> list[str]:
+    rows = connection.execute(select(Collection.id).where(Collection.finished_at.is_(None)))
+    return [row[0] for row in rows]

@@ -1,0 +1,111 @@
+"""A process of the simulated system: it can be paused and killed, at any statement too, and its database can be away."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, event
+
+from raingauge.errors import DatabaseUnavailable
+from raingauge.storage.database import Database
+from tests.simulation.plan import Plan
+from tests.simulation.virtual import VirtualClock
+
+T = TypeVar("T")
+
+
+class Killed(BaseException):
+    """The process ends here, without a word."""
+
+
+class Process:
+    """One process and its fate. Its blocking work runs inline, with small delays before and after."""
+
+    def __init__(self, name: str, plan: Plan, clock: VirtualClock, machine: "Machine") -> None:
+        self.name = name
+        self.alive = True
+        self.statements_left: int | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.database = _Database(machine.engine, clock, self, plan)
+        self._plan = plan
+        self._clock = clock
+        self._machine = machine
+
+    def start(self, program: Coroutine[Any, Any, None]) -> None:
+        """Run a program as this process."""
+        self.task = asyncio.create_task(self._run(program))
+
+    async def _run(self, program: Coroutine[Any, Any, None]) -> None:
+        try:
+            await program
+        except BaseException as error:
+            if self.alive and not isinstance(error, asyncio.CancelledError):
+                raise
+        finally:
+            self.alive = False
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.alive = False
+        if self.task is not None:
+            self.task.cancel()
+
+    async def run(self, work: Callable[[], T], /) -> T:
+        """The seam for database work."""
+        await self._clock.sleep(self._plan.database_delay())
+        with self._machine.running(self):
+            result = work()
+        await self._clock.sleep(self._plan.database_delay())
+        return result
+
+    def check(self) -> None:
+        """A dead process does nothing."""
+        if not self.alive:
+            raise Killed
+
+
+class Machine:
+    """The database server that all processes share."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._current: Process | None = None
+        event.listen(engine, "before_cursor_execute", self._statement)
+
+    @contextmanager
+    def running(self, process: Process) -> Iterator[None]:
+        """Statements within the block are this process's."""
+        process.check()
+        self._current = process
+        try:
+            yield
+        finally:
+            self._current = None
+
+    def _statement(self, *_: Any) -> None:
+        process = self._current
+        if process is None or process.statements_left is None:
+            return
+        process.statements_left -= 1
+        if process.statements_left < 0:
+            process.alive = False
+            raise Killed
+
+
+class _Database(Database):
+    """The shared database as one process sees it: away at times, its answers lost at times."""
+
+    def __init__(self, engine: Engine, clock: VirtualClock, process: Process, plan: Plan) -> None:
+        super().__init__(engine, clock.of_database)
+        self._process = process
+        self._plan = plan
+
+    def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        self._process.check()
+        if self._plan.database_away():
+            raise DatabaseUnavailable("simulated outage")
+        result = super()._run(engine, work)
+        if self._plan.answer_lost():
+            raise DatabaseUnavailable("simulated: committed, but the answer was lost")
+        return result

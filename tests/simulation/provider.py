@@ -1,0 +1,107 @@
+"""The provider's stand-in: answers as OpenWeather does, loses calls, refuses at times, and witnesses every arrival."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TypeVar
+
+from consumer.provider import Reason, Refusal, Reply, Weather
+from raingauge.errors import ProviderUnavailable
+from raingauge.observation import Observation
+from raingauge.pacing import MARGIN_S
+from tests.simulation.plan import Plan
+from tests.simulation.process import Process
+from tests.simulation.virtual import EPOCH, VirtualClock
+
+T = TypeVar("T")
+
+
+class Witness:
+    """Every arrival at the provider: its moment and how many cities it counts."""
+
+    def __init__(self) -> None:
+        self.arrivals: list[tuple[float, int]] = []
+
+    def most_in_any_window(self, window_s: float) -> int:
+        """The most cities that ever arrived in one half-open window."""
+        inside: deque[tuple[float, int]] = deque()
+        most = total = 0
+        for moment, cost in sorted(self.arrivals):
+            inside.append((moment, cost))
+            total += cost
+            while inside[0][0] <= moment - window_s:
+                total -= inside.popleft()[1]
+            most = max(most, total)
+        return most
+
+
+class Line:
+    """The provider as one process reaches it."""
+
+    def __init__(self, plan: Plan, clock: VirtualClock, process: Process, witness: Witness) -> None:
+        self._plan = plan
+        self._clock = clock
+        self._process = process
+        self._witness = witness
+
+    async def run(self, call: Callable[[], T], /) -> T:
+        """The seam for calls: delays before the send and after it."""
+        await self._clock.sleep(self._plan.pause_before_send())
+        self._process.check()
+        try:
+            reply = call()
+        except ProviderUnavailable:
+            await self._clock.sleep(self._plan.terms.timeout_s)
+            raise
+        await self._clock.sleep(self._plan.latency())
+        return reply
+
+    def group(self, city_ids: Sequence[int], send_by: float) -> Reply:
+        """As the port says."""
+        assert len(set(city_ids)) == len(city_ids) <= 20
+        refusal = self._arrive(len(city_ids), send_by)
+        if refusal is not None:
+            return refusal
+        if self._plan.group_mode == "removed":
+            return Refusal(Reason.KEY, "Invalid API key")
+        if self._plan.hopeless & set(city_ids):
+            raise ProviderUnavailable("500")
+        unknown = self._plan.unknown & set(city_ids)
+        if unknown and self._plan.group_mode == "strict" and len(city_ids) > 1:
+            return Refusal(Reason.CITIES, "city not found")
+        return Weather({city: self._observation(city) for city in city_ids if city not in unknown}, unknown)
+
+    def single(self, city_id: int, send_by: float) -> Reply:
+        """As the port says."""
+        refusal = self._arrive(1, send_by)
+        if refusal is not None:
+            return refusal
+        if city_id in self._plan.hopeless:
+            raise ProviderUnavailable("500")
+        if city_id in self._plan.unknown:
+            return Weather({}, frozenset({city_id}))
+        return Weather({city_id: self._observation(city_id)})
+
+    def _arrive(self, cost: int, send_by: float) -> Refusal | None:
+        now = self._clock.monotonic()
+        if now > send_by:
+            raise ProviderUnavailable("too late to send")
+        refused = self._plan.refusal()
+        if self._plan.call_lost() or refused == "silent":
+            # It may still arrive: at any moment until the margin after the timeout is over.
+            late = self._plan.chance.uniform(0, self._plan.terms.timeout_s + MARGIN_S)
+            asyncio.get_running_loop().call_later(late, self._count, cost)
+            raise ProviderUnavailable("timeout")
+        self._count(cost)
+        if refused == "quota":
+            return Refusal(Reason.QUOTA, "temporary blocked", self._plan.chance.choice([None, 3.0]))
+        return Refusal(Reason.KEY, "Invalid API key") if refused == "key" else None
+
+    def _count(self, cost: int) -> None:
+        self._witness.arrivals.append((self._clock.monotonic(), cost))
+
+    def _observation(self, city_id: int) -> Observation:
+        now = self._clock.now()
+        observed_at = EPOCH + (now - EPOCH) // timedelta(minutes=10) * timedelta(minutes=10)
+        return Observation(city_id, f"City {city_id}", "UY", -33.0, -56.0, observed_at, city_id % 40 / 2, 50)

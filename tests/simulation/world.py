@@ -1,0 +1,260 @@
+"""One run: builds the system for a seed, lets it live through its faults, waits until it is calm and done, audits it."""
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from consumer.caller import Means
+from consumer.quota import Ledger
+from consumer.store import Store
+from consumer.worker import Worker
+from producer.desk import Desk
+from producer.relay import Relay
+from raingauge.blocking import until_available
+from raingauge.errors import RaingaugeError
+from raingauge.settings import RelaySettings
+from raingauge.storage.collections import CollectionRequest
+from raingauge.storage.database import Database, open_database
+from tests.simulation.audit import Audit
+from tests.simulation.handoff import POISON, Member, Sender, Topic
+from tests.simulation.plan import CALM_AT, CITIES, Plan
+from tests.simulation.process import Machine, Process
+from tests.simulation.provider import Line, Witness
+from tests.simulation.virtual import VirtualClock, VirtualLoop, run_virtually
+
+ACCOUNT = "simulated"
+TOPIC = "cities"
+WINDOW = 6
+"""Deliveries that a consumer holds at most."""
+OUTSTANDING = 3
+RELAY = RelaySettings(every_s=4.0, republish_after_s=40.0)
+PATIENCE_S = 4 * 3600.0
+"""A run that is not done by then stands still."""
+
+
+@dataclass
+class Parts:
+    """What code the world runs; a test plants bugs here."""
+
+    ledger: type[Ledger] = Ledger
+    store: type[Store] = Store
+    worker: type[Worker] = Worker
+    relay: type[Relay] = Relay
+    on_consumer_death: Callable[[Database, str], None] = field(default=lambda _database, _name: None)
+
+
+class World:
+    """The system of one seed."""
+
+    def __init__(self, seed: int, engine: Engine, loop: VirtualLoop, parts: Parts) -> None:
+        self.clock = VirtualClock(loop)
+        self.plan = Plan(seed, self.clock)
+        self.parts = parts
+        self.machine = Machine(engine)
+        self.witness = Witness()
+        self.topic = Topic(self.plan, self.clock, TOPIC)
+        self.observer = Database(engine, self.clock.of_database)
+        self.audit = Audit(self.observer, self.topic, self.witness, self.plan)
+        self.consumers: list[tuple[Process, Member]] = []
+        self.relays: list[Process] = []
+        self._names = 0
+
+    async def live(self) -> None:
+        """The whole run.
+
+        Raises:
+            AssertionError: the audit found something, or it never came to an end.
+        """
+        for _ in range(self.plan.relays):
+            self.start_relay()
+        for _ in range(self.plan.consumers):
+            self.start_consumer()
+        posts = [asyncio.create_task(self.post(number)) for number in range(self.plan.collections)]
+        trouble = asyncio.create_task(self.make_trouble())
+        await asyncio.gather(*posts, trouble)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while not self.audit.all_done():
+                    self.fail_if_a_process_failed()
+                    await self.clock.sleep(5)
+        except TimeoutError:
+            raise AssertionError(f"not done after {PATIENCE_S} s: {self.audit.open_work()}") from None
+        self.fail_if_a_process_failed()
+        self.audit.check()
+
+    # -- processes -----------------------------------------------------------------------------------------------
+
+    def start_relay(self) -> None:
+        process = self._process("relay")
+        relay = self.parts.relay(
+            process.database,
+            process.run,
+            Sender(self.topic, process),
+            RELAY,
+            topic=TOPIC,
+            account=ACCOUNT,
+            outstanding=OUTSTANDING,
+            holder=process.name,
+        )
+        process.start(relay.run())
+        self.relays.append(process)
+
+    def start_consumer(self) -> None:
+        process = self._process("consumer")
+        setting = "single" if self.plan.group_mode == "removed" and self.plan.chance.random() < 0.3 else "auto"
+        ledger = self.parts.ledger(process.database, ACCOUNT, self.plan.terms, setting, process.name)
+        line = Line(self.plan, self.clock, process, self.witness)
+        store = self.parts.store(process.database, ledger, process.name, ACCOUNT)
+        means = Means(ledger, line, store, process.run, line.run, self.clock, lanes=3)
+
+        async def lost(deliveries: object) -> None:
+            await worker.lost(deliveries)  # type: ignore[arg-type]
+
+        member = Member(self.topic, process, WINDOW, lost)
+        worker = self.parts.worker(member, Sender(self.topic, process), means, TOPIC)
+
+        async def work() -> None:
+            await until_available(process.run, ledger.open, self.clock)
+            await self.topic.join(member)
+            await worker.run()
+
+        process.start(work())
+        process.stop = worker.stop  # type: ignore[attr-defined]
+        self.consumers.append((process, member))
+
+    def _process(self, kind: str) -> Process:
+        self._names += 1
+        return Process(f"{kind}-{self._names}", self.plan, self.clock, self.machine)
+
+    def fail_if_a_process_failed(self) -> None:
+        for process in [*self.relays, *(process for process, _ in self.consumers)]:
+            if process.task is not None and process.task.done() and not process.task.cancelled():
+                error = process.task.exception()
+                if error is not None:
+                    raise AssertionError(f"{process.name} failed") from error
+
+    # -- clients -------------------------------------------------------------------------------------------------
+
+    async def post(self, number: int) -> None:
+        """Ask for a collection, again and again until it is accepted; sometimes twice at once."""
+        chance = self.plan.chance
+        await self.clock.sleep(chance.uniform(0, CALM_AT / 2))
+        cities = chance.sample(list(CITIES), chance.randint(1, len(CITIES)))
+        request = CollectionRequest(f"c{number}", tuple(cities), chance.choice([0, 5, 600]), named=True)
+        await asyncio.gather(*(self._post(request) for _ in range(chance.choice([1, 1, 2]))))
+
+    async def _post(self, request: CollectionRequest) -> None:
+        while True:
+            producer = self._process("producer")
+            desk = Desk(producer.database, producer.run, self.plan.terms, ACCOUNT)
+            try:
+                await desk.accept(request)
+            except RaingaugeError:
+                await self.clock.sleep(1)
+                continue
+            self.audit.accepted[request.id] = frozenset(request.city_ids)
+            return
+
+    # -- trouble -------------------------------------------------------------------------------------------------
+
+    async def make_trouble(self) -> None:
+        """Kill, stop, pause and rebalance until the time of calm; then see that one of each is alive."""
+        while not self.plan.calm:
+            await self.clock.sleep(self.plan.chance.expovariate(1 / 8))
+            if not self.plan.calm:
+                await self.plan.chance.choice(
+                    [self.kill_consumer, self.kill_consumer, self.kill_at_statement, self.stop_consumer, self.kill_relay,
+                     self.rebalance, self.throw_out, self.lose, self.poison]
+                )()  # fmt: skip
+            self.audit.look()
+        for process, _ in self.consumers:
+            process.statements_left = None
+        if not any(process.alive for process in self.relays):
+            self.start_relay()
+        if not any(process.alive for process, _ in self.consumers):
+            self.start_consumer()
+
+    def _some_consumer(self) -> tuple[Process, Member] | None:
+        alive = [entry for entry in self.consumers if entry[0].alive]
+        return self.plan.chance.choice(alive) if alive else None
+
+    async def kill_consumer(self) -> None:
+        if entry := self._some_consumer():
+            entry[0].kill()
+            await self._replace(*entry)
+
+    async def kill_at_statement(self) -> None:
+        if entry := self._some_consumer():
+            entry[0].statements_left = self.plan.chance.randint(0, 40)
+            await self.clock.sleep(3)
+            if not entry[0].alive:
+                await self._replace(*entry)
+            entry[0].statements_left = None
+
+    async def stop_consumer(self) -> None:
+        """SIGTERM: it finishes its calls."""
+        if entry := self._some_consumer():
+            entry[0].stop()  # type: ignore[attr-defined]
+            assert entry[0].task is not None
+            await asyncio.wait({entry[0].task}, timeout=30)
+            entry[0].kill()
+            await self._replace(*entry)
+
+    async def _replace(self, process: Process, member: Member) -> None:
+        """The group notices after a while; another consumer starts."""
+        self.parts.on_consumer_death(self.observer, process.name)
+        await self.clock.sleep(self.plan.chance.uniform(0, 10))
+        await self.topic.leave(member)
+        self.start_consumer()
+
+    async def kill_relay(self) -> None:
+        alive = [process for process in self.relays if process.alive]
+        if alive:
+            self.plan.chance.choice(alive).kill()
+            await self.clock.sleep(self.plan.chance.uniform(0, 3))
+            self.start_relay()
+
+    async def rebalance(self) -> None:
+        await self.topic.rebalance()
+
+    async def throw_out(self) -> None:
+        """The group takes one for dead that is alive."""
+        if entry := self._some_consumer():
+            await self.topic.rebalance(thrown_out=entry[1])
+
+    async def lose(self) -> None:
+        self.topic.lose()
+
+    async def poison(self) -> None:
+        value = self.plan.chance.choice([b"{", b"\xff\x00", None, b'{"version":1}', b"[]", b"x" * 1000])
+        self.topic.store(POISON, value)
+        self.audit.poison.append(value)
+
+
+def simulate(seed: int, template: Path, parts: Parts | None = None) -> World:
+    """Run one seed on a copy of a SQLite file with the schema.
+
+    Raises:
+        AssertionError: the audit found something; the message names the seed.
+    """
+    path = template.with_name(f"seed-{seed}-{secrets.token_hex(4)}.db")
+    path.write_bytes(template.read_bytes())
+    database = open_database(f"sqlite:///{path}")
+    random.seed(seed)
+    loop = VirtualLoop()
+    try:
+        world = World(seed, database.engine, loop, parts or Parts())
+        run_virtually(world.live(), loop)
+    except BaseException as error:
+        error.add_note(f"seed {seed}: python -m tests.simulation --first {seed} --seeds 1")
+        raise
+    finally:
+        database.close()
+        for leftover in path.parent.glob(f"{path.name}*"):
+            leftover.unlink()
+    return world
