@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from consumer.caller import Means
 from consumer.keyless import Keyless
+from consumer.means import Means
 from consumer.openweather import OpenWeather
 from consumer.provider import Provider
 from consumer.quota import Ledger

@@ -1,34 +1,30 @@
 """Reserve, fetch, settle: one call after another, as the ledger allows, up to `lanes` under way at once.
 
-It holds no lock and no transaction while it calls the provider or sleeps. It knows nothing of deliveries or the
-hand-off: it takes wanted cities from the pool and says which batches are settled.
+What an answer means is the settler's work. It holds no lock and no transaction while it calls the provider or sleeps.
+It knows nothing of deliveries or the hand-off: it takes wanted cities from the pool and says which batches are settled.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 from consumer.calls import Result, Silence, combine
-from consumer.gate import Event
+from consumer.means import Listener, Means, Tally
 from consumer.patience import Patience
 from consumer.pool import Pool, Turn
-from consumer.provider import Provider, Reply
-from consumer.quota import CALL_SIZE, Candidate, Grant, Ledger, LeftOut, NotNow
-from consumer.store import Harvest, Store
-from raingauge.blocking import RunBlocking, until_available
-from raingauge.clock import Clock, happens_within
+from consumer.provider import Reply
+from consumer.quota import CALL_SIZE, Candidate, Grant, LeftOut, NotNow
+from consumer.settler import Settler
+from raingauge.clock import happens_within
 from raingauge.errors import DatabaseUnavailable, ProviderUnavailable
 from raingauge.pacing import SEND_DELAY_S
 from raingauge.storage.batches import BatchRef
-from raingauge.storage.readings import Want
 
 log = logging.getLogger("raingauge.caller")
-T = TypeVar("T")
 
 LONGEST_WAIT_S: Final = 60.0
 """A gate may be opened by hand (`quota set-month`), so nobody sleeps longer."""
@@ -36,42 +32,6 @@ CLAIM_RECHECK_S: Final = 0.5
 NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """No observation is as late as this."""
 DATABASE_RETRY_S: Final = 2.0
-UNEXPECTED_REST_S: Final = 5.0
-GIVEN_UP: Final = "the provider failed for this city, again and again"
-
-
-class Listener(Protocol):
-    """Who is told what became of batches."""
-
-    def settled(self, refs: Sequence[BatchRef]) -> None:
-        """All of these batches is stored."""
-
-    async def broken(self, refs: Sequence[BatchRef]) -> None:
-        """Storing for these met an error that nobody expected."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What this consumer has done since its start."""
-
-    calls: int = 0
-    cities_asked: int = 0
-    cities_collected: int = 0
-    refusals: int = 0
-    silences: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a caller works with."""
-
-    ledger: Ledger
-    provider: Provider
-    store: Store
-    run_database: RunBlocking
-    run_provider: RunBlocking
-    clock: Clock
-    lanes: int
 
 
 class Caller:
@@ -88,6 +48,7 @@ class Caller:
         self._wanted = asyncio.Event()
         self._ended = asyncio.Event()
         self.tally = Tally()
+        self._settler = Settler(pool, means, self._patience, self.tally)
         self.waiting_for: str | None = None
         """Why nothing goes at the moment: quota, key, provider, database, month or pace; None when calls go."""
 
@@ -156,7 +117,7 @@ class Caller:
         if not all(self._patience.suspects(turn.city_id) for turn in turns):
             return None
         if self._patience.good is None:
-            self._patience.good = await self._persist(self._means.store.good_city)
+            self._patience.good = await self._means.persist(self._means.store.good_city)
         good = self._patience.good
         return None if good is None or self._pool.wants([good]) else good
 
@@ -180,7 +141,7 @@ class Caller:
         self._pool.come_back(sorted(answer.claimed))
         wants = self._pool.wants(sorted(answer.fresh))
         try:
-            copied = await self._persist(partial(self._means.store.copy_fresh, wants))
+            copied = await self._means.persist(partial(self._means.store.copy_fresh, wants))
             self._listener.settled(self._pool.settle(copied))
         finally:
             self._pool.come_back(sorted(answer.fresh))
@@ -195,7 +156,8 @@ class Caller:
             reserved = self._clock.monotonic()
             result = await self._fetch(grant, began + SEND_DELAY_S)
             took = timedelta(seconds=self._clock.monotonic() - reserved)
-            broken = await self._settle(grant, result, grant.reserved_at + took)
+            settled, broken = await self._settler.settle(grant, result, grant.reserved_at + took)
+            self._listener.settled(settled)
         finally:
             self._pool.come_back(grant.city_ids)
             self._lanes.release()
@@ -222,70 +184,7 @@ class Caller:
             return await self._means.run_provider(work)
         except ProviderUnavailable as error:
             log.warning("provider.silent", extra={"cities": len(city_ids), "error": str(error)})
-            self.tally.silences += 1
-            return Silence()
-
-    # -- settle --------------------------------------------------------------------------------------------------
-
-    async def _settle(self, grant: Grant, result: Result, fetched_at: datetime) -> Sequence[BatchRef]:
-        """Store what came; answer the batches for which that met an error that nobody expected."""
-        if not (grant.clean and result.event is Event.ANSWERED):
-            await self._report(grant, result)
-        self._patience.succeeded([*result.observations, *result.unknown])
-        harvest = Harvest(fetched_at, result.observations, frozenset(result.unknown), self._blame(result))
-        self._pool.put_back(sorted(result.split), self._clock.monotonic(), alone=True)
-        wants = self._pool.wants(harvest.city_ids)
-        kept = await self._keep(grant, harvest, wants, closes=result.closes)
-        self.tally.cities_collected += len(result.observations)
-        self._listener.settled(self._pool.settle(kept))
-        left = sorted({want.city_id for want in wants} - {want.city_id for want in kept})
-        self._pool.put_back(left, self._clock.monotonic() + UNEXPECTED_REST_S)
-        return sorted({want.ref for want in wants} - {want.ref for want in kept})
-
-    async def _report(self, grant: Grant, result: Result) -> None:
-        """Tell the gate, and say in the log what changed."""
-        retry_after_s = None if result.refusal is None else result.refusal.retry_after_s
-        if result.refusal is not None:
-            self.tally.refusals += 1
-        work = partial(self._means.ledger.report, grant, result.event, retry_after_s)
-        changes = await self._persist(work)
-        told = {name: str(changes[name]) for name in ("state", "blocked_until", "endpoint") if name in changes}
-        if told:
-            why = result.event.value if result.refusal is None else result.refusal.message
-            log.warning("gate.changed", extra=told | {"why": why})
-
-    def _blame(self, result: Result) -> dict[int, str]:
-        """Have the cities without an answer rest; answer those that are given up."""
-        given_up = {}
-        for city_id in sorted(result.blamed):
-            verdict = self._patience.failed(city_id, random.random())
-            if verdict.give_up:
-                given_up[city_id] = GIVEN_UP
-                self._patience.forget(city_id)
-            else:
-                self._pool.put_back([city_id], self._clock.monotonic() + verdict.rest_s, alone=verdict.alone)
-        return given_up
-
-    async def _keep(self, grant: Grant, harvest: Harvest, wants: Sequence[Want], *, closes: bool) -> Sequence[Want]:
-        """Store what came; answer the wants that are stored: all of them, unless something unexpected happens."""
-        store = self._means.store
-        try:
-            await self._persist(partial(store.keep, grant, harvest, wants, closes=closes))
         except Exception:
-            log.exception("caller.unexpected", extra={"charge": grant.charge_id})
-        else:
-            return wants
-        kept: list[Want] = []
-        for ref in sorted({want.ref for want in wants}):
-            own = [want for want in wants if want.ref == ref]
-            try:
-                await self._persist(partial(store.keep, grant, harvest, own, closes=False))
-            except Exception:
-                log.exception("caller.unexpected", extra={"collection_id": ref.collection_id, "batch": ref.batch})
-            else:
-                kept.extend(own)
-        return kept
-
-    async def _persist(self, work: Callable[[], T]) -> T:
-        """The result of database work, however long the database is away: what is paid for is kept."""
-        return await until_available(self._means.run_database, work, self._clock)
+            log.exception("provider.unexpected", extra={"cities": len(city_ids)})
+        self.tally.silences += 1
+        return Silence()

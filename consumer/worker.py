@@ -5,13 +5,13 @@ Acknowledge last. It never calls the provider: that is the caller's work.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
-from consumer.caller import Caller, Means
+from consumer.caller import Caller
+from consumer.means import Means
 from consumer.pool import Pool
-from raingauge.blocking import until_available
 from raingauge.clock import happens_within
 from raingauge.contracts import BATCH_SIZE, BatchMessage, dead_letter_topic, decode
 from raingauge.errors import DatabaseUnavailable, HandoffUnavailable, NewerMessage, Permanent, UndecodableMessage
@@ -20,7 +20,6 @@ from raingauge.storage.batches import BatchRef
 from raingauge.storage.consumers import BEAT_S
 
 log = logging.getLogger("raingauge.worker")
-T = TypeVar("T")
 
 INTAKE: Final = 500 // BATCH_SIZE
 """Deliveries looked up in one transaction."""
@@ -96,12 +95,12 @@ class Worker:
     async def broken(self, refs: Sequence[BatchRef]) -> None:
         """These met an error that nobody expected: after a few of them they are given up."""
         for ref in refs:
-            if await self._patiently(partial(self._means.store.count_attempt, ref)) >= ATTEMPTS:
+            if await self._means.persist(partial(self._means.store.count_attempt, ref)) >= ATTEMPTS:
                 await self._give_up(ref)
 
     async def _give_up(self, ref: BatchRef) -> None:
         log.error("batch.given_up", extra={"collection_id": ref.collection_id, "batch": ref.batch})
-        await self._patiently(partial(self._means.store.fail, ref))
+        await self._means.persist(partial(self._means.store.fail, ref))
         self._pool.drop(ref)
         for delivery in (*self._arriving.pop(ref, ()), *self._deliveries.pop(ref, ())):
             await self._bury(delivery, Permanent("internal error"))
@@ -150,9 +149,9 @@ class Worker:
 
     async def _want(self, refs: Sequence[BatchRef]) -> None:
         """Put what is left of these batches into the pool; copy what is fresh; acknowledge what is settled."""
-        batches = await self._patiently(partial(self._means.store.open_batches, refs))
+        batches = await self._means.persist(partial(self._means.store.open_batches, refs))
         wants = [want for batch in batches.values() for want in batch.wants]
-        copied = set(await self._patiently(partial(self._means.store.copy_fresh, wants))) if wants else set()
+        copied = set(await self._means.persist(partial(self._means.store.copy_fresh, wants))) if wants else set()
         unknown = [delivery for ref in refs if ref not in batches for delivery in self._arriving.pop(ref, ())]
         for ref, batch in batches.items():
             if arrived := self._arriving.pop(ref, None):  # else it was taken away meanwhile
@@ -205,9 +204,6 @@ class Worker:
     def _beat_and_prune(self) -> None:
         self._means.store.beat()
         self._means.ledger.prune()
-
-    async def _patiently(self, work: Callable[[], T]) -> T:
-        return await until_available(self._means.run_database, work, self._means.clock)
 
 
 def _without(deliveries: Mapping[BatchRef, list[Delivery]], taken: set[Delivery]) -> dict[BatchRef, list[Delivery]]:

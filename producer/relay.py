@@ -16,9 +16,11 @@ from raingauge.clock import happens_within
 from raingauge.contracts import BatchMessage
 from raingauge.errors import DatabaseUnavailable, RaingaugeError
 from raingauge.messaging.port import Publisher
+from raingauge.pacing import Terms, month_allows
 from raingauge.settings import RelaySettings
 from raingauge.storage import batches
 from raingauge.storage.batches import BatchRef, Lease
+from raingauge.storage.consumers import any_alive
 from raingauge.storage.database import Database
 from raingauge.storage.gate import find_gate
 
@@ -40,6 +42,7 @@ class Relay:
         *,
         topic: str,
         account: str,
+        terms: Terms,
         outstanding: int,
         holder: str,
     ) -> None:
@@ -49,6 +52,7 @@ class Relay:
         self._settings = settings
         self._topic = topic
         self._account = account
+        self._terms = terms
         self._outstanding = outstanding
         self._holder = holder
         self._due = asyncio.Event()
@@ -108,10 +112,12 @@ class Relay:
         return self._database.write(work)
 
     def _republish(self, connection: Connection, now: datetime) -> None:
-        """Have published again what stood still for long although the gate was open all the while."""
+        """Have published again what stood still for long although somebody could have worked on it all the while."""
         stalled_since = now - timedelta(seconds=self._settings.republish_after_s)
         gate = find_gate(connection, self._account)
-        if gate is not None and gate.blocked_until > stalled_since:
+        if gate is None or gate.blocked_until > stalled_since or not any_alive(connection, now, self._account):
+            return
+        if month_allows(now, gate.spent(now), self._terms) == 0:
             return
         count = batches.republish_stalled(connection, stalled_since)
         if count:

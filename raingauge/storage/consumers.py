@@ -25,6 +25,7 @@ def leave(connection: Connection, consumer: str) -> None:
     connection.execute(delete(ConsumerBeat).where(ConsumerBeat.id == consumer))
 
 
-def any_alive(connection: Connection, now: datetime) -> bool:
-    """Whether any consumer has been heard of lately."""
-    return bool(connection.scalar(select(exists().where(ConsumerBeat.seen_at >= now - ALIVE_FOR))))
+def any_alive(connection: Connection, now: datetime, account: str) -> bool:
+    """Whether any consumer of that account has been heard of lately."""
+    lately = (ConsumerBeat.account == account, ConsumerBeat.seen_at >= now - ALIVE_FOR)
+    return bool(connection.scalar(select(exists().where(*lately))))

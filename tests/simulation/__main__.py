@@ -1,4 +1,4 @@
-"""`python -m tests.simulation --seeds 10000`: many runs; the first violation is printed with its seed and ends it all."""
+"""`python -m tests.simulation --seeds 10000`: many runs; each violation is printed with its seed."""
 
 import argparse
 import logging

@@ -1,4 +1,4 @@
-"""The audit: whether a run kept its promises. It reads the database and what the stand-ins saw, and trusts no counter."""
+"""The audit: whether a run kept its promises. It reads the database and what the stand-ins saw."""
 
 import json
 from collections import Counter

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from raingauge.pacing import Terms
+from raingauge.pacing import Pacing, Terms
 from tests.simulation.virtual import VirtualClock
 
 CALM_AT: Final = 90.0
@@ -28,7 +28,7 @@ class Plan:
         self._clock = clock
         quota = chance.choice([20, 30, 45])
         window = chance.choice([6.0, 10.0, 15.0])
-        pacing = chance.choice(["smooth", "burst"])
+        pacing: Pacing = chance.choice(["smooth", "burst"])
         self.terms = Terms(quota, window, pacing, 10**9, "none", 10.0)
         self.consumers = chance.randint(1, 3)
         self.relays = chance.randint(1, 2)

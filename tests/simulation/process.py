@@ -1,4 +1,4 @@
-"""A process of the simulated system: it can be paused and killed, at any statement too, and its database can be away."""
+"""A process of the simulated system: it can be killed, at any statement too, and its database can be away."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator

@@ -1,4 +1,4 @@
-"""One run: builds the system for a seed, lets it live through its faults, waits until it is calm and done, audits it."""
+"""One run: builds the system for a seed, lets it live through its faults until all is done, audits it."""
 
 import asyncio
 import random
@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from consumer.caller import Means
+from consumer.gate import EndpointSetting
+from consumer.means import Means
 from consumer.quota import Ledger
 from consumer.store import Store
 from consumer.worker import Worker
@@ -98,6 +99,7 @@ class World:
             RELAY,
             topic=TOPIC,
             account=ACCOUNT,
+            terms=self.plan.terms,
             outstanding=OUTSTANDING,
             holder=process.name,
         )
@@ -106,7 +108,9 @@ class World:
 
     def start_consumer(self) -> None:
         process = self._process("consumer")
-        setting = "single" if self.plan.group_mode == "removed" and self.plan.chance.random() < 0.3 else "auto"
+        setting: EndpointSetting = (
+            "single" if self.plan.group_mode == "removed" and self.plan.chance.random() < 0.3 else "auto"
+        )
         ledger = self.parts.ledger(process.database, ACCOUNT, self.plan.terms, setting, process.name)
         line = Line(self.plan, self.clock, process, self.witness)
         store = self.parts.store(process.database, ledger, process.name, ACCOUNT)
@@ -164,13 +168,12 @@ class World:
 
     async def make_trouble(self) -> None:
         """Kill, stop, pause and rebalance until the time of calm; then see that one of each is alive."""
+        troubles = [self.kill_consumer, self.kill_at_statement, self.stop_consumer, self.kill_relay]
+        troubles += [self.kill_consumer, self.rebalance, self.throw_out, self.lose, self.poison]
         while not self.plan.calm:
             await self.clock.sleep(self.plan.chance.expovariate(1 / 8))
             if not self.plan.calm:
-                await self.plan.chance.choice(
-                    [self.kill_consumer, self.kill_consumer, self.kill_at_statement, self.stop_consumer, self.kill_relay,
-                     self.rebalance, self.throw_out, self.lose, self.poison]
-                )()  # fmt: skip
+                await self.plan.chance.choice(troubles)()
             self.audit.look()
         for process, _ in self.consumers:
             process.statements_left = None

@@ -1,0 +1,98 @@
+"""What becomes of the answers: the gate is told, cities without an answer rest or are given up, the rest is stored.
+
+It makes no calls and takes nothing from the pool's turns.
+"""
+
+import logging
+import random
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+from consumer.calls import Result
+from consumer.gate import Event
+from consumer.means import Means, Tally
+from consumer.patience import Patience
+from consumer.pool import Pool
+from consumer.quota import Grant
+from consumer.store import Harvest
+from raingauge.storage.batches import BatchRef
+from raingauge.storage.readings import Want
+
+log = logging.getLogger("raingauge.settler")
+
+UNEXPECTED_REST_S: Final = 5.0
+GIVEN_UP: Final = "the provider failed for this city, again and again"
+
+
+class Settler:
+    """Settles what calls bring."""
+
+    def __init__(self, pool: Pool, means: Means, patience: Patience, tally: Tally) -> None:
+        self._pool = pool
+        self._means = means
+        self._clock = means.clock
+        self._patience = patience
+        self._tally = tally
+
+    async def settle(
+        self, grant: Grant, result: Result, fetched_at: datetime
+    ) -> tuple[Sequence[BatchRef], Sequence[BatchRef]]:
+        """Store what came; answer the batches that are settled by it, and those that met an error nobody expected."""
+        if not (grant.clean and result.event is Event.ANSWERED):
+            await self._report(grant, result)
+        self._patience.succeeded([*result.observations, *result.unknown])
+        harvest = Harvest(fetched_at, result.observations, frozenset(result.unknown), self._blame(result))
+        self._pool.put_back(sorted(result.split), self._clock.monotonic(), alone=True)
+        wants = self._pool.wants(harvest.city_ids)
+        kept = await self._keep(grant, harvest, wants, closes=result.closes)
+        self._tally.cities_collected += len(result.observations)
+        settled = self._pool.settle(kept)
+        left = sorted({want.city_id for want in wants} - {want.city_id for want in kept})
+        self._pool.put_back(left, self._clock.monotonic() + UNEXPECTED_REST_S)
+        return settled, sorted({want.ref for want in wants} - {want.ref for want in kept})
+
+    async def _report(self, grant: Grant, result: Result) -> None:
+        """Tell the gate, and say in the log what changed."""
+        retry_after_s = None if result.refusal is None else result.refusal.retry_after_s
+        if result.refusal is not None:
+            self._tally.refusals += 1
+        work = partial(self._means.ledger.report, grant, result.event, retry_after_s)
+        changes = await self._means.persist(work)
+        told = {name: str(changes[name]) for name in ("state", "blocked_until", "endpoint") if name in changes}
+        if told:
+            why = result.event.value if result.refusal is None else result.refusal.message
+            log.warning("gate.changed", extra=told | {"why": why})
+
+    def _blame(self, result: Result) -> dict[int, str]:
+        """Have the cities without an answer rest; answer those that are given up."""
+        given_up = {}
+        for city_id in sorted(result.blamed):
+            verdict = self._patience.failed(city_id, random.random())
+            if verdict.give_up:
+                given_up[city_id] = GIVEN_UP
+                self._patience.forget(city_id)
+            else:
+                self._pool.put_back([city_id], self._clock.monotonic() + verdict.rest_s, alone=verdict.alone)
+        return given_up
+
+    async def _keep(self, grant: Grant, harvest: Harvest, wants: Sequence[Want], *, closes: bool) -> Sequence[Want]:
+        """Store what came; answer the wants that are stored: all of them, unless something unexpected happens."""
+        store = self._means.store
+        try:
+            await self._means.persist(partial(store.keep, grant, harvest, wants, closes=closes))
+        except Exception:
+            log.exception("settler.unexpected", extra={"charge": grant.charge_id})
+        else:
+            return wants
+        kept: list[Want] = []
+        for ref in sorted({want.ref for want in wants}):
+            own = [want for want in wants if want.ref == ref]
+            try:
+                await self._means.persist(partial(store.keep, grant, harvest, own, closes=False))
+            except Exception:
+                log.exception("settler.unexpected", extra={"collection_id": ref.collection_id, "batch": ref.batch})
+            else:
+                kept.extend(own)
+        return kept

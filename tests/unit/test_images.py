@@ -1,0 +1,197 @@
+"""What the three Dockerfiles promise: an image holds all that its program imports, pinned, and does not run as root."""
+
+import json
+import re
+import shlex
+import sys
+import tomllib
+from configparser import RawConfigParser
+from functools import cache
+from importlib.metadata import packages_distributions, requires
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import grimp
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT: Final = Path(__file__).parents[2]
+PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+IMAGES: Final = ["producer", "consumer", "simulator"]
+WORKING: Final = PurePosixPath("/app")
+PACKAGES: Final = ("consumer", "migrations", "producer", "raingauge", "simulator")
+
+
+def instructions(image: str) -> list[tuple[str, str]]:
+    """The Dockerfile's lines: the instruction and the rest."""
+    lines = (ROOT / image / "Dockerfile").read_text("utf-8").splitlines()
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines) if word and word[0] != "#"]
+
+
+def named(image: str, instruction: str) -> list[str]:
+    """What stands behind this instruction, each time."""
+    return [rest for word, rest in instructions(image) if word == instruction]
+
+
+def copied(image: str) -> list[tuple[str, PurePosixPath]]:
+    """Every source, and where it lies in the image."""
+    working, found = PurePosixPath("/"), []
+    for word, rest in instructions(image):
+        if word == "WORKDIR":
+            working /= rest
+        elif word == "COPY":
+            *sources, target = shlex.split(rest)
+            for source in sources:
+                into = target.endswith("/") or (ROOT / source).is_file()
+                found.append((source, working / target / Path(source).name if into else working / target))
+    return found
+
+
+def contains(image: str, file: Path) -> bool:
+    """Whether a file of the repository lies at the same place below the image's working directory."""
+    within = file.relative_to(ROOT)
+    return any(within.is_relative_to(source) and place == WORKING / source for source, place in copied(image))
+
+
+def extras(image: str) -> set[str]:
+    """The extras that pip is asked for."""
+    (command,) = [rest for rest in named(image, "RUN") if "pip install" in rest]
+    assert "--constraint requirements.lock" in command
+    project = re.search(r"\s'?\.(?:\[([\w,]+)\])?'?$", command)
+    assert project is not None, command
+    return set(filter(None, (project[1] or "").split(",")))
+
+
+@cache
+def distributions(image: str) -> set[str]:
+    """All that pip installs there; what it draws in, by the metadata of what is installed here."""
+    asked = PROJECT["dependencies"] + [
+        line for extra in extras(image) for line in PROJECT["optional-dependencies"][extra]
+    ]
+    waiting, seen = [*map(Requirement, asked)], set[tuple[str, frozenset[str]]]()
+    while waiting:
+        requirement = waiting.pop()
+        name, wanted = canonicalize_name(requirement.name), frozenset(requirement.extras)
+        if (name, wanted) not in seen:
+            seen.add((name, wanted))
+            drawn = map(Requirement, requires(name) or [])
+            waiting += [further for further in drawn if _applies(further, wanted)]
+    return {name for name, _ in seen}
+
+
+def _applies(requirement: Requirement, extras_wanted: frozenset[str]) -> bool:
+    return requirement.marker is None or any(
+        requirement.marker.evaluate({"extra": extra}) for extra in extras_wanted or {""}
+    )
+
+
+def let_in() -> set[str]:
+    """What .dockerignore leaves in the build, of the repository's root."""
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert "*" in lines
+    return {line[1:] for line in lines if line.startswith("!")}
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    """Who imports whom."""
+    return grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
+
+
+def imported(image: str, graph: grimp.ImportGraph) -> set[str]:
+    """All modules that the image's program needs, ours and others'; the producer's brings up the schema too."""
+    starts = {f"{image}.__main__"}
+    if image == "producer":
+        starts |= {"migrations.env", *graph.find_descendants("migrations.versions")}
+    return starts | {module for start in starts for module in graph.find_upstream_modules(start)}
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_contains_every_module_that_its_program_imports(image: str, graph: grimp.ImportGraph) -> None:
+    modules = {module for module in imported(image, graph) if module.split(".")[0] in PACKAGES}
+    paths = [ROOT / module.replace(".", "/") for module in modules]
+    files = [path / "__init__.py" if path.is_dir() else path.with_suffix(".py") for path in paths]
+    assert [file for file in files if not contains(image, file)] == []
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_installs_every_library_that_its_program_imports(image: str, graph: grimp.ImportGraph) -> None:
+    ours_or_pythons = {*PACKAGES, *sys.stdlib_module_names}
+    libraries = {module for module in imported(image, graph) if "." not in module} - ours_or_pythons
+    bringing = packages_distributions()
+    lacking = [name for name in libraries if not {*map(canonicalize_name, bringing[name])} & distributions(image)]
+    assert lacking == []
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_installs_nothing_that_the_lock_does_not_pin(image: str) -> None:
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    pinned = set(map(canonicalize_name, re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)))
+    assert distributions(image) - pinned == set()
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_the_extras_of_an_image_exist(image: str) -> None:
+    assert extras(image) <= PROJECT["optional-dependencies"].keys()
+
+
+def test_producer_and_consumer_bring_what_kafka_and_mysql_need() -> None:
+    assert extras("producer") == {"producer", "kafka", "mysql"}
+    assert extras("consumer") == {"consumer", "kafka", "mysql"}
+    # MySQL 8.4 logs in with caching_sha2_password, which MariaDB, where the tests run, never asks for.
+    assert "cryptography" in distributions("producer") & distributions("consumer")
+
+
+def test_no_image_brings_the_tools_of_development() -> None:
+    tools = {"pytest", "mypy", "confluent-kafka", "setuptools"}
+    assert [image for image in IMAGES if tools & distributions(image)] == []
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_everything_copied_exists_and_is_not_kept_out_of_the_build(image: str) -> None:
+    for source, _ in copied(image):
+        assert (ROOT / source).exists(), source
+        assert source.split("/")[0] in let_in(), source
+
+
+def test_nothing_is_let_into_a_build_that_no_image_copies() -> None:
+    assert let_in() == {source.split("/")[0] for image in IMAGES for source, _ in copied(image)}
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_has_the_python_that_the_project_asks_for(image: str) -> None:
+    (base,) = named(image, "FROM")
+    version = re.match(r"python:(\d+\.\d+)-slim", base)
+    assert version is not None
+    assert PROJECT["requires-python"] == f">={version[1]}"
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_a_program_does_not_run_as_root_and_hears_signals_itself(image: str) -> None:
+    words = [word for word, _ in instructions(image)]
+    (user,) = named(image, "USER")
+    (command,) = named(image, "CMD")
+    assert int(user) > 0
+    assert any(f"--uid {user} " in rest for rest in named(image, "RUN"))
+    assert not {"RUN", "COPY"} & set(words[words.index("USER") :])
+    # A shell between would swallow SIGTERM: the exec form only.
+    assert json.loads(command)[:3] == ["python", "-m", image]
+
+
+def test_the_producers_image_can_bring_up_the_schema() -> None:
+    config = RawConfigParser()
+    config.read(ROOT / "alembic.ini")
+    scripts = ROOT / config["alembic"]["script_location"]
+    for file in [ROOT / "alembic.ini", scripts / "env.py", scripts / "script.py.mako", *scripts.glob("versions/*.py")]:
+        assert contains("producer", file), file
+
+
+@pytest.mark.parametrize("image", ["producer", "consumer"])
+def test_an_image_contains_the_settings(image: str) -> None:
+    assert contains(image, ROOT / "config.env.yml")
+
+
+@pytest.mark.parametrize("image", ["producer", "simulator"])
+def test_an_image_contains_the_cities_that_it_reads(image: str) -> None:
+    assert contains(image, ROOT / "producer/cities.csv")
