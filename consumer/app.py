@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
 
 from consumer.keyless import Keyless
-from consumer.means import Means
+from consumer.means import Means, Tally
 from consumer.openweather import OpenWeather
 from consumer.provider import Provider
 from consumer.quota import Ledger
@@ -23,7 +23,7 @@ from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.errors import DatabaseUnavailable, HandoffUnavailable
 from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, ensure_topics, servers_of
 from raingauge.messaging.port import Delivery
-from raingauge.serving import serving, until_signalled
+from raingauge.serving import in_background, serving, until_signalled
 from raingauge.settings import Settings, provider_key
 from raingauge.storage.database import Database, open_database
 
@@ -37,18 +37,20 @@ GRACE_S: Final = 5.0
 
 
 class WorkerFacts:
-    """What a consumer says of itself."""
+    """What a consumer says of itself; before it has a worker, that it waits for the database."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, worker: Worker | None = None) -> None:
+        self.worker = worker
 
     def details(self) -> Mapping[str, Any]:
         """For people."""
-        return {"cities_wanted": self._worker.wanted, "waiting_for": self._worker.caller.waiting_for}
+        if self.worker is None:
+            return {"cities_wanted": 0, "waiting_for": "database"}
+        return {"cities_wanted": self.worker.wanted, "waiting_for": self.worker.caller.waiting_for}
 
     def counts(self) -> Mapping[str, float]:
         """Since the start."""
-        tally = self._worker.caller.tally
+        tally = Tally() if self.worker is None else self.worker.caller.tally
         return {
             "provider_calls": tally.calls,
             "provider_cities_asked": tally.cities_asked,
@@ -59,7 +61,7 @@ class WorkerFacts:
 
     def gauges(self) -> Mapping[str, float]:
         """Now."""
-        return {"cities_wanted": self._worker.wanted}
+        return {"cities_wanted": 0 if self.worker is None else self.worker.wanted}
 
 
 def consumer_id() -> str:
@@ -122,16 +124,10 @@ async def working(worker: Worker, means: Means, grace_s: float) -> AsyncIterator
             await means.run_database(means.store.leave)
 
 
-def create_api(worker: Worker, means: Means, connected: Callable[[], bool]) -> FastAPI:
+def create_api(facts: WorkerFacts, check: Callable[[], Awaitable[None]]) -> FastAPI:
     """Health, readiness and metrics."""
     api = FastAPI(title="Raingauge consumer", version="0.1.0", docs_url=None, redoc_url=None, openapi_url=None)
-
-    async def check() -> None:
-        await means.run_database(means.store.beat)
-        if not connected():
-            raise HandoffUnavailable("no connection to the hand-off")
-
-    api.include_router(health.router([WorkerFacts(worker)], check))
+    api.include_router(health.router([facts], check))
     return api
 
 
@@ -148,28 +144,36 @@ async def run(settings: Settings) -> None:
 async def _work(settings: Settings) -> None:
     servers = servers_of(settings.broker.url)
     broker, clock = settings.broker, SystemClock()
+    facts = WorkerFacts()
+
+    async def check() -> None:
+        if facts.worker is None:
+            raise DatabaseUnavailable("it has not answered yet")
+        await means.run_database(means.store.beat)
+        if not subscription.connected:
+            raise HandoffUnavailable("no connection to the hand-off")
+
+    async def lost(deliveries: Sequence[Delivery]) -> None:
+        await worker.lost(deliveries)
+
     async with contextlib.AsyncExitStack() as parts:
+        http = settings.consumer.http
+        url = await parts.enter_async_context(serving(create_api(facts, check), http.host, http.port))
+        log.info("consumer.serving", extra={"url": url, "account": settings.quota.account})
         pool_size = settings.consumer.lanes + SPARE_THREADS
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size)))
         provider = await parts.enter_async_context(open_provider(settings, provider_key(), clock))
         means = await parts.enter_async_context(equipped(settings, database, provider, clock))
+        topics = ensure_topics(servers, broker.topic, broker.partitions, clock)
+        await parts.enter_async_context(in_background(topics))
         dead_letters = await parts.enter_async_context(
             KafkaPublisher(servers, clock, max_message_bytes=2 * MAX_MESSAGE_BYTES)
         )
-        await ensure_topics(servers, broker.topic, broker.partitions, clock)
-
-        async def lost(deliveries: Sequence[Delivery]) -> None:
-            await worker.lost(deliveries)
-
         subscription = await parts.enter_async_context(
             KafkaSubscription(
                 servers, broker.topic, broker.group, window=settings.consumer.window, clock=clock, lost=lost
             )
         )
-        worker = Worker(subscription, dead_letters, means, broker.topic)
-        grace_s = settings.openweather.timeout_s + GRACE_S
-        task = await parts.enter_async_context(working(worker, means, grace_s))
-        api = create_api(worker, means, lambda: subscription.connected)
-        url = await parts.enter_async_context(serving(api, settings.consumer.http.host, settings.consumer.http.port))
-        log.info("consumer.working", extra={"url": url, "account": settings.quota.account})
-        await task
+        worker = facts.worker = Worker(subscription, dead_letters, means, broker.topic)
+        log.info("consumer.working")
+        await (await parts.enter_async_context(working(worker, means, settings.openweather.timeout_s + GRACE_S)))

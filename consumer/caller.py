@@ -60,6 +60,7 @@ class Caller:
         """Reserve nothing more; what is under way is finished."""
         self._stop.set()
         self._wanted.set()
+        self._ended.set()
 
     async def call_ended(self) -> None:
         """Return when the next call under way has ended, or the next attempt to get quota for one."""
@@ -129,10 +130,13 @@ class Caller:
         await happens_within(self._wanted, max(0.0, min(LONGEST_WAIT_S, seconds)))
 
     async def _pause(self, answer: NotNow) -> None:
-        if answer.reason not in {"pace", self.waiting_for}:
+        if answer.reason not in {"pace", "probe", self.waiting_for}:
             log.info("caller.waiting", extra={"reason": answer.reason, "seconds": round(answer.seconds, 3)})
         self.waiting_for = answer.reason
-        await happens_within(self._stop, min(LONGEST_WAIT_S, answer.seconds))
+        # A probe is most likely our own and answered soon; the others look again after a while.
+        self._ended.clear()
+        ends_it = self._ended if answer.reason == "probe" else self._stop
+        await happens_within(ends_it, min(LONGEST_WAIT_S, answer.seconds))
 
     async def _leave_out(self, turns: Sequence[Turn], answer: LeftOut) -> None:
         """Settle what was fetched meanwhile, wait for what others are fetching, go on with the rest."""

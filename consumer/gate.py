@@ -51,7 +51,7 @@ def plan(gate: Gate, now: datetime, setting: EndpointSetting, terms: Terms) -> P
     if chosen.probe and gate.probe_until > now:
         # Somebody's probe is under way and will most likely be answered soon.
         again = now + timedelta(seconds=min(1.0, terms.spread_s(1)))
-        return Wait(min(gate.probe_until, again), gate.state if gate.state != "open" else "pace")
+        return Wait(min(gate.probe_until, again), gate.state if gate.state != "open" else "probe")
     return chosen
 
 

@@ -140,6 +140,7 @@ class Pool:
         for city_id in city_ids:
             if (city := self._cities.get(city_id)) is None:
                 continue
+            self._leave_line(city_id, city)
             city.rests_until = until
             city.alone = city.alone or alone
             heapq.heappush(self._rests, (until, city_id))
@@ -188,8 +189,7 @@ class Pool:
         while len(turns) < most and (entry := line.turn()) is not None:
             collection_id, city_id = entry
             city = self._cities[city_id]
-            for wanting in city.collections:
-                line.remove(wanting, city_id)
+            self._leave_line(city_id, city)
             city.out = True
             turns.append(Turn(city_id, min(city.wants.values()), collection_id))
         return turns
@@ -204,6 +204,10 @@ class Pool:
         if city.ready:
             for ref in city.wants:
                 self._line(city).push(ref.collection_id, city_id)
+
+    def _leave_line(self, city_id: int, city: _City) -> None:
+        for collection_id in city.collections:
+            self._line(city).remove(collection_id, city_id)
 
     def _forget_if_unwanted(self, city_id: int, city: _City) -> None:
         if not city.wants and not city.out:

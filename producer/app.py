@@ -8,17 +8,16 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 
-from producer.api import collect, get, problems
-from producer.api.middleware import BodyLimit, TrailingSlash
+from producer.api import collect, docs, get, problems
+from producer.api.middleware import BodyLimit, Head, TrailingSlash
 from producer.cities import default_cities
 from producer.desk import Desk
 from producer.relay import Relay
 from raingauge import health
 from raingauge.blocking import Threads
 from raingauge.clock import SystemClock
-from raingauge.messaging.kafka import KafkaPublisher, ensure_topics, servers_of
+from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of
 from raingauge.messaging.port import Publisher
 from raingauge.serving import in_background, serving, until_signalled
 from raingauge.settings import Settings
@@ -32,7 +31,9 @@ BYTES_PER_CITY = 16
 DESCRIPTION = """Current weather for thousands of cities on one key, never faster than the key allows.
 
 `POST /collect` accepts a collection and answers at once; `GET /get` tells how far it is and gives its readings at any
-time. Errors are problems as in RFC 9457. Weather data: OpenWeather (openweathermap.org). City names: GeoNames, CC BY 4.0.
+time. Errors are problems as in RFC 9457.
+
+Weather data: OpenWeather (openweathermap.org). City names: GeoNames, CC BY 4.0.
 """
 
 
@@ -58,7 +59,14 @@ class ProducerFacts:
 
 def create_api(settings: Settings, desk: Desk, relay: Relay, parts: Iterable[health.Facts] = ()) -> FastAPI:
     """The HTTP application; `parts` say more in health and metrics."""
-    api = FastAPI(title="Raingauge", version="0.1.0", description=DESCRIPTION, redirect_slashes=False)
+    api = docs.DescribedApi(
+        title="Raingauge",
+        version="0.1.0",
+        description=DESCRIPTION,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+    )
     facts = ProducerFacts(relay)
 
     def accepted_one() -> None:
@@ -69,13 +77,10 @@ def create_api(settings: Settings, desk: Desk, relay: Relay, parts: Iterable[hea
     api.include_router(collect.router(desk, collecting, accepted_one))
     api.include_router(get.router(desk))
     api.include_router(health.router([facts, *parts], desk.check))
-
-    @api.get("/", include_in_schema=False)
-    async def front() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
+    docs.install(api)
     problems.install(api)
     api.add_middleware(BodyLimit, limit=4096 + BYTES_PER_CITY * settings.collect.max_cities)
+    api.add_middleware(Head)
     api.add_middleware(TrailingSlash)
     return api
 
@@ -94,6 +99,7 @@ async def producing(
         settings.relay,
         topic=settings.broker.topic,
         account=quota.account,
+        terms=settings.terms,
         outstanding=outstanding_limit(settings.collect.outstanding_batches, quota.cities_per_window, quota.window_s),
         holder=secrets.token_hex(8),
     )
@@ -122,7 +128,7 @@ async def _serve(settings: Settings) -> None:
     async with contextlib.AsyncExitStack() as parts:
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size=THREADS)))
         publisher = await parts.enter_async_context(KafkaPublisher(servers, clock))
-        topics = ensure_topics(servers, settings.broker.topic, settings.broker.partitions, clock)
+        topics = keep_topics(servers, settings.broker.topic, settings.broker.partitions, clock)
         await parts.enter_async_context(in_background(topics))
         api = await parts.enter_async_context(producing(settings, database, publisher))
         url = await parts.enter_async_context(serving(api, settings.http.host, settings.http.port))

@@ -68,7 +68,7 @@ class Wait:
 
     until: datetime
     reason: str
-    """quota, key, provider, database, month, or pace."""
+    """quota, key, provider, database, month, pace, or probe (somebody is finding out which endpoint works)."""
 
 
 Release = tuple[datetime, int]

@@ -18,6 +18,7 @@ from raingauge.messaging.kafka_client import PATIENT, Patience, ended, log, said
 
 COPIES: Final = 3
 FOR_EVER: Final = "-1"
+LOOK_AGAIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,13 @@ async def ensure_topics(
         lambda: _Admin(bootstrap_servers=list(servers), request_timeout_ms=15_000), ensure, clock, patience
     )
     await ended(admin, patience.stop_s)
+
+
+async def keep_topics(servers: Sequence[str], topic: str, partitions: int, clock: Clock) -> None:
+    """See to the topics again and again, so that they come back when somebody deletes them. Run it in a task."""
+    while True:
+        await ensure_topics(servers, topic, partitions, clock)
+        await clock.sleep(LOOK_AGAIN_S)
 
 
 class _Admin(AIOKafkaAdminClient):  # type: ignore[misc]  # aiokafka has no types

@@ -32,7 +32,6 @@ ACCOUNT = "simulated"
 TOPIC = "cities"
 WINDOW = 6
 """Deliveries that a consumer holds at most."""
-OUTSTANDING = 3
 RELAY = RelaySettings(every_s=4.0, republish_after_s=40.0)
 PATIENCE_S = 4 * 3600.0
 """A run that is not done by then stands still."""
@@ -51,6 +50,9 @@ class Parts:
 
 class World:
     """The system of one seed."""
+
+    outstanding = 3
+    """Batches of one collection that the relay keeps in the hand-off."""
 
     def __init__(self, seed: int, engine: Engine, loop: VirtualLoop, parts: Parts) -> None:
         self.clock = VirtualClock(loop)
@@ -100,17 +102,14 @@ class World:
             topic=TOPIC,
             account=ACCOUNT,
             terms=self.plan.terms,
-            outstanding=OUTSTANDING,
+            outstanding=self.outstanding,
             holder=process.name,
         )
         process.start(relay.run())
         self.relays.append(process)
 
-    def start_consumer(self) -> None:
+    def start_consumer(self, setting: EndpointSetting = "auto") -> None:
         process = self._process("consumer")
-        setting: EndpointSetting = (
-            "single" if self.plan.group_mode == "removed" and self.plan.chance.random() < 0.3 else "auto"
-        )
         ledger = self.parts.ledger(process.database, ACCOUNT, self.plan.terms, setting, process.name)
         line = Line(self.plan, self.clock, process, self.witness)
         store = self.parts.store(process.database, ledger, process.name, ACCOUNT)
