@@ -1,11 +1,17 @@
-"""`python -m consumer`: work; `python -m consumer quota …`: see to the account's gate."""
+"""`python -m consumer`: work; `python -m consumer quota …`: see to the account's gate; `… dead-letters …`: to those."""
 
 import argparse
 import sys
 from functools import partial
 
+from raingauge.signals import end_at_once, leave
+
+if __name__ == "__main__" and not sys.argv[1:]:
+    end_at_once()  # what follows takes a second to import
+
 from consumer.app import run
 from consumer.commands import adopt, set_month, shut
+from consumer.dead_letters import list_all, replay
 from raingauge.running import run_program
 
 
@@ -21,10 +27,22 @@ def parser() -> argparse.ArgumentParser:
     quota.add_parser(
         "shut", help="close the gate until every charge is released: after a database was restored from a backup"
     ).set_defaults(program=lambda _: shut)
+    letters = commands.add_parser("dead-letters", help="see to what could not be worked on").add_subparsers(
+        required=True
+    )
+    letters.add_parser("list", help="print one line for each").set_defaults(program=lambda _: list_all)
+    again = letters.add_parser("replay", help="publish them to the topic again: after a fix")
+    which = again.add_mutually_exclusive_group(required=True)
+    which.add_argument("--all", action="store_true", help="all that were not replayed yet")
+    which.add_argument("--offset", type=int, help="the one with this offset, replayed or not")
+    again.add_argument("--partition", type=int, default=0, help="of that one (default: 0)")
+    again.set_defaults(
+        program=lambda given: partial(replay, chosen=None if given.all else (given.partition, given.offset))
+    )
     top.set_defaults(program=lambda _: run)
     return top
 
 
 if __name__ == "__main__":
     chosen = parser().parse_args()
-    sys.exit(run_program(chosen.program(chosen)))
+    leave(run_program(chosen.program(chosen)))

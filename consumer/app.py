@@ -34,6 +34,8 @@ SPARE_THREADS: Final = 4
 """Database threads beside those of the lanes: intake, heartbeat, readiness."""
 GRACE_S: Final = 5.0
 """How much longer than a call's timeout a stop may take."""
+LEAVE_S: Final = 1.0
+"""For saying that it stops; what is not said is found out by its silence."""
 
 
 class WorkerFacts:
@@ -120,8 +122,9 @@ async def working(worker: Worker, means: Means, grace_s: float) -> AsyncIterator
             log.warning("consumer.abandoned", extra={"wanted": worker.wanted})
             late.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        with contextlib.suppress(DatabaseUnavailable):
-            await means.run_database(means.store.leave)
+        with contextlib.suppress(DatabaseUnavailable, TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await means.run_database(means.store.leave)
 
 
 def create_api(facts: WorkerFacts, check: Callable[[], Awaitable[None]]) -> FastAPI:

@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
+from consumer.admission import CALL_SIZE, Candidate, Grant, LeftOut, NotNow
 from consumer.calls import Result, Silence, combine
 from consumer.means import Listener, Means, Tally
 from consumer.patience import Patience
 from consumer.pool import Pool, Turn
 from consumer.provider import Reply
-from consumer.quota import CALL_SIZE, Candidate, Grant, LeftOut, NotNow
 from consumer.settler import Settler
 from raingauge.clock import happens_within
 from raingauge.errors import DatabaseUnavailable, ProviderUnavailable

@@ -2,17 +2,21 @@
 
 import contextlib
 from collections.abc import Callable
+from typing import Final
 
 from consumer.quota import Ledger
 from raingauge.errors import DatabaseUnavailable, Fatal, SettingsError
 from raingauge.settings import Settings
 from raingauge.storage.database import open_database
 
+MOST_CITIES: Final = 10**15
+"""More than any plan allows, and well within the database's integers."""
+
 
 async def set_month(settings: Settings, cities: int) -> None:
     """Say how many cities of this month are spent already, by whatever program."""
-    if cities < 0:
-        raise SettingsError("the number of cities spent cannot be negative")
+    if not 0 <= cities <= MOST_CITIES:
+        raise SettingsError(f"the number of cities spent lies between 0 and {MOST_CITIES}")
     _with_ledger(settings, lambda ledger: ledger.set_month(cities))
 
 

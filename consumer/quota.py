@@ -6,40 +6,28 @@ docs/quota.md. No worker's clock enters it. Blocking; every method raises Databa
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, case, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, case, delete, insert, update
 from sqlalchemy.exc import IntegrityError
 
+from consumer.admission import CALL_SIZE, Candidate, Grant, LeftOut, NotNow, allowed, left_out
 from consumer.gate import EndpointSetting, Event, Plan, after, plan
 from raingauge.errors import GateMismatch
-from raingauge.pacing import (
-    Terms,
-    Wait,
-    admit,
-    month_allows,
-    month_moment,
-    month_of,
-    next_month,
-    next_start,
-)
+from raingauge.pacing import Terms, Wait, month_of, next_month, next_start
+from raingauge.storage.cities import claim
 from raingauge.storage.database import Database
-from raingauge.storage.gate import Gate, find_gate, held, next_releases
+from raingauge.storage.gate import Gate, find_gate
 from raingauge.storage.models import City, QuotaCharge, QuotaGate, UtcDateTime
-from raingauge.storage.readings import claim
 
 LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 CLOCK_STEP: Final = timedelta(seconds=2)
 KEPT_FOR: Final = timedelta(days=1)
-CALL_SIZE: Final = 20
 
 # Built once: these run for every call of the provider.
 _NEW_CHARGE: Final = insert(QuotaCharge)
-_CLAIMS: Final = select(City.id, City.fetched_at, City.claimed_by, City.claimed_until).where(
-    City.id.in_(bindparam("cities", expanding=True))
-)
 _RELEASE_AT: Final = bindparam("release", type_=UtcDateTime)
 _CLOSE: Final = (
     update(QuotaCharge)
@@ -50,44 +38,6 @@ _CLOSE: Final = (
     )
 )
 _SET: Final = update(QuotaGate).where(QuotaGate.account == bindparam("gate"))
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A city to ask for; an observation fetched at or after `since` would do."""
-
-    city_id: int
-    since: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Cities that may be asked for now: in one group call, or one by one."""
-
-    charge_id: int
-    reserved_at: datetime
-    """Database time."""
-    city_ids: tuple[int, ...]
-    call: Plan
-    together: bool
-    clean: bool
-    """The gate was open and untroubled: an ordinary answer changes nothing of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotNow:
-    """Nothing may go for that long (seconds on any clock)."""
-
-    seconds: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """Some candidates need no call: fetched meanwhile, or being fetched by another consumer. Nothing was charged."""
-
-    fresh: frozenset[int]
-    claimed: frozenset[int]
 
 
 class Ledger:
@@ -162,8 +112,10 @@ class Ledger:
         """Say how many cities of this month are spent already, by whatever program."""
 
         def work(connection: Connection) -> None:
-            self._locked(connection)
-            self._set(connection, {"month": month_of(self._database.now(connection)), "month_spent": spent})
+            gate = self._locked(connection)
+            month = month_of(self._database.now(connection))
+            carried = gate.next_month_spent if gate.month == month else 0
+            self._set(connection, {"month": month, "month_spent": spent, "next_month_spent": carried})
 
         self._database.write(work)
 
@@ -222,20 +174,19 @@ class Ledger:
         gate = self._locked(connection)
         read = self._database.now(connection)
         if read < gate.last_now - CLOCK_STEP:
-            return self._clock_stepped_back(connection, read)
+            return self._clock_stepped_back(connection, gate, read)
         now = max(read, gate.last_now)
         planned = plan(gate, now, self._endpoint, self._terms)
         if isinstance(planned, Wait):
             return _not_now(planned, now)
         together = together and planned.endpoint == "group"
         most = 1 if planned.probe else self._most(together)
-        allowed = self._allowed(connection, gate, now, min(len(candidates), most))
-        if isinstance(allowed, Wait):
-            return _not_now(allowed, now)
-        chosen = candidates[:allowed]
-        left_out = self._left_out(connection, chosen, now)
-        if left_out is not None:
-            return left_out
+        number = allowed(connection, gate, now, min(len(candidates), most), self._terms)
+        if isinstance(number, Wait):
+            return _not_now(number, now)
+        chosen = candidates[:number]
+        if (without_call := left_out(connection, chosen, now, self._consumer)) is not None:
+            return without_call
         charge_id = self._charge(connection, gate, now, len(chosen), planned)
         city_ids = tuple(candidate.city_id for candidate in chosen)
         claim(connection, city_ids, self._consumer, now + timedelta(seconds=self._terms.claim_s))
@@ -245,32 +196,6 @@ class Ledger:
     def _most(self, together: bool) -> int:
         """Cities in one call, or in the calls that go together."""
         return CALL_SIZE if together or self._terms.pacing == "burst" else self._terms.second_of_quota
-
-    def _allowed(self, connection: Connection, gate: Gate, now: datetime, want: int) -> int | Wait:
-        spent = gate.spent(now)
-        want = min(want, self._terms.cities_per_month - spent)
-        if want <= 0:
-            return Wait(next_month(now), "month")
-        if month_allows(now, spent, self._terms) < want:
-            return Wait(month_moment(now, spent, want, self._terms), "month")
-        start = max(now, gate.next_start_at)
-        free = self._terms.cities_per_window - held(connection, self._account, start)
-        releases = [] if free >= want else next_releases(connection, self._account, start, CALL_SIZE)
-        number, moment = admit(start, want, free, releases, timedelta(seconds=self._terms.gather_s))
-        if moment > now:
-            return Wait(moment, "pace")
-        return number
-
-    def _left_out(self, connection: Connection, chosen: Sequence[Candidate], now: datetime) -> LeftOut | None:
-        since = {candidate.city_id: candidate.since for candidate in chosen}
-        rows = connection.execute(_CLAIMS, {"cities": list(since)}).all()
-        fresh = {row.id for row in rows if row.fetched_at is not None and row.fetched_at >= since[row.id]}
-        claimed = {
-            row.id
-            for row in rows
-            if row.claimed_until is not None and row.claimed_until > now and row.claimed_by != self._consumer
-        } - fresh
-        return LeftOut(frozenset(fresh), frozenset(claimed)) if fresh or claimed else None
 
     def _charge(self, connection: Connection, gate: Gate, now: datetime, cost: int, call: Plan) -> int:
         terms = self._terms
@@ -295,11 +220,14 @@ class Ledger:
         self._set(connection, changes)
         return int(key[0])
 
-    def _clock_stepped_back(self, connection: Connection, now: datetime) -> NotNow:
+    def _clock_stepped_back(self, connection: Connection, gate: Gate, now: datetime) -> NotNow:
+        """By then all that was reserved has been answered or given up: nothing of it lasts longer."""
         until = now + timedelta(seconds=self._terms.worst_hold_s)
-        self._set(connection, {"last_now": now, "next_start_at": now, "state": "database", "blocked_until": until})
+        changes = {"last_now": now, "next_start_at": now, "probe_until": min(gate.probe_until, until)}
+        self._set(connection, changes | {"state": "database", "blocked_until": until})
         late = (QuotaCharge.account == self._account, QuotaCharge.release_at > until)
         connection.execute(update(QuotaCharge).where(*late).values(release_at=until))
+        connection.execute(update(City).where(City.claimed_until > until).values(claimed_until=until))
         return NotNow(self._terms.worst_hold_s, "database")
 
     def _locked(self, connection: Connection, *, lock: bool = True) -> Gate:

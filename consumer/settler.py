@@ -10,12 +10,12 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
+from consumer.admission import Grant
 from consumer.calls import Result
 from consumer.gate import Event
 from consumer.means import Means, Tally
 from consumer.patience import Patience
 from consumer.pool import Pool
-from consumer.quota import Grant
 from consumer.store import Harvest
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.readings import Want

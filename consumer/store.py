@@ -11,9 +11,11 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from consumer.quota import Grant, Ledger
+from consumer.admission import Grant
+from consumer.quota import Ledger
 from raingauge.observation import Observation
 from raingauge.storage.batches import BatchRef
+from raingauge.storage.cities import good_city, remember, unclaim
 from raingauge.storage.consumers import beat, leave
 from raingauge.storage.database import Database
 from raingauge.storage.readings import (
@@ -25,11 +27,8 @@ from raingauge.storage.readings import (
     count_attempt,
     failed,
     fresh,
-    good_city,
     open_batches,
-    remember,
     settle,
-    unclaim,
 )
 
 INTERNAL_ERROR: Final = "internal error"

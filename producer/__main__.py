@@ -1,9 +1,12 @@
 """`python -m producer`."""
 
-import sys
+from raingauge.signals import end_at_once, leave
+
+if __name__ == "__main__":
+    end_at_once()  # what follows takes a second to import
 
 from producer.app import run
 from raingauge.running import run_program
 
 if __name__ == "__main__":
-    sys.exit(run_program(run))
+    leave(run_program(run))

@@ -9,10 +9,11 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from producer.api import collect, docs, get, problems
+from producer.api import collect, docs, get, problems, quota
 from producer.api.middleware import BodyLimit, Head, TrailingSlash
 from producer.cities import default_cities
 from producer.desk import Desk
+from producer.quota import QuotaDesk
 from producer.relay import Relay
 from raingauge import health
 from raingauge.blocking import Threads
@@ -76,6 +77,9 @@ def create_api(settings: Settings, desk: Desk, relay: Relay, parts: Iterable[hea
     collecting = collect.Collecting(default_cities(), settings.collect.max_cities, settings.freshness.max_age_s)
     api.include_router(collect.router(desk, collecting, accepted_one))
     api.include_router(get.router(desk))
+    api.include_router(
+        quota.router(QuotaDesk(desk, settings.quota.account, settings.terms, settings.openweather.endpoint))
+    )
     api.include_router(health.router([facts, *parts], desk.check))
     docs.install(api)
     problems.install(api)

@@ -15,7 +15,8 @@ Reason = Literal["month", "key", "provider", "database", "no consumer"]
 
 _REASONS: Final[dict[str, Reason]] = {"quota": "provider", "provider": "provider", "key": "key", "database": "database"}
 MOST_MONTHS: Final = 1200
-"""An estimate further away than a century is none."""
+CENTURY: Final = timedelta(days=36_525)
+"""An estimate further away is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +69,29 @@ def _reason(around: Surroundings) -> Reason | None:
 def expected_at(remaining: int, around: Surroundings) -> datetime | None:
     """When the last of `remaining` cities is asked for, if all goes on as it is.
 
-    Open collections are served in turn, so each other one gets as many cities as this one until then, or all of its own.
+    Open collections are served in turn: each other one gets as many cities as this one until then, or all of its own.
     """
     gate = around.gate
     if gate is None or not around.consumer_alive or gate.state == "key":
         return None
     units = remaining + sum(min(remaining, other) for other in around.others)
     start = max(around.now, gate.blocked_until if gate.state != "open" else around.now)
-    paced = _paced(units, start, gate, around)
+    paced_s = _paced_s(units, gate, around)
     month = _month_moment(around.now, gate.spent(around.now), units, around.terms)
-    return None if month is None else max(paced, month)
+    if month is None or paced_s > CENTURY.total_seconds():
+        return None
+    first = start if around.terms.pacing == "burst" else max(start, gate.next_start_at)
+    return max(first + timedelta(seconds=paced_s), month)
 
 
-def _paced(units: int, start: datetime, gate: Gate, around: Surroundings) -> datetime:
+def _paced_s(units: int, gate: Gate, around: Surroundings) -> float:
+    """How long after the first of so many cities the last is asked for, as far as the pace goes. Seconds."""
     terms = around.terms
     if terms.pacing == "burst":
         beyond = max(0, units + around.held - terms.cities_per_window)
-        return start + timedelta(seconds=terms.window_s) * -(-beyond // terms.cities_per_window)
+        return terms.window_s * -(-beyond // terms.cities_per_window)
     call = terms.second_of_quota if gate.endpoint == "single" else BATCH_SIZE
-    before_last = (units - 1) // call * call
-    return max(start, gate.next_start_at) + timedelta(seconds=terms.spread_s(before_last))
+    return terms.spread_s((units - 1) // call * call)
 
 
 def _month_moment(now: datetime, spent: int, units: int, terms: Terms) -> datetime | None:

@@ -23,6 +23,8 @@ COLLECTION_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 MAX_CITY_ID: Final = 2**31 - 1
 CityId = Annotated[int, Field(strict=True, ge=1, le=MAX_CITY_ID)]
+Number = Annotated[int, Field(strict=True, le=2**31 - 1)]
+"""What the database's integers hold: a larger one would fail there, again and again."""
 
 
 def dead_letter_topic(topic: str) -> str:
@@ -37,10 +39,10 @@ class BatchMessage(BaseModel):
 
     version: int = VERSION
     collection_id: str = Field(pattern=f"^{COLLECTION_ID.pattern}$")
-    batch: int = Field(strict=True, ge=0)
-    batches: int = Field(strict=True, ge=1)
-    total: int = Field(strict=True, ge=1)
-    max_age_s: int = Field(strict=True, ge=0)
+    batch: Number = Field(ge=0)
+    batches: Number = Field(ge=1)
+    total: Number = Field(ge=1)
+    max_age_s: Number = Field(ge=0)
     requested_at: AwareDatetime
     city_ids: tuple[CityId, ...] = Field(min_length=1, max_length=BATCH_SIZE)
 

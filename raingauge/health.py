@@ -59,13 +59,20 @@ def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]]) -> APIR
     registry.register(_Metrics(facts))
     api = APIRouter(tags=["operation"])
 
-    @api.get("/health", summary="Whether the process lives", response_model=Health, response_description="It lives.")
+    @api.get(
+        "/health",
+        operation_id="health",
+        summary="Whether the process lives",
+        response_model=Health,
+        response_description="It lives.",
+    )
     async def health() -> dict[str, Any]:
         """Answers as long as the event loop runs, whatever is away: do not restart a process because of an outage."""
         return {"status": "ok", "details": {name: value for part in facts for name, value in part.details().items()}}
 
     @api.get(
         "/ready",
+        operation_id="ready",
         summary="Whether it can do its work",
         response_model=Readiness,
         response_description="It can.",
@@ -76,11 +83,13 @@ def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]]) -> APIR
         try:
             await check()
         except RaingaugeError as error:
-            return JSONResponse({"status": f"{type(error).__name__}: {error}"}, 503, headers={"Retry-After": "2"})
+            missing = f"{(type(error).__doc__ or '').rstrip('.')}: {error}"
+            return JSONResponse({"status": missing}, 503, headers={"Retry-After": "2"})
         return JSONResponse({"status": "ready"})
 
     @api.get(
         "/metrics",
+        operation_id="metrics",
         summary="Metrics for Prometheus",
         response_class=PlainTextResponse,
         response_description="The text format of Prometheus.",

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -23,7 +22,8 @@ class LineFormatter(logging.Formatter):
         """One line; a traceback follows on lines of its own."""
         moment = utc_text(datetime.fromtimestamp(record.created, UTC))
         fields = [f"{name}={_shown(value)}" for name, value in vars(record).items() if name not in STANDARD]
-        line = " ".join((moment, record.levelname, record.getMessage(), *fields))
+        message = " ".join(record.getMessage().splitlines())
+        line = " ".join((moment, record.levelname, message, *fields))
         if record.exc_info:
             line = f"{line}\n{self.formatException(record.exc_info)}"
         return line.replace(self._secret, "***") if self._secret else line
@@ -34,8 +34,11 @@ def _shown(value: Any) -> str:
     return text if text.isascii() and text.isprintable() and " " not in text and '"' not in text else json.dumps(text)
 
 
-def log_to(stream: TextIO = sys.stderr, *, level: int = logging.INFO, secret: str | None = None) -> None:
-    """Have this process log to a stream, libraries from WARNING on; `secret` is masked wherever it would appear."""
+def log_to(stream: TextIO | None = None, *, level: int = logging.INFO, secret: str | None = None) -> None:
+    """Have this process log to a stream (standard error, if none is named), libraries from WARNING on.
+
+    `secret` is masked wherever it would appear.
+    """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(LineFormatter(secret))
     root = logging.getLogger()

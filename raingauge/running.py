@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from raingauge.errors import Fatal
@@ -13,14 +13,25 @@ from raingauge.settings import Settings, load_settings, provider_key
 def run_program(program: Callable[[Settings], Coroutine[Any, Any, None]]) -> int:
     """Run a program with the settings; its exit status: 0, or 2 when a person has to change something."""
     log_to(secret=provider_key())
+    status = 0
     try:
         settings = load_settings()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(program(settings))
-    except Fatal as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
+    except* Fatal as errors:
+        for error in _each(errors):
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        status = 2
+    return status
+
+
+def _each(errors: BaseExceptionGroup[Fatal]) -> Iterator[Fatal]:
+    """The errors themselves: task groups put them into groups, and those into others."""
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _each(error)
+        else:
+            yield error
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

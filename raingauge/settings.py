@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
@@ -40,13 +41,14 @@ class HttpSettings(Section):
 class DatabaseSettings(Section):
     """Where the data is."""
 
-    url: str = "sqlite:///var/raingauge.db"
+    url: str = Field("sqlite:///var/raingauge.db", repr=False)
+    """May hold a password, so it is not shown."""
 
 
 class BrokerSettings(Section):
     """The hand-off."""
 
-    url: str = Field("inprocess://", pattern=r"^(inprocess://$|kafka://.+)")
+    url: str = Field("inprocess://", pattern=r"^(inprocess://$|kafka://.+)", repr=False)
     topic: Name = "cities"
     partitions: int = Field(12, ge=1, le=10_000)
     group: Name = "collectors"
@@ -62,8 +64,8 @@ class CollectSettings(Section):
 class RelaySettings(Section):
     """Publishing."""
 
-    every_s: float = Field(1.0, gt=0)
-    republish_after_s: float = Field(3600.0, gt=0)
+    every_s: float = Field(1.0, gt=0, le=3600)
+    republish_after_s: float = Field(3600.0, gt=0, le=31_536_000)
 
 
 class ConsumerHttpSettings(Section):
@@ -163,6 +165,7 @@ def load_settings() -> Settings:
     named = os.environ.get(CONFIG_VARIABLE)
     if named is not None and not Path(named).is_file():
         raise SettingsError(f"{CONFIG_VARIABLE}: there is no file {named}")
+    _refuse_unreadable(config_file(os.environ))
     _refuse_unknown_sections(os.environ)
     try:
         return Settings()
@@ -177,12 +180,25 @@ def provider_key() -> str | None:
     return os.environ.get(KEY_VARIABLE) or None
 
 
+def _refuse_unreadable(file: Path) -> None:
+    """Say in one line what YAML's own errors would tell in a traceback."""
+    if not file.is_file():
+        return
+    try:
+        with file.open("rb") as stream:
+            sections = yaml.safe_load(stream)
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"settings: {file}: {' '.join(str(error).split())}") from None
+    if sections is not None and not (isinstance(sections, dict) and all(isinstance(name, str) for name in sections)):
+        raise SettingsError(f"settings: {file}: expected sections, each with its keys")
+
+
 def _refuse_unknown_sections(environ: Mapping[str, str]) -> None:
     """pydantic-settings reads only variables it knows of; a misspelt section would pass in silence."""
     known = {name.upper() for name in Settings.model_fields}
     for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+        if not variable.upper().startswith(PREFIX) or variable == CONFIG_VARIABLE:
             continue
-        section, _, key = variable.removeprefix(PREFIX).partition("__")
+        section, _, key = variable.upper().removeprefix(PREFIX).partition("__")
         if section not in known or not key:
             raise SettingsError(f"settings: {variable} names no setting (RAINGAUGE_<SECTION>__<KEY>)")

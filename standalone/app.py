@@ -10,7 +10,7 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection
+from sqlalchemy import Connection, make_url
 
 from consumer.app import SPARE_THREADS, WorkerFacts, equipped, open_provider, working
 from consumer.worker import Worker
@@ -107,7 +107,7 @@ def _welcome(settings: Settings, key: str | None, url: str) -> str:
     who = "simulated weather: there is no OPENWEATHER_API_KEY" if key == SIMULATED else f"weather from {provider}"
     return f"""Raingauge, embedded: {who}
   quota     {quota.cities_per_window} cities in {quota.window_s:g} s, {quota.pacing}, account {quota.account}
-  database  {settings.database.url}
+  database  {make_url(settings.database.url).render_as_string()}
   API       {url}  (documentation: {url}/docs)
 Try it:
   curl -X POST {url}/collect -H 'Content-Type: application/json' -d '{{"id": 1}}'

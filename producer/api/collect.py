@@ -1,52 +1,60 @@
 """`POST /collect`: accepts a collection."""
 
+import re
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
-from fastapi import APIRouter, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from producer.api.problems import responses
+from producer.api.get_body import Time
+from producer.api.json_body import read_body
+from producer.api.problems import UNAVAILABLE, UNEXPECTED, invalid, responses
 from producer.desk import Desk, View
+from producer.progress import Status
 from raingauge.contracts import BATCH_SIZE, CityId, utc_text
 from raingauge.storage.collections import CollectionRequest
 
-ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-def _as_text(value: int | str) -> str:
-    text = str(value)
-    if len(text) > 64:
-        raise PydanticCustomError("id_too_long", "an id has at most 64 characters")
-    return text
+def _collection_id(value: object) -> str:
+    """The id as text: 1 and "1" are the same."""
+    if isinstance(value, str | int) and not isinstance(value, bool) and ID.fullmatch(str(value)):
+        return str(value)
+    raise PydanticCustomError("collection_id", "an id is an integer, or 1 to 64 of A-Z a-z 0-9 . _ -")
 
 
 CollectionId = Annotated[
-    Annotated[int, Field(strict=True, ge=-(10**62), le=10**63)] | Annotated[str, Field(strict=True, pattern=ID_PATTERN)],
-    AfterValidator(_as_text),
-    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": ID_PATTERN}]}),
+    str,
+    PlainValidator(_collection_id),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": f"^{ID.pattern}$"}]}),
 ]
 
 
 class CollectBody(BaseModel):
     """What to collect."""
 
+    # The factories only keep a default out of the schema: null is no value of these, to leave them out is.
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     id: CollectionId = Field(
-        description="Your name for the collection: an integer, or 1 to 64 of `A-Za-z0-9._-`. `1` and `\"1\"` are the same.",
+        description="Your name for the collection: an integer, or 1 to 64 of `A-Za-z0-9._-`; "
+        '`1` and `"1"` are the same.',
         examples=[1, "uruguay-2026-11-20"],
     )
-    cities: list[CityId] | None = Field(
-        None,
+    cities: Annotated[list[CityId], FailFast()] = Field(
+        default_factory=list,
         description="City ids of the provider. Left out: the default cities. Duplicates are dropped.",
         min_length=1,
         examples=[[3439525, 3439781]],
     )
-    max_age_s: Annotated[int, Field(strict=True, ge=0, le=86_400)] | None = Field(
-        None,
+    max_age_s: int = Field(
+        default_factory=int,
+        strict=True,
+        ge=0,
+        le=86_400,
         description="How old, in seconds, an observation may be at the time of this request to be used again; "
         "0: only newer ones. Left out: the service's setting.",
         examples=[600],
@@ -57,12 +65,10 @@ class Accepted(BaseModel):
     """A collection that is accepted."""
 
     id: str = Field(description="The collection's id, as text.", examples=["1"])
-    status: str = Field(
-        description="queued, collecting, waiting, done or cancelled.", examples=["queued"]
-    )
+    status: Status = Field(description="How it stands, as in `GET /get`.", examples=["queued"])
     total: int = Field(description="Distinct cities to collect.", examples=[167])
     batches: int = Field(description="Messages of at most 20 cities that they travel in.", examples=[9])
-    expected_at: str | None = Field(
+    expected_at: Time | None = Field(
         description="When the last city will have been asked for, ISO 8601 in UTC; null when nobody knows.",
         examples=["2026-11-20T16:02:40.000Z"],
     )
@@ -90,13 +96,46 @@ class Collecting:
 
     def request(self, body: CollectBody) -> CollectionRequest:
         """The request behind a body."""
-        named = body.cities is not None
-        city_ids = tuple(dict.fromkeys(body.cities)) if body.cities is not None else self.default_cities
+        named = "cities" in body.model_fields_set
+        city_ids = tuple(dict.fromkeys(body.cities)) if named else self.default_cities
         if len(city_ids) > self.max_cities:
-            what = f"List should have at most {self.max_cities} distinct cities, not {len(city_ids)}"
-            raise RequestValidationError([{"type": "too_long", "loc": ("body", "cities"), "msg": what, "input": None}])
-        max_age_s = self.max_age_s if body.max_age_s is None else body.max_age_s
-        return CollectionRequest(str(body.id), city_ids, max_age_s, named)
+            what = f"a collection has at most {self.max_cities} distinct cities, not {len(city_ids)}"
+            raise invalid(what, "body", "cities")
+        max_age_s = body.max_age_s if "max_age_s" in body.model_fields_set else self.max_age_s
+        return CollectionRequest(body.id, city_ids, max_age_s, named)
+
+
+REQUEST_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "description": "What to collect, as `application/json`. Only `id` is needed; unknown fields are refused.",
+    "content": {
+        "application/json": {
+            "schema": CollectBody.model_json_schema(),
+            "examples": {
+                "the default cities": {"value": {"id": 1}},
+                "cities of your own": {
+                    "value": {"id": "uruguay-2026-11-20", "cities": [3439525, 3439781], "max_age_s": 600}
+                },
+            },
+        }
+    },
+}
+LEADS_ON: Final[dict[str, Any]] = {
+    "headers": {
+        "Location": {
+            "description": "Where the collection can be watched and read.",
+            "schema": {"type": "string"},
+            "example": "/get?id=1",
+        }
+    },
+    "links": {
+        "watch": {
+            "operationId": "get",
+            "parameters": {"id": "$response.body#/id"},
+            "description": "Its progress and its readings.",
+        }
+    },
+}
 
 
 def router(desk: Desk, collecting: Collecting, accepted_one: Callable[[], None]) -> APIRouter:
@@ -105,28 +144,32 @@ def router(desk: Desk, collecting: Collecting, accepted_one: Callable[[], None])
 
     @api.post(
         "/collect",
+        operation_id="collect",
         summary="Collect the weather of cities",
         status_code=202,
         response_model=Accepted,
         response_description="Accepted: every city of it will end as collected or failed.",
+        openapi_extra={"requestBody": REQUEST_BODY},
         responses={
-            200: {"model": Accepted, "description": "The same request was accepted before: this is how it stands."},
+            202: LEADS_ON,
+            200: LEADS_ON | {"model": Accepted, "description": "The same request was accepted before."},
             **responses(
                 s409="a collection 1 exists already, with other cities or another max_age_s",
                 s413="the body is longer than 4004096 bytes",
-                s422="id: Field required",
-                s503="the database does not answer; nothing is half-done, try again",
+                s422="id: it is missing",
+                s500=UNEXPECTED,
+                s503=UNAVAILABLE,
             ),
         },
     )
-    async def collect(body: CollectBody, response: Response) -> dict[str, Any]:
+    async def collect(request: Request, response: Response) -> dict[str, Any]:
         """Accepts a collection and answers at once, whatever its size; the collecting goes on by itself.
 
-        Sending the same request again collects nothing twice: it answers 200 and the state as it stands. The same id with
-        other cities or another `max_age_s` is refused with 409.
+        Sending the same request again collects nothing twice: it answers 200 and the state as it stands. The same id
+        with other cities or another `max_age_s` is refused with 409.
         """
-        request = collecting.request(body)
-        view, created = await desk.accept(request)
+        body = await read_body(request, CollectBody)
+        view, created = await desk.accept(collecting.request(body))
         if created:
             accepted_one()
         response.status_code = 202 if created else 200

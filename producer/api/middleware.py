@@ -1,5 +1,6 @@
-"""What holds for every request: a limit on its body, and paths with or without a trailing slash."""
+"""What holds for every request: a limit on its body, HEAD wherever GET is, paths with or without a trailing slash."""
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer.api.problems import problem
@@ -12,14 +13,25 @@ class TrailingSlash:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != "/" and scope["path"].endswith("/"):
-            path = scope["path"].rstrip("/") or "/"
-            scope = {**scope, "path": path, "raw_path": path.encode()}
+        if scope["type"] == "http" and scope["path"].endswith("/"):
+            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
         await self._app(scope, receive, send)
 
 
-class BodyTooLarge(Exception):
-    """More came than is allowed."""
+class Head:
+    """Answers HEAD as GET, without the body (RFC 9110, 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def without_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            await self._app({**scope, "method": "GET"}, receive, without_body)
+        else:
+            await self._app(scope, receive, send)
 
 
 class BodyLimit:
@@ -33,10 +45,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal = problem(413, f"the body is longer than {self._limit} bytes", headers={"Connection": "close"})
+        detail = f"the body is longer than {self._limit} bytes"
+        headers = {"Connection": "close"}
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._limit:
-            await refusal(scope, receive, send)
+        if length.isdigit() and (len(length) > 18 or int(length) > self._limit):
+            await problem(413, detail, headers=headers)(scope, receive, send)
             return
         seen = 0
 
@@ -45,10 +58,8 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._limit:
-                raise BodyTooLarge
+                # An HTTPException, because that alone passes unchanged through whoever reads the body.
+                raise HTTPException(413, detail, headers)
             return message
 
-        try:
-            await self._app(scope, counted, send)
-        except BodyTooLarge:
-            await refusal(scope, receive, send)
+        await self._app(scope, counted, send)

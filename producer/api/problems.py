@@ -1,6 +1,7 @@
 """Errors as `application/problem+json` (RFC 9457). No message ever carries a secret or the internals of an error."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from raingauge.errors import DatabaseUnavailable
@@ -15,6 +17,36 @@ from raingauge.storage.collections import OtherRequest
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 2
+MOST_SHOWN: Final = 64
+MOST_VIOLATIONS: Final = 20
+UNAVAILABLE: Final = "the database does not answer; nothing is half-done, try again"
+UNEXPECTED: Final = "an unexpected error; it is in the log"
+
+TITLES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""Where RFC 9110 has another phrase than Python before 3.13."""
+
+MEANINGS: Final = {
+    404: "There is no such collection.",
+    409: "The id stands for another request already; nothing was changed.",
+    413: "The body is too long; nothing was changed.",
+    422: "The request is not as described here: `errors` says what is wrong with it; nothing was changed.",
+    500: "Something unexpected went wrong; the service's log says what.",
+    503: "The database does not answer; nothing is half-done. Try again after `Retry-After` seconds.",
+}
+RETRY_AFTER: Final = {
+    "description": "Seconds to wait before the next try.",
+    "schema": {"type": "integer"},
+    "example": RETRY_AFTER_S,
+}
+
+WORDS: Final = {
+    "missing": "it is missing",
+    "extra_forbidden": "it is not known here",
+    "too_short": "at least one is needed",
+    "string_too_short": "it is empty",
+    "string_unicode": "it has text that is not Unicode",
+}
+"""Where pydantic's sentences speak of pydantic."""
 
 
 class Violation(BaseModel):
@@ -34,35 +66,57 @@ class Problem(BaseModel):
     status: int = Field(description="The HTTP status.", examples=[404])
     detail: str = Field(description="What happened.", examples=["there is no collection 7"])
     errors: list[Violation] | None = Field(
-        None, description="For 422: each thing that is wrong.", examples=[[{"where": "id", "what": "Field required"}]]
+        None, description="For 422: each thing that is wrong.", examples=[[{"where": "id", "what": "it is missing"}]]
     )
 
 
 def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
     """A problem as a response."""
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
+    body = _about(status, detail) | more
     return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
 
 
+def invalid(what: str, *where: str) -> RequestValidationError:
+    """The error of a request that is wrong at one place, for example `invalid("it is empty", "body", "cities")`."""
+    return RequestValidationError([{"type": "value_error", "loc": where, "msg": what, "input": None}])
+
+
+def refuse_repeated(names: Iterable[str], place: str) -> None:
+    """Raise when a name comes twice in the "body" or the "query": it could mean either.
+
+    Raises:
+        RequestValidationError: it does.
+    """
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise invalid("it is given more than once", place, name)
+
+
+def shown(text: str) -> str:
+    """What a client sent, fit to be answered: not long, and encodable (JSON allows halves of surrogate pairs)."""
+    return text[:MOST_SHOWN].encode("utf-8", "backslashreplace").decode()
+
+
 def responses(**details: str) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries of problems: keyword `s404` for status 404, the value is its sentence."""
-    return {
-        int(name.removeprefix("s")): {
-            "description": sentence,
-            "content": {
-                MEDIA_TYPE: {
-                    "schema": {"$ref": "#/components/schemas/Problem"},
-                    "example": {
-                        "type": "about:blank",
-                        "title": HTTPStatus(int(name[1:])).phrase,
-                        "status": int(name[1:]),
-                        "detail": sentence,
-                    },
-                }
-            },
-        }
-        for name, sentence in details.items()
-    }
+    """The OpenAPI entries of problems: keyword `s404` for status 404, the value is the detail of its example."""
+    return {int(name.removeprefix("s")): _response(int(name.removeprefix("s")), text) for name, text in details.items()}
+
+
+def _response(status: int, detail: str) -> dict[str, Any]:
+    example = _about(status, detail)
+    if status == 422:
+        where, _, what = detail.partition(": ")
+        example["errors"] = [{"where": where, "what": what}]
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
+    described: dict[str, Any] = {"description": MEANINGS[status], "content": content}
+    return described | ({"headers": {"Retry-After": RETRY_AFTER}} if status == 503 else {})
+
+
+def schemas() -> dict[str, Any]:
+    """The OpenAPI components that `responses` refers to."""
+    _, definitions = models_json_schema([(Problem, "serialization")], ref_template="#/components/schemas/{model}")
+    shapes: dict[str, Any] = definitions["$defs"]
+    return shapes
 
 
 def install(api: FastAPI) -> None:
@@ -74,22 +128,37 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(Exception, _unexpected)
 
 
+def _about(status: int, detail: str) -> dict[str, Any]:
+    title = TITLES.get(status, HTTPStatus(status).phrase)
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail}
+
+
 async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
     errors = [
-        {"where": ".".join(str(part) for part in e["loc"][1:]) or str(e["loc"][0]), "what": e["msg"]}
-        for e in error.errors()[:20]
+        {
+            "where": ".".join(shown(str(part)) for part in e["loc"][1:]) or e["loc"][0],
+            "what": WORDS.get(e["type"], e["msg"]),
+        }
+        for e in error.errors()[:MOST_VIOLATIONS]
     ]
     detail = "; ".join(f"{e['where']}: {e['what']}" for e in errors[:3])
     return problem(422, detail, errors=errors)
 
 
-async def _http(_request: Request, error: HTTPException) -> JSONResponse:
-    return problem(error.status_code, str(error.detail), headers=error.headers)
+async def _http(request: Request, error: HTTPException) -> JSONResponse:
+    headers = dict(error.headers or {})
+    detail = str(error.detail)
+    if error.status_code == 404 and detail == HTTPStatus(404).phrase:
+        detail = f"there is nothing at {shown(request.url.path)}; /docs shows what there is"
+    if error.status_code == 405:
+        # HEAD is answered wherever GET is, by the middleware.
+        headers["Allow"] = headers.get("Allow", "").replace("GET", "GET, HEAD")
+        detail = f"{shown(request.url.path)} takes {headers['Allow']}, not {shown(request.method)}"
+    return problem(error.status_code, detail, headers=headers)
 
 
 async def _unavailable(_request: Request, _error: Exception) -> JSONResponse:
-    detail = "the database does not answer; nothing is half-done, try again"
-    return problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+    return problem(503, UNAVAILABLE, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 async def _conflict(_request: Request, error: Exception) -> JSONResponse:
@@ -97,4 +166,4 @@ async def _conflict(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unexpected(_request: Request, _error: Exception) -> JSONResponse:
-    return problem(500, "an unexpected error; it is in the log")
+    return problem(500, UNEXPECTED)

@@ -4,6 +4,7 @@ Blocking. Every transaction is a function of a connection, so that it can be run
 """
 
 import functools
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.dml import Insert
 
@@ -25,8 +26,10 @@ DatabaseClock = Callable[[Connection], datetime]
 CONNECT_S: Final = 3
 STATEMENT_S: Final = 15
 DEADLOCK_TRIES: Final = 6
-DEADLOCKS: Final = frozenset({1205, 1213, "40P01", "40001", "55P03"})
+DEADLOCKS: Final = frozenset[object]({1205, 1213, "40P01", "40001", "55P03"})
 """Lock wait timeout and deadlock of MySQL; deadlock, serialization failure and lock timeout of PostgreSQL."""
+NO_TABLE: Final = frozenset[object]({1146, "42P01"})
+"""A table that is not there: MySQL, PostgreSQL. SQLite says it in words."""
 
 NOW: Final = {
     # NOW() has whole seconds in MySQL, CURRENT_TIMESTAMP in SQLite; in PostgreSQL both are the transaction's start.
@@ -84,6 +87,8 @@ class Database:
             except DBAPIError as error:
                 if is_deadlock(error) and tries < DEADLOCK_TRIES:
                     continue
+                if lacks_tables(error):
+                    raise DatabaseUnavailable("it has no tables: run `python -m alembic upgrade head`") from error
                 if is_outage(error):
                     raise DatabaseUnavailable(type(error.orig).__name__) from error
                 raise
@@ -94,38 +99,68 @@ class Database:
 
 def is_deadlock(error: DBAPIError) -> bool:
     """Whether the database gave this transaction up in favour of another, so that it can simply run again."""
-    code = getattr(error.orig, "sqlstate", None)
-    number = error.orig.args[0] if error.orig is not None and error.orig.args else None
-    return code in DEADLOCKS or (isinstance(number, int) and number in DEADLOCKS)
+    return not DEADLOCKS.isdisjoint(_codes(error))
+
+
+def lacks_tables(error: DBAPIError) -> bool:
+    """Whether the schema has not been brought up."""
+    return not NO_TABLE.isdisjoint(_codes(error)) or str(error.orig).startswith("no such table")
+
+
+def _codes(error: DBAPIError) -> set[object]:
+    """What the driver says of the error: PostgreSQL's five characters, MySQL's number (and five characters, too)."""
+    first = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    return {getattr(error.orig, "sqlstate", None), first if isinstance(first, int) else None}
 
 
 def is_outage(error: DBAPIError) -> bool:
     """Whether the database is away or too busy, as opposed to a mistake in a statement."""
+    if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+        return False  # what is wrong with a statement is an OperationalError there, too
     return error.connection_invalidated or isinstance(error, OperationalError) or is_deadlock(error)
 
 
-def open_database(url: str, pool_size: int = 10, clock: DatabaseClock = server_time) -> Database:
-    """Prepare a database; nothing is connected yet.
+def open_database(
+    url: str, pool_size: int = 10, clock: DatabaseClock = server_time, statement_s: int = STATEMENT_S
+) -> Database:
+    """Prepare a database; nothing is connected yet. A statement, a lock or an answer is waited for up to `statement_s`.
 
     Raises:
-        SettingsError: the URL names no database that is supported.
+        SettingsError: the URL names no database that is supported, or its driver is missing.
     """
-    target = make_url(url)
+    try:
+        return Database(_engine(make_url(url), pool_size, statement_s), clock)
+    except (ArgumentError, ValueError):
+        # Without the cause: it may quote the URL, and with it a password.
+        raise SettingsError("database.url: expected dialect+driver://user:password@host:port/database") from None
+    except (ImportError, OSError) as error:
+        raise SettingsError(f"database.url: {error}") from error
+
+
+def _engine(target: URL, pool_size: int, statement_s: int) -> Engine:
     backend = target.get_backend_name()
     if backend == "sqlite":
-        return Database(_sqlite(target, pool_size), clock)
+        return _sqlite(target, pool_size, statement_s)
     if backend in {"mysql", "mariadb"}:
         limits: dict[str, Any] = {
             "connect_timeout": CONNECT_S,
-            "read_timeout": STATEMENT_S,
-            "write_timeout": STATEMENT_S,
+            "read_timeout": statement_s,
+            "write_timeout": statement_s,
         }
         limits["init_command"] = "SET time_zone = '+00:00', innodb_lock_wait_timeout = 10"
     elif backend == "postgresql":
-        limits = {"connect_timeout": CONNECT_S, "options": f"-c statement_timeout={STATEMENT_S}s -c lock_timeout=10s"}
+        limits = {
+            "connect_timeout": CONNECT_S,
+            "options": f"-c statement_timeout={statement_s}s -c lock_timeout=10s",
+            # The driver waits for an answer without end; these have TCP give up a peer that is gone.
+            "tcp_user_timeout": statement_s * 1000,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 5,
+        }
     else:
         raise SettingsError(f"database.url: {backend} is not supported (sqlite, mysql+pymysql, postgresql+psycopg)")
-    engine = create_engine(
+    return create_engine(
         target,
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,
@@ -135,10 +170,9 @@ def open_database(url: str, pool_size: int = 10, clock: DatabaseClock = server_t
         pool_recycle=3600,
         connect_args=limits,
     )
-    return Database(engine, clock)
 
 
-def _sqlite(target: URL, pool_size: int) -> Engine:
+def _sqlite(target: URL, pool_size: int, statement_s: int) -> Engine:
     if target.database in {None, "", ":memory:"}:
         raise SettingsError("database.url: SQLite needs a file, for example sqlite:///var/raingauge.db")
     Path(str(target.database)).parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +181,7 @@ def _sqlite(target: URL, pool_size: int) -> Engine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_S,
-        connect_args={"timeout": STATEMENT_S, "check_same_thread": False},
+        connect_args={"timeout": statement_s, "check_same_thread": False},
     )
 
     @event.listens_for(engine, "connect")

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection, Integer, String, bindparam, func, select
 
-from raingauge.pacing import Release, month_of
+from raingauge.pacing import Release, month_of, month_start
+from raingauge.proof import Charge
 from raingauge.storage.models import QuotaCharge, QuotaGate, UtcDateTime
 
 
@@ -35,7 +36,8 @@ class Gate:
         """Cities spent of the month that `now` lies in."""
         if self.month == month_of(now):
             return self.month_spent
-        return self.next_month_spent if self.month < month_of(now) else 0
+        last_month = month_of(month_start(now) - timedelta(days=1))
+        return self.next_month_spent if self.month == last_month else 0
 
 
 # Built once: these run several times for every call of the provider.
@@ -52,6 +54,14 @@ _RELEASES: Final = (
     .where(*_UNRELEASED)
     .order_by(QuotaCharge.release_at)
     .limit(bindparam("most", type_=Integer))
+)
+_CHARGES: Final = (
+    select(*(getattr(QuotaCharge, name) for name in Charge.__dataclass_fields__))
+    .where(*_UNRELEASED, QuotaCharge.reserved_at <= bindparam("until", type_=UtcDateTime))
+    .limit(bindparam("most", type_=Integer))
+)
+_CHARGED: Final = select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(
+    *_UNRELEASED, QuotaCharge.reserved_at > _AFTER
 )
 
 
@@ -70,3 +80,14 @@ def next_releases(connection: Connection, account: str, after: datetime, most: i
     """The next charges to be released, in their order."""
     rows = connection.execute(_RELEASES, {"account": account, "after": after, "most": most})
     return [(row[0], row[1]) for row in rows]
+
+
+def charges(connection: Connection, account: str, released_after: datetime, until: datetime, most: int) -> list[Charge]:
+    """Up to `most` charges that were reserved up to `until` and are released after that, in no order."""
+    given = {"account": account, "after": released_after, "until": until, "most": most}
+    return [Charge(*row) for row in connection.execute(_CHARGES, given)]
+
+
+def charged(connection: Connection, account: str, since: datetime) -> int:
+    """Cities charged since then."""
+    return int(connection.scalar(_CHARGED, {"account": account, "after": since}) or 0)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, delete, update
 
-from consumer.quota import Grant, Ledger
+from consumer.admission import Grant
+from consumer.quota import Ledger
 from consumer.store import Harvest, Store
 from consumer.worker import Worker
 from producer.relay import Relay

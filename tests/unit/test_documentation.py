@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from consumer.__main__ import parser as consumer_parser
 from consumer.app import WorkerFacts
-from consumer.caller import Tally
+from consumer.means import Tally
 from consumer.worker import Worker
 from producer.api.collect import Accepted
 from producer.api.get_body import CollectionBody, Datum

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from consumer.quota import Candidate, Grant, Ledger, NotNow
+from consumer.admission import Candidate, Grant, NotNow
+from consumer.quota import Ledger
 from raingauge.pacing import MARGIN_S, SEND_DELAY_S, Pacing, Terms
 from raingauge.storage.database import Database
 from tests.support.databases import sqlite_copy

@@ -1,0 +1,91 @@
+"""Whether anything may go and how much: what a reservation is asked and may answer, and the reading behind it.
+
+To be called under the gate's lock. It writes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, select
+
+from consumer.gate import Plan
+from raingauge.pacing import Terms, Wait, admit, month_allows, month_moment, next_month
+from raingauge.storage.gate import Gate, held, next_releases
+from raingauge.storage.models import City
+
+CALL_SIZE: Final = 20
+
+# Built once: it runs for every call of the provider.
+_CLAIMS: Final = select(City.id, City.fetched_at, City.claimed_by, City.claimed_until).where(
+    City.id.in_(bindparam("cities", expanding=True))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A city to ask for; an observation fetched at or after `since` would do."""
+
+    city_id: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Cities that may be asked for now: in one group call, or one by one."""
+
+    charge_id: int
+    reserved_at: datetime
+    """Database time."""
+    city_ids: tuple[int, ...]
+    call: Plan
+    together: bool
+    clean: bool
+    """The gate was open and untroubled: an ordinary answer changes nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotNow:
+    """Nothing may go for that long (seconds on any clock)."""
+
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Some candidates need no call: fetched meanwhile, or being fetched by another consumer. Nothing was charged."""
+
+    fresh: frozenset[int]
+    claimed: frozenset[int]
+
+
+def allowed(connection: Connection, gate: Gate, now: datetime, want: int, terms: Terms) -> int | Wait:
+    """How many of `want` cities may go now, or until when to wait."""
+    spent = gate.spent(now)
+    want = min(want, terms.cities_per_month - spent)
+    if want <= 0:
+        return Wait(next_month(now), "month")
+    if month_allows(now, spent, terms) < want:
+        return Wait(month_moment(now, spent, want, terms), "month")
+    start = max(now, gate.next_start_at)
+    free = terms.cities_per_window - held(connection, gate.account, start)
+    releases = [] if free >= want else next_releases(connection, gate.account, start, CALL_SIZE)
+    number, moment = admit(start, want, free, releases, timedelta(seconds=terms.gather_s))
+    if moment > now:
+        return Wait(moment, "pace")
+    return number
+
+
+def left_out(connection: Connection, chosen: Sequence[Candidate], now: datetime, consumer: str) -> LeftOut | None:
+    """The candidates that need no call, if any."""
+    since = {candidate.city_id: candidate.since for candidate in chosen}
+    rows = connection.execute(_CLAIMS, {"cities": list(since)}).all()
+    fresh = {row.id for row in rows if row.fetched_at is not None and row.fetched_at >= since[row.id]}
+    claimed = {
+        row.id
+        for row in rows
+        if row.claimed_until is not None and row.claimed_until > now and row.claimed_by != consumer
+    } - fresh
+    return LeftOut(frozenset(fresh), frozenset(claimed)) if fresh or claimed else None

@@ -1,0 +1,122 @@
+"""`GET /quota`: how the account stands. `GET /quota/proof`: whether the quota's promise was kept."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, ClassVar, Final
+
+from fastapi import APIRouter, Query, Request
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+from starlette.exceptions import HTTPException
+
+from producer.api.problems import UNAVAILABLE, UNEXPECTED, invalid, refuse_repeated, responses
+from producer.api.quota_body import ProofBody, QuotaBody, proof_body, quota_body
+from producer.quota import KEPT_FOR, MOST_CHARGES, Period, QuotaDesk, TooManyCharges
+from raingauge.contracts import utc_text
+
+LONGEST: Final = timedelta(hours=24)
+USUAL: Final = timedelta(hours=1)
+FROM: Final = ("query", "from")
+TO: Final = ("query", "to")
+NO_GATE: Final = "no consumer has opened this account's gate yet"
+ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)")
+
+
+def _iso(value: object) -> object:
+    """Only what is meant as a moment: pydantic would take a plain number, too."""
+    if isinstance(value, str) and ISO.fullmatch(value):
+        return value
+    raise PydanticCustomError("moment", "a time is written as 2026-11-20T16:00:00Z (ISO 8601; a + as %2B)")
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_iso)]
+
+
+class Question(BaseModel):
+    """Which time a client asks about."""
+
+    # The factories only keep a default out of the schema: null is no value of these, to leave them out is.
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    since: Moment = Field(
+        alias="from",
+        default_factory=lambda: datetime.min.replace(tzinfo=UTC),
+        description="Begin of the time, ISO 8601 with its zone. Left out: an hour before `to`.",
+        examples=["2026-11-20T15:00:00Z"],
+    )
+    until: Moment = Field(
+        alias="to",
+        default_factory=lambda: datetime.max.replace(tzinfo=UTC),
+        description="End of the time, at most 24 h after its begin. Left out, or later than now: now.",
+        examples=["2026-11-20T16:00:00Z"],
+    )
+
+    def period(self, now: datetime) -> Period:
+        """From when to when, as far as charges are kept.
+
+        Raises:
+            RequestValidationError: it is no such time.
+        """
+        kept = now - KEPT_FOR
+        until = min(self.until, now)
+        if until <= kept:
+            raise invalid(f"charges are kept for a day after their release; ask for later than {utc_text(kept)}", *TO)
+        since = self.since if "since" in self.model_fields_set else until - USUAL
+        if since >= until:
+            raise invalid("it lies before `to`, and not in the future", *FROM)
+        asked_until = self.until if "until" in self.model_fields_set else now
+        if asked_until - since > LONGEST:
+            raise invalid("a proof is about 24 hours at most", *FROM)
+        return max(since, kept).astimezone(UTC), until.astimezone(UTC)
+
+
+def _problems(**more: str) -> dict[int | str, dict[str, Any]]:
+    described = responses(s404=NO_GATE, **more, s500=UNEXPECTED, s503=UNAVAILABLE)
+    described[404]["description"] = "No consumer has opened this account's gate yet."
+    return described
+
+
+def router(quota: QuotaDesk) -> APIRouter:
+    """The front door."""
+    api = APIRouter(tags=["quota"])
+
+    @api.get(
+        "/quota",
+        operation_id="quota",
+        summary="How the provider account stands",
+        response_model=QuotaBody,
+        response_description="The quota as it stands.",
+        responses=_problems(),
+    )
+    async def standing() -> dict[str, Any]:
+        """Tells what the account may spend, what is held and free now, and why nothing goes when nothing does."""
+        found = await quota.standing()
+        if found is None:
+            raise HTTPException(404, NO_GATE)
+        return quota_body(found)
+
+    @api.get(
+        "/quota/proof",
+        operation_id="quota_proof",
+        summary="Whether the quota's promise was kept",
+        response_model=ProofBody,
+        response_description="What the charges of that time say.",
+        responses=_problems(s422="from: a proof is about 24 hours at most"),
+    )
+    async def proof(request: Request, question: Annotated[Question, Query()]) -> dict[str, Any]:
+        """Replays the charges of a time and answers the most cities that any window can have seen.
+
+        A charge's calls may have arrived at any moment from its reservation until its answers were in, or, where none
+        came, until D + T + M after the reservation. The worst case is taken over all such moments, for all windows that
+        touch the time. Charges are kept for a day after their release.
+        """
+        refuse_repeated((name for name, _ in request.query_params.multi_items()), "query")
+        try:
+            found = await quota.proof(question.period)
+        except TooManyCharges:
+            raise invalid(f"there are more than {MOST_CHARGES} charges in it; ask for a shorter time", *FROM) from None
+        if found is None:
+            raise HTTPException(404, NO_GATE)
+        return proof_body(found)
+
+    return api

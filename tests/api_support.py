@@ -1,0 +1,205 @@
+"""What the tests of the HTTP front share: the real front on a real database, without a server, at a time they set."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, Final
+
+import httpx
+from sqlalchemy import Connection, func, insert, select
+
+from producer.app import create_api
+from producer.desk import DEADLINE_S, Desk
+from producer.relay import Relay
+from raingauge.blocking import RunBlocking, inline
+from raingauge.messaging.port import Headers
+from raingauge.observation import Observation
+from raingauge.settings import CollectSettings, Settings
+from raingauge.storage import cities, consumers, readings
+from raingauge.storage.batches import BatchRef
+from raingauge.storage.database import Database
+from raingauge.storage.models import Batch, Collection, QuotaGate, Reading
+
+NOON: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
+OBSERVED_AT: Final = NOON - timedelta(minutes=7)
+JSON: Final = {"Content-Type": "application/json"}
+
+
+@cache
+def settings_for(max_cities: int = 250_000) -> Settings:
+    """The usual settings, read once, with that limit on cities."""
+    return Settings(collect=CollectSettings(max_cities=max_cities))
+
+
+class HandClock:
+    """The database's clock, at noon until it is set."""
+
+    def __init__(self) -> None:
+        self.moment = NOON
+
+    def __call__(self, connection: Connection) -> datetime:
+        return self.moment
+
+
+class Shelf:
+    """A hand-off that only keeps what is published."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    async def publish(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        self.keys.append((key or b"").decode())
+
+
+class WatchedRelay(Relay):
+    """A relay that counts how often it was woken and works only when told."""
+
+    woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+        super().wake()
+
+    async def work_once(self) -> None:
+        """Publish what is due."""
+        await self._round()
+        for task in self._pending.values():
+            await task
+
+
+class Front:
+    """The producer's HTTP front over a database."""
+
+    def __init__(
+        self,
+        database: Database,
+        run_database: RunBlocking = inline,
+        settings: Settings | None = None,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        self.clock = HandClock()
+        self.settings = settings or settings_for()
+        self.account = self.settings.quota.account
+        self.shelf = Shelf()
+        self.database = Database(database.engine, self.clock)
+        self.relay = WatchedRelay(
+            self.database,
+            inline,
+            self.shelf,
+            self.settings.relay,
+            topic="cities",
+            account=self.account,
+            terms=self.settings.terms,
+            outstanding=self.settings.collect.outstanding_batches,
+            holder="test",
+        )
+        self.desk = Desk(self.database, run_database, self.settings.terms, self.account, deadline_s=deadline_s)
+        self.http = client(self.settings, self.desk, self.relay)
+
+    async def collect(self, id: int | str = 1, **more: Any) -> httpx.Response:  # noqa: A002
+        """POST /collect."""
+        return await self.http.post("/collect", json={"id": id, **more})
+
+    async def get(self, id: int | str = 1, **query: Any) -> httpx.Response:  # noqa: A002
+        """GET /get."""
+        return await self.http.get("/get", params={"id": id, **query})
+
+    async def body(self, id: int | str = 1, **query: Any) -> dict[str, Any]:  # noqa: A002
+        """The body of a GET that works."""
+        answer = await self.get(id, **query)
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+    def beat(self) -> None:
+        """A consumer is alive."""
+        self.database.write(lambda c: consumers.beat(c, self.clock.moment, "a consumer", self.account))
+
+    def open_gate(self, **columns: Any) -> None:
+        """A consumer has made the gate."""
+        row = gate_row(self.account) | columns
+        self.database.write(lambda c: c.execute(insert(QuotaGate).values(row)))
+
+    def settle(
+        self,
+        id: str,  # noqa: A002
+        observations: Iterable[Observation] = (),
+        failures: Mapping[int, str] | None = None,
+    ) -> None:
+        """What a consumer does when answers are in."""
+        observed = list(observations)
+        answered = {o.city_id: readings.collected(o, self.clock.moment) for o in observed}
+        answered |= {city_id: readings.failed(reason) for city_id, reason in (failures or {}).items()}
+
+        def work(connection: Connection) -> None:
+            numbers = connection.scalars(select(Batch.batch).where(Batch.collection_id == id)).all()
+            opened = readings.open_batches(connection, [BatchRef(id, number) for number in numbers])
+            wants = [want for batch in opened.values() for want in batch.wants if want.city_id in answered]
+            readings.settle(connection, self.clock.moment, {want: answered[want.city_id] for want in wants})
+            cities.remember(connection, self.clock.moment, observed, [])
+
+        self.database.write(work)
+
+    def rows(self) -> tuple[int, int, int]:
+        """How many collections, batches and readings are stored."""
+
+        def work(connection: Connection) -> tuple[int, int, int]:
+            counts = [connection.scalar(select(func.count()).select_from(t)) or 0 for t in (Collection, Batch, Reading)]
+            return counts[0], counts[1], counts[2]
+
+        return self.database.read(work)
+
+    async def assert_nothing_happened(self) -> None:
+        """No row, and nothing to publish."""
+        assert self.relay.woken == 0
+        await self.relay.work_once()
+        assert (self.rows(), self.shelf.keys) == ((0, 0, 0), [])
+
+
+def client(settings: Settings, desk: Desk, relay: Relay) -> httpx.AsyncClient:
+    """Calls the front without a network; what it does not handle is answered as a server would."""
+    transport = httpx.ASGITransport(create_api(settings, desk, relay), raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://producer")
+
+
+def gate_row(account: str = "openweather") -> dict[str, Any]:
+    """A gate that is open, with nothing spent."""
+    return {
+        "account": account,
+        "cities_per_window": 60,
+        "window_s": 60.0,
+        "pacing": "smooth",
+        "last_now": NOON,
+        "next_start_at": NOON,
+        "state": "open",
+        "blocked_until": NOON,
+        "strikes": 0,
+        "probe_until": NOON,
+        "endpoint": "unknown",
+        "endpoint_at": NOON,
+        "month": "2026-11",
+        "month_spent": 0,
+        "next_month_spent": 0,
+    }
+
+
+def observation(city_id: int, temperature: float = 19.4, **more: Any) -> Observation:
+    """What the provider says about a city."""
+    usual: dict[str, Any] = {
+        "name": f"City {city_id}",
+        "country": "UY",
+        "latitude": -32.7,
+        "longitude": -57.6,
+        "observed_at": OBSERVED_AT,
+        "humidity": 55.0,
+    }
+    return Observation(city_id=city_id, temperature=temperature, **usual | more)
+
+
+def assert_problem(answer: httpx.Response, status: int, detail: str) -> dict[str, Any]:
+    """The answer is a problem (RFC 9457) with that sentence; gives its body."""
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    body: dict[str, Any] = answer.json()
+    assert (body["type"], body["status"], body["detail"]) == ("about:blank", status, detail)
+    assert set(body) == {"type", "title", "status", "detail"} | ({"errors"} if status == 422 else set())
+    return body

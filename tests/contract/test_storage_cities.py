@@ -1,0 +1,124 @@
+"""What is kept of a city: its latest observation to the last bit, that it is unknown, and who is fetching it."""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from datetime import datetime
+from functools import partial
+
+import pytest
+
+from raingauge.observation import Observation
+from raingauge.storage import cities, readings
+from raingauge.storage.batches import BatchRef
+from raingauge.storage.database import Database
+from raingauge.storage.models import City
+from raingauge.storage.readings import collected
+from tests.contract.storage_support import MICROSECOND, NOW, SECOND, accept, an_observation, at_once, rows, wants_of
+
+LONGEST = "🌦️雨ñ" * 50
+"""200 characters, of which some take four bytes."""
+
+FULL = Observation(
+    city_id=2_643_743,
+    name="Llanfair­pwll 🏴󠁧󠁢󠁷󠁬󠁳󠁿 — 東京 'quoted' \"twice\" \\ % ; --",
+    country="GB",
+    latitude=53.22,
+    longitude=-4.2,
+    observed_at=NOW - 7 * SECOND,
+    temperature=0.1 + 0.2,
+    humidity=100.5,
+    feels_like=-1e-9,
+    pressure=1013.25,
+    wind_speed=math.pi,
+    wind_deg=359.99999999999994,
+    clouds=0.0,
+    visibility=1e6,
+    rain_1h=1 / 3,
+    snow_1h=123456789.12345679,
+    condition_id=804,
+    description="überwiegend bewölkt ☁️",
+    utc_offset_s=-34200,
+)
+
+
+def remember(
+    database: Database, observations: Sequence[Observation], unknown: Sequence[int] = (), at: datetime = NOW
+) -> None:
+    database.write(lambda connection: cities.remember(connection, at, observations, unknown))
+
+
+@pytest.mark.parametrize(
+    "observation",
+    [
+        pytest.param(FULL, id="all fields"),
+        pytest.param(an_observation(1), id="what must be there"),
+        pytest.param(an_observation(2**31 - 1, name=LONGEST, description=LONGEST), id="longest texts"),
+    ],
+)
+def test_every_field_of_an_observation_comes_back_as_it_was(database: Database, observation: Observation) -> None:
+    fetched_at = NOW + 3 * MICROSECOND
+    remember(database, [observation], at=fetched_at)
+    accept(database, "1", [observation.city_id])
+    (want,) = wants_of(database, [BatchRef("1", 0)])
+    outcomes = {want: collected(observation, fetched_at)}
+    database.write(lambda connection: readings.settle(connection, fetched_at, outcomes))
+    names = [field.name for field in fields(Observation) if field.name != "city_id"]
+    (read,) = database.read(lambda connection: readings.page(connection, "1", [*names, "fetched_at"], 0, 1))
+    expected = asdict(observation) | {"fetched_at": fetched_at, "status": "collected", "reason": None}
+    assert dict(read) == expected
+    city = rows(database, City)[0]._mapping
+    assert {name: city[name] for name in names} == {name: expected[name] for name in names}
+    assert database.read(lambda connection: readings.fresh(connection, fetched_at, [want])) == outcomes
+
+
+def test_floats_come_back_to_the_last_bit(database: Database) -> None:
+    chance = random.Random(11)
+    numbers = [chance.uniform(-1, 1) * 10 ** chance.randint(-12, 12) for _ in range(300)]
+    remember(database, [an_observation(n, temperature=number) for n, number in enumerate(numbers)])
+    assert [row.temperature for row in rows(database, City)] == numbers
+
+
+def test_the_latest_observation_of_a_city_takes_the_place_of_the_one_before(database: Database) -> None:
+    remember(database, [FULL])
+    remember(database, [an_observation(FULL.city_id, temperature=-3.5)], at=NOW + SECOND)
+    (city,) = rows(database, City)
+    assert (city.temperature, city.fetched_at, city.name, city.pressure) == (-3.5, NOW + SECOND, None, None)
+
+
+def test_a_city_that_turns_unknown_keeps_its_weather_until_it_is_seen_again(database: Database) -> None:
+    remember(database, [an_observation(5)])
+    remember(database, [], unknown=[5], at=NOW + SECOND)
+    assert [(row.temperature, row.unknown_at) for row in rows(database, City)] == [(20.0, NOW + SECOND)]
+    remember(database, [an_observation(5)], at=NOW + 2 * SECOND)
+    assert [row.unknown_at for row in rows(database, City)] == [None]
+
+
+def claims(database: Database) -> dict[int, tuple[str | None, datetime | None]]:
+    return {row.id: (row.claimed_by, row.claimed_until) for row in rows(database, City)}
+
+
+def test_a_claim_ends_with_its_answer(database: Database) -> None:
+    database.write(lambda connection: cities.claim(connection, [3, 1, 2], "me", NOW + SECOND))
+    assert claims(database) == dict.fromkeys([1, 2, 3], ("me", NOW + SECOND))
+    remember(database, [an_observation(1)], unknown=[2])
+    assert claims(database) == {1: (None, None), 2: (None, None), 3: ("me", NOW + SECOND)}
+
+
+def test_a_claim_is_given_back_by_its_holder_only(database: Database) -> None:
+    database.write(lambda connection: cities.claim(connection, [1, 2], "me", NOW))
+    database.write(lambda connection: cities.claim(connection, [2], "other", NOW + SECOND))
+    database.write(lambda connection: cities.unclaim(connection, [1, 2, 3], "me"))
+    database.write(lambda connection: cities.unclaim(connection, [], "other"))
+    assert claims(database) == {1: (None, None), 2: ("other", NOW + SECOND)}
+
+
+def test_observations_kept_at_once_in_any_order_are_all_kept(database: Database) -> None:
+    def keep(number: int) -> None:
+        some = random.Random(number).sample(range(100), 60)
+        remember(database, [an_observation(city) for city in some[:40]], some[40:])
+
+    at_once([partial(keep, number) for number in range(8)])
+    cities = {city for number in range(8) for city in random.Random(number).sample(range(100), 60)}
+    assert {row.id for row in rows(database, City)} == cities

@@ -1,0 +1,162 @@
+"""Accepting collections: whole or nothing, once, and what an id stands for."""
+
+import json
+from functools import partial
+
+import pytest
+from sqlalchemy import Connection
+
+from raingauge.storage import collections
+from raingauge.storage.collections import CollectionRequest, CollectionState, OtherRequest
+from raingauge.storage.database import Database
+from raingauge.storage.models import Batch, Collection
+from tests.contract.storage_support import NOW, SECOND, accept, at_once, found, rows, settle_batches
+
+
+def ask(database: Database, request: CollectionRequest, after_s: float = 0) -> tuple[CollectionState, bool]:
+    return database.write(lambda connection: collections.accept(connection, NOW + after_s * SECOND, request))
+
+
+def named(collection_id: str, *city_ids: int, max_age_s: int = 600) -> CollectionRequest:
+    return CollectionRequest(collection_id, city_ids, max_age_s, named=True)
+
+
+def batch_rows(database: Database) -> list[tuple[str, int, list[int]]]:
+    return [(row.collection_id, row.batch, json.loads(row.city_ids)) for row in rows(database, Batch)]
+
+
+def test_a_collection_is_stored_with_all_its_batches(database: Database) -> None:
+    cities = list(range(1000, 955, -1))
+    state, created = ask(database, named("trip-7", *cities))
+    assert created
+    assert state == found(database, "trip-7")
+    assert (state.requested_at, state.max_age_s, state.total) == (NOW, 600, 45)
+    assert (state.collected, state.failed, state.settled) == (0, 0, 0)
+    assert (state.last_progress_at, state.finished_at, state.cancelled_at) == (None, None, None)
+    assert batch_rows(database) == [
+        ("trip-7", 0, cities[:20]),
+        ("trip-7", 1, cities[20:40]),
+        ("trip-7", 2, cities[40:]),
+    ]
+    assert [(row.size, row.settled, row.attempts, row.published_at) for row in rows(database, Batch)] == [
+        (20, 0, 0, None),
+        (20, 0, 0, None),
+        (5, 0, 0, None),
+    ]
+
+
+def test_a_transaction_that_fails_leaves_nothing_of_a_collection(database: Database) -> None:
+    def work(connection: Connection) -> None:
+        collections.accept(connection, NOW, named("half", *range(1, 100)))
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        database.write(work)
+    assert database.read(lambda connection: collections.find(connection, "half")) is None
+    assert not batch_rows(database)
+
+
+def test_an_unknown_id_is_not_found(database: Database) -> None:
+    accept(database, "known", [1])
+    assert database.read(lambda connection: collections.find(connection, "unknown")) is None
+
+
+def test_the_same_request_finds_the_collection_as_it_stands(database: Database) -> None:
+    first, _ = ask(database, named("1", *range(1, 31)))
+    settle_batches(database, accept(database, "1", range(1, 31))[:1])
+    again, created = ask(database, named("1", *range(30, 0, -1)), after_s=60)
+    assert not created
+    assert (again.requested_at, again.settled) == (first.requested_at, 20)
+    assert len(batch_rows(database)) == 2
+
+
+def test_requests_that_leave_the_cities_out_are_the_same_whatever_the_default_is_by_now(database: Database) -> None:
+    ask(database, CollectionRequest("1", [1, 2, 3], 600, named=False))
+    state, created = ask(database, CollectionRequest("1", [1, 2, 3, 4], 600, named=False))
+    assert not created
+    assert state.total == 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(named("Mine", 1, 2, 4), id="other cities"),
+        pytest.param(named("Mine", 1, 2), id="fewer cities"),
+        pytest.param(named("Mine", 1, 2, 3, max_age_s=601), id="another age"),
+        pytest.param(CollectionRequest("Mine", [1, 2, 3], 600, named=False), id="cities left out"),
+    ],
+)
+def test_another_request_of_the_same_id_is_refused_and_changes_nothing(
+    database: Database, other: CollectionRequest
+) -> None:
+    ask(database, named("Mine", 1, 2, 3))
+    before = (rows(database, Collection), batch_rows(database))
+    with pytest.raises(OtherRequest, match="Mine"):
+        ask(database, other)
+    assert (rows(database, Collection), batch_rows(database)) == before
+
+
+@pytest.mark.parametrize(("one", "other"), [("a", "A"), ("Trip-7", "trip-7"), ("1", "01")])
+def test_ids_are_compared_letter_by_letter(database: Database, one: str, other: str) -> None:
+    accept(database, one, [1])
+    state, created = ask(database, named(other, 2, 3))
+    assert created
+    assert (state.id, state.total) == (other, 2)
+    assert (found(database, one).id, found(database, one).total) == (one, 1)
+    assert sorted(batch_rows(database)) == sorted([(one, 0, [1]), (other, 0, [2, 3])])
+
+
+def test_the_longest_id_keeps_every_character(database: Database) -> None:
+    longest = "Az09._-:" * 8
+    accept(database, longest, [1])
+    accept(database, longest[:-1], [2])
+    assert found(database, longest).id == longest
+    assert [row.collection_id for row in rows(database, Batch)] == [longest[:-1], longest]
+
+
+def test_twenty_clients_that_send_the_same_request_at_once_make_one_collection(database: Database) -> None:
+    request = named("rush", *range(1, 168))
+    answers = at_once([partial(ask, database, request)] * 20)
+    assert sorted(created for _, created in answers) == [False] * 19 + [True]
+    assert len({state for state, _ in answers}) == 1
+    assert len(batch_rows(database)) == 9
+
+
+def test_of_different_requests_that_take_the_same_id_at_once_one_wins(database: Database) -> None:
+    def outcome(city_id: int) -> int | None:
+        try:
+            ask(database, named("rush", city_id))
+        except OtherRequest:
+            return None
+        return city_id
+
+    winners = [city for city in at_once([partial(outcome, city) for city in range(1, 9)]) if city is not None]
+    assert batch_rows(database) == [("rush", 0, winners)]
+    assert len(winners) == 1
+
+
+def test_collections_of_different_ids_do_not_hinder_each_other(database: Database) -> None:
+    answers = at_once([partial(ask, database, named(f"c{number}", *range(1, 42))) for number in range(12)])
+    assert all(created for _, created in answers)
+    assert len(batch_rows(database)) == 12 * 3
+
+
+def test_two_hundred_thousand_cities_are_accepted(database: Database) -> None:
+    state, created = ask(database, named("all", *range(1, 200_001)))
+    assert created
+    assert state.total == 200_000
+    stored = batch_rows(database)
+    assert len(stored) == 10_000
+    assert [city for _, _, cities in stored for city in cities] == list(range(1, 200_001))
+
+
+def test_the_largest_city_id_is_kept(database: Database) -> None:
+    accept(database, "edge", [1, 2**31 - 1])
+    assert batch_rows(database) == [("edge", 0, [1, 2**31 - 1])]
+
+
+def test_what_remains_is_told_of_open_collections_only(database: Database) -> None:
+    settle_batches(database, accept(database, "done", range(1, 31)))
+    settle_batches(database, accept(database, "begun", range(1, 31))[:1])
+    accept(database, "new", range(1, 31))
+    assert sorted(database.read(collections.open_remainders)) == [("begun", 10), ("new", 30)]

@@ -1,0 +1,183 @@
+"""What is left of batches, what is fresh already, what is kept of an observation, and how readings are read."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from raingauge.observation import Observation
+from raingauge.storage import cities, readings
+from raingauge.storage.batches import BatchRef
+from raingauge.storage.database import Database
+from raingauge.storage.models import WEATHER_COLUMNS, Reading
+from raingauge.storage.readings import OpenBatch, Outcome, Want, collected, failed
+from tests.contract.storage_support import (
+    MICROSECOND,
+    NOW,
+    SECOND,
+    accept,
+    an_observation,
+    cancel,
+    rows,
+    settle_batches,
+    wants_of,
+)
+
+DAY = timedelta(days=1)
+LONGEST = "🌦️雨ñ" * 50
+"""200 characters, of which some take four bytes."""
+
+
+def left(database: Database, refs: Sequence[BatchRef]) -> dict[BatchRef, OpenBatch]:
+    return database.read(lambda connection: readings.open_batches(connection, refs))
+
+
+def settle(database: Database, outcomes: Mapping[Want, Outcome]) -> None:
+    database.write(lambda connection: readings.settle(connection, NOW, outcomes))
+
+
+def remember(
+    database: Database, observations: Sequence[Observation], unknown: Sequence[int] = (), at: datetime = NOW
+) -> None:
+    database.write(lambda connection: cities.remember(connection, at, observations, unknown))
+
+
+def fresh(database: Database, wants: Sequence[Want], now: datetime = NOW) -> dict[Want, Outcome]:
+    return database.read(lambda connection: readings.fresh(connection, now, wants))
+
+
+def page(
+    database: Database, columns: Sequence[str] = (), after: int = 0, limit: int = 1000, name: str = "1"
+) -> list[Mapping[str, Any]]:
+    return database.read(lambda connection: readings.page(connection, name, columns, after, limit))
+
+
+def wants(city_id: int, *since: datetime) -> list[Want]:
+    return [Want(BatchRef("1", number), city_id, moment) for number, moment in enumerate(since)]
+
+
+def test_a_new_batch_is_left_whole(database: Database) -> None:
+    refs = accept(database, "1", range(1, 31), max_age_s=90)
+    since = NOW - 90 * SECOND
+    assert left(database, refs) == {
+        refs[0]: OpenBatch(refs[0], since, tuple(range(1, 21))),
+        refs[1]: OpenBatch(refs[1], since, tuple(range(21, 31))),
+    }
+    assert left(database, refs)[refs[1]].wants == [Want(refs[1], city, since) for city in range(21, 31)]
+
+
+def test_a_batch_that_the_database_does_not_know_is_left_out(database: Database) -> None:
+    refs = accept(database, "one", range(1, 21))
+    assert list(left(database, [BatchRef("one", 1), *refs, BatchRef("ONE", 0)])) == refs
+    assert left(database, []) == {}
+
+
+def test_settled_cities_are_not_left(database: Database) -> None:
+    refs = accept(database, "1", range(1, 41))
+    settle(database, dict.fromkeys(wants_of(database, refs)[:5], failed("x")))
+    assert left(database, refs)[refs[0]].city_ids == tuple(range(6, 21))
+    assert left(database, refs)[refs[1]].city_ids == tuple(range(21, 41))
+
+
+def test_a_city_settled_for_one_collection_is_left_for_another(database: Database) -> None:
+    one, other = accept(database, "a", [1, 2, 3]), accept(database, "A", [1, 2, 3])
+    settle(database, {want: failed("x") for want in wants_of(database, one) if want.city_id == 1})
+    settle(database, {want: failed("x") for want in wants_of(database, other) if want.city_id == 2})
+    both = left(database, [*one, *other])
+    assert [both[ref].city_ids for ref in (*one, *other)] == [(2, 3), (1, 3)]
+
+
+@pytest.mark.parametrize("how", ["settled", "cancelled"])
+def test_nothing_is_left_of_what_is_over(database: Database, how: str) -> None:
+    refs = accept(database, "1", range(1, 31))
+    if how == "settled":
+        settle_batches(database, refs)
+    else:
+        cancel(database, "1")
+    assert [batch.city_ids for batch in left(database, refs).values()] == [(), ()]
+
+
+def test_hundreds_of_batches_are_looked_up_together(database: Database) -> None:
+    refs = accept(database, "1", range(1, 6001))
+    assert sum(len(batch.city_ids) for batch in left(database, refs).values()) == 6000
+
+
+def test_an_observation_is_fresh_for_those_who_want_none_later(database: Database) -> None:
+    observation = an_observation(5, name="Fünf", humidity=55.5)
+    remember(database, [observation])
+    early, exact, late = wants(5, NOW - DAY, NOW, NOW + MICROSECOND)
+    assert fresh(database, [early, exact, late, *wants(6, NOW - DAY)]) == dict.fromkeys(
+        [early, exact], collected(observation, NOW)
+    )
+
+
+def test_an_unknown_city_stays_unknown_for_a_day(database: Database) -> None:
+    remember(database, [], unknown=[5])
+    (want,) = wants(5, NOW)
+    assert fresh(database, [want], NOW + DAY) == {want: failed("unknown city")}
+    assert fresh(database, [want], NOW + DAY + MICROSECOND) == {}
+
+
+def test_a_fresh_observation_beats_an_unknown_city(database: Database) -> None:
+    remember(database, [an_observation(5)])
+    remember(database, [], unknown=[5], at=NOW + SECOND)
+    old, new = wants(5, NOW, NOW + SECOND)
+    assert {want: outcome["status"] for want, outcome in fresh(database, [old, new]).items()} == {
+        old: "collected",
+        new: "failed",
+    }
+
+
+def test_nothing_is_fresh_for_nobody(database: Database) -> None:
+    assert fresh(database, []) == {}
+
+
+def test_a_claimed_city_that_was_never_fetched_is_not_fresh(database: Database) -> None:
+    database.write(lambda connection: cities.claim(connection, [5], "me", NOW + SECOND))
+    assert fresh(database, wants(5, NOW - DAY)) == {}
+
+
+def test_every_reason_of_a_failure_fits(database: Database) -> None:
+    accept(database, "1", [1])
+    settle_wants = wants_of(database, [BatchRef("1", 0)])
+    settle(database, dict.fromkeys(settle_wants, failed(LONGEST + "🌧️ and more")))
+    (read,) = page(database, WEATHER_COLUMNS)
+    assert read["reason"] == LONGEST
+    assert {read[name] for name in WEATHER_COLUMNS} == {None}
+
+
+def test_readings_come_in_pages_in_the_order_of_their_cities(database: Database) -> None:
+    cities = [9, 3, 10, 1, 200, 7]
+    remember(database, [an_observation(city, name=f"City {city}", temperature=city) for city in (9, 3, 200)])
+    settle_batches(database, accept(database, "1", cities))
+    settle_batches(database, accept(database, "2", [2, 4]))
+    first = page(database, ["name"], limit=4)
+    assert [(row["city_id"], row["name"]) for row in first] == [(1, None), (3, "City 3"), (7, None), (9, "City 9")]
+    assert set(first[0]) == {"city_id", "status", "reason", "name"}
+    assert [row["city_id"] for row in page(database, after=9, limit=4)] == [10, 200]
+    assert page(database, after=200) == []
+    assert page(database, name="3") == []
+
+
+def test_a_page_shows_what_was_collected_even_when_the_city_has_newer_weather(database: Database) -> None:
+    accept(database, "1", [5])
+    (want,) = wants_of(database, [BatchRef("1", 0)])
+    settle(database, {want: collected(an_observation(5, temperature=1.0), NOW)})
+    remember(database, [an_observation(5, temperature=30.0)], at=NOW + DAY)
+    assert page(database, ["temperature", "fetched_at"])[0] == {
+        "city_id": 5,
+        "status": "collected",
+        "reason": None,
+        "temperature": 1.0,
+        "fetched_at": NOW,
+    }
+    assert len(rows(database, Reading)) == 1
+
+
+def test_unexpected_errors_are_counted_by_batch(database: Database) -> None:
+    ref, other = accept(database, "1", range(1, 31))
+    count = [database.write(lambda connection: readings.count_attempt(connection, ref)) for _ in range(3)]
+    assert count == [1, 2, 3]
+    assert database.write(lambda connection: readings.count_attempt(connection, other)) == 1
+    assert database.write(lambda connection: readings.count_attempt(connection, BatchRef("1", 2))) == 0

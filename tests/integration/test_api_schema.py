@@ -1,0 +1,81 @@
+"""The HTTP front against its own OpenAPI: whatever is sent, every answer is one that the description promises.
+
+schemathesis sends the description's examples, its boundary values, valid and invalid requests at random (of a fixed
+seed), and sequences that follow its links; and checks statuses, bodies, headers and methods.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+import schemathesis
+from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
+from schemathesis.engine import StopReason, events, from_schema
+from schemathesis.hooks import HookContext
+from schemathesis.schemas import BaseSchema
+
+from producer.app import create_api
+from raingauge.storage.database import Database
+from tests.api_support import Front, observation
+
+EXAMPLES: Final = 30
+
+
+@pytest.fixture
+async def described(sqlite: Database) -> BaseSchema:
+    """The front's description, with a collection of every kind behind it."""
+    front = Front(sqlite)
+    front.beat()
+    front.open_gate()
+    for id, cities in (("1", [1, 2, 3]), ("0", [1, 2]), ("done", [1])):  # noqa: A001
+        await front.collect(id, cities=cities)
+        front.settle(id, [observation(1), observation(2, name=None, humidity=None)], {3: "unknown city"})
+    generation = GenerationConfig(max_examples=EXAMPLES, deterministic=True)
+    projects = ProjectsConfig(default=ProjectConfig(generation=generation))
+    api = create_api(front.settings, front.desk, front.relay)
+    config = SchemathesisConfig(seed=1, projects=projects)
+    schema = schemathesis.openapi.from_asgi("/openapi.json", api, config=config)
+    schema.hook("map_body")(whole_numbers)
+    return schema
+
+
+def whole_numbers(_context: HookContext, body: Any) -> Any:
+    """JSON Schema takes 1.0 for an integer, this API does not: its ids are exact."""
+    if isinstance(body, dict):
+        return {name: whole_numbers(_context, value) for name, value in body.items()}
+    if isinstance(body, list):
+        return [whole_numbers(_context, value) for value in body]
+    return int(body) if isinstance(body, float) and body.is_integer() else body
+
+
+def broken_promises(scenario: events.ScenarioFinished) -> Iterator[str]:
+    for checks in scenario.recorder.checks.values():
+        for check in checks:
+            if check.failure_info is not None:
+                failure = check.failure_info.failure
+                yield f"{check.name}: {failure.title}: {failure.message}\n{check.failure_info.code_sample}"
+
+
+def test_every_answer_is_one_that_the_description_promises(described: BaseSchema) -> None:
+    requests: Counter[str] = Counter()
+    statuses: set[int] = set()
+    broken: list[str] = []
+    for event in from_schema(described).execute():
+        match event:
+            case events.ScenarioFinished():
+                requests[event.phase.value] += len(event.recorder.interactions)
+                answers = [each.response for each in event.recorder.interactions.values()]
+                statuses |= {answer.status_code for answer in answers if answer is not None}
+                broken += broken_promises(event)
+            case events.NonFatalError():
+                broken.append(f"{event.label}: {event.value!r}")
+            case events.FatalError():
+                raise event.exception
+            case events.EngineFinished():
+                assert event.stop_reason is StopReason.COMPLETED
+    assert not broken, "\n\n".join(broken)
+    assert {200, 202, 404, 405, 409, 422} <= statuses
+    assert not [status for status in statuses if status >= 500]
+    assert min(requests[phase] for phase in ("examples", "coverage", "fuzzing", "stateful")) > 4, requests
+    assert sum(requests.values()) > 200, requests

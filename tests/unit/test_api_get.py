@@ -1,0 +1,249 @@
+"""`GET /get`: progress and readings before, while and after a collection is collected."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event, insert, update
+
+from raingauge.storage.database import Database
+from raingauge.storage.models import Collection, QuotaGate
+from tests.api_support import NOON, Front, assert_problem, observation
+
+CITIES = [7, 3, 5, 1, 9]
+
+
+@pytest.fixture
+def front(database: Database) -> Front:
+    front = Front(database)
+    front.beat()
+    front.open_gate()
+    return front
+
+
+@contextmanager
+def statements(database: Database) -> Iterator[list[str]]:
+    """The SQL that is executed meanwhile."""
+    seen: list[str] = []
+
+    def keep(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        seen.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", keep)
+    yield seen
+    event.remove(database.engine, "before_cursor_execute", keep)
+
+
+async def test_before_anything_is_settled_a_collection_is_queued(front: Front) -> None:
+    await front.collect(1, cities=CITIES)
+    front.clock.moment += timedelta(seconds=1)
+    assert await front.body(1) == {
+        "id": "1",
+        "status": "queued",
+        "reason": None,
+        "progress": 0.0,
+        "total": 5,
+        "collected": 0,
+        "failed": 0,
+        "requested_at": "2026-11-20T12:00:00.000Z",
+        "finished_at": None,
+        "expected_at": "2026-11-20T12:00:01.000Z",
+        "data": [],
+        "errors": [],
+        "next": None,
+    }
+
+
+async def test_while_it_is_collected_the_rows_so_far_are_read(front: Front) -> None:
+    await front.collect(1, cities=CITIES)
+    front.clock.moment += timedelta(seconds=2, milliseconds=345)
+    front.settle("1", [observation(7, -3.5)], {3: "unknown city"})
+    body = await front.body(1)
+    assert (body["status"], body["reason"], body["progress"]) == ("collecting", None, 0.4)
+    assert (body["total"], body["collected"], body["failed"], body["finished_at"]) == (5, 1, 1, None)
+    assert body["data"] == [
+        {
+            "city_id": 7,
+            "name": "City 7",
+            "temperature": -3.5,
+            "humidity": 55.0,
+            "datetime": "2026-11-20T12:00:02.345Z",
+            "observed_at": "2026-11-20T11:53:00.000Z",
+        }
+    ]
+    assert body["errors"] == [{"city_id": 3, "reason": "unknown city"}]
+
+
+async def test_when_all_are_settled_it_is_done(front: Front) -> None:
+    await front.collect(1, cities=CITIES)
+    front.clock.moment += timedelta(seconds=9)
+    front.settle("1", map(observation, [1, 5, 7, 9]), {3: "unknown city"})
+    front.clock.moment += timedelta(hours=9)
+    body = await front.body(1)
+    assert (body["status"], body["reason"], body["progress"]) == ("done", None, 1.0)
+    assert (body["finished_at"], body["expected_at"]) == ("2026-11-20T12:00:09.000Z",) * 2
+    assert [row["city_id"] for row in body["data"]] == [1, 5, 7, 9]
+
+
+async def test_a_cancelled_collection_says_so_and_keeps_its_rows(front: Front) -> None:
+    await front.collect(1, cities=CITIES)
+    front.settle("1", [observation(1)])
+    front.database.write(lambda c: c.execute(update(Collection).values(cancelled_at=NOON, finished_at=NOON)))
+    body = await front.body(1)
+    assert (body["status"], body["reason"], body["expected_at"]) == ("cancelled", None, None)
+    assert (body["finished_at"], len(body["data"])) == ("2026-11-20T12:00:00.000Z", 1)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("state", "quota", "provider"),
+        ("state", "provider", "provider"),
+        ("state", "key", "key"),
+        ("state", "database", "database"),
+        ("month_spent", 1_000_000, "month"),
+    ],
+)
+async def test_what_everything_waits_for_is_told(front: Front, column: str, value: object, reason: str) -> None:
+    await front.collect(1)
+    front.database.write(lambda c: c.execute(update(QuotaGate).values({column: value})))
+    body = await front.body(1)
+    assert (body["status"], body["reason"]) == ("waiting", reason)
+
+
+async def test_a_consumer_that_fell_silent_is_none(front: Front) -> None:
+    await front.collect(1)
+    front.clock.moment += timedelta(seconds=21)
+    body = await front.body(1)
+    assert (body["status"], body["reason"], body["expected_at"]) == ("waiting", "no consumer", None)
+
+
+async def test_other_collections_make_a_collection_take_longer(front: Front) -> None:
+    await front.collect("small", cities=list(range(1, 21)))
+    assert (await front.body("small"))["expected_at"] == "2026-11-20T12:00:00.000Z"
+    await front.collect("big")
+    assert (await front.body("small"))["expected_at"] == "2026-11-20T12:00:20.000Z"
+
+
+@pytest.mark.parametrize("id", ["7", "1 ", "1\n", "ONE", "a/b", "ñ", "\0", "x" * 65, "'; DROP TABLE collections; --"])
+async def test_an_unknown_id_is_not_found(front: Front, id: str) -> None:  # noqa: A002
+    await front.collect(1)
+    await front.collect("one")
+    assert_problem(await front.get(id), 404, f"there is no collection {id[:64]}")
+
+
+async def test_a_collection_of_the_systems_own_can_be_read(front: Front) -> None:
+    row = {"requested_at": NOON, "max_age_s": 600, "cities_hash": "-", "total": 1}
+    front.database.write(lambda c: c.execute(insert(Collection).values(id="sweep:1", **row)))
+    assert (await front.body("sweep:1"))["id"] == "sweep:1"
+
+
+@pytest.mark.parametrize(("limit", "pages"), [(1, 7), (2, 4), (3, 3), (7, 1), (8, 1)])
+async def test_the_pages_lead_from_one_to_the_next_until_all_is_read(front: Front, limit: int, pages: int) -> None:
+    await front.collect("a.b", cities=list(range(1, 8)))
+    front.settle("a.b", map(observation, [1, 2, 4, 5, 7]), {3: "unknown city", 6: "unknown city"})
+    url: str | None = f"/get?id=a.b&limit={limit}&fields=country&fields=clouds,latitude"
+    seen: list[int] = []
+    count = 0
+    while url is not None:
+        answer = await front.http.get(url)
+        body = answer.json()
+        rows = body["data"] + body["errors"]
+        assert 1 <= len(rows) <= limit
+        assert all((row["country"], row["latitude"], row["clouds"]) == ("UY", -32.7, None) for row in body["data"])
+        seen += sorted(row["city_id"] for row in rows)
+        url = body["next"]
+        assert answer.headers.get("link") == (f'<{url}>; rel="next"' if url else None)
+        count += 1
+    assert (seen, count) == (list(range(1, 8)), pages)
+
+
+async def test_a_page_has_a_thousand_rows_unless_asked_otherwise(front: Front) -> None:
+    await front.collect(1, cities=list(range(1, 1002)))
+    front.settle("1", map(observation, range(1, 1002)))
+    body = await front.body(1)
+    assert (len(body["data"]), body["next"]) == (1000, "/get?id=1&limit=1000&after=1000")
+    assert len((await front.body(1, limit=10_000))["data"]) == 1001
+
+
+async def test_rows_can_be_left_out(front: Front) -> None:
+    await front.collect(1, cities=CITIES)
+    front.settle("1", [observation(1)], {3: "unknown city"})
+    with statements(front.database) as executed:
+        body = await front.body(1, data="false", limit=1)
+    assert (body["data"], body["errors"], body["next"]) == ([], [], None)
+    assert (body["collected"], body["failed"]) == (1, 1)
+    assert executed
+    assert not [statement for statement in executed if "readings" in statement]
+
+
+async def test_fields_adds_what_else_is_stored(front: Front) -> None:
+    await front.collect(1, cities=[1])
+    front.settle("1", [observation(1, pressure=1016.0, condition_id=800, description="clear sky", rain_1h=None)])
+    more = ["pressure", "condition_id", "description", "rain_1h", "country", "latitude"]
+    (row,) = (await front.body(1, fields=",".join(more)))["data"]
+    assert set(row) - set((await front.body(1))["data"][0]) == {*more}
+    for same in (more, [",".join(more), "name", "", "pressure,,pressure"]):
+        assert (await front.body(1, fields=same))["data"] == [row]
+    assert (row["pressure"], row["condition_id"], row["description"]) == (1016.0, 800, "clear sky")
+    assert (row["rain_1h"], row["country"], row["latitude"], row["name"]) == (None, "UY", -32.7, "City 1")
+
+
+async def test_an_unchanged_collection_is_answered_304_without_reading_rows(front: Front) -> None:
+    await front.collect(1, cities=CITIES)
+    front.settle("1", [observation(1)])
+    first = await front.get(1)
+    tag = first.headers["etag"]
+    assert tag.startswith('W/"')
+    assert tag.endswith('"')
+    assert first.headers["cache-control"] == "no-cache"
+    for named in (tag, tag.removeprefix("W/"), f'"other", {tag}', f'{tag},"other"', "*"):
+        with statements(front.database) as executed:
+            answer = await front.http.get("/get?id=1", headers={"If-None-Match": named})
+        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
+        assert executed
+        assert not [statement for statement in executed if "readings" in statement]
+
+
+async def test_several_if_none_match_headers_count_as_one(front: Front) -> None:
+    await front.collect(1)
+    tag = (await front.get(1)).headers["etag"]
+    several = [("If-None-Match", '"other"'), ("If-None-Match", tag)]
+    assert (await front.http.get("/get?id=1", headers=several)).status_code == 304
+
+
+async def test_another_tag_or_none_reads_everything(front: Front) -> None:
+    await front.collect(1)
+    for named in ('W/"0"', "", "W/", "nonsense"):
+        assert (await front.http.get("/get?id=1", headers={"If-None-Match": named})).status_code == 200
+
+
+async def test_every_change_that_a_client_sees_has_another_tag(front: Front) -> None:
+    await front.collect(1, cities=CITIES)
+    tags = [(await front.get(1)).headers["etag"]]
+    front.settle("1", [observation(1)])
+    tags.append((await front.get(1)).headers["etag"])
+    front.settle("1", [], {3: "unknown city"})
+    tags.append((await front.get(1)).headers["etag"])
+    front.database.write(lambda c: c.execute(update(QuotaGate).values(state="key")))
+    tags.append((await front.get(1)).headers["etag"])
+    front.database.write(lambda c: c.execute(update(QuotaGate).values(state="provider")))
+    tags.append((await front.get(1)).headers["etag"])
+    tags.append((await front.get(1, limit=1)).headers["etag"])
+    front.database.write(lambda c: c.execute(update(Collection).values(requested_at=NOON - timedelta(days=1))))
+    tags.append((await front.get(1)).headers["etag"])
+    assert len(set(tags)) == len(tags)
+
+
+async def test_what_was_not_found_is_not_304_for_any_tag(front: Front) -> None:
+    assert (await front.http.get("/get?id=1", headers={"If-None-Match": "*"})).status_code == 404
+
+
+async def test_readings_that_json_cannot_say_are_null(sqlite: Database) -> None:
+    front = Front(sqlite)
+    await front.collect(1, cities=[1])
+    front.settle("1", [observation(1, float("inf"), humidity=float("-inf"), pressure=float("inf"), wind_deg=0.0)])
+    (row,) = (await front.body(1, fields="pressure,wind_deg"))["data"]
+    assert (row["temperature"], row["humidity"], row["pressure"], row["wind_deg"]) == (None, None, None, 0.0)

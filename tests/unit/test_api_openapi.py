@@ -1,0 +1,145 @@
+"""The description of the API is complete, and the page that shows it needs nothing from elsewhere."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+from raingauge.storage.database import Database
+from tests.api_support import Front
+
+ANSWERS: Final = {
+    ("post", "/collect"): {"200", "202", "409", "413", "422", "500", "503"},
+    ("get", "/get"): {"200", "304", "404", "422", "500", "503"},
+    ("get", "/health"): {"200"},
+    ("get", "/ready"): {"200", "503"},
+    ("get", "/metrics"): {"200"},
+}
+"""Every status that the code can answer to a method that it takes."""
+
+
+@pytest.fixture
+def front(sqlite: Database) -> Front:
+    return Front(sqlite)
+
+
+async def described(front: Front) -> dict[str, Any]:
+    answer = await front.http.get("/openapi.json")
+    assert answer.status_code == 200
+    description: dict[str, Any] = answer.json()
+    return description
+
+
+def operations(description: dict[str, Any]) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+    for path, methods in description["paths"].items():
+        for method, operation in methods.items():
+            yield (method, path), operation
+
+
+def properties(description: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every field of every body, the request's too."""
+    shapes = dict(description["components"]["schemas"])
+    content = description["paths"]["/collect"]["post"]["requestBody"]["content"]
+    shapes["the request"] = content["application/json"]["schema"]
+    for name, shape in shapes.items():
+        for field, schema in shape["properties"].items():
+            yield f"{name}.{field}", schema
+
+
+def references(node: Any) -> Iterator[str]:
+    """Every `$ref` below."""
+    if isinstance(node, dict):
+        yield from [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        node = list(node.values())
+    if isinstance(node, list):
+        for each in node:
+            yield from references(each)
+
+
+async def test_every_status_that_can_be_answered_is_described_and_no_other(front: Front) -> None:
+    found = {key: set(operation["responses"]) for key, operation in operations(await described(front))}
+    assert found == ANSWERS
+
+
+async def test_every_path_parameter_and_response_has_its_sentence(front: Front) -> None:
+    for key, operation in operations(await described(front)):
+        assert operation["summary"], key
+        assert operation["description"].endswith("."), key
+        for parameter in operation.get("parameters", []):
+            assert parameter["description"].endswith("."), (key, parameter["name"])
+            assert parameter["schema"]["examples"], (key, parameter["name"])
+        for status, response in operation["responses"].items():
+            assert response["description"], (key, status)
+            assert response["description"] != "Successful Response", (key, status)
+
+
+async def test_every_field_has_a_sentence_and_an_example(front: Front) -> None:
+    fields = dict(properties(await described(front)))
+    assert len(fields) > 40
+    for name, schema in fields.items():
+        assert schema["description"].endswith("."), name
+        assert schema.get("examples"), name
+
+
+async def test_every_problem_is_described_as_one_with_an_example(front: Front) -> None:
+    for key, operation in operations(await described(front)):
+        for status, response in operation["responses"].items():
+            if int(status) < 400 or key == ("get", "/ready"):
+                continue
+            (media,) = response["content"].items()
+            assert media[0] == "application/problem+json"
+            assert media[1]["schema"] == {"$ref": "#/components/schemas/Problem"}
+            assert media[1]["example"]["status"] == int(status)
+
+
+async def test_whatever_is_referred_to_is_there(front: Front) -> None:
+    description = await described(front)
+    named = set(references(description))
+    there = {f"#/components/schemas/{name}" for name in description["components"]["schemas"]}
+    assert "#/components/schemas/Problem" in named
+    assert named <= there
+
+
+async def test_the_description_does_not_grow_when_it_is_asked_for_again(front: Front) -> None:
+    assert await described(front) == await described(front)
+
+
+async def test_null_is_offered_for_nothing_that_is_refused_as_null(front: Front) -> None:
+    fields = dict(properties(await described(front)))
+    for name in ("cities", "max_age_s"):
+        assert fields[f"the request.{name}"]["type"] in {"array", "integer"}
+        assert "default" not in fields[f"the request.{name}"]
+
+
+async def test_the_examples_of_the_request_are_accepted(front: Front) -> None:
+    content = (await described(front))["paths"]["/collect"]["post"]["requestBody"]["content"]["application/json"]
+    for example in content["examples"].values():
+        assert (await front.http.post("/collect", json=example["value"])).status_code == 202
+
+
+async def test_every_field_that_can_be_asked_for_is_described(front: Front) -> None:
+    description = await described(front)
+    (parameter,) = [p for p in description["paths"]["/get"]["get"]["parameters"] if p["name"] == "fields"]
+    named = parameter["description"].partition(": ")[2].rstrip(".").split(", ")
+    for name in named:
+        assert f"`fields={name}`" in description["components"]["schemas"]["Datum"]["properties"][name]["description"]
+
+
+async def test_the_documentation_loads_nothing_from_elsewhere(front: Front) -> None:
+    page = await front.http.get("/docs")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    loaded = re.findall(r"(?:src|href)=\"([^\"]*)\"", page.text)
+    assert len(loaded) == 3
+    for path in loaded:
+        assert path.startswith("/docs/assets/")
+        asset = await front.http.get(path)
+        assert (asset.status_code, len(asset.content) > 100) == (200, True)
+    assert "://" not in page.text
+    assert '"validatorUrl": null' in page.text
+
+
+async def test_the_documentation_is_not_sent_again_to_who_has_it(front: Front) -> None:
+    first = await front.http.get("/docs/assets/swagger-ui-bundle.js")
+    again = await front.http.get(first.request.url, headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")

@@ -1,0 +1,156 @@
+"""`python -m consumer quota …` on a SQLite file: what a person does to the gate, and what the command line takes."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumer.__main__ import parser
+from consumer.app import run
+from consumer.commands import adopt, set_month, shut
+from raingauge.errors import Fatal, GateMismatch, SettingsError
+from raingauge.pacing import month_of
+from raingauge.settings import Settings, load_settings
+from raingauge.storage.database import Database, open_database
+from raingauge.storage.gate import Gate, find_gate
+
+
+@pytest.fixture
+def database(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """The database that the settings name."""
+    for name in list(os.environ):
+        if name.upper().startswith(("RAINGAUGE_", "OPENWEATHER_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "own.db"
+    shutil.copy(template, path)
+    monkeypatch.setenv("RAINGAUGE_DATABASE__URL", f"sqlite:///{path}")
+    with closing(open_database(f"sqlite:///{path}", pool_size=1)) as opened:
+        yield opened
+
+
+def settings_with(**quota: Any) -> Settings:
+    settings = load_settings()
+    return settings.model_copy(update={"quota": settings.quota.model_copy(update=quota)})
+
+
+def gate_of(database: Database, account: str = "openweather") -> Gate:
+    gate = database.read(lambda connection: find_gate(connection, account))
+    assert gate is not None
+    return gate
+
+
+async def test_adopting_makes_the_gate_where_there_is_none(database: Database) -> None:
+    await adopt(settings_with(cities_per_window=30))
+    gate = gate_of(database)
+    assert (gate.cities_per_window, gate.window_s, gate.pacing, gate.state) == (30, 60.0, "smooth", "open")
+
+
+async def test_adopting_has_the_gate_take_the_settings_limits(database: Database) -> None:
+    await adopt(settings_with())
+    await adopt(settings_with(cities_per_window=600, pacing="burst"))
+    gate = gate_of(database)
+    assert (gate.cities_per_window, gate.pacing, gate.state) == (600, "burst", "open")
+
+
+async def test_a_longer_window_begins_with_a_closed_gate(database: Database) -> None:
+    await adopt(settings_with())
+    await adopt(settings_with(window_s=120.0))
+    gate = gate_of(database)
+    assert (gate.window_s, gate.state) == (120.0, "database")
+    assert gate.blocked_until - database.read(database.now) > timedelta(seconds=120)
+
+
+async def test_adopting_the_same_limits_changes_nothing(database: Database) -> None:
+    await adopt(settings_with())
+    before = gate_of(database)
+    await adopt(settings_with())
+    assert gate_of(database) == before
+
+
+async def test_accounts_have_gates_of_their_own(database: Database) -> None:
+    await adopt(settings_with())
+    await adopt(settings_with(account="second", cities_per_window=5))
+    assert [gate_of(database, account).cities_per_window for account in ("openweather", "second")] == [60, 5]
+
+
+@pytest.mark.parametrize("cities", [0, 123_456, 10**15])
+async def test_the_months_spending_can_be_said(database: Database, cities: int) -> None:
+    await adopt(settings_with())
+    await set_month(settings_with(), cities)
+    gate, now = gate_of(database), database.read(database.now)
+    assert (gate.month, gate.spent(now)) == (month_of(now), cities)
+
+
+@pytest.mark.parametrize("cities", [-1, 10**15 + 1])
+async def test_a_spending_that_cannot_be_is_refused_and_changes_nothing(database: Database, cities: int) -> None:
+    await adopt(settings_with())
+    await set_month(settings_with(), 5)
+    with pytest.raises(SettingsError, match="between 0 and"):
+        await set_month(settings_with(), cities)
+    assert gate_of(database).month_spent == 5
+
+
+async def test_shutting_closes_the_gate_for_the_longest_hold(database: Database) -> None:
+    await adopt(settings_with())
+    before = database.read(database.now)
+    await shut(settings_with())
+    gate = gate_of(database)
+    hold = timedelta(seconds=5 + 10 + 10 + 60)
+    assert gate.state == "database"
+    assert before + hold <= gate.blocked_until <= database.read(database.now) + hold
+
+
+@pytest.mark.parametrize("command", [shut, lambda settings: set_month(settings, 5)])
+async def test_a_gate_that_nobody_made_cannot_be_changed(database: Database, command: Any) -> None:
+    with pytest.raises(GateMismatch, match="account openweather"):
+        await command(settings_with())
+
+
+async def test_a_database_without_tables_is_told_as_something_to_see_to(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAINGAUGE_DATABASE__URL", f"sqlite:///{tmp_path}/empty.db")
+    with pytest.raises(Fatal, match="the database does not answer"):
+        await adopt(settings_with())
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+def chosen(*arguments: str) -> Any:
+    taken = parser().parse_args(arguments)
+    return taken.program(taken)
+
+
+async def test_the_command_line_leads_to_the_commands(database: Database) -> None:
+    assert chosen() is run
+    assert chosen("quota", "adopt") is adopt
+    assert chosen("quota", "shut") is shut
+    await adopt(settings_with())
+    await chosen("quota", "set-month", "77")(settings_with())
+    assert gate_of(database).month_spent == 77
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["quota"], "set-month,adopt,shut"),
+        (["quota", "set-month"], "cities"),
+        (["quota", "set-month", "many"], "many"),
+        (["quota", "open"], "open"),
+        (["collect"], "collect"),
+    ],
+)
+def test_a_mistake_on_the_command_line_ends_it_with_a_clear_message(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        chosen(*arguments)
+    assert ended.value.code == 2
+    assert named in capsys.readouterr().err

@@ -1,0 +1,243 @@
+"""The messages: what is written can be read, and nothing that is read can do anything but be read or be refused."""
+
+import json
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from raingauge.contracts import (
+    BATCH_SIZE,
+    MAX_CITY_ID,
+    MAX_MESSAGE_BYTES,
+    BatchMessage,
+    dead_letter_topic,
+    decode,
+    describe,
+    split,
+    utc_text,
+)
+from raingauge.errors import NewerMessage, UndecodableMessage
+
+LARGEST = 2**31 - 1
+HUGE = pytest.param(10**4000, id="huge")
+SPOKEN: dict[str, Any] = {
+    "version": 1,
+    "collection_id": "1",
+    "batch": 0,
+    "batches": 9,
+    "total": 167,
+    "max_age_s": 600,
+    "requested_at": "2026-11-20T16:00:00Z",
+    "city_ids": [2_643_743, 2_988_507],
+}
+
+numbers = st.integers(0, LARGEST)
+unhurried = settings(deadline=None)
+zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+messages = st.builds(
+    BatchMessage,
+    version=st.just(1),
+    collection_id=st.from_regex(r"[A-Za-z0-9._:-]{1,64}", fullmatch=True),
+    batch=numbers,
+    batches=st.integers(1, LARGEST),
+    total=st.integers(1, LARGEST),
+    max_age_s=numbers,
+    requested_at=st.datetimes(datetime(1970, 1, 2), datetime(9000, 1, 1), timezones=zones | st.just(UTC)),
+    city_ids=st.lists(st.integers(1, MAX_CITY_ID), min_size=1, max_size=BATCH_SIZE).map(tuple),
+)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def spoken(**changes: Any) -> bytes:
+    return json.dumps(SPOKEN | changes).encode()
+
+
+@unhurried
+@given(messages)
+def test_what_is_written_can_be_read(message: BatchMessage) -> None:
+    value = message.encode()
+    assert decode(value) == message
+    assert len(value) < MAX_MESSAGE_BYTES
+    assert json.loads(value.decode("utf-8"))["city_ids"] == list(message.city_ids)
+
+
+def test_the_documented_message_is_read_and_written_as_it_stands() -> None:
+    message = decode(spoken())
+    assert message.requested_at == datetime(2026, 11, 20, 16, tzinfo=UTC)
+    assert json.loads(message.encode()) == SPOKEN
+    assert message.key == "1/0"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_byte_order_mark_does_no_harm(encoding: str) -> None:
+    assert decode(json.dumps(SPOKEN).encode(encoding)) == decode(spoken())
+
+
+@unhurried
+@given(st.dictionaries(st.text(min_size=1, max_size=8).map(lambda name: f"x_{name}"), anything, max_size=5))
+def test_fields_that_a_newer_producer_added_are_ignored(more: dict[str, Any]) -> None:
+    assert decode(spoken(**more)) == decode(spoken())
+
+
+@pytest.mark.parametrize("version", [2, 99, HUGE])
+def test_a_newer_version_is_told_apart_from_rubbish(version: int) -> None:
+    with pytest.raises(NewerMessage, match="upgrade the consumers first"):
+        decode(spoken(version=version, city_ids="in some new shape"))
+
+
+@pytest.mark.parametrize("version", [0, -1, True, 1.0, "1", None, [1]])
+def test_without_a_version_it_is_no_message(version: Any) -> None:
+    with pytest.raises(UndecodableMessage, match="no version"):
+        decode(spoken(version=version))
+
+
+@pytest.mark.parametrize("name", [name for name in SPOKEN if name != "version"])
+def test_each_field_is_needed_and_named_when_it_is_missing(name: str) -> None:
+    value = json.dumps({key: SPOKEN[key] for key in SPOKEN if key != name}).encode()
+    with pytest.raises(UndecodableMessage, match=f"^{name}: "):
+        decode(value)
+
+
+@pytest.mark.parametrize("name", ["batch", "batches", "total", "max_age_s"])
+@pytest.mark.parametrize("wrong", [True, -1, 1.5, 1.0, "1", None, LARGEST + 1, HUGE, [1]])
+def test_numbers_are_whole_and_fit_the_database(name: str, wrong: Any) -> None:
+    with pytest.raises(UndecodableMessage, match=f"^{name}: "):
+        decode(spoken(**{name: wrong}))
+
+
+@pytest.mark.parametrize(("name", "least"), [("batch", 0), ("batches", 1), ("total", 1), ("max_age_s", 0)])
+def test_numbers_at_their_limits_are_read(name: str, least: int) -> None:
+    for number in (least, LARGEST):
+        assert getattr(decode(spoken(**{name: number})), name) == number
+    with pytest.raises(UndecodableMessage):
+        decode(spoken(**{name: least - 1}))
+
+
+@pytest.mark.parametrize("wrong", [True, 0, -1, 1.0, "1", None, MAX_CITY_ID + 1, HUGE, [1]])
+def test_city_ids_are_positive_numbers_that_fit_the_database(wrong: Any) -> None:
+    with pytest.raises(UndecodableMessage, match=r"^city_ids\.1: "):
+        decode(spoken(city_ids=[1, wrong]))
+
+
+@pytest.mark.parametrize("wrong", [[], list(range(1, BATCH_SIZE + 2)), "12", {"1": 2}, 5, None])
+def test_a_batch_has_1_to_20_cities(wrong: Any) -> None:
+    assert len(decode(spoken(city_ids=list(range(1, BATCH_SIZE + 1)))).city_ids) == BATCH_SIZE
+    with pytest.raises(UndecodableMessage, match=r"^city_ids: "):
+        decode(spoken(city_ids=wrong))
+
+
+@pytest.mark.parametrize("wrong", ["", "a" * 65, "a b", "a/b", "a\n", "ä", 1, None, True, "\x00"])
+def test_a_collection_id_is_text_of_a_few_signs(wrong: Any) -> None:
+    with pytest.raises(UndecodableMessage, match=r"^collection_id: "):
+        decode(spoken(collection_id=wrong))
+
+
+@pytest.mark.parametrize("wrong", ["2026-11-20T16:00:00", "yesterday", None, [], "99999-01-01T00:00:00Z"])
+def test_the_time_of_the_request_has_a_zone(wrong: Any) -> None:
+    with pytest.raises(UndecodableMessage, match=r"^requested_at: "):
+        decode(spoken(requested_at=wrong))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"{",
+        b"\xff\xfe\x00",
+        b"[" * 200_000,
+        b'{"version":' * 100_000,
+        b"9" * 5000,
+        b'{"version":' + b"1" * 5000 + b"}",
+        b'{"version":NaN}',
+        b'{"version":1e999}',
+        b'{"version":1}',
+        b'{"version":1,"collection_id":"\\ud800"}',
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_what_is_no_message_is_undecodable(value: bytes | None) -> None:
+    with pytest.raises(UndecodableMessage):
+        decode(value)
+
+
+def only_read_or_refused(value: bytes) -> None:
+    with suppress(UndecodableMessage, NewerMessage):
+        message = decode(value)
+        assert decode(message.encode()) == message
+
+
+@unhurried
+@given(st.binary(max_size=300))
+@example(b"\xef\xbb\xbf{}")
+@example("{}".encode("utf-16"))
+def test_any_bytes_are_read_or_refused(value: bytes) -> None:
+    only_read_or_refused(value)
+
+
+@unhurried
+@given(anything)
+def test_any_json_is_read_or_refused(value: Any) -> None:
+    only_read_or_refused(json.dumps(value).encode())
+
+
+@unhurried
+@given(st.sampled_from(sorted(SPOKEN)), anything)
+def test_a_message_with_anything_in_one_of_its_fields_is_read_or_refused(name: str, value: Any) -> None:
+    only_read_or_refused(spoken(**{name: value}))
+
+
+def test_what_is_wrong_is_said_without_the_values() -> None:
+    with pytest.raises(ValidationError) as refused:
+        BatchMessage.model_validate(SPOKEN | {"collection_id": "geheim geheim", "batch": -7})
+    told = describe(refused.value)
+    assert told.startswith("collection_id: String should match")
+    assert "; batch: Input should be greater than or equal to 0" in told
+    assert "geheim" not in told
+    assert "\n" not in told
+
+
+def test_a_value_that_is_no_object_is_described_too() -> None:
+    with pytest.raises(ValidationError) as refused:
+        BatchMessage.model_validate([])
+    assert describe(refused.value).startswith("message: ")
+
+
+def test_a_message_does_not_change() -> None:
+    with pytest.raises(ValidationError):
+        decode(spoken()).batch = 5  # type: ignore[misc]
+
+
+@unhurried
+@given(st.lists(st.integers(1, MAX_CITY_ID), max_size=200))
+def test_cities_are_cut_into_batches_in_their_order(city_ids: list[int]) -> None:
+    batches = split(city_ids)
+    assert [city_id for batch in batches for city_id in batch] == city_ids
+    assert all(len(batch) == BATCH_SIZE for batch in batches[:-1])
+    assert all(1 <= len(batch) <= BATCH_SIZE for batch in batches)
+
+
+def test_the_usual_167_cities_are_9_batches() -> None:
+    assert [len(batch) for batch in split(range(1, 168))] == [20] * 8 + [7]
+
+
+@pytest.mark.parametrize(("microsecond", "text"), [(0, ".000Z"), (999, ".000Z"), (1000, ".001Z"), (999_999, ".999Z")])
+def test_times_are_written_in_utc_to_the_millisecond(microsecond: int, text: str) -> None:
+    moment = datetime(2026, 11, 20, 6, 5, 4, microsecond, tzinfo=UTC)
+    assert utc_text(moment) == f"2026-11-20T06:05:04{text}"
+
+
+def test_dead_letters_have_a_topic_of_their_own() -> None:
+    assert dead_letter_topic("cities") == "cities.dead"

@@ -1,0 +1,366 @@
+"""The gate: what each answer means for it, and how the next call is made. All states, all events."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consumer.gate import Endpoint, EndpointSetting, Event, Plan, after, plan
+from raingauge.pacing import Terms, Wait
+from raingauge.storage.gate import Gate
+
+NOW = datetime(2026, 11, 20, 16, tzinfo=UTC)
+PAST, FUTURE = NOW - timedelta(hours=1), NOW + timedelta(hours=1)
+TERMS = Terms(60, 60.0, "smooth", 1_000_000, "even", timeout_s=10.0)
+OPEN = Gate(
+    account="test",
+    cities_per_window=60,
+    window_s=60.0,
+    pacing="smooth",
+    last_now=NOW,
+    next_start_at=NOW,
+    state="open",
+    blocked_until=PAST,
+    strikes=0,
+    probe_until=PAST,
+    endpoint="single",
+    endpoint_at=PAST,
+    month="2026-11",
+    month_spent=0,
+    next_month_spent=0,
+)
+GROUP, SINGLE = Plan("group", probe=False), Plan("single", probe=False)
+GROUP_PROBE, SINGLE_PROBE = Plan("group", probe=True), Plan("single", probe=True)
+A, Q, K, E, S = Event.ANSWERED, Event.QUOTA, Event.KEY, Event.ENDPOINT, Event.SILENT
+OPENED = {"state": "open", "strikes": 0}
+
+
+def told(
+    gate: Gate,
+    event: Event,
+    call: Plan = SINGLE,
+    setting: EndpointSetting = "auto",
+    retry_after_s: float | None = None,
+    now: datetime = NOW,
+    jitter: float = 1.0,
+) -> dict[str, Any]:
+    """What changes."""
+    return after(gate, now, event, call, setting, TERMS, retry_after_s, jitter)
+
+
+def then(gate: Gate, event: Event, call: Plan = SINGLE, now: datetime = NOW, **more: Any) -> Gate:
+    """The gate after it."""
+    return replace(gate, **told(gate, event, call, now=now, **more))
+
+
+def closed(state: str, strikes: int, seconds: float) -> dict[str, Any]:
+    return {"state": state, "strikes": strikes, "blocked_until": NOW + timedelta(seconds=seconds)}
+
+
+# -- how the next call is made -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["quota", "key", "provider", "database"])
+@pytest.mark.parametrize("setting", ["auto", "group", "single"])
+def test_a_closed_gate_waits_until_its_moment(state: str, setting: EndpointSetting) -> None:
+    gate = replace(OPEN, state=state, blocked_until=FUTURE)
+    assert plan(gate, NOW, setting, TERMS) == Wait(FUTURE, state)
+
+
+@pytest.mark.parametrize(
+    ("state", "setting", "endpoint", "planned"),
+    [
+        ("open", "group", "unknown", GROUP),
+        ("open", "single", "unknown", SINGLE),
+        ("open", "auto", "unknown", GROUP_PROBE),
+        ("open", "auto", "refused", SINGLE_PROBE),
+        ("open", "auto", "group", GROUP),
+        ("open", "auto", "single", SINGLE),
+        ("quota", "group", "unknown", GROUP_PROBE),
+        ("quota", "single", "unknown", SINGLE_PROBE),
+        ("quota", "auto", "unknown", GROUP_PROBE),
+        ("quota", "auto", "refused", SINGLE_PROBE),
+        ("quota", "auto", "group", GROUP_PROBE),
+        ("quota", "auto", "single", SINGLE_PROBE),
+        ("provider", "auto", "group", GROUP_PROBE),
+        ("provider", "auto", "single", SINGLE_PROBE),
+        ("key", "group", "unknown", GROUP_PROBE),
+        ("key", "auto", "unknown", SINGLE_PROBE),
+        ("key", "auto", "group", SINGLE_PROBE),
+        ("key", "auto", "single", SINGLE_PROBE),
+        ("database", "group", "unknown", GROUP),
+        ("database", "auto", "group", GROUP),
+        ("database", "auto", "single", SINGLE),
+    ],
+)
+def test_when_its_moment_has_come_one_probe_goes_through(
+    state: str, setting: EndpointSetting, endpoint: str, planned: Plan
+) -> None:
+    gate = replace(OPEN, state=state, blocked_until=NOW, endpoint=endpoint)
+    assert plan(gate, NOW, setting, TERMS) == planned
+
+
+@pytest.mark.parametrize(("age", "planned"), [(timedelta(hours=23), SINGLE), (timedelta(days=1), GROUP_PROBE)])
+def test_what_auto_found_is_looked_at_again_each_day(age: timedelta, planned: Plan) -> None:
+    assert plan(replace(OPEN, endpoint_at=NOW - age), NOW, "auto", TERMS) == planned
+
+
+@pytest.mark.parametrize(("state", "reason"), [("quota", "quota"), ("open", "probe")])
+def test_while_a_probe_is_under_way_no_other_goes(state: str, reason: str) -> None:
+    gate = replace(OPEN, state=state, endpoint="unknown", probe_until=FUTURE)
+    assert plan(gate, NOW, "auto", TERMS) == Wait(NOW + timedelta(seconds=1), reason)
+    soon = NOW + timedelta(milliseconds=10)
+    assert plan(replace(gate, probe_until=soon), NOW, "auto", TERMS) == Wait(soon, reason)
+    assert plan(replace(gate, probe_until=NOW), NOW, "auto", TERMS) == GROUP_PROBE
+
+
+def test_a_probe_under_way_holds_no_ordinary_call_up() -> None:
+    assert plan(replace(OPEN, probe_until=FUTURE), NOW, "auto", TERMS) == SINGLE
+
+
+# -- all states, all events --------------------------------------------------------------------------------------------
+
+WHEN_ITS_MOMENT_HAS_COME = {
+    ("open", A): {},
+    ("open", Q): closed("quota", 1, 60),
+    ("open", K): closed("key", 1, 60),
+    ("open", E): closed("provider", 1, 60),
+    ("open", S): {"strikes": 1},
+    ("quota", A): OPENED,
+    ("quota", Q): closed("quota", 2, 120),
+    ("quota", K): closed("key", 1, 60),
+    ("quota", E): closed("provider", 1, 60),
+    ("quota", S): {"blocked_until": NOW + timedelta(seconds=60)},
+    ("key", A): OPENED,
+    ("key", Q): closed("quota", 1, 60),
+    ("key", K): closed("key", 2, 60),
+    ("key", E): closed("provider", 1, 60),
+    ("key", S): {"blocked_until": NOW + timedelta(seconds=60)},
+    ("provider", A): OPENED,
+    ("provider", Q): closed("quota", 1, 60),
+    ("provider", K): closed("key", 1, 60),
+    ("provider", E): closed("provider", 2, 60),
+    ("provider", S): {"strikes": 2},
+    ("database", A): OPENED,
+    ("database", Q): closed("quota", 1, 60),
+    ("database", K): closed("key", 1, 60),
+    ("database", E): closed("provider", 1, 60),
+    ("database", S): {"strikes": 2},
+}
+CLOSED = {
+    ("quota", A): {},
+    ("quota", Q): {},
+    ("quota", K): closed("key", 1, 3600),
+    ("quota", E): closed("provider", 1, 3600),
+    ("quota", S): {},
+    ("key", A): {},
+    ("key", Q): closed("quota", 1, 3600),
+    ("key", K): {},
+    ("key", E): closed("provider", 1, 3600),
+    ("key", S): {},
+    ("provider", A): OPENED,
+    ("provider", Q): closed("quota", 1, 3600),
+    ("provider", K): closed("key", 1, 3600),
+    ("provider", E): {},
+    ("provider", S): {},
+    ("database", A): {},
+    ("database", Q): closed("quota", 1, 3600),
+    ("database", K): closed("key", 1, 3600),
+    ("database", E): closed("provider", 1, 3600),
+    ("database", S): {},
+}
+
+
+@pytest.mark.parametrize(("case", "changes"), WHEN_ITS_MOMENT_HAS_COME.items())
+def test_each_event_when_the_gate_is_open_or_its_moment_has_come(
+    case: tuple[str, Event], changes: dict[str, Any]
+) -> None:
+    state, event = case
+    gate = replace(OPEN, state=state, strikes=0 if state == "open" else 1)
+    assert told(gate, event) == changes
+
+
+@pytest.mark.parametrize(("case", "changes"), CLOSED.items())
+def test_each_event_from_a_call_that_was_under_way_when_the_gate_closed(
+    case: tuple[str, Event], changes: dict[str, Any]
+) -> None:
+    state, event = case
+    assert told(replace(OPEN, state=state, strikes=1, blocked_until=FUTURE), event) == changes
+
+
+@pytest.mark.parametrize("event", list(Event))
+@pytest.mark.parametrize("state", ["open", "quota", "key", "provider", "database"])
+def test_an_answered_probe_makes_way_for_the_next(state: str, event: Event) -> None:
+    gate = replace(OPEN, state=state, probe_until=FUTURE)
+    assert told(gate, event, SINGLE_PROBE)["probe_until"] == NOW
+    assert "probe_until" not in told(gate, event, SINGLE)
+
+
+GATES = st.builds(
+    replace,
+    st.just(OPEN),
+    state=st.sampled_from(["quota", "key", "database"]),
+    strikes=st.integers(0, 40),
+    blocked_until=st.integers(1, 10_000).map(lambda seconds: NOW + timedelta(seconds=seconds)),
+    endpoint=st.sampled_from(["unknown", "refused", "group", "single"]),
+)
+
+
+@settings(deadline=None)
+@given(GATES, st.sampled_from(Event), st.sampled_from([GROUP, SINGLE, GROUP_PROBE, SINGLE_PROBE]), st.floats(0, 1))
+def test_nothing_that_comes_in_late_opens_a_closed_gate_earlier(
+    gate: Gate, event: Event, call: Plan, jitter: float
+) -> None:
+    changed = then(gate, event, call, jitter=jitter)
+    assert changed.state != "open"
+    assert changed.blocked_until >= gate.blocked_until
+
+
+# -- quota, key and silence over time ----------------------------------------------------------------------------------
+
+
+def test_refused_probes_double_the_wait_up_to_an_hour() -> None:
+    gate, now, waits = OPEN, NOW, []
+    for _ in range(8):
+        gate = then(gate, Q, SINGLE_PROBE, now)
+        waits.append((gate.blocked_until - now).total_seconds())
+        now = gate.blocked_until
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(5, 60), (90, 90), (7200, 7200), (None, 60), (0, 60)])
+def test_the_provider_may_ask_for_a_longer_wait_and_not_for_a_shorter_one(asked: float | None, seconds: float) -> None:
+    assert told(OPEN, Q, retry_after_s=asked) == closed("quota", 1, seconds)
+
+
+def test_what_the_provider_asks_for_doubles_like_any_other_wait() -> None:
+    assert told(replace(OPEN, state="quota", strikes=1), Q, retry_after_s=90) == closed("quota", 2, 180)
+
+
+def test_eight_refusals_at_once_are_one_strike() -> None:
+    gate = OPEN
+    for _ in range(8):
+        gate = then(gate, Q)
+    assert (gate.state, gate.strikes) == ("quota", 1)
+
+
+def test_three_silences_in_a_row_close_the_gate_for_longer_and_longer() -> None:
+    gate, now, waits = OPEN, NOW, []
+    for _ in range(10):
+        gate = then(gate, S, SINGLE, now)
+        waits.append((gate.blocked_until - now).total_seconds() if gate.state == "provider" else 0)
+        now = max(now, gate.blocked_until)
+    assert waits == [0, 0, 1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_an_answer_in_between_forgets_the_silences() -> None:
+    gate = OPEN
+    for event in (S, S, A, S, S):
+        gate = then(gate, event)
+    assert (gate.state, gate.strikes) == ("open", 2)
+
+
+def test_jitter_halves_the_wait_after_silence_at_most() -> None:
+    gate = replace(OPEN, strikes=2)
+    assert told(gate, S, jitter=0.0) == closed("provider", 3, 0.5)
+    assert told(gate, S, jitter=1.0) == closed("provider", 3, 1.0)
+
+
+@pytest.mark.parametrize(("state", "window_s", "seconds"), [("quota", 6.0, 6), ("quota", 600.0, 60), ("key", 6.0, 60)])
+def test_a_probe_without_an_answer_leaves_the_gate_closed_for_the_reason_it_had(
+    state: str, window_s: float, seconds: float
+) -> None:
+    gate = replace(OPEN, state=state, strikes=3)
+    changes = after(gate, NOW, S, SINGLE_PROBE, "auto", replace(TERMS, window_s=window_s), None, 0.5)
+    assert changes == {"probe_until": NOW, "blocked_until": NOW + timedelta(seconds=seconds)}
+
+
+# -- finding the endpoint ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("event", [K, E])
+@pytest.mark.parametrize(
+    ("known", "then_known"),
+    [("unknown", "refused"), ("refused", "refused"), ("group", "refused"), ("single", "single")],
+)
+def test_a_refused_group_call_asks_the_single_endpoint_who_is_to_blame(
+    event: Event, known: str, then_known: str
+) -> None:
+    gate = replace(OPEN, endpoint=known)
+    assert told(gate, event, GROUP) == {"endpoint": then_known, "endpoint_at": NOW}
+
+
+@pytest.mark.parametrize(
+    ("setting", "event", "state"), [("group", K, "key"), ("group", E, "provider"), ("single", K, "key")]
+)
+def test_an_endpoint_that_was_chosen_by_hand_is_not_doubted(setting: EndpointSetting, event: Event, state: str) -> None:
+    call = GROUP if setting == "group" else SINGLE
+    assert told(OPEN, event, call, setting) == closed(state, 1, 60)
+
+
+@pytest.mark.parametrize(
+    ("known", "call", "found"),
+    [
+        ("unknown", GROUP_PROBE, {"endpoint": "group", "endpoint_at": NOW}),
+        ("single", GROUP_PROBE, {"endpoint": "group", "endpoint_at": NOW}),
+        ("group", GROUP_PROBE, {"endpoint": "group", "endpoint_at": NOW}),
+        ("group", GROUP, {}),
+        ("refused", SINGLE_PROBE, {"endpoint": "single", "endpoint_at": NOW}),
+        ("unknown", SINGLE_PROBE, {}),
+        ("single", SINGLE, {}),
+    ],
+)
+def test_an_answer_tells_which_endpoint_works(known: str, call: Plan, found: dict[str, Any]) -> None:
+    changes = told(replace(OPEN, endpoint=known), A, call)
+    changes.pop("probe_until", None)
+    assert changes == found
+
+
+def a_call(gate: Gate, now: datetime, answers: dict[Endpoint, Event]) -> tuple[Plan, Gate]:
+    """Make the call that the gate plans; each endpoint answers as said."""
+    planned = plan(gate, now, "auto", TERMS)
+    assert isinstance(planned, Plan), f"waits: {planned}"
+    return planned, then(gate, answers[planned.endpoint], planned, now)
+
+
+def test_a_plan_without_the_group_endpoint_is_found_with_two_probes_and_looked_at_daily() -> None:
+    answers: dict[Endpoint, Event] = {"group": K, "single": A}
+    gate, calls = replace(OPEN, endpoint="unknown"), []
+    for hours in (0, 0, 0, 23, 24, 24, 47):
+        planned, gate = a_call(gate, NOW + timedelta(hours=hours), answers)
+        calls.append(planned)
+    assert calls == [GROUP_PROBE, SINGLE_PROBE, SINGLE, SINGLE, GROUP_PROBE, SINGLE, SINGLE]
+    assert gate.state == "open"
+
+
+def test_a_bad_key_closes_the_gate_is_probed_each_minute_and_the_group_endpoint_found_afterwards() -> None:
+    gate, now = replace(OPEN, endpoint="unknown"), NOW
+    bad: dict[Endpoint, Event] = {"group": K, "single": K}
+    planned, gate = a_call(gate, now, bad)
+    assert (planned, gate.state) == (GROUP_PROBE, "open")
+    for _ in range(3):
+        planned, gate = a_call(gate, now, bad)
+        assert (planned, gate.state, gate.endpoint) == (SINGLE_PROBE, "key", "unknown")
+        assert plan(gate, now, "auto", TERMS) == Wait(now + timedelta(seconds=60), "key")
+        now += timedelta(seconds=60)
+    calls = []
+    for _ in range(3):
+        planned, gate = a_call(gate, now, {"group": A, "single": A})
+        calls.append(planned)
+    assert calls == [SINGLE_PROBE, GROUP_PROBE, GROUP]
+
+
+def test_group_calls_that_were_under_way_with_a_bad_key_do_not_speak_against_their_endpoint() -> None:
+    gate = replace(OPEN, endpoint="group")
+    for event, call in ((K, GROUP), (K, SINGLE_PROBE), (K, GROUP), (K, GROUP)):
+        gate = then(gate, event, call)
+    assert (gate.state, gate.strikes, gate.endpoint) == ("key", 1, "unknown")
+
+
+def test_a_group_endpoint_that_is_gone_is_known_even_with_a_bad_key() -> None:
+    assert told(replace(OPEN, state="key", blocked_until=FUTURE), E, GROUP)["endpoint"] == "single"
+    gate = replace(OPEN, state="key", blocked_until=FUTURE, endpoint="unknown")
+    assert told(gate, E, GROUP) == {"endpoint": "refused", "endpoint_at": NOW}

@@ -1,0 +1,292 @@
+"""The ledger's decisions: how many cities may go now, when the next call starts, what the month still allows."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate, pairwise
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from raingauge.pacing import (
+    MonthPacing,
+    Pacing,
+    Release,
+    Terms,
+    admit,
+    backoff_s,
+    month_allows,
+    month_moment,
+    month_of,
+    month_start,
+    next_month,
+    next_start,
+)
+
+NOW = datetime(2026, 11, 20, 16, tzinfo=UTC)
+DAY = timedelta(days=1)
+FREE_KEY = Terms(60, 60.0, "smooth", 1_000_000, "even", timeout_s=10.0)
+WANTS = st.integers(1, 20)
+FREE = st.integers(-50, 80)
+SECONDS = st.floats(0, 300).map(lambda seconds: timedelta(seconds=seconds))
+GATHER = st.floats(0, 5).map(lambda seconds: timedelta(seconds=seconds))
+MOMENTS = st.datetimes(datetime(2026, 1, 1), datetime(2029, 1, 1), timezones=st.just(UTC))
+BUDGETS = st.integers(1, 10**9)
+unhurried = settings(deadline=None)
+
+
+@st.composite
+def releases(draw: st.DrawFn) -> list[Release]:
+    """Charges to be released, in their order, up to the 20 that the ledger looks at."""
+    gaps = draw(st.lists(st.floats(0, 20), max_size=20))
+    return [(NOW + timedelta(seconds=after + 0.001), draw(WANTS)) for after in accumulate(gaps)]
+
+
+def free_at(moment: datetime, free: int, released: list[Release]) -> int:
+    return free + sum(cost for release_at, cost in released if release_at <= moment)
+
+
+# -- terms -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_unanswered_call_is_held_for_delay_timeout_margin_and_window() -> None:
+    assert FREE_KEY.claim_s == 5 + 10 + 10
+    assert FREE_KEY.worst_hold_s == 5 + 10 + 10 + 60
+    assert replace(FREE_KEY, timeout_s=3, window_s=20.0).worst_hold_s == 5 + 3 + 10 + 20
+
+
+def test_smooth_pacing_gives_each_city_its_share_of_the_window() -> None:
+    assert FREE_KEY.spread_s(20) == 20
+    assert replace(FREE_KEY, cities_per_window=30_000).spread_s(20) == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize(
+    ("cities", "window_s", "together"), [(60, 60, 1), (5, 60, 1), (600, 60, 10), (1200, 60, 20), (30_000, 60, 20)]
+)
+def test_asked_one_by_one_a_second_of_quota_goes_together(cities: int, window_s: float, together: int) -> None:
+    assert replace(FREE_KEY, cities_per_window=cities, window_s=window_s).second_of_quota == together
+
+
+@pytest.mark.parametrize(
+    ("pacing", "cities", "gather_s"), [("smooth", 60, 1.25), ("burst", 60, 0.12), ("smooth", 30_000, 0.12)]
+)
+def test_a_call_gathers_a_little_and_smooth_calls_as_long_as_a_city_takes(
+    pacing: Pacing, cities: int, gather_s: float
+) -> None:
+    assert replace(FREE_KEY, pacing=pacing, cities_per_window=cities).gather_s == pytest.approx(gather_s)
+
+
+# -- admitting ---------------------------------------------------------------------------------------------------------
+
+
+@unhurried
+@given(WANTS, FREE, releases(), GATHER)
+def test_never_more_go_than_are_free_at_that_moment(
+    want: int, free: int, released: list[Release], gather: timedelta
+) -> None:
+    number, moment = admit(NOW, want, free, released, gather)
+    assert 0 <= number <= min(want, max(0, free_at(moment, free, released)))
+    assert moment in {NOW, *(release_at for release_at, _ in released)}
+
+
+@unhurried
+@given(WANTS, st.integers(0, 60), releases(), GATHER)
+def test_a_call_that_is_full_never_waits(want: int, more: int, released: list[Release], gather: timedelta) -> None:
+    assert admit(NOW, want, want + more, released, gather) == (want, NOW)
+
+
+@unhurried
+@given(WANTS, FREE, releases(), GATHER)
+def test_nothing_is_admitted_only_if_nothing_is_ever_free(
+    want: int, free: int, released: list[Release], gather: timedelta
+) -> None:
+    number, _ = admit(NOW, want, free, released, gather)
+    assert (number == 0) is (free + sum(cost for _, cost in released) <= 0)
+
+
+@unhurried
+@given(WANTS, FREE, releases(), GATHER)
+def test_a_wait_always_makes_the_call_fuller(want: int, free: int, released: list[Release], gather: timedelta) -> None:
+    number, moment = admit(NOW, want, free, released, gather)
+    before = free_at(moment - timedelta(microseconds=1), free, released)
+    assert moment == NOW or number == 0 or before < number
+
+
+@unhurried
+@given(WANTS, FREE, releases(), GATHER)
+def test_while_some_may_go_no_single_wait_is_longer_than_gathering(
+    want: int, free: int, released: list[Release], gather: timedelta
+) -> None:
+    _, moment = admit(NOW, want, free, released, gather)
+    steps = [NOW, *(release_at for release_at, _ in released if release_at <= moment)]
+    waited = [later - earlier for earlier, later in pairwise(steps) if free_at(earlier, free, released) > 0]
+    assert all(wait <= gather for wait in waited)
+
+
+@unhurried
+@given(WANTS, FREE, st.integers(0, 30), releases(), GATHER)
+def test_with_more_free_a_call_never_goes_later(
+    want: int, free: int, more: int, released: list[Release], gather: timedelta
+) -> None:
+    assert admit(NOW, want, free + more, released, gather)[1] <= admit(NOW, want, free, released, gather)[1]
+
+
+@unhurried
+@given(WANTS, st.integers(0, 10), FREE, releases(), GATHER)
+def test_who_wants_more_never_gets_fewer(
+    want: int, more: int, free: int, released: list[Release], gather: timedelta
+) -> None:
+    assert admit(NOW, want + more, free, released, gather)[0] >= admit(NOW, want, free, released, gather)[0]
+
+
+@pytest.mark.parametrize(
+    ("free", "released", "admitted"),
+    [
+        (7, [(0.1, 5), (0.2, 20)], (20, 0.2)),  # both are near: a full call
+        (7, [(0.1, 5), (3.0, 20)], (12, 0.1)),  # the second is far
+        (7, [(0.12, 20)], (20, 0.12)),  # as near as may be
+        (7, [(3.0, 20)], (7, 0.0)),
+        (0, [(30.0, 20)], (20, 30.0)),  # nothing is free: wait however long it takes
+        (0, [(30.0, 5), (30.1, 5), (40.0, 20)], (10, 30.1)),
+        (-30, [(10.0, 20), (20.0, 20)], (10, 20.0)),  # the quota was lowered: more is held than allowed
+        (-30, [(10.0, 20)], (0, 10.0)),
+    ],
+)
+def test_a_call_waits_for_near_releases_alone(
+    free: int, released: list[tuple[float, int]], admitted: tuple[int, float]
+) -> None:
+    moments = [(NOW + timedelta(seconds=after), cost) for after, cost in released]
+    number, after = admitted
+    assert admit(NOW, 20, free, moments, timedelta(seconds=0.12)) == (number, NOW + timedelta(seconds=after))
+
+
+# -- the plan of smooth pacing -----------------------------------------------------------------------------------------
+
+
+@unhurried
+@given(st.lists(st.tuples(WANTS, st.floats(0, 1)), min_size=1, max_size=50))
+def test_small_delays_do_not_add_up(calls: list[tuple[int, float]]) -> None:
+    planned = NOW
+    for cost, share in calls:
+        planned = next_start(planned, planned + timedelta(seconds=FREE_KEY.gather_s * share), cost, FREE_KEY)
+    assert planned == NOW + timedelta(seconds=sum(cost for cost, _ in calls))
+
+
+@unhurried
+@given(WANTS, SECONDS)
+def test_idleness_earns_no_head_start(cost: int, idle: timedelta) -> None:
+    assume(idle > timedelta(seconds=FREE_KEY.gather_s))
+    now = NOW + idle
+    assert next_start(NOW, now, cost, FREE_KEY) == now + timedelta(seconds=cost)
+
+
+@unhurried
+@given(WANTS, SECONDS, st.integers(1, 30_000))
+def test_the_next_start_is_a_spread_away_give_or_take_the_gathering(cost: int, late: timedelta, cities: int) -> None:
+    terms = replace(FREE_KEY, cities_per_window=cities)
+    spread, gathering = timedelta(seconds=terms.spread_s(cost)), timedelta(seconds=terms.gather_s)
+    following = next_start(NOW, NOW + late, cost, terms)
+    assert NOW + late + spread - gathering <= following <= NOW + late + spread
+
+
+@unhurried
+@given(WANTS, SECONDS)
+def test_burst_pacing_plans_nothing(cost: int, late: timedelta) -> None:
+    assert next_start(NOW, NOW + late, cost, replace(FREE_KEY, pacing="burst")) == NOW + late
+
+
+# -- the month ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("moment", "name", "following"),
+    [
+        (datetime(2026, 11, 20, 16, 5, 1, 7, tzinfo=UTC), "2026-11", datetime(2026, 12, 1, tzinfo=UTC)),
+        (datetime(2026, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), "2026-12", datetime(2027, 1, 1, tzinfo=UTC)),
+        (datetime(2028, 2, 29, tzinfo=UTC), "2028-02", datetime(2028, 3, 1, tzinfo=UTC)),
+        (datetime(2026, 2, 1, tzinfo=UTC), "2026-02", datetime(2026, 3, 1, tzinfo=UTC)),
+    ],
+)
+def test_a_month_begins_and_ends_where_the_calendar_says(moment: datetime, name: str, following: datetime) -> None:
+    assert month_of(moment) == name
+    assert month_start(moment) == moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    assert next_month(moment) == following
+
+
+def month_terms(budget: int, pacing: MonthPacing) -> Terms:
+    return replace(FREE_KEY, cities_per_month=budget, month_pacing=pacing)
+
+
+PACINGS: st.SearchStrategy[MonthPacing] = st.sampled_from(["even", "none"])
+
+
+@unhurried
+@given(MOMENTS, BUDGETS, st.floats(0, 1.2), PACINGS)
+def test_the_month_never_allows_more_than_its_budget(
+    moment: datetime, budget: int, share: float, pacing: MonthPacing
+) -> None:
+    spent = int(budget * share)
+    allowed = month_allows(moment, spent, month_terms(budget, pacing))
+    assert 0 <= allowed <= max(0, budget - spent)
+
+
+@unhurried
+@given(MOMENTS, BUDGETS)
+def test_even_pacing_allows_the_elapsed_share_and_one_days_more(moment: datetime, budget: int) -> None:
+    length = next_month(moment) - month_start(moment)
+    share = (moment - month_start(moment) + DAY) / length
+    allowed = month_allows(moment, 0, month_terms(budget, "even"))
+    assert min(1, share) * budget - 1 <= allowed <= share * budget + 1e-6
+
+
+@unhurried
+@given(MOMENTS, BUDGETS)
+def test_even_pacing_allows_all_of_it_on_the_last_day(moment: datetime, budget: int) -> None:
+    assert month_allows(next_month(moment) - DAY, 0, month_terms(budget, "even")) == budget
+
+
+@unhurried
+@given(MOMENTS, BUDGETS, st.floats(0, 1), WANTS, PACINGS)
+def test_at_the_months_moment_it_allows_what_is_wanted_and_not_before(
+    moment: datetime, budget: int, share: float, want: int, pacing: MonthPacing
+) -> None:
+    terms, spent = month_terms(budget, pacing), int(budget * share)
+    assume(spent + want <= budget)
+    at = month_moment(moment, spent, want, terms)
+    assert at >= moment
+    assert month_of(at) == month_of(moment)
+    assert month_allows(at, spent, terms) >= want
+    earlier = at - timedelta(milliseconds=1, microseconds=10)
+    assert earlier < moment or month_allows(earlier, spent, terms) < want
+
+
+@unhurried
+@given(MOMENTS, BUDGETS, st.integers(0, 100), PACINGS)
+def test_a_spent_budget_waits_for_the_next_month(moment: datetime, budget: int, over: int, pacing: MonthPacing) -> None:
+    terms = month_terms(budget, pacing)
+    assert month_moment(moment, budget + over, 1, terms) == next_month(moment)
+    assert month_allows(moment, budget + over, terms) == 0
+
+
+@pytest.mark.parametrize("budget", [1000, 1_000_000])
+def test_a_month_taken_as_it_is_allowed_spends_the_budget_evenly_and_wholly(budget: int) -> None:
+    terms, spent = month_terms(budget, "even"), 0
+    for hour in range(30 * 24):
+        at = month_start(NOW) + timedelta(hours=hour)
+        spent += month_allows(at, spent, terms)
+        assert spent <= budget * (hour + 24) / (30 * 24) + 1e-6
+    assert spent == budget
+
+
+# -- backoff -----------------------------------------------------------------------------------------------------------
+
+
+def test_backoff_doubles_from_its_base_up_to_its_cap() -> None:
+    assert [backoff_s(strikes, 2.0, 30.0) for strikes in range(7)] == [2, 2, 4, 8, 16, 30, 30]
+
+
+@unhurried
+@given(st.integers(0, 10**9), st.floats(0.01, 100), st.floats(0.01, 10_000))
+def test_backoff_never_exceeds_its_cap_however_often_it_strikes(strikes: int, base_s: float, cap_s: float) -> None:
+    assert backoff_s(strikes, base_s, cap_s) <= cap_s
+    assert backoff_s(strikes, base_s, cap_s) <= backoff_s(strikes + 1, base_s, cap_s)

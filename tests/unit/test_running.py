@@ -1,0 +1,122 @@
+"""How a program begins and ends: one line instead of a traceback for what a person can mend."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from raingauge.errors import DatabaseUnavailable, Fatal, GateMismatch, SettingsError
+from raingauge.log import LIBRARIES
+from raingauge.running import run_program
+from raingauge.settings import Settings
+
+SECRET = "0123456789abcdef"  # pragma: allowlist secret
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.upper().startswith(("RAINGAUGE_", "OPENWEATHER_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in LIBRARIES}
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+async def ends_well(settings: Settings) -> None:
+    assert settings.http.port == 8000
+
+
+def test_a_program_that_ends_well_has_status_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_program(ends_well) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_settings_that_are_wrong_are_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAINGAUGE_HTTP__PORT", "eight")
+    assert run_program(ends_well) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("SettingsError: settings: http.port: ")
+
+
+@pytest.mark.parametrize("error", [GateMismatch("the gate differs"), SettingsError("taken"), Fatal("see to it")])
+def test_what_a_person_can_mend_is_one_line_and_status_2(error: Fatal, capsys: pytest.CaptureFixture[str]) -> None:
+    async def program(_settings: Settings) -> None:
+        raise error
+
+    assert run_program(program) == 2
+    assert capsys.readouterr().err == f"{type(error).__name__}: {error}\n"
+
+
+def test_it_is_one_line_even_from_tasks_within_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    async def fails() -> None:
+        raise GateMismatch("the gate is gone")
+
+    async def inner() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(fails())
+
+    async def program(_settings: Settings) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(inner())
+
+    assert run_program(program) == 2
+    assert capsys.readouterr().err == "GateMismatch: the gate is gone\n"
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("oh"), DatabaseUnavailable("away")])
+def test_what_nobody_expected_is_raised(error: Exception) -> None:
+    async def program(_settings: Settings) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        run_program(program)
+
+
+def test_what_nobody_expected_is_raised_even_beside_what_a_person_can_mend(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def program(_settings: Settings) -> None:
+        raise ExceptionGroup("both", [GateMismatch("the gate is gone"), ZeroDivisionError("oh")])
+
+    with pytest.raises(ExceptionGroup) as raised:
+        run_program(program)
+    assert [type(error) for error in raised.value.exceptions] == [ZeroDivisionError]
+    assert capsys.readouterr().err == "GateMismatch: the gate is gone\n"
+
+
+def test_a_program_logs_to_standard_error_without_the_key(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def program(_settings: Settings) -> None:
+        logging.getLogger("raingauge").info("program.began", extra={"url": f"http://host?appid={SECRET}"})
+
+    monkeypatch.setenv("OPENWEATHER_API_KEY", SECRET)
+    assert run_program(program) == 0
+    assert capsys.readouterr().err.endswith("INFO program.began url=http://host?appid=***\n")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_uvloop_is_used_where_it_is_installed(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def program(_settings: Settings) -> None:
+        loops.append(asyncio.get_running_loop())
+
+    if not installed:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert run_program(program) == 0
+    assert isinstance(loops[0], uvloop.Loop) is installed

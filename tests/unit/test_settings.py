@@ -1,0 +1,356 @@
+"""The settings: what the file documents is what there is, the environment comes first, and mistakes are named."""
+
+import os
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from raingauge.errors import SettingsError
+from raingauge.settings import Settings, load_settings, provider_key
+from raingauge.storage.database import open_database
+
+DOCUMENTED = yaml.safe_load((Path(__file__).parents[2] / "config.env.yml").read_text())
+PASSWORD = "geheim"  # pragma: allowlist secret
+
+OTHER: dict[str, Any] = {
+    "http.host": "0.0.0.0",
+    "http.port": 8080,
+    "database.url": "sqlite:///elsewhere.db",
+    "broker.url": "kafka://one:9092,two:9092",
+    "broker.topic": "towns",
+    "broker.partitions": 3,
+    "broker.group": "others",
+    "collect.outstanding_batches": 2,
+    "collect.max_cities": 20,
+    "relay.every_s": 0.5,
+    "relay.republish_after_s": 60.5,
+    "consumer.window": 10,
+    "consumer.lanes": 1,
+    "consumer.http.host": "0.0.0.0",
+    "consumer.http.port": 9100,
+    "openweather.base_url": "http://127.0.0.1:8900",
+    "openweather.endpoint": "single",
+    "openweather.timeout_s": 2.5,
+    "quota.account": "12345",
+    "quota.cities_per_window": 3000,
+    "quota.window_s": 6.5,
+    "quota.pacing": "burst",
+    "quota.cities_per_month": 1000,
+    "quota.month_pacing": "none",
+    "freshness.max_age_s": 0,
+}
+"""For every setting a value that is not its default."""
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith(("RAINGAUGE_", "OPENWEATHER_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def leaves(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting by its dotted name."""
+    for name, value in section.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def variable(name: str) -> str:
+    return f"RAINGAUGE_{name.upper().replace('.', '__')}"
+
+
+def write(text: str, name: str = "config.env.yml") -> Path:
+    path = Path(name)
+    path.write_text(text)
+    return path
+
+
+def refused() -> str:
+    """What the error says; it is one line."""
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# -- defaults, file, environment ---------------------------------------------------------------------------------------
+
+
+def test_the_file_documents_every_setting_with_its_default() -> None:
+    assert load_settings().model_dump() == DOCUMENTED
+
+
+def test_every_setting_is_tried_here() -> None:
+    assert list(OTHER) == [name for name, _ in leaves(DOCUMENTED)]
+    assert not [name for name, default in leaves(DOCUMENTED) if OTHER[name] == default]
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_the_environment_overrides_each_setting_of_the_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(yaml.safe_dump(DOCUMENTED))
+    monkeypatch.setenv(variable(name), str(OTHER[name]))
+    changed = dict(leaves(load_settings().model_dump()))
+    assert changed == dict(leaves(DOCUMENTED)) | {name: OTHER[name]}
+
+
+def test_a_file_may_hold_a_few_settings_only() -> None:
+    write("consumer: {http: {port: 9100}}\nquota: {pacing: burst}")
+    changed = dict(leaves(load_settings().model_dump()))
+    assert changed == dict(leaves(DOCUMENTED)) | {"consumer.http.port": 9100, "quota.pacing": "burst"}
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "{}"])
+def test_an_empty_file_changes_nothing(text: str) -> None:
+    write(text)
+    assert load_settings().model_dump() == DOCUMENTED
+
+
+def test_another_file_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("http: {port: 1}")
+    monkeypatch.setenv("RAINGAUGE_CONFIG", str(write("http: {port: 2}", "other.yml")))
+    assert load_settings().http.port == 2
+
+
+@pytest.mark.parametrize("named", ["missing.yml", "", "."])
+def test_a_file_that_is_named_has_to_be_there(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAINGAUGE_CONFIG", named)
+    assert refused() == f"RAINGAUGE_CONFIG: there is no file {named}"
+
+
+def test_settings_do_not_change() -> None:
+    settings: Any = load_settings()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.http = None
+    with pytest.raises(ValueError, match="frozen"):
+        settings.http.port = 1
+
+
+def test_the_ledgers_terms_come_from_quota_and_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in OTHER.items():
+        monkeypatch.setenv(variable(name), str(value))
+    assert asdict(load_settings().terms) == {
+        "cities_per_window": 3000,
+        "window_s": 6.5,
+        "pacing": "burst",
+        "cities_per_month": 1000,
+        "month_pacing": "none",
+        "timeout_s": 2.5,
+    }
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("section", ["http", "consumer.http", "quota", "freshness"])
+def test_an_unknown_key_is_named_wherever_it_stands(section: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner: Any = {"prot": 1}
+    for name in reversed(section.split(".")):
+        inner = {name: inner}
+    path = write(yaml.safe_dump(inner))
+    assert f"{section}.prot: " in refused()
+    path.unlink()
+    monkeypatch.setenv(variable(f"{section}.prot"), "1")
+    assert f"{section}.prot: " in refused()
+
+
+def test_an_unknown_section_in_the_file_is_named() -> None:
+    write("htpp: {port: 1}")
+    assert "htpp: " in refused()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "RAINGAUGE_HTPP__PORT",
+        "RAINGAUGE_HTTP",
+        "RAINGAUGE_HTTP_PORT",
+        "RAINGAUGE_CONFIG__PORT",
+        "raingauge_htpp__port",
+        "RAINGAUGE_",
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    assert f"{name} names no setting" in refused()
+
+
+def test_other_programs_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP__PORT", "RAIN", "RAINGAUGES_HTTP__PORT", "PATH__X"):
+        monkeypatch.setenv(name, "1")
+    assert load_settings().model_dump() == DOCUMENTED
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("http.port", "eight"),
+        ("http.port", "65536"),
+        ("http.port", "-1"),
+        ("http.port", ""),
+        ("consumer.http.port", "70000"),
+        ("broker.url", "amqp://somewhere"),
+        ("broker.url", "inprocess://somewhere"),
+        ("broker.url", "kafka://"),
+        ("broker.topic", "two words"),
+        ("broker.topic", "cities\n"),
+        ("broker.partitions", "0"),
+        ("collect.outstanding_batches", "0"),
+        ("collect.max_cities", "0"),
+        ("relay.every_s", "0"),
+        ("relay.every_s", "inf"),
+        ("relay.every_s", "nan"),
+        ("relay.republish_after_s", "1e300"),
+        ("consumer.window", "0"),
+        ("consumer.lanes", "0"),
+        ("consumer.lanes", "257"),
+        ("openweather.base_url", "ftp://somewhere"),
+        ("openweather.base_url", "http://some where"),
+        ("openweather.endpoint", "both"),
+        ("openweather.timeout_s", "0"),
+        ("openweather.timeout_s", "61"),
+        ("quota.account", "a:b"),
+        ("quota.account", "a" * 65),
+        ("quota.cities_per_window", "0"),
+        ("quota.cities_per_window", "1.5"),
+        ("quota.window_s", "0"),
+        ("quota.window_s", "86401"),
+        ("quota.pacing", "fast"),
+        ("quota.cities_per_month", "0"),
+        ("quota.month_pacing", "odd"),
+        ("freshness.max_age_s", "-1"),
+        ("freshness.max_age_s", "86401"),
+    ],
+)
+def test_a_value_out_of_its_range_is_named(name: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable(name), wrong)
+    assert refused().startswith(f"settings: {name}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("http: {port: eight}", "http.port"),
+        ("http: {port: [1]}", "http.port"),
+        ("http: {port: }", "http.port"),
+        ("quota: {account: 12}", "quota.account"),
+        ("http: 5", "http"),
+        ("http:", "http"),
+        ("http: [1]", "http"),
+        ("http: {1: 2}", "http"),
+    ],
+)
+def test_a_wrong_type_in_the_file_is_named(text: str, named: str) -> None:
+    write(text)
+    assert refused().startswith(f"settings: {named}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http: {port: 1\nx: [",
+        "http:\n\tport: 1",
+        "- 1",
+        "text",
+        "5",
+        "1: 2",
+        "http: !!python/object:os.system x",
+        "a: *b",
+    ],
+)
+def test_a_file_that_is_not_of_sections_is_refused_in_one_line_with_its_name(text: str) -> None:
+    write(text)
+    assert refused().startswith("settings: config.env.yml: ")
+
+
+def test_a_file_that_is_not_text_is_refused() -> None:
+    Path("config.env.yml").write_bytes(b"\xff\xfe\x00")
+    assert refused().startswith("settings: config.env.yml: ")
+
+
+def test_json_that_cannot_be_read_names_its_section(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAINGAUGE_CONSUMER__HTTP", "{")
+    assert "consumer" in refused()
+
+
+# -- secrets -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_key_comes_from_its_own_variable_and_stands_in_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert provider_key() is None
+    monkeypatch.setenv("OPENWEATHER_API_KEY", "")
+    assert provider_key() is None
+    monkeypatch.setenv("OPENWEATHER_API_KEY", PASSWORD)
+    assert provider_key() == PASSWORD
+    settings = load_settings()
+    assert PASSWORD not in f"{settings!r} {settings} {settings.model_dump()}"
+
+
+@pytest.mark.parametrize("key", ["key", "api_key", "appid"])
+def test_the_key_is_refused_as_a_setting(key: str) -> None:
+    write(f"openweather: {{{key}: {PASSWORD}}}")
+    told = refused()
+    assert f"openweather.{key}: " in told
+    assert PASSWORD not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("database.url", f"mysql+pymysql://user:{PASSWORD}@host/raingauge"),
+        ("broker.url", f"kafka://user:{PASSWORD}@host:9092"),
+    ],
+)
+def test_a_password_in_a_url_is_not_shown(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable(name), value)
+    settings = load_settings()
+    assert dict(leaves(settings.model_dump()))[name] == value
+    assert PASSWORD not in f"{settings!r} {settings}"
+
+
+@pytest.mark.parametrize(
+    "name", ["RAINGAUGE_BROKER__URL", "RAINGAUGE_OPENWEATHER__BASE_URL", "RAINGAUGE_DATABASE__ULR"]
+)
+def test_a_mistake_is_named_without_its_value(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, f"amqp://user:{PASSWORD}@host")
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert PASSWORD not in "".join(traceback.format_exception(error.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"mysql+pymysql://user:{PASSWORD}@host:port/raingauge",
+        f"mysql+pymysql://user:word@{PASSWORD}:port/raingauge",
+        f"mysql+pymysql//user:{PASSWORD}@host",
+        f"mysql+nosuchdriver://user:{PASSWORD}@host/raingauge",
+        f"mysql://user:{PASSWORD}@host/raingauge",
+        f"oracle://user:{PASSWORD}@host/raingauge",
+        "",
+        "sqlite://",
+        "sqlite:////proc/nowhere/raingauge.db",
+    ],
+)
+def test_a_database_url_that_cannot_be_used_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^database\.url: ") as error:
+        open_database(url)
+    assert PASSWORD not in "".join(traceback.format_exception(error.value))
+
+
+def test_a_database_url_is_shown_without_its_password() -> None:
+    database = open_database(f"mysql+pymysql://user:{PASSWORD}@host/raingauge")
+    assert PASSWORD not in repr(database.engine)
+    database.close()
+
+
+def test_settings_can_be_made_without_any_file() -> None:
+    assert Settings().model_dump() == DOCUMENTED
