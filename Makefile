@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVICES := deploy/services/services.sh
+SEEDS ?= 10000
+FIRST ?= 0
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -29,7 +31,11 @@ test: $(READY) ## all tests that need no outside service
 
 .PHONY: test-all
 test-all: $(READY) services ## all tests, those on real Kafka, MariaDB and PostgreSQL too, with coverage
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --seeds 500 --cov --cov-report=term
+
+.PHONY: simulate
+simulate: $(READY) ## ten thousand seeds of the simulation: every fault, virtual time, an audit (SEEDS=… FIRST=…)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
 .PHONY: check
 check: $(READY) ## lint, types, import rules, secrets, shell scripts, the compose file

@@ -63,7 +63,9 @@ class WorkerFacts:
 
     def gauges(self) -> Mapping[str, float]:
         """Now."""
-        return {"cities_wanted": 0 if self.worker is None else self.worker.wanted}
+        if self.worker is None:
+            return {"cities_wanted": 0, "caller_quiet_seconds": 0}
+        return {"cities_wanted": self.worker.wanted, "caller_quiet_seconds": self.worker.caller.quiet_s}
 
 
 def consumer_id() -> str:

@@ -47,10 +47,16 @@ class Caller:
         self._stop = asyncio.Event()
         self._wanted = asyncio.Event()
         self._ended = asyncio.Event()
+        self._turned_at = self._clock.monotonic()
         self.tally = Tally()
         self._settler = Settler(pool, means, self._patience, self.tally)
         self.waiting_for: str | None = None
         """Why nothing goes at the moment: quota, key, provider, database, month or pace; None when calls go."""
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since it last tried to do something. It tries at least every minute, unless all lanes are stuck."""
+        return self._clock.monotonic() - self._turned_at
 
     def wake(self) -> None:
         """The pool has something new."""
@@ -72,7 +78,7 @@ class Caller:
         async with asyncio.TaskGroup() as calls:
             while not self._stop.is_set():
                 await self._lanes.acquire()
-                began = self._clock.monotonic()
+                began = self._turned_at = self._clock.monotonic()
                 grant = await self._reserve()
                 if grant is None:
                     self._lanes.release()

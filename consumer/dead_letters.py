@@ -64,7 +64,8 @@ async def replay(settings: Settings, chosen: Address | None, store_s: float = ST
             try:
                 async for letter in _wanted(letters, chosen):
                     # Not before it is needed: a client that is ended while it starts leaves a connection behind.
-                    publisher = publisher or await opened.enter_async_context(_publisher(servers))
+                    if publisher is None:
+                        publisher = await opened.enter_async_context(_publisher(servers))
                     try:
                         await _replay(publisher, topic, letter, store_s)
                         done += 1

@@ -25,6 +25,8 @@ INTAKE: Final = 500 // BATCH_SIZE
 """Deliveries looked up in one transaction."""
 RETRY_S: Final = 1.0
 ATTEMPTS: Final = 5
+STALLED_AFTER_S: Final = 180.0
+"""Longer than its longest sleep and a call's timeout together: something holds all lanes."""
 PRUNE_EVERY_BEATS: Final = 120
 
 
@@ -197,6 +199,8 @@ class Worker:
                 await self._means.run_database(work)
             except DatabaseUnavailable as error:
                 log.warning("database.unavailable", extra={"error": str(error)})
+            if self.caller.quiet_s > STALLED_AFTER_S:
+                log.error("caller.stalled", extra={"seconds": round(self.caller.quiet_s), "wanted": self.wanted})
             beats += 1
             if await happens_within(self._stop, BEAT_S):
                 return

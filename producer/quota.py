@@ -21,7 +21,7 @@ RECENT: Final = timedelta(hours=1)
 """What the present rate is taken from."""
 MOST_CHARGES: Final = 100_000
 """Replayed for one proof: a day of the free plan, city by city."""
-PROOF_S: Final = 3.0
+PROOF_S: Final = 5.0
 """A long proof may take that much longer than other answers."""
 
 Endpoint = Literal["group", "single", "unknown"]
@@ -121,23 +121,18 @@ class QuotaDesk:
             TooManyCharges: the time is too long for as many as there are.
         """
 
-        def question(connection: Connection, read: datetime) -> tuple[Period, Terms, list[Charge]] | None:
-            since, until = period_of(read)
-            gate = find_gate(connection, self._account)
-            if gate is None:
-                return None
-            terms = _terms_of(gate, self._terms)
-            window = timedelta(seconds=terms.window_s)
-            # However early it was released: a charge's last call can have arrived D + T + M after its reservation.
-            earliest = since - window - timedelta(seconds=terms.claim_s)
-            found = charges(connection, self._account, earliest, until + window, MOST_CHARGES + 1)
-            return (since, until), terms, found
+        # By itself and first, so that a database that is away is reported as soon as anywhere.
+        begun = await self._desk.ask(lambda connection, now: (find_gate(connection, self._account), period_of(now)))
+        gate, (since, until) = begun
+        if gate is None:
+            return None
+        terms = _terms_of(gate, self._terms)
+        window = timedelta(seconds=terms.window_s)
+        # However early it was released: a charge's last call can have arrived D + T + M after its reservation.
+        earliest = since - window - timedelta(seconds=terms.claim_s)
 
-        def replayed(connection: Connection, read: datetime) -> Proof | None:
-            answer = question(connection, read)
-            if answer is None:
-                return None
-            (since, until), terms, found = answer
+        def replayed(connection: Connection, _now: datetime) -> Proof:
+            found = charges(connection, self._account, earliest, until + window, MOST_CHARGES + 1)
             if len(found) > MOST_CHARGES:
                 raise TooManyCharges
             return Proof(since, until, terms, worst_window(found, terms, since, until))

@@ -60,6 +60,7 @@ def _serve(settings: SimulatorSettings, host: str, port: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     listener = config.bind_socket()
+    listener.listen()  # before the address is told
     shown = f"[{host}]" if ":" in host else host
     logging.getLogger("simulator").info(
         "listening url=http://%s:%d quota=%d window_s=%g group=%s latency_s=%g",

@@ -10,10 +10,9 @@ from raingauge.storage.database import Database, open_database
 from tests.support.databases import empty, server_schema, sqlite_copy, sqlite_template
 
 
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the simulation is."""
-    parser.addoption("--seeds", type=int, default=50, help="seeds that the simulation runs")
+    parser.addoption("--seeds", type=int, default=20, help="seeds that the simulation runs")
 
 
 KINDS = [

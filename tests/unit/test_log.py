@@ -61,6 +61,7 @@ def test_an_event_is_a_line_of_time_level_name_and_fields() -> None:
         (1.5, "1.5"),
         ("two words", '"two words"'),
         ('a "quote"', '"a \\"quote\\""'),
+        ('say"so"', '"say\\"so\\""'),
         ("line\nbreak", '"line\\nbreak"'),
         ("\x1b[31mred", '"\\u001b[31mred"'),
         ("Zürich", '"Z\\u00fcrich"'),
@@ -110,8 +111,8 @@ def test_without_a_secret_nothing_is_masked(secret: str | None) -> None:
 
 
 def test_a_process_logs_to_one_stream_and_libraries_from_warning_on() -> None:
-    stream = io.StringIO()
-    log_to(io.StringIO())
+    earlier, stream = io.StringIO(), io.StringIO()
+    log_to(earlier)
     log_to(stream, secret=SECRET)
     logging.getLogger("raingauge.caller").info("caller.waiting", extra={"reason": SECRET})
     logging.getLogger("raingauge.caller").debug("not shown")
@@ -120,6 +121,7 @@ def test_a_process_logs_to_one_stream_and_libraries_from_warning_on() -> None:
         logging.getLogger(f"{name}.part").warning("shown of %s", name)
     told = [told.split(" ", 1)[1] for told in stream.getvalue().splitlines()]
     assert told == ["INFO caller.waiting reason=***", *(f"WARNING shown of {name}" for name in LIBRARIES)]
+    assert earlier.getvalue() == ""
 
 
 def test_a_higher_level_holds_for_libraries_too() -> None:

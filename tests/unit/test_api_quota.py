@@ -1,0 +1,341 @@
+"""`GET /quota` and `GET /quota/proof`: how the account stands, and what its charges say about the promise."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import httpx
+import pytest
+from sqlalchemy import insert
+
+from consumer.quota import KEPT_FOR as KEPT_BY_CONSUMERS
+from producer import quota
+from producer.api.quota_body import WHY, GateBody, ProofBody, QuotaBody
+from producer.app import create_api
+from producer.desk import Desk
+from raingauge.contracts import utc_text
+from raingauge.errors import DatabaseUnavailable
+from raingauge.settings import OpenWeatherSettings, QuotaSettings, Settings
+from raingauge.storage.database import Database
+from raingauge.storage.models import QuotaCharge
+from tests.api_support import NOON, Front, assert_problem, client
+
+NO_GATE: Final = "no consumer has opened this account's gate yet"
+SECOND: Final = timedelta(seconds=1)
+
+
+@pytest.fixture
+def front(sqlite: Database) -> Front:
+    front = Front(sqlite)
+    front.open_gate(endpoint="group")
+    return front
+
+
+def charge(front: Front, ago_s: float, answered_s: float | None = 0.3, cost: int = 20, account: str = "") -> None:
+    """A charge reserved so long ago; its answers came so much later, or not yet."""
+    reserved = front.clock.moment - ago_s * SECOND
+    closed = None if answered_s is None else reserved + answered_s * SECOND
+    row = {
+        "account": account or front.account,
+        "cost": cost,
+        "reserved_at": reserved,
+        "closed_at": closed,
+        "release_at": reserved + 85 * SECOND if closed is None else closed + 60 * SECOND,
+        "consumer": "one",
+    }
+    front.database.write(lambda c: c.execute(insert(QuotaCharge).values(row)))
+
+
+async def standing(front: Front) -> dict[str, Any]:
+    answer = await front.http.get("/quota")
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    QuotaBody.model_validate(body)
+    return body
+
+
+async def ask_proof(
+    front: Front, begin: datetime | str | None = None, end: datetime | str | None = None
+) -> httpx.Response:
+    given = {"from": begin, "to": end}
+    query = {name: each if isinstance(each, str) else each.isoformat() for name, each in given.items() if each}
+    return await front.http.get("/quota/proof", params=query)
+
+
+async def proof(front: Front, begin: datetime | str | None = None, end: datetime | str | None = None) -> dict[str, Any]:
+    answer = await ask_proof(front, begin, end)
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    ProofBody.model_validate(body)
+    return body
+
+
+# -- how it stands -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_fresh_account_has_all_of_its_quota(front: Front) -> None:
+    body = await standing(front)
+    assert list(body) == list(QuotaBody.model_fields)
+    assert body["limit"] == {"cities_per_window": 60, "window_s": 60.0, "pacing": "smooth"}
+    assert (body["account"], body["now"]) == ("openweather", "2026-11-20T12:00:00.000Z")
+    assert (body["held"], body["free"], body["charges_open"], body["next_release"]) == (0, 60, 0, None)
+    assert body["gate"] == {"state": "open", "why": WHY["open"], "blocked_until": None, "endpoint": "group"}
+
+
+async def test_what_charges_hold_is_not_free_and_comes_back_at_the_next_release(front: Front) -> None:
+    charge(front, ago_s=61)
+    charge(front, ago_s=50)
+    charge(front, ago_s=50, cost=3)
+    charge(front, ago_s=10, answered_s=None, cost=7)
+    charge(front, ago_s=1, account="another", cost=20)
+    body = await standing(front)
+    assert (body["held"], body["free"], body["charges_open"]) == (30, 30, 1)
+    assert body["next_release"] == {"at": "2026-11-20T12:00:10.300Z", "cities": 23}
+
+
+async def test_more_held_than_the_limit_leaves_nothing_free(front: Front) -> None:
+    """After `quota adopt` with a smaller limit."""
+    for ago_s in (1, 2, 3, 4):
+        charge(front, ago_s)
+    body = await standing(front)
+    assert (body["held"], body["free"]) == (80, 0)
+
+
+async def test_limits_are_the_gates_and_the_month_is_the_settings(sqlite: Database) -> None:
+    terms = QuotaSettings(cities_per_window=10, cities_per_month=5000, month_pacing="none")
+    front = Front(sqlite, settings=Settings(quota=terms))
+    front.open_gate(cities_per_window=600, window_s=30.0, pacing="burst", month_spent=4990)
+    body = await standing(front)
+    assert body["limit"] == {"cities_per_window": 600, "window_s": 30.0, "pacing": "burst"}
+    month = body["month"]
+    assert (month["budget"], month["pacing"], month["spent"], month["allowed_now"]) == (5000, "none", 4990, 10)
+
+
+async def test_the_month_is_told_with_its_forecast_at_the_rate_of_the_last_hour(sqlite: Database) -> None:
+    front = Front(sqlite)
+    front.open_gate(month_spent=600_000)
+    charge(front, ago_s=3601)
+    charge(front, ago_s=3599)
+    charge(front, ago_s=10, cost=5)
+    month = (await standing(front))["month"]
+    assert month == {
+        "month": "2026-11",
+        "ends_at": "2026-12-01T00:00:00.000Z",
+        "budget": 1_000_000,
+        "pacing": "even",
+        "spent": 600_000,
+        "allowed_now": 83_333,
+        "forecast": 600_000 + 25 * 252,
+    }
+
+
+async def test_what_the_last_month_spent_is_not_this_months(front: Front) -> None:
+    front.clock.moment = datetime(2026, 12, 1, tzinfo=UTC)
+    month = (await standing(front))["month"]
+    assert (month["month"], month["spent"], month["ends_at"]) == ("2026-12", 0, "2027-01-01T00:00:00.000Z")
+
+
+@pytest.mark.parametrize("state", ["quota", "key", "provider", "database"])
+async def test_a_closed_gate_says_why_and_until_when(sqlite: Database, state: str) -> None:
+    front = Front(sqlite)
+    front.open_gate(state=state, blocked_until=NOON + 60 * SECOND)
+    gate = (await standing(front))["gate"]
+    assert (gate["state"], gate["why"], gate["blocked_until"]) == (state, WHY[state], "2026-11-20T12:01:00.000Z")
+
+
+def test_every_state_has_its_words() -> None:
+    assert set(WHY) == set(GateBody.model_json_schema()["properties"]["state"]["enum"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "found", "told"),
+    [
+        ("auto", "unknown", "unknown"),
+        ("auto", "refused", "single"),
+        ("auto", "single", "single"),
+        ("auto", "group", "group"),
+        ("group", "single", "group"),
+        ("single", "unknown", "single"),
+    ],
+)
+async def test_the_endpoint_in_use_is_the_one_set_or_the_one_found(
+    sqlite: Database, setting: Any, found: str, told: str
+) -> None:
+    front = Front(sqlite, settings=Settings(openweather=OpenWeatherSettings(endpoint=setting)))
+    front.open_gate(endpoint=found)
+    assert (await standing(front))["gate"]["endpoint"] == told
+
+
+async def test_time_is_never_behind_the_last_reservation(sqlite: Database) -> None:
+    front = Front(sqlite)
+    front.open_gate(last_now=NOON + SECOND)
+    assert (await standing(front))["now"] == "2026-11-20T12:00:01.000Z"
+
+
+@pytest.mark.parametrize("path", ["/quota", "/quota/", "/quota/proof", "/quota/proof/"])
+async def test_before_any_consumer_there_is_nothing_to_tell(sqlite: Database, path: str) -> None:
+    front = Front(sqlite)
+    assert_problem(await front.http.get(path), 404, NO_GATE)
+    front.open_gate(account="another")
+    assert_problem(await front.http.get(path), 404, NO_GATE)
+
+
+# -- the proof ---------------------------------------------------------------------------------------------------------
+
+
+async def test_without_charges_the_promise_holds(front: Front) -> None:
+    assert await proof(front) == {
+        "from": "2026-11-20T11:00:00.000Z",
+        "to": "2026-11-20T12:00:00.000Z",
+        "window_s": 60.0,
+        "limit": 60,
+        "worst": 0,
+        "window": None,
+        "charges": 0,
+        "cities": 0,
+        "holds": True,
+    }
+
+
+async def test_the_worst_window_is_told_with_where_it_is(front: Front) -> None:
+    for ago_s in (1000, 980, 960, 930):
+        charge(front, ago_s)
+    charge(front, 3670)  # its last window has no moment within the hour
+    body = await proof(front)
+    assert (body["worst"], body["limit"], body["holds"]) == (60, 60, True)
+    assert (body["charges"], body["cities"]) == (4, 80)
+    assert body["window"] == {"begin": "2026-11-20T11:43:20.300000Z", "end": "2026-11-20T11:44:20.300000Z"}
+
+
+async def test_a_promise_that_was_broken_is_found_out(front: Front) -> None:
+    for ago_s in (100, 99, 98, 97):
+        charge(front, ago_s)
+    body = await proof(front)
+    assert (body["worst"], body["holds"]) == (80, False)
+
+
+async def test_calls_without_an_answer_may_have_arrived_late(front: Front) -> None:
+    charge(front, 184, answered_s=None, cost=30)
+    charge(front, 100, cost=31)
+    assert ((await proof(front))["worst"], (await proof(front))["holds"]) == (61, False)
+
+
+async def test_charges_of_other_accounts_do_not_count(front: Front) -> None:
+    charge(front, 100, account="another")
+    assert (await proof(front))["charges"] == 0
+
+
+async def test_a_charge_that_was_released_at_once_counts_all_the_same(front: Front) -> None:
+    """The proof does not rest on what it proves."""
+    charge(front, 100, answered_s=-59)
+    assert (await proof(front, NOON - 50 * SECOND))["worst"] == 20
+
+
+async def test_the_time_can_be_chosen(front: Front) -> None:
+    charge(front, 7200)
+    charge(front, 100)
+    begin, end = NOON - timedelta(hours=3), NOON - timedelta(hours=1)
+    body = await proof(front, begin, end)
+    assert (body["from"], body["to"], body["charges"]) == (utc_text(begin), utc_text(end), 1)
+    assert (await proof(front, begin))["charges"] == 2
+    assert (await proof(front, None, end))["from"] == "2026-11-20T10:00:00.000Z"
+    assert (await proof(front, "2026-11-20T11:00:00+03:00"))["from"] == "2026-11-20T08:00:00.000Z"
+    assert (await proof(front, "2026-11-20t11:00z"))["from"] == "2026-11-20T11:00:00.000Z"
+
+
+async def test_the_answer_goes_no_further_than_now_and_what_is_kept(front: Front) -> None:
+    body = await proof(front, NOON - timedelta(hours=30), NOON - timedelta(hours=20))
+    assert (body["from"], body["to"]) == ("2026-11-19T12:00:00.000Z", "2026-11-19T16:00:00.000Z")
+    body = await proof(front, NOON - timedelta(hours=1), NOON + timedelta(hours=1))
+    assert (body["from"], body["to"]) == ("2026-11-20T11:00:00.000Z", "2026-11-20T12:00:00.000Z")
+    assert (await proof(front, NOON - timedelta(hours=24)))["from"] == "2026-11-19T12:00:00.000Z"
+
+
+KEPT: Final = "to: charges are kept for a day after their release; ask for later than 2026-11-19T12:00:00.000Z"
+ORDER: Final = "from: it lies before `to`, and not in the future"
+LONG: Final = "from: a proof is about 24 hours at most"
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "detail"),
+    [
+        (NOON - timedelta(hours=24, seconds=1), None, LONG),
+        (NOON - timedelta(hours=1), NOON + timedelta(hours=24), LONG),
+        (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), LONG),
+        ("0001-01-01T00:00:00+23:59", None, LONG),
+        (None, NOON - timedelta(hours=24), KEPT),
+        (None, "0001-01-01T00:00:00+23:59", KEPT),
+        (NOON - timedelta(hours=3), NOON - timedelta(hours=4), ORDER),
+        (NOON - timedelta(hours=3), NOON - timedelta(hours=3), ORDER),
+        (NOON, None, ORDER),
+        (NOON + timedelta(hours=3), NOON + timedelta(hours=4), ORDER),
+        ("9999-12-31T23:59:59-23:59", None, ORDER),
+    ],
+)
+async def test_a_time_that_cannot_be_proved_is_refused(front: Front, begin: Any, end: Any, detail: str) -> None:
+    where, _, what = detail.partition(": ")
+    problem = assert_problem(await ask_proof(front, begin, end), 422, detail)
+    assert problem["errors"] == [{"where": where, "what": what}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "yesterday",
+        "1763640000",
+        "2026-11-20",
+        "2026-11-20T12:00:00",
+        "2026-13-20T12:00:00Z",
+        "2026-11-20T12:00:00 00:00",
+    ],
+)
+async def test_what_is_no_moment_is_refused(front: Front, text: str) -> None:
+    answer = await front.http.get("/quota/proof", params={"from": text})
+    assert answer.status_code == 422
+    assert [error["where"] for error in answer.json()["errors"]] == ["from"]
+
+
+@pytest.mark.parametrize("query", ["from=2026-11-20T11:00:00Z&from=2026-11-20T11:00:00Z", "since=2026-11-20T11:00:00Z"])
+async def test_what_is_repeated_or_unknown_is_refused(front: Front, query: str) -> None:
+    assert (await front.http.get(f"/quota/proof?{query}")).status_code == 422
+
+
+async def test_more_charges_than_can_be_replayed_are_refused(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quota, "MOST_CHARGES", 2)
+    for ago_s in (100, 200):
+        charge(front, ago_s)
+    assert (await proof(front))["charges"] == 2
+    charge(front, 300)
+    answer = await ask_proof(front)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].endswith("charges in it; ask for a shorter time")
+
+
+def test_charges_are_kept_as_long_as_the_proof_takes_them_to_be() -> None:
+    assert quota.KEPT_FOR == KEPT_BY_CONSUMERS
+
+
+# -- when the database is away, and the description --------------------------------------------------------------------
+
+
+async def test_a_database_that_is_away_is_told_in_time(front: Front) -> None:
+    async def away(_work: Any, /) -> Any:
+        raise DatabaseUnavailable("gone")
+
+    http = client(front.settings, Desk(front.database, away, front.settings.terms, front.account), front.relay)
+    for path in ("/quota", "/quota/proof"):
+        answer = await http.get(path)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+
+
+async def test_every_field_and_status_is_described(front: Front) -> None:
+    description = create_api(front.settings, front.desk, front.relay).openapi()
+    shapes = description["components"]["schemas"]
+    for name in ("QuotaBody", "LimitBody", "ReleaseBody", "GateBody", "MonthBody", "ProofBody", "WindowBody"):
+        for field, schema in shapes[name]["properties"].items():
+            assert schema["description"].endswith("."), (name, field)
+            assert schema.get("examples"), (name, field)
+    assert list(shapes["ProofBody"]["properties"])[:2] == ["from", "to"]
+    paths = description["paths"]
+    assert set(paths["/quota"]["get"]["responses"]) == {"200", "404", "500", "503"}
+    assert set(paths["/quota/proof"]["get"]["responses"]) == {"200", "404", "422", "500", "503"}
