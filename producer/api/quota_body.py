@@ -20,6 +20,17 @@ WHY: Final[dict[str, str]] = {
 }
 
 
+MONTH: Final = {
+    "month": "2026-11",
+    "ends_at": "2026-12-01T00:00:00.000Z",
+    "budget": 1_000_000,
+    "pacing": "even",
+    "spent": 412_345,
+    "allowed_now": 254_321,
+    "forecast": 998_000,
+}
+
+
 class LimitBody(BaseModel):
     """What the provider takes."""
 
@@ -74,7 +85,10 @@ class QuotaBody(BaseModel):
 
     account: str = Field(description="The gate's name: `quota.account`.", examples=["openweather"])
     now: Time = Field(description="The database's time, ISO 8601 in UTC.")
-    limit: LimitBody = Field(description="What the provider takes.", examples=[{"cities_per_window": 60}])
+    limit: LimitBody = Field(
+        description="What the provider takes, as the gate has it.",
+        examples=[{"cities_per_window": 60, "window_s": 60.0, "pacing": "smooth"}],
+    )
     held: int = Field(description="Cities that count against the limit now.", examples=[40])
     free: int = Field(description="Cities that could go now, as far as the limit goes.", examples=[20])
     charges_open: int = Field(description="Charges of those held that have no answer, or none yet.", examples=[1])
@@ -82,8 +96,11 @@ class QuotaBody(BaseModel):
         description="What becomes free next; null when nothing is held.",
         examples=[{"at": "2026-11-20T16:00:20.000Z", "cities": 20}],
     )
-    gate: GateBody = Field(description="Whether calls may go.", examples=[{"state": "open"}])
-    month: MonthBody = Field(description="The month's budget.", examples=[{"month": "2026-11", "spent": 412_345}])
+    gate: GateBody = Field(
+        description="Whether calls may go, and if not, why.",
+        examples=[{"state": "open", "why": WHY["open"], "blocked_until": None, "endpoint": "group"}],
+    )
+    month: MonthBody = Field(description="The month's budget.", examples=[MONTH])
 
 
 class WindowBody(BaseModel):

@@ -16,6 +16,7 @@ from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from consumer import dead_letters
+from consumer.__main__ import parser
 from consumer.dead_letters import list_all, replay
 from consumer.letters import DeadLetters, Letter, printable
 from consumer.means import Means
@@ -255,7 +256,29 @@ async def test_kafka_that_refuses_or_is_silent_is_told_in_one_line() -> None:
     async with Road(None) as road:
         with pytest.raises(Fatal, match=f"Kafka does not answer at {road.address}"):
             await list_all(settings_for("cities", road.address), answer_s=0.5)
-    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_broker_that_falls_silent_ends_the_reading() -> None:
+    """A fake, because the broker is shared: it has a partition with three offsets and never sends one."""
+
+    class Silent:
+        polls = 0
+
+        def seek(self, partition: str, offset: int) -> None:
+            pass
+
+        async def getmany(self, *partitions: str, timeout_ms: int) -> dict[str, Any]:
+            self.polls += timeout_ms
+            return {}
+
+        async def position(self, partition: str) -> int:
+            return 0
+
+    letters = DeadLetters([], "cities.dead", answer_s=2)
+    letters._consumer, letters._from, letters._until = Silent(), {"0": 0}, {"0": 3}
+    with pytest.raises(TimeoutError):
+        await letters.replayed()
+    assert letters._consumer.polls == 2000
 
 
 def consumer(*arguments: str, topic: str, server: str = SERVER) -> "subprocess.CompletedProcess[str]":
@@ -291,11 +314,11 @@ def test_the_command_ends_with_status_2_and_one_line_when_kafka_is_down() -> Non
         assert ended.stdout == ""
 
 
-@pytest.mark.parametrize(
-    "arguments", [["replay"], ["replay", "--all", "--offset", "1"], [], ["replay", "--offset", "x"]]
-)
-def test_what_to_replay_has_to_be_said(arguments: list[str]) -> None:
-    assert consumer(*arguments, topic="cities").returncode == 2
+@pytest.mark.parametrize("arguments", ["", "replay", "replay --all --offset 1", "replay --offset x", "remove"])
+def test_what_to_do_has_to_be_said(arguments: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(["dead-letters", *arguments.split()])
+    assert ended.value.code == 2
 
 
 def test_a_message_that_nobody_buried_is_told_as_far_as_it_goes() -> None:

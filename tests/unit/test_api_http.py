@@ -29,10 +29,14 @@ async def chunks(body: bytes, size: int = 1000) -> AsyncIterator[bytes]:
         yield body[start : start + size]
 
 
-PATHS: Final = ("/get?id=1", "/health", "/ready", "/metrics", "/docs", "/openapi.json", "/docs/assets/swagger-ui.css")
+PATHS: Final = (
+    *("/get?id=1", "/quota", "/quota/proof", "/health", "/ready", "/metrics"),
+    *("/docs", "/openapi.json", "/docs/assets/swagger-ui.css"),
+)
 
 
 async def test_paths_work_with_and_without_the_trailing_slash(front: Front) -> None:
+    front.open_gate()
     await front.collect(1)
     for path in PATHS:
         name, question, query = path.partition("?")
@@ -79,7 +83,7 @@ async def test_collect_takes_nothing_but_post(front: Front) -> None:
     await front.assert_nothing_happened()
 
 
-@pytest.mark.parametrize("path", ["/get", "/health", "/ready", "/metrics", "/docs", "/"])
+@pytest.mark.parametrize("path", ["/get", "/quota", "/quota/proof", "/health", "/ready", "/metrics", "/docs", "/"])
 async def test_what_can_be_got_takes_get_and_head_only(front: Front, path: str) -> None:
     for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
         answer = await front.http.request(method, path, params={"id": 1})

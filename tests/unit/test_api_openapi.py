@@ -12,6 +12,8 @@ from tests.api_support import Front
 ANSWERS: Final = {
     ("post", "/collect"): {"200", "202", "409", "413", "422", "500", "503"},
     ("get", "/get"): {"200", "304", "404", "422", "500", "503"},
+    ("get", "/quota"): {"200", "404", "500", "503"},
+    ("get", "/quota/proof"): {"200", "404", "422", "500", "503"},
     ("get", "/health"): {"200"},
     ("get", "/ready"): {"200", "503"},
     ("get", "/metrics"): {"200"},
@@ -44,7 +46,9 @@ def properties(description: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any
     shapes["the request"] = content["application/json"]["schema"]
     for name, shape in shapes.items():
         for field, schema in shape["properties"].items():
-            yield f"{name}.{field}", schema
+            # A sentence that a shape says of itself already is not repeated where it is used.
+            referred = shapes[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else {}
+            yield f"{name}.{field}", {"description": referred.get("description")} | schema
 
 
 def references(node: Any) -> Iterator[str]:

@@ -200,7 +200,7 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 def test_whatever_happens_nothing_wanted_is_lost_or_stands_twice() -> None:
-    run_state_machine_as_test(PoolMachine, settings=settings(max_examples=150, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(PoolMachine, settings=settings(max_examples=80, stateful_step_count=40, deadline=None))
 
 
 # -- turns -------------------------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_the_turn_goes_on_where_the_last_call_left_it() -> None:
     collections=st.integers(2, 7),
     chance=st.randoms(use_true_random=False),
 )
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_equal_collections_get_equal_shares(sizes: list[int], collections: int, chance: Any) -> None:
     pool = pool_of(*(batch(f"c{n}", range(1 + 1000 * n, 601 + 1000 * n)) for n in range(collections)))
     got = Counter({f"c{n}": 0 for n in range(collections)})
