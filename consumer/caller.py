@@ -79,16 +79,18 @@ class Caller:
             while not self._stop.is_set():
                 await self._lanes.acquire()
                 began = self._turned_at = self._clock.monotonic()
-                grant = await self._reserve()
-                if grant is None:
+                if (reserved := await self._reserve()) is None:
                     self._lanes.release()
                 else:
-                    calls.create_task(self._call(grant, began))
+                    calls.create_task(self._call(*reserved, began))
 
     # -- reserve -------------------------------------------------------------------------------------------------
 
-    async def _reserve(self) -> Grant | None:
-        """One attempt to get quota for the next call. None, after a wait where there is reason to, when none came."""
+    async def _reserve(self) -> tuple[Grant, Sequence[int]] | None:
+        """One attempt to get quota for the next call: a grant, and the cities that are out of the pool for it.
+
+        None, after a wait where there is reason to, when none came.
+        """
         self._wanted.clear()
         self._pool.wake(self._clock.monotonic())
         turns, together = self._pool.take(CALL_SIZE)
@@ -111,13 +113,14 @@ class Caller:
             await self._leave_out(turns, answer)
             return None
         granted = set(answer.city_ids) if isinstance(answer, Grant) else set()
+        out = [turn.city_id for turn in turns if turn.city_id in granted]
         self._pool.give_back([turn for turn in turns if turn.city_id not in granted])
         self._ended.set()
         if isinstance(answer, NotNow):
             await self._pause(answer)
             return None
         self.waiting_for = None
-        return answer
+        return answer, out
 
     async def _good_city(self, turns: Sequence[Turn]) -> int | None:
         """A city to ask for instead, when all of these are suspects; None when they are not, or none is known."""
@@ -149,6 +152,8 @@ class Caller:
         self._pool.give_back([turn for turn in turns if turn.city_id not in answer.fresh | answer.claimed])
         self._pool.put_back(sorted(answer.claimed), self._clock.monotonic() + CLAIM_RECHECK_S)
         self._pool.come_back(sorted(answer.claimed))
+        if not turns:  # a good city, which another consumer is fetching: the pool would not wait for it
+            await happens_within(self._stop, CLAIM_RECHECK_S)
         wants = self._pool.wants(sorted(answer.fresh))
         try:
             copied = await self._means.persist(partial(self._means.store.copy_fresh, wants))
@@ -159,7 +164,7 @@ class Caller:
 
     # -- fetch ---------------------------------------------------------------------------------------------------
 
-    async def _call(self, grant: Grant, began: float) -> None:
+    async def _call(self, grant: Grant, out: Sequence[int], began: float) -> None:
         """Fetch and settle one grant. Whatever happens, its cities are settled or wanted again."""
         broken: Sequence[BatchRef] = ()
         try:
@@ -169,7 +174,7 @@ class Caller:
             settled, broken = await self._settler.settle(grant, result, grant.reserved_at + took)
             self._listener.settled(settled)
         finally:
-            self._pool.come_back(grant.city_ids)
+            self._pool.come_back(out)
             self._lanes.release()
             self._wanted.set()
             self._ended.set()

@@ -6,15 +6,17 @@ absent from a group's. Only a JSON object with `cod` and `message` is the provid
 proxy's pages, and its 401, 404 or 429 may be as well. Nothing is done here about a refusal; the caller decides.
 """
 
+import html
 import json
 import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 from consumer.provider import Reason, Refusal, Reply, Weather
 from consumer.wire import Answer, Wire
@@ -25,6 +27,8 @@ from raingauge.observation import Observation
 MAX_TEXT = 200
 """Characters kept of any text: what the columns hold, and more than a message needs."""
 MAX_RETRY_AFTER_S = 86_400.0
+LONG_KEY = 16
+"""OpenWeather's have 32 characters. To cut a stand-in's, "test" perhaps, out of cities' names would only garble them."""
 
 Json = Mapping[str, Any]
 """A JSON object."""
@@ -39,6 +43,7 @@ class OpenWeather:
         """`timeout_s` covers a call from before the connection to the last byte; see `Wire` for `connections`."""
         self._clock = clock
         self._redact = redactor(key)
+        self._long_key = len(key) >= LONG_KEY
         self._wire = Wire(base_url, f"appid={quote(key, safe='')}", self._redact, timeout_s, clock, connections)
 
     def __enter__(self) -> Self:
@@ -61,7 +66,8 @@ class OpenWeather:
 
     def _ask(self, path: str, asked: Sequence[int], read: ReadBody, send_by: float) -> Reply:
         answer = self._wire.get(f"{path}?id={','.join(map(str, asked))}&units=metric", send_by)
-        return classify(answer, asked, read, self._redact, self._clock.now())
+        reply = classify(answer, asked, read, self._redact, self._clock.now())
+        return _redacted(reply, self._redact) if isinstance(reply, Weather) and self._long_key else reply
 
 
 def classify(
@@ -166,13 +172,35 @@ def read_observation(city_id: int, entry: Json) -> Observation | None:
     )
 
 
+def _redacted(weather: Weather, redact: Callable[[str], str]) -> Weather:
+    """The same, if a server put the key into what is stored."""
+    return replace(
+        weather,
+        observations={
+            city_id: replace(o, name=o.name and redact(o.name), description=o.description and redact(o.description))
+            for city_id, o in weather.observations.items()
+        },
+    )
+
+
 def redactor(key: str) -> Callable[[str], str]:
-    """Puts *** for the key, plain or percent-encoded, in texts that it makes fit to be shown."""
-    forms = {_on_one_line(key), quote(key), quote(key, safe=""), quote_plus(key)} - {""}
-    longest_first = sorted(forms, key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)", re.IGNORECASE)
+    """Puts *** for the key, however it is spelled, in texts that it makes fit to be shown."""
+    pattern = re.compile("".join(map(_spellings, key)) if key.strip() else "(?!)", re.IGNORECASE)
     # Cut last, so that no part of a key stays behind.
     return lambda text: pattern.sub("***", _on_one_line(text))[:MAX_TEXT]
+
+
+def _spellings(character: str) -> str:
+    """A pattern for a character as servers and errors give it back: percent-encoded, escaped, or read as Latin-1."""
+    if character.isascii() and character.isalnum():
+        return character
+    sent, code = character.encode(), ord(character)
+    forms = [rf"\\*{re.escape(character)}", re.escape(html.escape(character)), re.escape(sent.decode("latin-1"))]
+    forms += [prefix.join(["", *(f"{byte:02x}" for byte in sent)]) for prefix in ("%", r"\\+x")]
+    forms += [rf"\\+x{code:02x}", rf"\\+u{code:04x}"]
+    if character.isprintable() and character != " ":
+        return f"(?:{'|'.join(forms)})"
+    return rf"(?:[ +]|\\+[nrt]|{'|'.join(forms)})?"
 
 
 def _on_one_line(text: str) -> str:

@@ -233,7 +233,7 @@ class Ledger:
     def _locked(self, connection: Connection, *, lock: bool = True) -> Gate:
         gate = find_gate(connection, self._account, lock=lock)
         if gate is None:
-            raise GateMismatch(f"the gate of account {self._account} is gone: restart the consumer")
+            raise GateMismatch(f"the gate of account {self._account} does not exist: start a consumer first")
         return gate
 
     def _set(self, connection: Connection, changes: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """How each program begins: settings, logs, an event loop; one line, not a traceback, for what a person can mend."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -9,12 +10,17 @@ from raingauge.errors import Fatal
 from raingauge.log import log_to
 from raingauge.settings import Settings, load_settings, provider_key
 
+log = logging.getLogger("raingauge")
+
 
 def run_program(program: Callable[[Settings], Coroutine[Any, Any, None]]) -> int:
-    """Run a program with the settings; its exit status: 0, or 2 when a person has to change something."""
-    log_to(secret=provider_key())
+    """Run a program with the settings; its exit status.
+
+    0; 2 when a person has to change something; 1 for an unexpected error, which is logged with the key masked.
+    """
     status = 0
     try:
+        log_to(secret=provider_key())
         settings = load_settings()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(program(settings))
@@ -22,6 +28,9 @@ def run_program(program: Callable[[Settings], Coroutine[Any, Any, None]]) -> int
         for error in _each(errors):
             print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         status = 2
+    except* Exception:
+        log.exception("program.failed")
+        status = 1
     return status
 
 

@@ -86,7 +86,8 @@ class ConsumerSettings(Section):
 class OpenWeatherSettings(Section):
     """The provider."""
 
-    base_url: str = Field(OPENWEATHER_URL, pattern=r"^https?://[^\s]+$")
+    base_url: str = Field(OPENWEATHER_URL, pattern=r"^https?://[^\s?#@]+$")
+    """Shown in logs: so neither a password nor a query may be in it."""
     endpoint: Literal["auto", "group", "single"] = "auto"
     timeout_s: float = Field(10.0, gt=0, le=60)
 
@@ -176,8 +177,15 @@ def load_settings() -> Settings:
 
 
 def provider_key() -> str | None:
-    """The provider's key from the environment, or None."""
-    return os.environ.get(KEY_VARIABLE) or None
+    """The provider's key from the environment, or None.
+
+    Raises:
+        SettingsError: it is not text.
+    """
+    key = os.environ.get(KEY_VARIABLE) or None
+    if key is not None and not key.isprintable():
+        raise SettingsError(f"{KEY_VARIABLE}: there are characters in it that cannot be shown")
+    return key
 
 
 def _refuse_unreadable(file: Path) -> None:

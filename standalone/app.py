@@ -6,6 +6,7 @@ Nothing outside the process is needed: SQLite, and without an API key the simula
 import contextlib
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final
 
 from alembic import command
@@ -15,7 +16,8 @@ from sqlalchemy import Connection, make_url
 from consumer.app import SPARE_THREADS, WorkerFacts, equipped, open_provider, working
 from consumer.worker import Worker
 from producer.app import THREADS, producing
-from raingauge.clock import SystemClock
+from raingauge.blocking import Threads, until_available
+from raingauge.clock import Clock, SystemClock
 from raingauge.errors import SettingsError
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.serving import serving, until_signalled
@@ -49,7 +51,7 @@ async def _serve(settings: Settings) -> None:
         settings, key = await parts.enter_async_context(_provided(settings))
         pool_size = THREADS + settings.consumer.lanes + SPARE_THREADS
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size)))
-        prepare(database)
+        await _prepared(database, clock)
         broker = InProcessBroker(settings.broker.topic, settings.consumer.window)
         subscription = await parts.enter_async_context(broker.subscription())
         provider = await parts.enter_async_context(open_provider(settings, key, clock))
@@ -86,6 +88,12 @@ def simulated_settings(settings: Settings, url: str) -> Settings:
             "quota": settings.quota.model_copy(update={"account": SIMULATED}),
         }
     )
+
+
+async def _prepared(database: Database, clock: Clock) -> None:
+    """Prepare the database, as soon as it can be had; meanwhile a signal is heard."""
+    with contextlib.closing(Threads(1, "schema")) as thread:
+        await until_available(thread, partial(prepare, database), clock)
 
 
 def prepare(database: Database) -> None:

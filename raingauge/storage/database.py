@@ -167,6 +167,7 @@ def _engine(target: URL, pool_size: int, statement_s: int) -> Engine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_S,
+        hide_parameters=True,
         pool_recycle=3600,
         connect_args=limits,
     )
@@ -181,6 +182,7 @@ def _sqlite(target: URL, pool_size: int, statement_s: int) -> Engine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_S,
+        hide_parameters=True,
         connect_args={"timeout": statement_s, "check_same_thread": False},
     )
 

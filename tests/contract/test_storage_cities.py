@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 
 import pytest
+from sqlalchemy import Connection
 
 from raingauge.observation import Observation
 from raingauge.storage import cities, readings
@@ -114,11 +115,21 @@ def test_a_claim_is_given_back_by_its_holder_only(database: Database) -> None:
     assert claims(database) == {1: (None, None), 2: ("other", NOW + SECOND)}
 
 
-def test_observations_kept_at_once_in_any_order_are_all_kept(database: Database) -> None:
-    def keep(number: int) -> None:
-        some = random.Random(number).sample(range(100), 60)
-        remember(database, [an_observation(city) for city in some[:40]], some[40:])
+def test_answers_kept_at_once_in_any_order_do_not_deadlock(database: Database) -> None:
+    remember(database, [], unknown=range(60))
+    runs: list[int] = []
 
-    at_once([partial(keep, number) for number in range(8)])
-    cities = {city for number in range(8) for city in random.Random(number).sample(range(100), 60)}
-    assert {row.id for row in rows(database, City)} == cities
+    def keep(number: int) -> None:
+        chance = random.Random(number)
+        for _ in range(4):
+            some = chance.sample(range(60), 40)
+            seen = [an_observation(city) for city in some[:20]]
+            database.write(partial(count_and_remember, seen, some[20:]))
+
+    def count_and_remember(seen: Sequence[Observation], unknown: Sequence[int], connection: Connection) -> None:
+        runs.append(len(seen))
+        cities.remember(connection, NOW, seen, unknown)
+
+    at_once([partial(keep, number) for number in range(6)])
+    assert len(runs) == 24
+    assert len(rows(database, City)) == 60

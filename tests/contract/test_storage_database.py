@@ -80,7 +80,7 @@ def test_a_deadlock_is_retried_until_both_are_through(database: Database) -> Non
                 crossed.wait()
 
     at_once([partial(database.write, partial(increment, order)) for order in ((1, 2), (2, 1))])
-    assert len(tries) == 3
+    assert len(tries) >= 3  # the loser may lose again before the winner goes on
     assert [row.humidity for row in rows(database, City)] == [2, 2]
 
 

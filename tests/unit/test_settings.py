@@ -214,6 +214,8 @@ def test_other_programs_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch
         ("consumer.lanes", "257"),
         ("openweather.base_url", "ftp://somewhere"),
         ("openweather.base_url", "http://some where"),
+        ("openweather.base_url", "http://user:word@host"),
+        ("openweather.base_url", "http://host/?appid=key"),
         ("openweather.endpoint", "both"),
         ("openweather.timeout_s", "0"),
         ("openweather.timeout_s", "61"),
@@ -292,6 +294,14 @@ def test_the_key_comes_from_its_own_variable_and_stands_in_no_setting(monkeypatc
     assert provider_key() == PASSWORD
     settings = load_settings()
     assert PASSWORD not in f"{settings!r} {settings} {settings.model_dump()}"
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "\x1b[31m", "a\x7f"])
+def test_a_key_that_cannot_be_shown_is_refused_and_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENWEATHER_API_KEY", key)
+    with pytest.raises(SettingsError, match=r"^OPENWEATHER_API_KEY: ") as error:
+        provider_key()
+    assert key not in str(error.value)
 
 
 @pytest.mark.parametrize("key", ["key", "api_key", "appid"])
