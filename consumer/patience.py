@@ -13,7 +13,8 @@ from raingauge.pacing import backoff_s
 
 ALONE_AFTER: Final = 2
 SUSPECT_AFTER: Final = 2
-GIVE_UP_AFTER: Final = 5
+GIVE_UP_AFTER: Final = 8
+"""A provider that loses one call in ten fails a good city once in a hundred million times."""
 GIVE_UP_ANYWAY_AFTER: Final = 1440
 """Failures in all, however the others fare: about half a day."""
 BASE_S: Final = 2.0

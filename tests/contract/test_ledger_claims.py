@@ -151,6 +151,6 @@ def test_accounts_do_not_touch_each_other(database: Database, name: str) -> None
 def test_a_gate_that_is_gone_is_said_so(database: Database) -> None:
     ledger = Ledger(database, "account", TERMS, "group", "one")
     for work in (lambda: ledger.reserve(wanted(1), together=True), ledger.shut, lambda: ledger.set_month(1)):
-        with pytest.raises(GateMismatch, match="account is gone"):
+        with pytest.raises(GateMismatch, match="the gate of account account"):
             work()
     assert rows(database, QuotaGate) == []
