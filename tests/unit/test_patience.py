@@ -17,14 +17,9 @@ def failures(patience: Patience, city_id: int, times: int, *, others_succeed: bo
 
 
 def test_a_city_that_fails_while_others_succeed_is_asked_for_alone_and_then_given_up() -> None:
-    verdicts = failures(Patience(), 1, 5, others_succeed=True)
-    assert [(verdict.alone, verdict.give_up) for verdict in verdicts] == [
-        (False, False),
-        (True, False),
-        (True, False),
-        (True, False),
-        (True, True),
-    ]
+    verdicts = failures(Patience(), 1, 8, others_succeed=True)
+    together, alone, given_up = (False, False), (True, False), (True, True)
+    assert [(verdict.alone, verdict.give_up) for verdict in verdicts] == [together, *[alone] * 6, given_up]
 
 
 def test_in_an_outage_no_city_is_to_blame() -> None:
