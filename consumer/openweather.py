@@ -26,9 +26,13 @@ from raingauge.observation import Observation
 
 MAX_TEXT = 200
 """Characters kept of any text: what the columns hold, and more than a message needs."""
+MOST_READ = 4096
+"""Characters looked at for that."""
 MAX_RETRY_AFTER_S = 86_400.0
 LONG_KEY = 16
-"""OpenWeather's have 32 characters. To cut a stand-in's, "test" perhaps, out of cities' names would only garble them."""
+"""OpenWeather's have 32 characters. To cut a stand-in's, "test" perhaps, out of names would only garble them."""
+TELLING = 8
+"""So many of a long key's first characters are a part of it that must not be shown."""
 
 Json = Mapping[str, Any]
 """A JSON object."""
@@ -185,9 +189,14 @@ def _redacted(weather: Weather, redact: Callable[[str], str]) -> Weather:
 
 def redactor(key: str) -> Callable[[str], str]:
     """Puts *** for the key, however it is spelled, in texts that it makes fit to be shown."""
-    pattern = re.compile("".join(map(_spellings, key)) if key.strip() else "(?!)", re.IGNORECASE)
+    spelled = [_spellings(character) for character in key]
+    forms = ["".join(spelled) if key.strip() else "(?!)"]
+    if len(key) >= LONG_KEY:
+        # A server may give it back cut short; then whatever could be of it goes.
+        forms.append(f"{''.join(spelled[:TELLING])}(?:{'|'.join(sorted(set(spelled)))})*")
+    pattern = re.compile("|".join(forms), re.IGNORECASE)
     # Cut last, so that no part of a key stays behind.
-    return lambda text: pattern.sub("***", _on_one_line(text))[:MAX_TEXT]
+    return lambda text: pattern.sub("***", _on_one_line(text[:MOST_READ]))[:MAX_TEXT]
 
 
 def _spellings(character: str) -> str:

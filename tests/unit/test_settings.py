@@ -214,7 +214,7 @@ def test_other_programs_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch
         ("consumer.lanes", "257"),
         ("openweather.base_url", "ftp://somewhere"),
         ("openweather.base_url", "http://some where"),
-        ("openweather.base_url", "http://user:word@host"),
+        ("openweather.base_url", "http://user:word@host"),  # pragma: allowlist secret
         ("openweather.base_url", "http://host/?appid=key"),
         ("openweather.endpoint", "both"),
         ("openweather.timeout_s", "0"),
@@ -340,7 +340,7 @@ def test_a_mistake_is_named_without_its_value(name: str, monkeypatch: pytest.Mon
     "url",
     [
         f"mysql+pymysql://user:{PASSWORD}@host:port/raingauge",
-        f"mysql+pymysql://user:word@{PASSWORD}:port/raingauge",
+        f"mysql+pymysql://user:word@{PASSWORD}:port/raingauge",  # pragma: allowlist secret
         f"mysql+pymysql//user:{PASSWORD}@host",
         f"mysql+nosuchdriver://user:{PASSWORD}@host/raingauge",
         f"mysql://user:{PASSWORD}@host/raingauge",
