@@ -37,6 +37,10 @@ test-all: $(READY) services ## all tests, those on real Kafka, MariaDB and Postg
 simulate: $(READY) ## ten thousand seeds of the simulation: every fault, virtual time, an audit (SEEDS=… FIRST=…)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
+.PHONY: chaos
+chaos: $(READY) services ## kill, freeze and cut off real parts, again and again, and audit what is left (some 45 minutes)
+	$(BIN)/python -m pytest tests/chaos -n 2 --dist loadgroup --chaos-rounds $(or $(ROUNDS),20)
+
 .PHONY: check
 check: $(READY) ## lint, types, import rules, secrets, shell scripts, the compose file
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ from raingauge.messaging.kafka_client import PATIENT, Patience, ended, log, said
 
 COPIES: Final = 3
 FOR_EVER: Final = "-1"
-LOOK_AGAIN_S = 30.0
+LOOK_AGAIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,13 +99,12 @@ def program(module: str, *arguments: str, settings: Mapping[str, str], cwd: Path
         running.wait_until_it_serves()
         yield running
     except BaseException as error:
-        process.kill()
+        running.kill()
         error.add_note(running.output)
         raise
-    finally:
-        if process.poll() is None:
-            status = running.stop()
-            assert status == 0, f"exit status {status}:\n{running.output}"
+    if process.poll() is None:
+        status = running.stop()
+        assert status == 0, f"exit status {status}:\n{running.output}"
 
 
 @contextmanager

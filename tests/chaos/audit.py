@@ -1,0 +1,160 @@
+"""The one audit after every fault: nothing lost, nothing twice, nothing strange, never over the quota, no trace."""
+
+import json
+from collections import Counter
+from typing import Any
+
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from sqlalchemy import Connection, func, select
+
+from raingauge.contracts import dead_letter_topic
+from raingauge.storage.models import Batch, Collection, QuotaCharge, Reading
+from tests.chaos.system import QUOTA, WINDOW_S, System
+from tests.support.eventually import eventually
+
+LAG_S = 40.0
+Letter = tuple[bytes | None, dict[str, bytes]]
+"""A dead letter's value and headers."""
+
+
+def audit(running: System, *, tracebacks: tuple[str, ...] = (), refusals: bool = False) -> None:
+    """All promises. `tracebacks`: the events that may log one here; `refusals`: the provider may have refused calls."""
+    running.until_settled()
+    eventually(lambda: lag(running) == 0, LAG_S, every_s=0.5)
+    running.database.read(lambda connection: _check_collections(running, connection))
+    _check_witness(running, refusals=refusals)
+    _check_dead_letters(running)
+    for program in running.programs:
+        _check_output(program.lines, tracebacks)
+
+
+def _check_collections(running: System, connection: Connection) -> None:
+    rows = connection.execute(select(Reading.collection_id, Reading.city_id, Reading.status, Reading.reason)).all()
+    keys = Counter((row.collection_id, row.city_id) for row in rows)
+    assert all(number == 1 for number in keys.values()), "a row stands twice"
+    assert all(row.status == "collected" for row in rows), [row for row in rows if row.status != "collected"][:5]
+    stored: dict[str, set[int]] = {}
+    for row in rows:
+        stored.setdefault(row.collection_id, set()).add(row.city_id)
+    states = {row.id: row for row in connection.execute(select(Collection))}
+    asked = {post.name: post.city_ids for post in running.posts}
+    assert running.accepted().keys() <= states.keys(), "an accepted collection is gone"
+    assert states.keys() <= asked.keys(), "a collection that nobody asked for"
+    for name, state in states.items():
+        missing, unknown = asked[name] - stored.get(name, set()), stored.get(name, set()) - asked[name]
+        assert not missing, f"{name}: {len(missing)} cities are missing"
+        assert not unknown, f"{name}: {len(unknown)} cities that nobody asked for"
+        assert (state.collected, state.failed, state.total) == (len(asked[name]), 0, len(asked[name])), name
+        assert state.finished_at is not None, f"{name} is not finished"
+    open_ones = (Batch.settled != Batch.size) | Batch.settled_at.is_(None)
+    assert not connection.execute(select(Batch).where(open_ones)).all(), "batches that are not settled whole"
+
+
+def _check_witness(running: System, *, refusals: bool) -> None:
+    witness = running.weather.get("/control/witness")
+    assert witness["window_s"] == WINDOW_S
+    assert witness["most_in_window"] <= QUOTA, witness
+    assert refusals or witness["statuses"].keys() <= {"0", "200"}, witness
+    charged = running.database.read(lambda c: c.scalar(select(func.sum(QuotaCharge.cost)))) or 0
+    assert charged >= witness["units"], f"{witness['units']} units arrived, {charged} were charged"
+
+
+def _check_output(lines: list[str], tracebacks: tuple[str, ...]) -> None:
+    for number, line in enumerate(lines):
+        if line.startswith("Traceback"):
+            before = lines[number - 1] if number else ""
+            assert any(event in before for event in tracebacks), "\n".join(lines[max(0, number - 3) : number + 40])
+        assert "never awaited" not in line, line
+        assert "was destroyed but it is pending" not in line, line
+
+
+# -- Kafka ---------------------------------------------------------------------------------------------------------
+
+
+def lags(running: System) -> dict[int, int]:
+    """Messages of each partition that the group has not acknowledged."""
+    partitions = _partitions(running, running.topic)
+    behind = {}
+    with _reader(running, running.group) as reader:
+        committed = {tp.partition: tp.offset for tp in reader.committed(partitions, timeout=10)}
+        for partition in partitions:
+            first, end = reader.get_watermark_offsets(partition, timeout=10)
+            behind[partition.partition] = end - max(first, committed.get(partition.partition, 0))
+    return behind
+
+
+def lag(running: System) -> int:
+    """The same over all partitions."""
+    return sum(lags(running).values())
+
+
+def dead_letters(running: System) -> list[Letter]:
+    """All of them, in their order."""
+    letters: list[Letter] = []
+    with _reader(running, "audit") as reader:
+        for partition in _partitions(running, dead_letter_topic(running.topic)):
+            first, end = reader.get_watermark_offsets(partition, timeout=10)
+            reader.assign([TopicPartition(partition.topic, partition.partition, first)])
+            for _ in range(end - first):
+                message = reader.poll(20)
+                assert message is not None, "a dead letter cannot be read"
+                assert message.error() is None, message.error()
+                letters.append((message.value(), dict(message.headers() or ())))
+    return letters
+
+
+def message_at(running: System, letter: Letter) -> bytes | None:
+    """The value that stands where a dead letter says it came from."""
+    headers = letter[1]
+    where = TopicPartition(
+        headers["raingauge-topic"].decode(),
+        int(headers["raingauge-partition"]),
+        int(headers["raingauge-offset"]),
+    )
+    with _reader(running, "audit") as reader:
+        reader.assign([where])
+        message = reader.poll(20)
+        assert message is not None
+        assert message.offset() == where.offset
+        value: bytes | None = message.value()
+        return value
+
+
+def _check_dead_letters(running: System) -> None:
+    """Byte for byte what was injected. A consumer that dies between burying and acknowledging buries again."""
+    letters = dead_letters(running)
+    places = {(h["raingauge-partition"], h["raingauge-offset"]): value for value, h in letters}
+    assert Counter(places.values()) == Counter(running.poison), "dead letters ≠ poison injected"
+    for letter in letters:
+        assert letter[1]["raingauge-topic"] == running.topic.encode()
+        assert letter[1]["raingauge-error"].startswith(b"UndecodableMessage: ")
+
+
+def real_message(running: System) -> tuple[int, dict[str, Any]]:
+    """A message of the topic, read, and its partition."""
+    with _reader(running, "audit") as reader:
+        reader.assign([TopicPartition(p.topic, p.partition, 0) for p in _partitions(running, running.topic)])
+        message = reader.poll(20)
+        assert message is not None
+        return message.partition(), json.loads(message.value())
+
+
+class _reader:  # noqa: N801
+    """A consumer of confluent_kafka that is closed at the block's end; it commits nothing."""
+
+    def __init__(self, running: System, group: str) -> None:
+        settings = {"bootstrap.servers": running.servers, "group.id": group, "enable.auto.commit": False}
+        self._consumer = Consumer(settings | {"auto.offset.reset": "earliest", "log_level": 0})
+
+    def __enter__(self) -> Any:
+        return self._consumer
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+
+def _partitions(running: System, topic: str) -> list[Any]:
+    admin = AdminClient({"bootstrap.servers": running.servers, "log_level": 0})
+    metadata = admin.list_topics(topic, timeout=10).topics[topic]
+    return [TopicPartition(topic, number) for number in metadata.partitions]

@@ -1,0 +1,93 @@
+"""How long the faults go on, and the servers that they may kill."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.servers import Kafka, MariaDB
+from tests.support.databases import memory_folder, need_port, server_schema
+
+ROUNDS = "--chaos-rounds"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long."""
+    parser.addoption(ROUNDS, type=int, default=1, help="how often each fault of tests/chaos strikes; others a fifth")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`crash_round`: as many rounds as were asked for; `fault_round`: a fifth of them, for the slow ones."""
+    rounds = metafunc.config.getoption(ROUNDS, 1)
+    for name, number in (("crash_round", rounds), ("fault_round", -(-rounds // 5))):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, range(number))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was measured."""
+    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
+        for name, value in report.user_properties if report.when == "call" else ():
+            terminalreporter.write_line(f"measured: {name}: {value}")
+
+
+@pytest.fixture
+def thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether this is more than a sample."""
+    return bool(request.config.getoption(ROUNDS, 1) > 1)
+
+
+@pytest.fixture
+def database_url() -> Iterator[str]:
+    """A fresh database on the MariaDB of `make services`, whose Kafka is there, too."""
+    need_port(9092, "Kafka")
+    with server_schema("mariadb") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def memory() -> Iterator[Path]:
+    """A folder for servers' data."""
+    with memory_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def own_kafka(memory: Path) -> Iterator[Kafka]:
+    """A broker that may be killed; a test that does starts it again."""
+    need_port(9092, "Kafka")
+    folder = memory / "kafka"
+    folder.mkdir()
+    broker = Kafka(folder)
+    try:
+        yield broker
+    finally:
+        broker.kill()
+
+
+@pytest.fixture
+def kafka(own_kafka: Kafka) -> Kafka:
+    """The same, running."""
+    own_kafka.start()
+    return own_kafka
+
+
+@pytest.fixture(scope="session")
+def own_mariadb(memory: Path) -> Iterator[MariaDB]:
+    """A database that may be killed; a test that does starts it again."""
+    need_port(3306, "MariaDB")
+    folder = memory / "mariadb"
+    folder.mkdir()
+    server = MariaDB(folder)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def mariadb(own_mariadb: MariaDB) -> MariaDB:
+    """The same, running, with an empty schema."""
+    own_mariadb.start()
+    own_mariadb.fresh()
+    return own_mariadb

@@ -1,0 +1,142 @@
+"""`python -m tests.chaos.crashing PROGRAM`: a producer or consumer that kills or freezes itself at a named point.
+
+It is the real composition root; only the named function is wrapped. `--knows 2` makes a consumer of the next version.
+"""
+
+import argparse
+import functools
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import count
+from typing import Any
+
+import consumer.app
+import producer.app
+import raingauge.contracts
+from consumer.admission import Grant
+from raingauge.running import run_program
+
+BEFORE, AFTER = "before", "after"
+
+
+def always(_result: Any) -> bool:
+    """Every passage counts."""
+    return True
+
+
+def moved(result: Any) -> bool:
+    """Whether a commit did something."""
+    return bool(result)
+
+
+def granted(result: Any) -> bool:
+    """Whether quota was reserved."""
+    return isinstance(result, Grant)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where to die: before or after a function; only the passages that count are counted."""
+
+    module: str
+    name: str
+    when: str
+    counts: Callable[[Any], bool] = always
+
+
+CONSUMER = {
+    "during-intake": Point("consumer.store", "Store.open_batches", AFTER),
+    "before-reserve": Point("consumer.quota", "Ledger.reserve", BEFORE),
+    "reserve-before-commit": Point("consumer.quota", "Ledger._charge", AFTER),
+    "after-reserve": Point("consumer.quota", "Ledger.reserve", AFTER, granted),
+    "before-send": Point("consumer.wire", "_Flight.clear_to_write", AFTER),
+    "after-send": Point("consumer.wire", "_Connection.send", AFTER),
+    "after-answer": Point("consumer.openweather", "OpenWeather.group", AFTER),
+    "settle-between-statements": Point("consumer.store", "settle", AFTER),
+    "settle-before-commit": Point("consumer.quota", "Ledger.close", AFTER),
+    "after-settle-commit": Point("consumer.store", "Store.keep", AFTER),
+    "before-acknowledge": Point("raingauge.messaging.kafka_subscription", "KafkaSubscription.acknowledge", BEFORE),
+    "before-commit": Point("raingauge.messaging.kafka_commits", "Commits.commit", BEFORE),
+    "after-commit": Point("raingauge.messaging.kafka_commits", "Commits.commit", AFTER, moved),
+}
+PRODUCER = {
+    "accept-before-commit": Point("raingauge.storage.collections", "accept", AFTER),
+    "after-accept-commit": Point("producer.desk", "Desk.accept", AFTER),
+    "before-lease": Point("producer.relay", "Relay._lease", BEFORE),
+    "lease-before-commit": Point("raingauge.storage.batches", "lease", AFTER, moved),
+    "after-lease": Point("producer.relay", "Relay._lease", AFTER, moved),
+    "before-publish": Point("raingauge.messaging.kafka_publisher", "KafkaPublisher.publish", BEFORE),
+    "after-publish": Point("raingauge.messaging.kafka_publisher", "KafkaPublisher.publish", AFTER),
+    "mark-before-commit": Point("raingauge.storage.batches", "mark_published", AFTER),
+}
+PROGRAMS: dict[str, tuple[Callable[..., Any], dict[str, Point]]] = {
+    "consumer": (consumer.app.run, CONSUMER),
+    "producer": (producer.app.run, PRODUCER),
+}
+
+
+def arm(point: Point, passage: int, number: int) -> None:
+    """Have this process send itself a signal when it passes the point for that time (1: the first)."""
+    owner = import_module(point.module)
+    *path, name = point.name.split(".")
+    for part in path:
+        owner = getattr(owner, part)
+    passages = count(1)
+
+    def passed(result: Any) -> None:
+        if point.counts(result) and next(passages) == passage:
+            print(f"crash point: signal {number}", flush=True)  # noqa: T201
+            os.kill(os.getpid(), number)
+
+    setattr(owner, name, _wrapped(getattr(owner, name), point.when, passed))
+
+
+def _wrapped(original: Callable[..., Any], when: str, passed: Callable[[Any], None]) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(original):
+
+        @functools.wraps(original)
+        async def awaited(*arguments: Any, **named: Any) -> Any:
+            if when == BEFORE:
+                passed(True)
+            result = await original(*arguments, **named)
+            if when == AFTER:
+                passed(result)
+            return result
+
+        return awaited
+
+    @functools.wraps(original)
+    def called(*arguments: Any, **named: Any) -> Any:
+        if when == BEFORE:
+            passed(True)
+        result = original(*arguments, **named)
+        if when == AFTER:
+            passed(result)
+        return result
+
+    return called
+
+
+def main() -> int:
+    """Run the program with its point armed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.crashing", description=__doc__)
+    parser.add_argument("program", choices=PROGRAMS)
+    parser.add_argument("--point")
+    parser.add_argument("--passage", type=int, default=1)
+    parser.add_argument("--freeze", action="store_true", help="SIGSTOP instead of SIGKILL")
+    parser.add_argument("--knows", type=int, default=raingauge.contracts.VERSION, help="the newest message version")
+    options = parser.parse_args()
+    raingauge.contracts.VERSION = options.knows  # type: ignore[misc]
+    run, points = PROGRAMS[options.program]
+    if options.point is not None:
+        arm(points[options.point], options.passage, signal.SIGSTOP if options.freeze else signal.SIGKILL)
+    return run_program(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

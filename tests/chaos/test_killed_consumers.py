@@ -1,0 +1,99 @@
+"""Consumers killed at named points, frozen past the session's end, coming and going."""
+
+from random import Random
+
+import pytest
+
+from tests.chaos.audit import audit
+from tests.chaos.crashing import CONSUMER
+from tests.chaos.system import CITIES, CLOCK, System, assigned, freeze, system, thaw
+from tests.support.eventually import eventually
+from tests.support.processes import Program
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
+
+AT_ONCE = 6
+SAMPLE = 6
+"""Points, when a sample has to do."""
+FREEZING = ("after-reserve", "before-send")
+SESSION_S = 10.0
+"""After which the group takes a silent consumer for dead."""
+KILLED = -9
+
+
+def crash(running: System, point: str, passage: int) -> Program:
+    """Start a consumer that will kill itself."""
+    return running.consumer("--point", point, "--passage", str(passage))
+
+
+def test_consumers_killed_at_every_point_lose_nothing(database_url: str, crash_round: int, thorough: bool) -> None:
+    random = Random(crash_round)
+    points = random.sample(sorted(CONSUMER), len(CONSUMER) if thorough else SAMPLE)
+    with system(database_url) as running:
+        doomed: list[Program] = []
+
+        def one_died() -> bool:
+            running.keep_busy(random)
+            return any(program.process.poll() is not None for program in doomed)
+
+        while points or doomed:
+            while points and len(doomed) < AT_ONCE:
+                doomed.append(crash(running, points.pop(), random.randint(1, 3)))
+            eventually(one_died, 90, every_s=0.2)
+            for dead in [program for program in doomed if program.process.poll() is not None]:
+                assert dead.ended() == KILLED, dead.output
+                doomed.remove(dead)
+        running.consumer()
+        audit(running)
+
+
+def test_a_consumer_frozen_past_its_session_sends_nothing_late(database_url: str, fault_round: int) -> None:
+    point = FREEZING[fault_round % 2]
+    with system(database_url) as running:
+        running.post(CITIES[:100])
+        frozen = running.consumer("--point", point, "--passage", str(2 + fault_round), "--freeze")
+        eventually(lambda: "crash point" in frozen.output, 60)
+        began = CLOCK.monotonic()
+        running.consumer()
+        eventually(lambda: CLOCK.monotonic() - began > SESSION_S + 3, 60)
+        thaw(frozen)
+        audit(running)
+        if point == "after-reserve":
+            assert "too late to send" in frozen.output
+
+
+def test_a_consumer_frozen_anywhere_harms_nobody(database_url: str, fault_round: int) -> None:
+    random = Random(fault_round)
+    with system(database_url) as running:
+        running.post(CITIES[:300])
+        consumers = [running.consumer() for _ in range(2)]
+        for consumer in consumers:
+            eventually(lambda c=consumer: assigned(c), 40)  # type: ignore[misc]
+        done = running.unsettled() - random.randint(1, 60)
+        eventually(lambda: running.unsettled() <= done, 60, every_s=0.01)
+        freeze(consumers[0])
+        began = CLOCK.monotonic()
+        eventually(lambda: CLOCK.monotonic() - began > SESSION_S + 3, 60)
+        thaw(consumers[0])
+        audit(running)
+
+
+def test_consumers_joining_and_leaving_lose_nothing(database_url: str, fault_round: int) -> None:
+    random = Random(fault_round)
+    with system(database_url) as running:
+        consumers = [running.consumer(), running.consumer()]
+        began = CLOCK.monotonic()
+
+        def due(seconds: float) -> bool:
+            running.keep_busy(random)
+            return CLOCK.monotonic() - began >= seconds
+
+        for change in range(1, 11):
+            eventually(lambda change=change: due(2.0 * change), 30)  # type: ignore[misc]
+            if change % 2:
+                consumers.append(running.consumer())
+            elif random.random() < 0.5:
+                consumers.pop(0).kill()
+            else:
+                assert consumers.pop(0).stop() == 0
+        audit(running)

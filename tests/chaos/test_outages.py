@@ -1,0 +1,96 @@
+"""Kafka and MariaDB killed and started again: what is accepted meanwhile, how soon the work goes on."""
+
+import statistics
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+import requests
+
+from tests.chaos.audit import audit
+from tests.chaos.servers import Kafka, MariaDB, Server
+from tests.chaos.system import ANSWER_S, CITIES, CLOCK, System, assigned, system
+from tests.support.eventually import eventually
+from tests.support.processes import Program
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(300), pytest.mark.xdist_group("outages")]
+
+OUTAGES_S = (4.0, 15.0, 2.0, 30.0, 8.0)
+"""One for each round."""
+AFTER_KAFKA_S = 15.0
+AFTER_DATABASE_S = 10.0
+Told = Callable[[str, object], None]
+
+
+def lasts(server: Server, seconds: float, meanwhile: Callable[[], object]) -> None:
+    """Kill a server, go on for so long, start it again; return when it answers."""
+    server.kill()
+    began = CLOCK.monotonic()
+    meanwhile()
+    eventually(lambda: CLOCK.monotonic() - began >= seconds, seconds + 5)
+    server.start()
+
+
+def resumes(running: System, name: str, within_s: float) -> float:
+    """Seconds until the first city of a collection is settled, which must be soon."""
+    began = CLOCK.monotonic()
+    eventually(lambda: running.settled(name) > 0, within_s)
+    return CLOCK.monotonic() - began
+
+
+def test_kafka_killed_and_started_again(
+    kafka: Kafka, database_url: str, fault_round: int, record_property: Told
+) -> None:
+    outage_s = OUTAGES_S[fault_round % len(OUTAGES_S)]
+    with system(database_url, servers=kafka.servers) as running:
+        consumers = [running.consumer() for _ in range(2)]
+        running.post(CITIES[:60])
+        eventually(lambda: running.unsettled() < 60, 40)
+        lasts(kafka, outage_s, lambda: [running.post(CITIES[n * 3 : n * 3 + 40]) for n in range(20)])
+        posts = running.posts[1:]
+        took = resumes(running, posts[0].name, AFTER_KAFKA_S)
+        record_property(f"kafka away {outage_s} s, then resumes after s", round(took, 2))
+        record_property("slowest POST while kafka is away s", round(max(post.took_s for post in posts), 3))
+        record_property("median POST while kafka is away s", round(statistics.median(post.took_s for post in posts), 3))
+        assert {post.status for post in posts} == {202}
+        assert max(post.took_s for post in posts) <= ANSWER_S
+        audit(running)
+        assert all(consumer.process.poll() is None for consumer in consumers)
+
+
+def ask(url: str, method: str, path: str, body: object = None) -> tuple[int, float, bool]:
+    """Status, seconds, and whether a Retry-After came with it."""
+    began = CLOCK.monotonic()
+    answer = requests.request(method, f"{url}{path}", json=body, timeout=10)
+    return answer.status_code, CLOCK.monotonic() - began, "Retry-After" in answer.headers
+
+
+def ask_much(producer: Program, name: str) -> list[tuple[int, float, bool]]:
+    """POST and GET, five at once."""
+    asked = [
+        *(partial(ask, producer.url, "GET", f"/get?id={name}") for _ in range(10)),
+        *(partial(ask, producer.url, "POST", "/collect", {"id": f"late-{n}", "cities": [n + 1]}) for n in range(10)),
+    ]
+    with ThreadPoolExecutor(5) as threads:
+        return list(threads.map(lambda work: work(), asked))
+
+
+def test_mariadb_killed_and_started_again(mariadb: MariaDB, fault_round: int, record_property: Told) -> None:
+    outage_s = OUTAGES_S[fault_round % len(OUTAGES_S)]
+    with system(mariadb.url) as running:
+        consumers = [running.consumer() for _ in range(2)]
+        for consumer in consumers:
+            eventually(partial(assigned, consumer), 40)
+        post = running.post(CITIES[:300])
+        eventually(lambda: running.unsettled() < 260, 40)
+        answers: list[tuple[int, float, bool]] = []
+        lasts(mariadb, outage_s, lambda: answers.extend(ask_much(running.producers[0], post.name)))
+        began, before = CLOCK.monotonic(), running.settled(post.name)
+        eventually(lambda: running.settled(post.name) > before, AFTER_DATABASE_S)
+        record_property(f"mariadb away {outage_s} s, then resumes after s", round(CLOCK.monotonic() - began, 2))
+        record_property("slowest answer while mariadb is away s", round(max(took for _, took, _ in answers), 3))
+        assert {(status, told) for status, _, told in answers} == {(503, True)}
+        assert max(took for _, took, _ in answers) <= ANSWER_S
+        audit(running)
+        assert all(consumer.process.poll() is None for consumer in consumers)
