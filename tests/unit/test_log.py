@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raingauge.log import LIBRARIES, LineFormatter, log_to
+from raingauge.log import LIBRARIES, LineFormatter, OnceInAWhile, log_to
 
 SECRET = "0123456789abcdef"  # pragma: allowlist secret
 
@@ -136,3 +136,16 @@ def test_without_a_stream_it_is_what_standard_error_is_now(capsys: pytest.Captur
     log_to()
     logging.getLogger("raingauge").info("program.began")
     assert capsys.readouterr().err.endswith("INFO program.began\n")
+
+
+def test_a_library_says_the_same_thing_once_in_ten_seconds_and_we_say_it_every_time() -> None:
+    seldom = OnceInAWhile()
+
+    def shown(name: str, line: int, at: float) -> bool:
+        record = logging.LogRecord(name, logging.WARNING, "file.py", line, "no answer", None, None)
+        record.created = at
+        return seldom.filter(record)
+
+    assert [shown("aiokafka.conn", 7, at) for at in (100.0, 101.0, 109.9, 110.0)] == [True, False, False, True]
+    assert shown("aiokafka.conn", 8, 101.0)
+    assert [shown("raingauge.worker", 7, at) for at in (100.0, 100.0)] == [True, True]
