@@ -31,7 +31,8 @@ test: $(READY) ## all tests that need no outside service
 
 .PHONY: test-all
 test-all: $(READY) services ## all tests, those on real Kafka, MariaDB and PostgreSQL too, with coverage
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --seeds 500 --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --seeds 500 tests/simulation tests/unit/test_ledger_schedules.py
 
 .PHONY: simulate
 simulate: $(READY) ## ten thousand seeds of the simulation: every fault, virtual time, an audit (SEEDS=… FIRST=…)
