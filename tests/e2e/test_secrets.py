@@ -1,0 +1,491 @@
+"""The provider's key and the database's password appear nowhere, whatever goes wrong.
+
+Both are marked (`tests.e2e.marks`), the provider echoes whatever it is sent (`tests.e2e.echo`), and everything that
+can be read of the system is searched for the marks: output, answers, rows, dead letters, tracebacks, command lines.
+"""
+
+import asyncio
+import base64
+import logging
+import sqlite3
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+import pytest
+import requests
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from sqlalchemy import make_url
+
+import standalone.app
+from consumer.openweather import OpenWeather
+from raingauge.clock import SystemClock
+from raingauge.contracts import dead_letter_topic
+from raingauge.errors import ProviderUnavailable
+from raingauge.log import LIBRARIES, LineFormatter
+from raingauge.messaging.inprocess import InProcessBroker
+from raingauge.messaging.kafka import servers_of
+from raingauge.running import run_program
+from raingauge.settings import Settings, load_settings
+from raingauge.storage.database import open_database
+from simulator.settings import SimulatorSettings
+from tests.e2e.echo import echoing
+from tests.e2e.marks import HEADS_AND_TAILS, KEY, PASSWORD, QUOTED_PASSWORD, SPELLINGS, assert_unmarked
+from tests.e2e.network import closed_port
+from tests.e2e.provoking import PATIENCE_S, assert_answers_unmarked, assert_database_unmarked, provoke
+from tests.e2e.stops import launched
+from tests.support.databases import empty, need_port
+from tests.support.eventually import eventually
+from tests.support.processes import Program, program, simulator
+
+NEWER = b'{"version": 99}'
+"""It stays, and its partition waits behind it."""
+POISON = (b"{", None, b"\xff\x00", b'{"version": 1}', b"x" * 1000)
+BROKEN = 18
+"""The city whose reading the database refuses, once it is collected."""
+TRIGGER = f"""CREATE TRIGGER broken BEFORE INSERT ON readings
+WHEN NEW.city_id = {BROKEN} AND NEW.status = 'collected' BEGIN SELECT RAISE(ABORT, 'broken'); END"""
+
+
+def settings_for(provider_url: str, database_url: str) -> dict[str, str]:
+    return {
+        "OPENWEATHER_API_KEY": KEY,
+        "RAINGAUGE_OPENWEATHER__BASE_URL": provider_url,
+        "RAINGAUGE_OPENWEATHER__TIMEOUT_S": "0.5",
+        "RAINGAUGE_DATABASE__URL": database_url,
+        "RAINGAUGE_HTTP__PORT": "0",
+        "RAINGAUGE_QUOTA__CITIES_PER_WINDOW": "1000",
+        "RAINGAUGE_QUOTA__WINDOW_S": "1",
+    }
+
+
+def url_with_password(scheme: str, address: str) -> str:
+    return f"{scheme}://raingauge:{QUOTED_PASSWORD}@{address}/raingauge"
+
+
+def break_readings(path: Path) -> None:
+    """From now on the database meets an error that nobody expects, with a row in its message."""
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(TRIGGER)
+        database.commit()
+
+
+def assert_files_unmarked(path: Path) -> None:
+    for file in path.parent.glob(f"{path.name}*"):
+        assert_unmarked(file.read_bytes(), file.name)
+
+
+def assert_command_line_unmarked(running: Program) -> None:
+    assert_unmarked(Path(f"/proc/{running.process.pid}/cmdline").read_bytes(), "the command line")
+
+
+# -- the search itself ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_the_search_finds_every_spelling(spelling: bytes) -> None:
+    with pytest.raises(AssertionError):
+        assert_unmarked(b"before" + spelling + b"after", "a text")
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "abc:", "user:"])
+def test_the_search_finds_a_mark_within_base64(before: str) -> None:
+    for secret in (KEY, PASSWORD):
+        with pytest.raises(AssertionError):
+            assert_unmarked(base64.b64encode(f"{before}{secret}".encode()), "a text")
+
+
+# -- the whole system ----------------------------------------------------------------------------------------------
+
+
+def test_embedded_as_a_process(tmp_path: Path) -> None:
+    path = tmp_path / "raingauge.db"
+    with (
+        echoing() as provider,
+        program("standalone", settings=settings_for(provider.url, f"sqlite:///{path}")) as running,
+    ):
+        assert_command_line_unmarked(running)
+        break_readings(path)
+        provoke(running.url, provider, told=lambda event: event in running.output)
+        eventually(lambda: "settler.unexpected" in running.output, PATIENCE_S)
+        statuses = assert_answers_unmarked(running.url)
+        assert running.stop() == 0
+    assert provider.keys == {KEY}
+    assert statuses >= {200, 404, 405, 422}
+    assert "Traceback" in running.output
+    assert "***" in running.output
+    assert_unmarked(running.output, "the output")
+    with closing(open_database(f"sqlite:///{path}")) as database:
+        assert assert_database_unmarked(database)["readings"] > 10
+    assert_files_unmarked(path)
+
+
+class Ear(logging.Handler):
+    """Keeps every record as a line with all its fields and its traceback; nothing is masked."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.setFormatter(LineFormatter(secret=None))
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+        self.lines.append(repr(record.args))
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+
+@pytest.fixture
+def ear() -> Iterator[Ear]:
+    """Everything that is logged at DEBUG, by the libraries too."""
+    root, ear = logging.getLogger(), Ear()
+    loggers = [root, *map(logging.getLogger, LIBRARIES), logging.getLogger("sqlalchemy.engine")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+    root.addHandler(ear)
+    yield ear
+    root.removeHandler(ear)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+class Inside:
+    """Embedded mode in a thread of this process, with its hand-off in our hands."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.brokers: list[InProcessBroker] = []
+        self._loop = asyncio.new_event_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def broker(self, *arguments: Any) -> InProcessBroker:
+        self.brokers.append(InProcessBroker(*arguments))
+        return self.brokers[-1]
+
+    def publish(self, *values: bytes | None) -> None:
+        """Hand something over that the relay never would."""
+        (broker,) = self.brokers
+        for value in values:
+            work = broker.publish(self.settings.broker.topic, b"poison", value, (("from", b"a test"),))
+            asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def _run(self) -> None:
+        self._task = self._loop.create_task(standalone.app._serve(self.settings))
+        with closing(self._loop), suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._task)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._task is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join(20)
+
+
+def test_embedded_at_debug_level_with_nothing_masked(
+    tmp_path: Path, ear: Ear, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "raingauge.db"
+    with echoing() as provider:
+        for name, value in settings_for(provider.url, f"sqlite:///{path}").items():
+            monkeypatch.setenv(name, value)
+        inside = Inside(load_settings())
+        monkeypatch.setattr(standalone.app, "InProcessBroker", inside.broker)
+        printed = ""
+
+        def address() -> str:
+            nonlocal printed
+            printed += capsys.readouterr().out
+            return next((line.split()[1] for line in printed.splitlines() if line.startswith("  API")), "")
+
+        with inside:
+            url = eventually(address, PATIENCE_S)
+            break_readings(path)
+            inside.publish(*POISON)
+            provoke(url, provider, told=lambda event: event in ear.output)
+            inside.publish(NEWER)
+            eventually(lambda: "message.newer" in ear.output, PATIENCE_S)
+            eventually(lambda: "settler.unexpected" in ear.output, PATIENCE_S)
+            assert_answers_unmarked(url)
+            (broker,) = inside.brokers
+            letters = list(broker.dead_letters)
+    assert [letter.value for letter in letters] == list(POISON)
+    assert_unmarked(repr(letters), "the dead letters")
+    assert "Traceback" in ear.output
+    assert "DEBUG" in ear.output
+    assert "Starting new HTTP connection" in ear.output
+    assert_unmarked(ear.output, "the log at DEBUG level")
+    assert_unmarked(printed, "the standard output")
+    with closing(open_database(f"sqlite:///{path}")) as database:
+        assert_database_unmarked(database)
+    assert_files_unmarked(path)
+
+
+@pytest.mark.parametrize("module", ["producer", "consumer"])
+def test_with_database_and_kafka_out_of_reach(module: str) -> None:
+    database = url_with_password("mysql+pymysql", f"127.0.0.1:{closed_port()}")
+    kafka = {"RAINGAUGE_BROKER__URL": f"kafka://127.0.0.1:{closed_port()}"}
+    with program(module, settings=settings_for("http://127.0.0.1:1", database) | kafka) as running:
+        assert_command_line_unmarked(running)
+        waits = "database.unavailable" if module == "consumer" else "handoff.start_failed"
+        eventually(lambda: waits in running.output, PATIENCE_S)
+        assert 503 in assert_answers_unmarked(running.url)
+        assert running.stop() == 0
+    assert_unmarked(running.output, "the output")
+
+
+def test_a_crash_with_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("this is no database, and longer than a header of one would be" * 20)
+    settings = settings_for("http://127.0.0.1:1", f"sqlite:///{tmp_path}/text.db")
+    with launched("standalone", settings) as running:
+        assert running.ended() == 1
+    assert "Traceback" in running.output
+    assert_unmarked(running.output, "the traceback")
+
+
+def test_the_simulator_with_a_marked_key() -> None:
+    """Its command line has it: the simulator is told its key there."""
+    with simulator("--key", KEY) as running:
+        for key in (KEY, KEY[:-1]):
+            for path in ("group", "weather", "nothing"):
+                query = {"id": "3439525", "appid": key}
+                answer = requests.get(f"{running.url}/data/2.5/{path}", params=query, timeout=10)
+                assert_unmarked(answer.content, path)
+        for path in ("faults", "settings", "witness", "calls", "witness?window_s=x", "nothing"):
+            assert_unmarked(requests.get(f"{running.url}/control/{path}", timeout=10).content, path)
+    assert_unmarked(running.output, "the simulator's output")
+    assert_unmarked(repr(SimulatorSettings(key=KEY)), "its settings")
+
+
+# -- settings ------------------------------------------------------------------------------------------------------
+
+DATABASE = url_with_password("mysql+pymysql", "127.0.0.1:3306")
+WRONG: dict[str, dict[str, str]] = {
+    "the key as a setting": {"RAINGAUGE_OPENWEATHER__API_KEY": KEY},
+    "the key under another name": {"RAINGAUGE_OPENWEATHER_API_KEY": KEY},
+    "a section that is no object": {"RAINGAUGE_DATABASE": DATABASE},
+    "a section with an unknown key": {"RAINGAUGE_DATABASE": f'{{"password": "{QUOTED_PASSWORD}"}}'},
+    "a password of its own": {"RAINGAUGE_DATABASE__PASSWORD": PASSWORD},
+    "another database": {"RAINGAUGE_DATABASE__URL": url_with_password("oracle", "127.0.0.1")},
+    "a port that is no number": {"RAINGAUGE_DATABASE__URL": url_with_password("mysql+pymysql", "127.0.0.1:port")},
+    "a password that is not encoded": {"RAINGAUGE_DATABASE__URL": f"mysql+pymysql://raingauge:{PASSWORD}@:x/"},
+    "no scheme": {"RAINGAUGE_DATABASE__URL": f"raingauge:{PASSWORD}@127.0.0.1"},
+    "another hand-off": {"RAINGAUGE_BROKER__URL": url_with_password("amqp", "127.0.0.1")},
+    "Kafka with a password": {"RAINGAUGE_BROKER__URL": url_with_password("kafka", "127.0.0.1:9092")},
+    "a base_url with a password": {"RAINGAUGE_OPENWEATHER__BASE_URL": url_with_password("http", "127.0.0.1:1")},
+    "a base_url with the key": {"RAINGAUGE_OPENWEATHER__BASE_URL": "http://127.0.0.1:1/?appid=kEyMaRk7Q"},
+    "a base_url with spaces": {"RAINGAUGE_OPENWEATHER__BASE_URL": f"http://127.0.0.1:1/{KEY}"},
+    "a key that is no text": {"OPENWEATHER_API_KEY": f"{KEY}\udcff"},
+}
+
+
+Tell = Callable[[dict[str, str]], None]
+
+
+@pytest.fixture
+def tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tell:
+    """Sets the environment."""
+
+    def setenv(environment: dict[str, str]) -> None:
+        for name, value in (settings_for("http://127.0.0.1:1", f"sqlite:///{tmp_path}/x.db") | environment).items():
+            monkeypatch.setenv(name, value)
+
+    return setenv
+
+
+@pytest.fixture
+def logging_restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in LIBRARIES}
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+def assert_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """A program that reads these settings ends with one line, without a secret."""
+
+    async def program(settings: Settings) -> None:
+        open_database(settings.database.url).close()
+        servers_of(settings.broker.url)
+
+    assert run_program(program) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("SettingsError: ")
+    assert len(said.err.splitlines()) == 1
+    assert_unmarked(said.err + said.out, "what is said of wrong settings")
+
+
+@pytest.mark.usefixtures("logging_restored")
+@pytest.mark.parametrize("environment", WRONG.values(), ids=WRONG.keys())
+def test_wrong_settings(environment: dict[str, str], tell: Tell, capsys: pytest.CaptureFixture[str]) -> None:
+    tell({"RAINGAUGE_BROKER__URL": "kafka://127.0.0.1:9092"} | environment)
+    assert_refused(capsys)
+
+
+@pytest.mark.usefixtures("logging_restored")
+@pytest.mark.parametrize(
+    "file",
+    [
+        f"openweather: {{api_key: {HEADS_AND_TAILS[0]}}}",
+        f'database: {{url: "{DATABASE}", password: "{HEADS_AND_TAILS[2]}"}}',
+        f'database:\n  url: "{DATABASE}\n',
+        f"database:\n  url: {DATABASE}: more\n",
+        f"database: {DATABASE}",
+        f"{DATABASE}",
+        f"- {DATABASE}",
+        f"database:\n\turl: {DATABASE}",
+        f"database: {{url: [{DATABASE}]}}",
+    ],
+)
+def test_wrong_settings_in_a_file(file: str, tell: Tell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.yml").write_text(file)
+    tell({"RAINGAUGE_CONFIG": str(tmp_path / "config.yml")})
+    assert_refused(capsys)
+
+
+def test_settings_show_no_password(tell: Tell) -> None:
+    tell({"RAINGAUGE_DATABASE__URL": DATABASE, "RAINGAUGE_BROKER__URL": url_with_password("kafka", "127.0.0.1:9092")})
+    settings = load_settings()
+    assert make_url(settings.database.url).password == PASSWORD
+    for part in (settings, settings.database, settings.broker, settings.openweather):
+        assert_unmarked(f"{part!r} {part}", "the settings")
+    with closing(open_database(settings.database.url)) as database:
+        assert_unmarked(f"{database.engine!r} {database.engine.url}", "the engine")
+
+
+# -- the provider's client alone -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "http://{closed}",
+        "http://nowhere.invalid",
+        "https://nowhere.invalid/path",
+        "http://\u00fcml\u00e4ut.invalid",
+        "http://[::1",
+        "http://127.0.0.1:99999999",
+        "http://",
+        "http://%zz",
+        "http://127.0.0.1:port",
+        "https://{echo}",
+    ],
+)
+def test_a_base_url_that_leads_nowhere(base_url: str, ear: Ear) -> None:
+    with echoing() as provider:
+        base_url = base_url.replace("{echo}", provider.url.removeprefix("http://"))
+        base_url = base_url.replace("{closed}", f"127.0.0.1:{closed_port()}")
+        with (
+            closing(OpenWeather(base_url, KEY, 2.0, SystemClock(), 1)) as client,
+            pytest.raises(ProviderUnavailable) as told,
+        ):
+            client.single(1, float("inf"))
+    assert told.value.__cause__ is told.value.__context__ is None
+    assert_unmarked("".join(traceback.format_exception(told.value)) + repr(told.value), "the error")
+    assert_unmarked(f"{client!r} {ear.output}", "the log")
+
+
+# -- on Kafka and MariaDB ------------------------------------------------------------------------------------------
+
+
+PARTITIONS = 2
+
+
+def every_message(topic: str) -> list[Any]:
+    """All that stands in the topic and in that of its dead letters."""
+    partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+    partitions.append(TopicPartition(dead_letter_topic(topic), 0))
+
+    async def read() -> list[Any]:
+        async with AIOKafkaConsumer(bootstrap_servers="127.0.0.1:9094", auto_offset_reset="earliest") as reader:
+            reader.assign(partitions)
+            ends = await reader.end_offsets(partitions)
+            found: list[Any] = []
+            while len(found) < sum(ends.values()):
+                for records in (await reader.getmany(timeout_ms=1000)).values():
+                    found += records
+            return found
+
+    return asyncio.run(read())
+
+
+def publish(topic: str, *values: bytes | None) -> None:
+    async def send() -> None:
+        async with AIOKafkaProducer(bootstrap_servers="127.0.0.1:9092") as producer:
+            for value in values:
+                await producer.send_and_wait(topic, value, b"poison")
+
+    asyncio.run(send())
+
+
+def delete_topics(*topics: str) -> None:
+    async def delete() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers="127.0.0.1:9092")
+        await admin.start()
+        try:
+            await admin.delete_topics(list(topics))
+        finally:
+            await admin.close()
+
+    asyncio.run(delete())
+
+
+@pytest.fixture
+def topic() -> Iterator[str]:
+    need_port(9092, "Kafka")
+    name = f"cities_{uuid4().hex[:8]}"
+    yield name
+    delete_topics(name, dead_letter_topic(name))
+
+
+@pytest.mark.services
+def test_on_kafka_and_mariadb(topic: str, schemas: dict[str, str]) -> None:
+    url = make_url(schemas["mariadb"])
+    shut_out = url.set(password=PASSWORD).render_as_string(hide_password=False)
+    with echoing() as provider, ExitStack() as parts:
+        settings = settings_for(provider.url, url.render_as_string(hide_password=False)) | {
+            "RAINGAUGE_BROKER__URL": "kafka://127.0.0.1:9092",
+            "RAINGAUGE_BROKER__TOPIC": topic,
+            "RAINGAUGE_BROKER__GROUP": f"group_{topic}",
+            "RAINGAUGE_BROKER__PARTITIONS": str(PARTITIONS),
+        }
+        producer = parts.enter_context(program("producer", settings=settings))
+        consumer = parts.enter_context(program("consumer", settings=settings))
+        without = settings | {"RAINGAUGE_DATABASE__URL": shut_out}
+        outsiders = [parts.enter_context(program(module, settings=without)) for module in ("producer", "consumer")]
+        everybody = [producer, consumer, *outsiders]
+        eventually(lambda: "handoff.assigned" in consumer.output, PATIENCE_S)
+        publish(topic, *POISON)
+        provoke(producer.url, provider, told=lambda event: event in consumer.output)
+        eventually(lambda: consumer.output.count("message.buried") == len(POISON), PATIENCE_S)
+        eventually(lambda: "database.unavailable" in outsiders[1].output, PATIENCE_S)
+        for running in everybody:
+            assert_answers_unmarked(running.url)
+            assert_command_line_unmarked(running)
+        for running in everybody:
+            assert running.stop() == 0
+        for running in everybody:
+            assert_unmarked(running.output, "the output")
+    assert provider.keys == {KEY}
+    with closing(open_database(url.render_as_string(hide_password=False))) as database:
+        assert assert_database_unmarked(database)["readings"] > 10
+        empty(database)
+    messages = every_message(topic)
+    buried = [message.value for message in messages if message.topic != topic]
+    assert sorted(buried, key=repr) == sorted(POISON, key=repr)
+    assert_unmarked(repr(messages), "the topics")
