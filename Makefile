@@ -27,7 +27,7 @@ run: $(READY) ## embedded mode: API, collecting, SQLite and a simulated provider
 
 .PHONY: test
 test: $(READY) ## all tests that need no outside service
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not services'
+	$(BIN)/python -m pytest -n 4 --dist loadgroup -m 'not services'
 
 .PHONY: test-all
 test-all: $(READY) services ## all tests, those on real Kafka, MariaDB and PostgreSQL too, with coverage

@@ -181,4 +181,5 @@ async def _work(settings: Settings) -> None:
         )
         worker = facts.worker = Worker(subscription, dead_letters, means, broker.topic)
         log.info("consumer.working")
-        await (await parts.enter_async_context(working(worker, means, settings.openweather.timeout_s + GRACE_S)))
+        task = await parts.enter_async_context(working(worker, means, settings.openweather.timeout_s + GRACE_S))
+        await asyncio.shield(task)  # a signal cancels the wait, not the work: that is for `working` to end

@@ -3,6 +3,7 @@
 Nothing outside the process is needed: SQLite, and without an API key the simulator in the provider's place.
 """
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator
@@ -61,7 +62,7 @@ async def _serve(settings: Settings) -> None:
         url = await parts.enter_async_context(serving(api, settings.http.host, settings.http.port))
         task = await parts.enter_async_context(working(worker, means, settings.openweather.timeout_s + GRACE_S))
         _say(_welcome(settings, key, url))
-        await task
+        await asyncio.shield(task)  # a signal cancels the wait, not the work: that is for `working` to end
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,7 @@ from tests.support.databases import empty, server_schema, sqlite_copy, sqlite_te
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the simulation is."""
-    parser.addoption("--seeds", type=int, default=20, help="seeds that the simulation runs")
+    parser.addoption("--seeds", type=int, default=10, help="seeds that the simulation runs")
 
 
 KINDS = [
