@@ -26,8 +26,8 @@ run: $(READY) ## embedded mode: API, collecting, SQLite and a simulated provider
 	@$(BIN)/python -m standalone
 
 .PHONY: test
-test: $(READY) ## all tests that need no outside service
-	$(BIN)/python -m pytest -n 4 --dist loadgroup -m 'not services'
+test: $(READY) ## the tests that need no outside service
+	$(BIN)/python -m pytest -n 4 --dist loadgroup -m 'not services and not long'
 
 .PHONY: test-all
 test-all: $(READY) services ## all tests, those on real Kafka, MariaDB and PostgreSQL too, with coverage

@@ -241,6 +241,7 @@ EMBEDDED: list[Moment] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", range(STOPS or 6))
 def test_embedded_stops_well(number: int, weather: Program, sqlite: Database) -> None:
     moment = EMBEDDED[number % len(EMBEDDED)]
