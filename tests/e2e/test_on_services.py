@@ -86,11 +86,12 @@ async def lag(topic: str, group: str) -> int:
     await admin.start()
     try:
         committed = await admin.list_consumer_group_offsets(group)
+        [described] = await admin.describe_topics([topic])
     finally:
         await admin.close()
     async with AIOKafkaConsumer(bootstrap_servers=INSPECTION) as reader:
-        await reader.topics()
-        partitions = [TopicPartition(topic, number) for number in reader.partitions_for_topic(topic) or ()]
+        partitions = [TopicPartition(topic, entry["partition"]) for entry in described["partitions"]]
+        assert partitions
         ends = await reader.end_offsets(partitions)
     done = {partition: entry.offset for partition, entry in committed.items()}
     return sum(end - max(0, done.get(partition, 0)) for partition, end in ends.items())
