@@ -76,6 +76,8 @@ class Relay:
                     await self._round()
                 except DatabaseUnavailable as error:
                     log.warning("database.unavailable", extra={"error": str(error)})
+                except Exception:
+                    log.exception("relay.unexpected")  # and try again: without the relay nothing is published
                 await happens_within(self._due, self._settings.every_s)
         finally:
             for task in self._pending.values():
