@@ -135,5 +135,8 @@ class Relay:
                 extra={"collection_id": message.collection_id, "batch": message.batch, "error": str(error)},
             )
             return False
+        except Exception:
+            log.exception("relay.unexpected")
+            return False
         self._due.set()
         return True

@@ -84,6 +84,7 @@ class World:
             async with asyncio.timeout(PATIENCE_S):
                 while not self.audit.all_done():
                     self.fail_if_a_process_failed()
+                    assert not self.audit.violations, self.audit.violations[0]
                     await self.clock.sleep(5)
         except TimeoutError:
             raise AssertionError(f"not done after {PATIENCE_S} s: {self.audit.open_work()}") from None
