@@ -15,7 +15,6 @@ from raingauge.pacing import Terms
 from raingauge.settings import RelaySettings
 from raingauge.storage.database import Database
 
-
 BATCH: Any = {"collection_id": "1", "batch": 0, "batches": 1, "total": 1, "max_age_s": 600, "city_ids": (2643743,)}
 
 
