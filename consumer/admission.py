@@ -29,6 +29,8 @@ class Candidate:
 
     city_id: int
     since: datetime
+    collection_id: str | None = None
+    """Whose turn it is; None: nobody's in particular."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,13 @@ class LeftOut:
 
     fresh: frozenset[int]
     claimed: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """Some candidates are of collections that are done or cancelled. Nothing was charged."""
+
+    collection_ids: frozenset[str]
 
 
 def allowed(connection: Connection, gate: Gate, now: datetime, want: int, terms: Terms) -> int | Wait:

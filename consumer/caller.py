@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
-from consumer.admission import CALL_SIZE, Candidate, Grant, LeftOut, NotNow
+from consumer.admission import CALL_SIZE, Candidate, Grant, LeftOut, NotNow, Over
 from consumer.calls import Result, Silence, combine
 from consumer.means import Listener, Means, Tally
 from consumer.patience import Patience
@@ -46,26 +46,30 @@ class Caller:
         self._patience = Patience()
         self._stop = asyncio.Event()
         self._wanted = asyncio.Event()
+        self._newcomer = asyncio.Event()
         self._ended = asyncio.Event()
         self._turned_at = self._clock.monotonic()
         self.tally = Tally()
         self._settler = Settler(pool, means, self._patience, self.tally)
         self.waiting_for: str | None = None
-        """Why nothing goes at the moment: quota, key, provider, database, month or pace; None when calls go."""
+        """Why nothing goes now: quota, key, provider, database, terms, month, pace or turn; None when calls go."""
 
     @property
     def quiet_s(self) -> float:
         """Seconds since it last tried to do something. It tries at least every minute, unless all lanes are stuck."""
         return self._clock.monotonic() - self._turned_at
 
-    def wake(self) -> None:
-        """The pool has something new."""
+    def wake(self, *, newcomer: bool) -> None:
+        """The pool has something new; `newcomer`: of a collection that was not there before."""
         self._wanted.set()
+        if newcomer:
+            self._newcomer.set()
 
     def stop(self) -> None:
         """Reserve nothing more; what is under way is finished."""
         self._stop.set()
         self._wanted.set()
+        self._newcomer.set()
         self._ended.set()
 
     async def call_ended(self) -> None:
@@ -92,12 +96,13 @@ class Caller:
         None, after a wait where there is reason to, when none came.
         """
         self._wanted.clear()
+        self._newcomer.clear()
         self._pool.wake(self._clock.monotonic())
         turns, together = self._pool.take(CALL_SIZE)
         if not turns:
             await self._until_wanted()
             return None
-        candidates = [Candidate(turn.city_id, turn.since) for turn in turns]
+        candidates = [Candidate(turn.city_id, turn.since, turn.collection_id) for turn in turns]
         good = await self._good_city(turns)
         if good is not None:
             self._pool.give_back(turns)
@@ -109,18 +114,30 @@ class Caller:
         except BaseException:
             self._pool.give_back(turns)
             raise
+        if isinstance(answer, Grant):
+            return answer, self._granted(turns, answer)
+        await self._refused(turns, answer)
+        return None
+
+    def _granted(self, turns: Sequence[Turn], grant: Grant) -> Sequence[int]:
+        """Give back what may not go yet; answer what goes."""
+        granted = set(grant.city_ids)
+        self._pool.give_back([turn for turn in turns if turn.city_id not in granted])
+        self._ended.set()
+        self.waiting_for = None
+        return [turn.city_id for turn in turns if turn.city_id in granted]
+
+    async def _refused(self, turns: Sequence[Turn], answer: NotNow | LeftOut | Over) -> None:
+        """Do what a refusal asks for; wait where it says so."""
         if isinstance(answer, LeftOut):
             await self._leave_out(turns, answer)
-            return None
-        granted = set(answer.city_ids) if isinstance(answer, Grant) else set()
-        out = [turn.city_id for turn in turns if turn.city_id in granted]
-        self._pool.give_back([turn for turn in turns if turn.city_id not in granted])
+            return
+        self._pool.give_back(turns)
+        if isinstance(answer, Over):
+            self._listener.settled(self._pool.drop_collections(answer.collection_ids))
         self._ended.set()
         if isinstance(answer, NotNow):
             await self._pause(answer)
-            return None
-        self.waiting_for = None
-        return answer, out
 
     async def _good_city(self, turns: Sequence[Turn]) -> int | None:
         """A city to ask for instead, when all of these are suspects; None when they are not, or none is known."""
@@ -139,12 +156,12 @@ class Caller:
         await happens_within(self._wanted, max(0.0, min(LONGEST_WAIT_S, seconds)))
 
     async def _pause(self, answer: NotNow) -> None:
-        if answer.reason not in {"pace", "probe", self.waiting_for}:
+        if answer.reason not in {"pace", "turn", "probe", self.waiting_for}:
             log.info("caller.waiting", extra={"reason": answer.reason, "seconds": round(answer.seconds, 3)})
         self.waiting_for = answer.reason
-        # A probe is most likely our own and answered soon; the others look again after a while.
+        # A probe is most likely our own and answered soon. A new collection may be the first in line.
         self._ended.clear()
-        ends_it = self._ended if answer.reason == "probe" else self._stop
+        ends_it = self._ended if answer.reason == "probe" else self._newcomer
         await happens_within(ends_it, min(LONGEST_WAIT_S, answer.seconds))
 
     async def _leave_out(self, turns: Sequence[Turn], answer: LeftOut) -> None:

@@ -18,7 +18,7 @@ class Listener(Protocol):
     """Who is told what became of batches."""
 
     def settled(self, refs: Sequence[BatchRef]) -> None:
-        """All of these batches is stored."""
+        """All of these batches is stored, or not wanted any more."""
 
     async def broken(self, refs: Sequence[BatchRef]) -> None:
         """Storing for these met an error that nobody expected."""

@@ -30,6 +30,9 @@ class _Line:
     def __init__(self) -> None:
         self._queues: OrderedDict[str, OrderedDict[int, None]] = OrderedDict()
 
+    def __contains__(self, collection_id: str) -> bool:
+        return collection_id in self._queues
+
     def push(self, collection_id: str, city_id: int) -> None:
         """To the end of its collection's queue; where it stands already, it stays."""
         self._queues.setdefault(collection_id, OrderedDict())[city_id] = None
@@ -104,13 +107,15 @@ class Pool:
         """When the first resting city may be asked for again; now and then too early a moment."""
         return self._rests[0][0] if self._rests else None
 
-    def add(self, batch: OpenBatch) -> None:
-        """Want the cities of a batch. Adding it again adds nothing."""
+    def add(self, batch: OpenBatch) -> bool:
+        """Want the cities of a batch, and tell whether its collection is new here. Adding it again adds nothing."""
+        new = batch.ref.collection_id not in self._together
         for city_id in batch.city_ids:
             city = self._cities.setdefault(city_id, _City())
             city.wants[batch.ref] = batch.since
             self._batches.setdefault(batch.ref, set()).add(city_id)
             self._queue(city_id, city)
+        return new
 
     def wake(self, now: float) -> None:
         """Make the cities ready whose rest is over."""
@@ -183,6 +188,11 @@ class Pool:
         out = {city_id for city_id in left if self._cities[city_id].out}
         self.settle([Want(ref, city_id, self._cities[city_id].wants[ref]) for city_id in left - out])
         return bool(out)
+
+    def drop_collections(self, collection_ids: frozenset[str]) -> list[BatchRef]:
+        """Want these collections no more; answer their batches of which no city is in a call."""
+        theirs = [ref for ref in self._batches if ref.collection_id in collection_ids]
+        return [ref for ref in theirs if not self.drop(ref)]
 
     def _take(self, line: _Line, most: int) -> list[Turn]:
         turns: list[Turn] = []

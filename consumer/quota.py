@@ -6,15 +6,16 @@ docs/quota.md. No worker's clock enters it. Blocking; every method raises Databa
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, case, delete, insert, update
 from sqlalchemy.exc import IntegrityError
 
-from consumer.admission import CALL_SIZE, Candidate, Grant, LeftOut, NotNow, allowed, left_out
+from consumer.admission import CALL_SIZE, Candidate, Grant, LeftOut, NotNow, Over, allowed, left_out
 from consumer.gate import EndpointSetting, Event, Plan, after, plan
+from consumer.opening import differences, make_gate, reconcile
+from consumer.turns import Line, forget_tickets
 from raingauge.errors import GateMismatch
 from raingauge.pacing import Terms, Wait, month_of, next_month, next_start
 from raingauge.storage.cities import claim
@@ -22,9 +23,10 @@ from raingauge.storage.database import Database
 from raingauge.storage.gate import Gate, find_gate
 from raingauge.storage.models import City, QuotaCharge, QuotaGate, UtcDateTime
 
-LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 CLOCK_STEP: Final = timedelta(seconds=2)
 KEPT_FOR: Final = timedelta(days=1)
+OTHER_TERMS: Final = timedelta(minutes=1)
+"""The terms were changed while this consumer runs (`quota adopt`): it must start again with the same settings."""
 
 # Built once: these run for every call of the provider.
 _NEW_CHARGE: Final = insert(QuotaCharge)
@@ -38,6 +40,10 @@ _CLOSE: Final = (
     )
 )
 _SET: Final = update(QuotaGate).where(QuotaGate.account == bindparam("gate"))
+
+
+Answer = Grant | NotNow | LeftOut | Over
+"""What a reservation is answered."""
 
 
 class Ledger:
@@ -64,11 +70,11 @@ class Ledger:
             GateMismatch: consumers of one account would pace by different terms.
         """
         try:
-            self._database.write(self._make)
+            self._database.write(lambda c: make_gate(c, self._account, self._terms, self._database.now(c)))
         except IntegrityError:
             self._database.write(lambda connection: self._check(connection, change))
 
-    def reserve(self, candidates: Sequence[Candidate], *, together: bool) -> Grant | NotNow | LeftOut:
+    def reserve(self, candidates: Sequence[Candidate], *, together: bool) -> Answer:
         """Hold quota for as many of the candidates (1 to 20, in turn order) as may go now, and claim them.
 
         `together`: they may ride in one group call, where there is one.
@@ -98,13 +104,14 @@ class Ledger:
         return self._database.write(work)
 
     def prune(self) -> None:
-        """Forget charges that were released long ago."""
+        """Forget charges that were released long ago, and who waited then."""
 
         def work(connection: Connection) -> None:
             old = self._database.now(connection) - KEPT_FOR
             connection.execute(
                 delete(QuotaCharge).where(QuotaCharge.account == self._account, QuotaCharge.release_at < old)
             )
+            forget_tickets(connection, old)
 
         self._database.write(work)
 
@@ -129,69 +136,58 @@ class Ledger:
 
         self._database.write(work)
 
-    # -- opening -------------------------------------------------------------------------------------------------
-
-    def _make(self, connection: Connection) -> None:
-        now = self._database.now(connection)
-        connection.execute(
-            insert(QuotaGate).values(
-                account=self._account,
-                cities_per_window=self._terms.cities_per_window,
-                window_s=self._terms.window_s,
-                pacing=self._terms.pacing,
-                last_now=now,
-                next_start_at=now,
-                state="open",
-                blocked_until=LONG_AGO,
-                probe_until=LONG_AGO,
-                endpoint="unknown",
-                endpoint_at=LONG_AGO,
-                month=month_of(now),
-            )
-        )
-
     def _check(self, connection: Connection, change: bool) -> None:
-        gate = self._locked(connection)
-        ours = {name: getattr(self._terms, name) for name in ("cities_per_window", "window_s", "pacing")}
-        theirs = {name: asdict(gate)[name] for name in ours}
-        if ours == theirs:
-            return
-        if not change:
-            raise GateMismatch(
-                f"the gate of account {self._account} has {theirs}, these settings say {ours}: "
-                "make them the same, or run `python -m consumer quota adopt` to change the gate"
-            )
-        until = self._database.now(connection) + timedelta(seconds=self._terms.worst_hold_s)
-        # What is held was held by the old terms: nothing goes until all of it would have been released by either.
-        longer = gate.window_s < self._terms.window_s
-        self._set(connection, ours | ({"state": "database", "blocked_until": until} if longer else {}))
+        changes = reconcile(self._locked(connection), self._terms, self._database.now(connection), change=change)
+        self._set(connection, changes)
 
     # -- reserving -----------------------------------------------------------------------------------------------
 
-    def _reserve(
-        self, connection: Connection, candidates: Sequence[Candidate], together: bool
-    ) -> Grant | NotNow | LeftOut:
+    def _reserve(self, connection: Connection, candidates: Sequence[Candidate], together: bool) -> Answer:
         gate = self._locked(connection)
         read = self._database.now(connection)
         if read < gate.last_now - CLOCK_STEP:
             return self._clock_stepped_back(connection, gate, read)
         now = max(read, gate.last_now)
+        if differences(gate, self._terms):
+            return _not_now(Wait(now + OTHER_TERMS, "terms"), now)
         planned = plan(gate, now, self._endpoint, self._terms)
         if isinstance(planned, Wait):
             return _not_now(planned, now)
+        line = Line(connection, self._account, self._consumer, self._terms, now, candidates)
+        if line.over:
+            return Over(line.over)
         together = together and planned.endpoint == "group"
-        most = 1 if planned.probe else self._most(together)
-        number = allowed(connection, gate, now, min(len(candidates), most), self._terms)
+        wanted = line.in_turn(candidates)[: 1 if planned.probe else self._most(together)]
+        answer = self._choose(connection, gate, now, wanted, line)
+        if not isinstance(answer, int):
+            return answer
+        line.leave()
+        return self._grant(connection, gate, now, wanted[:answer], planned, together)
+
+    def _choose(
+        self, connection: Connection, gate: Gate, now: datetime, wanted: Sequence[Candidate], line: Line
+    ) -> int | NotNow | LeftOut:
+        """How many of these may go now, if it is this consumer's turn."""
+        number = allowed(connection, gate, now, len(wanted), self._terms)
         if isinstance(number, Wait):
+            if number.reason == "pace":
+                line.stand(number.until)
             return _not_now(number, now)
-        chosen = candidates[:number]
-        if (without_call := left_out(connection, chosen, now, self._consumer)) is not None:
+        if (without_call := left_out(connection, wanted[:number], now, self._consumer)) is not None:
             return without_call
-        charge_id = self._charge(connection, gate, now, len(chosen), planned)
+        if (again := line.wait_for_others()) is not None:
+            line.stand(again)
+            return _not_now(Wait(again, "turn"), now)
+        return number
+
+    def _grant(
+        self, connection: Connection, gate: Gate, now: datetime, chosen: Sequence[Candidate], call: Plan, together: bool
+    ) -> Grant:
+        charge_id = self._charge(connection, gate, now, len(chosen), call)
         city_ids = tuple(candidate.city_id for candidate in chosen)
         claim(connection, city_ids, self._consumer, now + timedelta(seconds=self._terms.claim_s))
-        clean = gate.state == "open" and gate.strikes == 0 and not planned.probe
-        return Grant(charge_id, now, city_ids, planned, together, clean)
+        clean = gate.state == "open" and gate.strikes == 0 and not call.probe
+        return Grant(charge_id, now, city_ids, call, together, clean)
 
     def _most(self, together: bool) -> int:
         """Cities in one call, or in the calls that go together."""

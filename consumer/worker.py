@@ -89,7 +89,7 @@ class Worker:
     # -- what the caller says ------------------------------------------------------------------------------------
 
     def settled(self, refs: Sequence[BatchRef]) -> None:
-        """All of these batches is stored: acknowledge them."""
+        """All of these batches is stored, or not wanted any more: acknowledge them."""
         for ref in refs:
             for delivery in self._deliveries.pop(ref, ()):
                 self._subscription.acknowledge(delivery)
@@ -155,13 +155,14 @@ class Worker:
         wants = [want for batch in batches.values() for want in batch.wants]
         copied = set(await self._means.persist(partial(self._means.store.copy_fresh, wants))) if wants else set()
         unknown = [delivery for ref in refs if ref not in batches for delivery in self._arriving.pop(ref, ())]
+        newcomer = False
         for ref, batch in batches.items():
             if arrived := self._arriving.pop(ref, None):  # else it was taken away meanwhile
                 self._deliveries.setdefault(ref, []).extend(arrived)
-                self._pool.add(batch)
+                newcomer |= self._pool.add(batch)
         self.settled(self._pool.settle(copied))
         self.settled([ref for ref in batches if ref not in self._pool])
-        self.caller.wake()
+        self.caller.wake(newcomer=newcomer)
         for delivery in unknown:
             await self._bury(delivery, UnknownBatch("the database knows no such batch"))
 

@@ -176,6 +176,21 @@ class QuotaCharge(Schema):
     __table_args__ = (Index("ix_quota_charges_held", "account", "release_at", "cost"),)
 
 
+class QuotaTicket(Schema):
+    """A consumer's place in the line for quota."""
+
+    __tablename__ = "quota_tickets"
+
+    id: Mapped[str] = mapped_column(exact(64), primary_key=True)
+    """The consumer."""
+    account: Mapped[str] = mapped_column(exact(64))
+    collection_ids: Mapped[str] = mapped_column(Text)
+    """JSON list: those that it wants quota for."""
+    taken_at: Mapped[datetime]
+    due_at: Mapped[datetime]
+    """When it comes for its grant."""
+
+
 class ConsumerBeat(Schema):
     """A consumer that is alive, by its last heartbeat."""
 

@@ -11,7 +11,6 @@ from tests.simulation.plan import Plan
 from tests.simulation.process import Process
 from tests.simulation.virtual import VirtualClock
 
-PARTITIONS = 4
 DRAIN_S = 15.0
 POISON = b"poison"
 """The key of messages that nobody can decode."""
@@ -28,10 +27,11 @@ class _Stored:
 class Topic:
     """What the broker keeps. `published` and `acknowledged` are told of every message, for the audit."""
 
-    def __init__(self, plan: Plan, clock: VirtualClock, name: str) -> None:
+    def __init__(self, plan: Plan, clock: VirtualClock, name: str, partitions: int) -> None:
         self.plan = plan
         self.clock = clock
         self.name = name
+        self._partitions = partitions
         self.dead: list[Delivery] = []
         self.on_publish: Callable[[Process, bytes], None] = lambda _process, _key: None
         self.on_acknowledge: Callable[[Delivery], None] = lambda _delivery: None
@@ -47,7 +47,7 @@ class Topic:
         return len(self._stored)
 
     def store(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
-        partition = self.plan.chance.randrange(PARTITIONS)
+        partition = self.plan.chance.randrange(self._partitions)
         offset = self._ends[partition]
         self._ends[partition] += 1
         self._stored[partition, offset] = _Stored(Delivery(self.name, partition, offset, key, value, headers))
@@ -55,7 +55,7 @@ class Topic:
 
     def lose(self) -> None:
         """A partition's batches are gone: retention, or the topic was deleted. Poison stays, to be counted."""
-        partition = self.plan.chance.randrange(PARTITIONS)
+        partition = self.plan.chance.randrange(self._partitions)
         self._stored = {
             at: stored for at, stored in self._stored.items() if at[0] != partition or stored.delivery.key == POISON
         }
@@ -75,7 +75,7 @@ class Topic:
             asked = [member for member in self._members if member is not thrown_out]
             await asyncio.gather(*(member.revoke() for member in asked))
             self._epoch += 1
-            self._owners = {p: asked[p % len(asked)] for p in range(PARTITIONS)} if asked else {}
+            self._owners = {p: asked[p % len(asked)] for p in range(self._partitions)} if asked else {}
             for stored in self._stored.values():
                 stored.held_by = None
             for member in asked:

@@ -20,6 +20,8 @@ class CalmWorld(World):
     """No faults, one collection."""
 
     outstanding = 10
+    window = 1000
+    partitions = 12
 
     def calm(self, pacing: Pacing, group_mode: str, consumers: int) -> None:
         plan = self.plan
@@ -72,12 +74,12 @@ def test_smooth_pacing_takes_ten_calls_with_the_probe_and_no_longer_than_the_opt
 def test_burst_pacing_takes_two_windows(template: Path, consumers: int) -> None:
     with collected(template, "burst", "works", consumers) as arrivals:
         assert sum(cost for _, cost in arrivals) == 167
-        assert arrivals[-1][0] <= 120 + 5 * LATENCY_S
+        assert arrivals[-1][0] <= 1.01 * 120 + LATENCY_S
 
 
 @pytest.mark.parametrize("consumers", [1, 2])
 def test_city_by_city_the_second_call_goes_after_a_second_and_the_last_by_168(template: Path, consumers: int) -> None:
     with collected(template, "smooth", "removed", consumers) as arrivals:
         assert [cost for _, cost in arrivals] == [1] * 168
-        assert arrivals[1][0] == pytest.approx(1.0, abs=0.05)
+        assert arrivals[1][0] == pytest.approx(1.0, abs=0.1)
         assert arrivals[-1][0] <= 168

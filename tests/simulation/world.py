@@ -30,8 +30,6 @@ from tests.simulation.virtual import VirtualClock, VirtualLoop, run_virtually
 
 ACCOUNT = "simulated"
 TOPIC = "cities"
-WINDOW = 6
-"""Deliveries that a consumer holds at most."""
 RELAY = RelaySettings(every_s=4.0, republish_after_s=40.0)
 PATIENCE_S = 4 * 3600.0
 """A run that is not done by then stands still."""
@@ -53,6 +51,9 @@ class World:
 
     outstanding = 3
     """Batches of one collection that the relay keeps in the hand-off."""
+    window = 6
+    """Deliveries that a consumer holds at most."""
+    partitions = 4
 
     def __init__(self, seed: int, engine: Engine, loop: VirtualLoop, parts: Parts) -> None:
         self.clock = VirtualClock(loop)
@@ -60,11 +61,12 @@ class World:
         self.parts = parts
         self.machine = Machine(engine)
         self.witness = Witness()
-        self.topic = Topic(self.plan, self.clock, TOPIC)
+        self.topic = Topic(self.plan, self.clock, TOPIC, self.partitions)
         self.observer = Database(engine, self.clock.of_database)
         self.audit = Audit(self.observer, self.topic, self.witness, self.plan)
         self.consumers: list[tuple[Process, Member]] = []
         self.relays: list[Process] = []
+        self._wake_relay: Callable[[], None] = lambda: None
         self._names = 0
 
     async def live(self) -> None:
@@ -108,6 +110,7 @@ class World:
         )
         process.start(relay.run())
         self.relays.append(process)
+        self._wake_relay = relay.wake
 
     def start_consumer(self, setting: EndpointSetting = "auto") -> None:
         process = self._process("consumer")
@@ -119,7 +122,7 @@ class World:
         async def lost(deliveries: object) -> None:
             await worker.lost(deliveries)  # type: ignore[arg-type]
 
-        member = Member(self.topic, process, WINDOW, lost)
+        member = Member(self.topic, process, self.window, lost)
         worker = self.parts.worker(member, Sender(self.topic, process), means, TOPIC)
 
         async def work() -> None:
@@ -162,6 +165,7 @@ class World:
                 await self.clock.sleep(1)
                 continue
             self.audit.accepted[request.id] = frozenset(request.city_ids)
+            self._wake_relay()
             return
 
     # -- trouble -------------------------------------------------------------------------------------------------

@@ -427,3 +427,18 @@ def test_dropping_one_batch_leaves_the_city_to_the_others() -> None:
 def test_an_unknown_batch_drops_in_silence() -> None:
     assert Pool().drop(BatchRef("nobody", 0)) is False
     assert Pool().settle([Want(BatchRef("nobody", 0), 1, SINCE)]) == []
+
+
+def test_a_collection_is_new_while_nothing_of_it_stands_in_the_line() -> None:
+    pool = Pool()
+    assert pool.add(batch("a", [1])) is True
+    assert pool.add(batch("a", [2], 1)) is False
+    assert pool.add(batch("b", [3])) is True
+
+
+def test_dropped_collections_leave_the_line_and_only_what_is_in_calls_is_waited_for() -> None:
+    pool = pool_of(batch("a", [1, 2]), batch("a", [3], 1), batch("b", [2, 4]))
+    taken(pool, 1)
+    assert pool.drop_collections(frozenset({"a", "nobody"})) == [BatchRef("a", 1)]
+    assert ids(pool.take(20)[0]) == [2, 4]
+    assert pool.settle([Want(BatchRef("a", 0), 1, SINCE)]) == [BatchRef("a", 0)]
