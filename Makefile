@@ -42,6 +42,11 @@ simulate: $(READY) ## ten thousand seeds of the simulation: every fault, virtual
 chaos: $(READY) services ## kill, freeze and cut off real parts, again and again, and audit what is left (some 45 minutes)
 	$(BIN)/python -m pytest tests/chaos -n 2 --dist loadgroup --chaos-rounds $(or $(ROUNDS),20)
 
+.PHONY: bench
+bench: $(READY) services ## measure: one table, results, plots for docs/performance.md (some 20 minutes; ARGS=--quick: three)
+	-@command -v wrk > /dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && apt-get install -y -qq wrk; } > /dev/null
+	$(BIN)/python -m bench $(ARGS)
+
 .PHONY: check
 check: $(READY) ## lint, types, import rules, secrets, shell scripts, the compose file
 	$(BIN)/ruff check .

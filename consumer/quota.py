@@ -33,7 +33,7 @@ _NEW_CHARGE: Final = insert(QuotaCharge)
 _RELEASE_AT: Final = bindparam("release", type_=UtcDateTime)
 _CLOSE: Final = (
     update(QuotaCharge)
-    .where(QuotaCharge.id == bindparam("charge"), QuotaCharge.closed_at.is_(None))
+    .where(QuotaCharge.id.in_(bindparam("charges", expanding=True)), QuotaCharge.closed_at.is_(None))
     .values(
         release_at=case((QuotaCharge.release_at > _RELEASE_AT, _RELEASE_AT), else_=QuotaCharge.release_at),
         closed_at=bindparam("answered", type_=UtcDateTime),
@@ -81,14 +81,15 @@ class Ledger:
         """
         return self._database.write(lambda connection: self._reserve(connection, candidates, together))
 
-    def close(self, connection: Connection, grant: Grant) -> None:
-        """Within the transaction that stores the answers: the charge is held one window longer, and no more."""
+    def close(self, connection: Connection, grants: Sequence[Grant]) -> None:
+        """Within the transaction that stores the answers: the charges are held one window longer, and no more."""
         gate = self._locked(connection, lock=False)
         answered = max(self._database.now(connection), gate.last_now)
         release_at = answered + timedelta(seconds=self._terms.window_s)
         if self._database.dialect == "sqlite":
             release_at += timedelta(milliseconds=1)  # its clock has whole milliseconds: round up
-        connection.execute(_CLOSE, {"charge": grant.charge_id, "release": release_at, "answered": answered})
+        charges = [grant.charge_id for grant in grants]
+        connection.execute(_CLOSE, {"charges": charges, "release": release_at, "answered": answered})
 
     def report(self, grant: Grant, event: Event, retry_after_s: float | None = None) -> Mapping[str, Any]:
         """Tell the gate what became of a call; answer which of its columns changed."""

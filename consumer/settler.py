@@ -13,12 +13,12 @@ from typing import Final
 from consumer.admission import Grant
 from consumer.calls import Result
 from consumer.gate import Event
+from consumer.keeping import Keeping
 from consumer.means import Means, Tally
 from consumer.patience import Patience
 from consumer.pool import Pool
-from consumer.store import Harvest
+from consumer.store import Brought, Harvest
 from raingauge.storage.batches import BatchRef
-from raingauge.storage.readings import Want
 
 log = logging.getLogger("raingauge.settler")
 
@@ -35,6 +35,7 @@ class Settler:
         self._clock = means.clock
         self._patience = patience
         self._tally = tally
+        self._keeping = Keeping(means)
 
     async def settle(
         self, grant: Grant, result: Result, fetched_at: datetime
@@ -45,8 +46,9 @@ class Settler:
         self._patience.succeeded([*result.observations, *result.unknown])
         harvest = Harvest(fetched_at, result.observations, frozenset(result.unknown), self._blame(result))
         self._pool.put_back(sorted(result.split), self._clock.monotonic(), alone=True)
-        wants = self._pool.wants(harvest.city_ids)
-        kept = await self._keep(grant, harvest, wants, closes=result.closes)
+        # Who came since the answer, while the database was away perhaps, may want a newer one.
+        wants = [want for want in self._pool.wants(harvest.city_ids) if harvest.serves(want)]
+        kept = await self._keeping.keep(Brought(grant, harvest, wants, result.closes))
         self._tally.cities_collected += len(result.observations)
         settled = self._pool.settle(kept)
         left = sorted({want.city_id for want in wants} - {want.city_id for want in kept})
@@ -76,23 +78,3 @@ class Settler:
             else:
                 self._pool.put_back([city_id], self._clock.monotonic() + verdict.rest_s, alone=verdict.alone)
         return given_up
-
-    async def _keep(self, grant: Grant, harvest: Harvest, wants: Sequence[Want], *, closes: bool) -> Sequence[Want]:
-        """Store what came; answer the wants that are stored: all of them, unless something unexpected happens."""
-        store = self._means.store
-        try:
-            await self._means.persist(partial(store.keep, grant, harvest, wants, closes=closes))
-        except Exception:
-            log.exception("settler.unexpected", extra={"charge": grant.charge_id})
-        else:
-            return wants
-        kept: list[Want] = []
-        for ref in sorted({want.ref for want in wants}):
-            own = [want for want in wants if want.ref == ref]
-            try:
-                await self._means.persist(partial(store.keep, grant, harvest, own, closes=False))
-            except Exception:
-                log.exception("settler.unexpected", extra={"collection_id": ref.collection_id, "batch": ref.batch})
-            else:
-                kept.extend(own)
-        return kept

@@ -50,10 +50,25 @@ class Harvest:
             return collected(self.observations[city_id], self.fetched_at)
         return failed(UNKNOWN_CITY if city_id in self.unknown else self.given_up[city_id])
 
+    def serves(self, want: Want) -> bool:
+        """Whether it is late enough for someone who wants one of its cities."""
+        return want.city_id not in self.observations or want.since <= self.fetched_at
+
     @property
     def city_ids(self) -> list[int]:
         """All that it settles."""
         return [*self.observations, *self.unknown, *self.given_up]
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What became of one charge, and whose cities it settles."""
+
+    grant: Grant
+    harvest: Harvest
+    wants: Sequence[Want]
+    closes: bool
+    """All its answers are in."""
 
 
 class Store:
@@ -82,16 +97,22 @@ class Store:
 
         return self._database.write(work)
 
-    def keep(self, grant: Grant, harvest: Harvest, wants: Sequence[Want], *, closes: bool) -> None:
-        """Store what a call brought, for everybody who wants it; end its claims, and close its charge if `closes`."""
+    def keep(self, brought: Sequence[Brought]) -> None:
+        """Store what calls brought, for everybody who wants it; end their claims, and close the charges that closed."""
+        observed = {
+            city: (one.harvest.fetched_at, o) for one in brought for city, o in one.harvest.observations.items()
+        }
+        unknown = {city: one.harvest.fetched_at for one in brought for city in one.harvest.unknown}
+        outcomes = {want: one.harvest.outcome(want.city_id) for one in brought for want in one.wants}
+        asked = {city for one in brought for city in one.grant.city_ids}
+        over = [one.grant for one in brought if one.closes]
 
         def work(connection: Connection) -> None:
-            now = self._database.now(connection)
-            settle(connection, now, {want: harvest.outcome(want.city_id) for want in wants})
-            remember(connection, harvest.fetched_at, list(harvest.observations.values()), harvest.unknown)
-            unclaim(connection, set(grant.city_ids) - set(harvest.observations) - harvest.unknown, self._consumer)
-            if closes:
-                self._ledger.close(connection, grant)
+            settle(connection, self._database.now(connection), outcomes)
+            remember(connection, observed, unknown)
+            unclaim(connection, asked - observed.keys() - unknown.keys(), self._consumer)
+            if over:
+                self._ledger.close(connection, over)
 
         self._database.write(work)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from producer.api import collect, docs, get, problems, quota
+from producer.api import cancel, collect, docs, get, problems, quota
 from producer.api.middleware import BodyLimit, Head, TrailingSlash
 from producer.cities import default_cities
 from producer.desk import Desk
@@ -77,6 +77,7 @@ def create_api(settings: Settings, desk: Desk, relay: Relay, parts: Iterable[hea
     collecting = collect.Collecting(default_cities(), settings.collect.max_cities, settings.freshness.max_age_s)
     api.include_router(collect.router(desk, collecting, accepted_one))
     api.include_router(get.router(desk))
+    api.include_router(cancel.router(desk))
     api.include_router(
         quota.router(QuotaDesk(desk, settings.quota.account, settings.terms, settings.openweather.endpoint))
     )
@@ -107,7 +108,7 @@ async def producing(
         outstanding=outstanding_limit(settings.collect.outstanding_batches, quota.cities_per_window, quota.window_s),
         holder=secrets.token_hex(8),
     )
-    desk = Desk(database, threads, settings.terms, quota.account)
+    desk = Desk(database, threads, settings.terms, quota.account, endpoint=settings.openweather.endpoint)
     task = asyncio.create_task(relay.run())
     try:
         yield create_api(settings, desk, relay, parts)

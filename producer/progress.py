@@ -1,13 +1,18 @@
 """How far a collection is, what it waits for and when it will be done. Pure: rows in, words out."""
 
-from collections.abc import Iterable
+from bisect import insort
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
+from math import ceil
+from statistics import median_high
 from typing import Final, Literal
 
 from raingauge.contracts import BATCH_SIZE
-from raingauge.pacing import Terms, month_allows, month_moment, month_start, next_month
-from raingauge.storage.collections import CollectionState
+from raingauge.pacing import SEND_DELAY_S, Terms, admit, month_allows, month_moment, month_start, next_month, next_start
+from raingauge.proof import Charge
+from raingauge.storage.collections import CollectionState, OpenWork
 from raingauge.storage.gate import Gate
 
 Status = Literal["queued", "collecting", "waiting", "done", "cancelled"]
@@ -15,8 +20,24 @@ Reason = Literal["month", "key", "provider", "database", "no consumer"]
 
 _REASONS: Final[dict[str, Reason]] = {"quota": "provider", "provider": "provider", "key": "key", "database": "database"}
 MOST_MONTHS: Final = 1200
+MOST_CHARGES: Final = 500
+"""Charges that are worth reading for an estimate; the rest is taken for released when a call of now will be."""
+MOST_STEPS: Final = 400
+"""Reservations that are played forward for an estimate; of a large quota several go as one."""
 CENTURY: Final = timedelta(days=36_525)
 """An estimate further away is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharer:
+    """Other open collections that want the same cities as each other: usually one."""
+
+    left: int
+    """Cities that they need."""
+    turns: int = 1
+    """How many they are: each has its turn, and each call serves them all."""
+    ahead: bool = True
+    """Whether their next turn comes before that of the collection in question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +49,18 @@ class Surroundings:
     gate: Gate | None
     """None: no consumer has ever opened it."""
     consumer_alive: bool
-    others: tuple[int, ...]
-    """Unsettled cities of the other open collections."""
+    others: tuple[Sharer, ...]
+    """Who shares the quota with it; see `in_turn`."""
     held: int
     """Cities held by open charges."""
+    charges: Sequence[Charge] = ()
+    """Those of them that were read."""
+    turns: int = 1
+    """It and the others that want the same cities and have no more of them left."""
+    fresh: int = 0
+    """Unsettled cities of this collection that need no call, as far as somebody counted them."""
+    endpoint: str = "auto"
+    """As set: auto, group or single."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +81,7 @@ def progress(state: CollectionState, around: Surroundings) -> Progress:
         return Progress("done", None, state.finished_at)
     reason = _reason(around)
     status: Status = "waiting" if reason else "collecting" if state.settled else "queued"
-    return Progress(status, reason, expected_at(state.total - state.settled, around))
+    return Progress(status, reason, expected_at(state.total - state.settled - around.fresh, around))
 
 
 def _reason(around: Surroundings) -> Reason | None:
@@ -66,44 +95,156 @@ def _reason(around: Surroundings) -> Reason | None:
     return None
 
 
+def in_turn(open_work: Iterable[OpenWork], state: CollectionState, left: int) -> tuple[tuple[Sharer, ...], int]:
+    """Whom a collection with so many cities left shares the quota with: `others` and `turns` of the surroundings."""
+    by_cities: dict[str, list[OpenWork]] = {}
+    for work in open_work:
+        if work.id != state.id:
+            by_cities.setdefault(work.cities_hash, []).append(work)
+    same = by_cities.pop(state.cities_hash, [])
+    mine = _waits(state)
+    # One that has more left wants more than this one's cities, and begins with that.
+    others = [Sharer(work.left - left, 1, _waits(work) < mine) for work in same if work.left > left]
+    groups = by_cities.values()
+    others += [Sharer(max(work.left for work in one), len(one), min(map(_waits, one)) < mine) for one in groups]
+    return tuple(others), 1 + sum(work.left <= left for work in same)
+
+
+def _waits(work: OpenWork | CollectionState) -> tuple[bool, datetime, int, datetime]:
+    """The lowest is next in turn: what never had progress, then what had it longest ago.
+
+    One call serves many: of those that began together, the next is who has got less.
+    """
+    since = work.last_progress_at or work.requested_at
+    return work.last_progress_at is not None, since, work.settled, work.requested_at
+
+
 def expected_at(remaining: int, around: Surroundings) -> datetime | None:
-    """When the last of `remaining` cities is asked for, if all goes on as it is.
+    """When the last of `remaining` cities is settled, if all goes on as it is.
 
     Open collections are served in turn: each other one gets as many cities as this one until then, or all of its own.
     """
     gate = around.gate
     if gate is None or not around.consumer_alive or gate.state == "key":
         return None
-    units = remaining + sum(min(remaining, other) for other in around.others)
-    start = max(around.now, gate.blocked_until if gate.state != "open" else around.now)
-    paced_s = _paced_s(units, gate, around)
-    month = _month_moment(around.now, gate.spent(around.now), units, around.terms)
-    if month is None or paced_s > CENTURY.total_seconds():
+    if remaining <= 0:
+        return around.now
+    latency = _latency(around)
+    units = _units(remaining, around, whole_calls=_call_size(gate, around) == BATCH_SIZE)
+    units -= sum(charge.cost for charge in around.charges if _is_under_way(charge, around))
+    if units <= 0:
+        return around.now + latency
+    if (asked_at := _Pace(gate, around, latency).asked_at(units)) is None:
         return None
-    first = start if around.terms.pacing == "burst" else max(start, gate.next_start_at)
-    return max(first + timedelta(seconds=paced_s), month)
+    month_at = _month_moment(around.now, gate.spent(around.now), units, around.terms)
+    return None if month_at is None else max(asked_at, month_at) + latency
 
 
-def _paced_s(units: int, gate: Gate, around: Surroundings) -> float:
-    """How long after the first of so many cities the last is asked for, as far as the pace goes. Seconds."""
-    terms = around.terms
-    if terms.pacing == "burst":
-        beyond = max(0, units + around.held - terms.cities_per_window)
-        return terms.window_s * -(-beyond // terms.cities_per_window)
-    call = terms.second_of_quota if gate.endpoint == "single" else BATCH_SIZE
-    return terms.spread_s((units - 1) // call * call)
+def _units(remaining: int, around: Surroundings, *, whole_calls: bool) -> int:
+    """Cities that are asked for until the last of `remaining` is, itself included.
+
+    In whole calls each collection has its turn. In smaller ones those that waited longest go first, and whoever wants
+    the same cities has had progress with the others.
+    """
+    rounds = remaining / around.turns if whole_calls else remaining
+    shares = (
+        min(other.left, (other.turns if whole_calls else 1) * (rounds if other.ahead else rounds - 1))
+        for other in around.others
+    )
+    return remaining + ceil(sum(max(0, share) for share in shares))
+
+
+def _is_under_way(charge: Charge, around: Surroundings) -> bool:
+    """Whether an answer to its calls may still come."""
+    age_s = (around.now - charge.reserved_at).total_seconds()
+    return charge.closed_at is None and age_s <= SEND_DELAY_S + around.terms.timeout_s
+
+
+def _latency(around: Surroundings) -> timedelta:
+    """How long a charge is open, as a rule."""
+    took = [charge.closed_at - charge.reserved_at for charge in around.charges if charge.closed_at is not None]
+    return max(timedelta(), median_high(took)) if took else timedelta()
+
+
+def _released_at(charge: Charge, around: Surroundings, latency: timedelta) -> datetime:
+    """When a charge is released; one whose calls are under way as if they are answered as fast as others were."""
+    if not _is_under_way(charge, around):
+        return charge.release_at
+    answered_at = max(around.now, charge.reserved_at + latency)
+    return min(charge.release_at, answered_at + timedelta(seconds=around.terms.window_s))
+
+
+class _Pace:
+    """When the coming cities are asked for, as far as window and pace go: the ledger's own rule, played forward.
+
+    What is asked for is held until its answer is in, and one window longer: so after a window all comes round again.
+    """
+
+    def __init__(self, gate: Gate, around: Surroundings, latency: timedelta) -> None:
+        terms = around.terms
+        self._terms = terms
+        self._latency = latency
+        self._round = timedelta(seconds=terms.window_s) + latency
+        self._call = _call_size(gate, around)
+        self._probe = _is_probed(gate, around)
+        opens_at = around.now if gate.state == "open" else max(around.now, gate.blocked_until)
+        self._first = opens_at if terms.pacing == "burst" else max(opens_at, gate.next_start_at)
+        releases = [(_released_at(charge, around, latency), charge.cost) for charge in around.charges]
+        unread = around.held - sum(cost for _, cost in releases)
+        releases += [(around.now + self._round, unread)] if unread > 0 else []
+        self._releases = sorted(releases)
+        self._free = terms.cities_per_window - sum(cost for _, cost in releases)
+
+    def asked_at(self, units: int) -> datetime | None:
+        """When the last of so many cities is asked for; None: in more than a century."""
+        quota = self._terms.cities_per_window
+        rounds = max(0, (units - 1) // quota - 1)
+        far = rounds * self._round.total_seconds() > CENTURY.total_seconds()
+        return None if far else self._played(units - rounds * quota) + rounds * self._round
+
+    def _played(self, units: int) -> datetime:
+        """The same for a few: at most two windows' worth, reservation by reservation."""
+        gather = timedelta(seconds=self._terms.gather_s)
+        call = max(self._call, -(-units // MOST_STEPS))
+        releases, free, passed, probe = list(self._releases), self._free, 0, self._probe
+        planned = moment = self._first
+        while units > 0:
+            want = 1 if probe else min(call, units)
+            cost, moment = admit(planned, want, free, islice(releases, passed, None), gather)
+            while passed < len(releases) and releases[passed][0] <= moment:
+                free += releases[passed][1]
+                passed += 1
+            free, units = free - cost, units - cost
+            insort(releases, (moment + self._round, cost), lo=passed)
+            planned = next_start(planned, moment, cost, self._terms)
+            if probe:
+                planned, probe = max(planned, moment + self._latency), False
+        return moment
+
+
+def _call_size(gate: Gate, around: Surroundings) -> int:
+    """Cities that are reserved at once."""
+    endpoint = gate.endpoint if around.endpoint == "auto" else around.endpoint
+    one_by_one = endpoint in {"single", "refused"} and around.terms.pacing == "smooth"
+    return min(around.terms.second_of_quota if one_by_one else BATCH_SIZE, around.terms.cities_per_window)
+
+
+def _is_probed(gate: Gate, around: Surroundings) -> bool:
+    """Whether the next call is a probe of one city, and it is not under way already. As `consumer.gate` decides it."""
+    if gate.probe_until > around.now:
+        return False
+    looks_for_endpoint = around.endpoint == "auto" and gate.endpoint in {"unknown", "refused"}
+    return looks_for_endpoint or gate.state not in {"open", "database"}
 
 
 def _month_moment(now: datetime, spent: int, units: int, terms: Terms) -> datetime | None:
-    """When the months' budgets have allowed that many."""
+    """When the months' budgets have allowed that many, at no more than the pace from each month's begin."""
+    begins = paced = now
     for _ in range(MOST_MONTHS):
         if spent + units <= terms.cities_per_month:
-            return month_moment(now, spent, units, terms)
-        units -= max(0, terms.cities_per_month - spent)
-        now, spent = next_month(month_start(now)), 0
+            paced += timedelta(seconds=terms.spread_s(max(0, units - terms.cities_per_window)))
+            return max(month_moment(begins, spent, units, terms), paced)
+        taken = max(0, terms.cities_per_month - spent)
+        begins, spent, units = next_month(month_start(begins)), 0, units - taken
+        paced = max(begins, paced + timedelta(seconds=terms.spread_s(taken)))
     return None
-
-
-def others(open_remainders: Iterable[tuple[str, int]], collection_id: str) -> tuple[int, ...]:
-    """The remainders of the collections beside this one."""
-    return tuple(left for other, left in open_remainders if other != collection_id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -58,6 +59,8 @@ async def serving(app: ASGIApp | FastAPI, host: str, port: int) -> AsyncIterator
             timeout_keep_alive=20,
         )
         server = _Server(config)
+        # What is there by now stays: looking through it for garbage again and again would halt requests for a moment.
+        gc.freeze()
         task = asyncio.create_task(server.serve(sockets=[listener]))
         shown = f"[{host}]" if ":" in host else host
         try:

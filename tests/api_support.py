@@ -136,7 +136,7 @@ class Front:
             opened = readings.open_batches(connection, [BatchRef(id, number) for number in numbers])
             wants = [want for batch in opened.values() for want in batch.wants if want.city_id in answered]
             readings.settle(connection, self.clock.moment, {want: answered[want.city_id] for want in wants})
-            cities.remember(connection, self.clock.moment, observed, [])
+            cities.remember(connection, {o.city_id: (self.clock.moment, o) for o in observed}, {})
 
         self.database.write(work)
 

@@ -1,17 +1,19 @@
-"""`POST /collect`: accepts a collection."""
+"""`POST /collect`: accepts a collection, or tells what it would cost."""
 
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from producer.api.get_body import Time
 from producer.api.json_body import read_body
-from producer.api.problems import UNAVAILABLE, UNEXPECTED, invalid, responses
-from producer.desk import Desk, View
+from producer.api.problems import UNAVAILABLE, UNEXPECTED, invalid, refuse_repeated, responses
+from producer.desk import Desk, Estimate
+from producer.outlook import View
 from producer.progress import Status
 from raingauge.contracts import BATCH_SIZE, CityId, utc_text
 from raingauge.storage.collections import CollectionRequest
@@ -61,6 +63,14 @@ class CollectBody(BaseModel):
     )
 
 
+class Question(BaseModel):
+    """How a client asks."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    dry_run: bool = Field(False, description="true: answer what it would cost, and accept nothing.", examples=[False])
+
+
 class Accepted(BaseModel):
     """A collection that is accepted."""
 
@@ -69,17 +79,52 @@ class Accepted(BaseModel):
     total: int = Field(description="Distinct cities to collect.", examples=[167])
     batches: int = Field(description="Messages of at most 20 cities that they travel in.", examples=[9])
     expected_at: Time | None = Field(
-        description="When the last city will have been asked for, ISO 8601 in UTC; null when nobody knows.",
+        description="When the last city will be settled, if all goes on as it is, ISO 8601 in UTC; null when nobody "
+        "knows.",
         examples=["2026-11-20T16:02:40.000Z"],
+    )
+
+
+class EstimateBody(BaseModel):
+    """What a collection would cost, or costs still: `settled`, `fresh` and `cost` make `total`."""
+
+    id: str = Field(description="The collection's id, as text.", examples=["1"])
+    total: int = Field(description="Distinct cities to collect.", examples=[167])
+    batches: int = Field(description="Messages of at most 20 cities that they travel in.", examples=[9])
+    settled: int = Field(
+        description="Cities collected or failed already; 0 unless the same request was accepted before.", examples=[0]
+    )
+    fresh: int = Field(
+        description="Cities that need no call: observed late enough for `max_age_s`, or known to be unknown.",
+        examples=[27],
+    )
+    cost: int = Field(
+        description="Cities to ask the provider for, each one unit of the quota: fewer where other collections have "
+        "the same ones fetched first; 0 when the collection is done or cancelled.",
+        examples=[140],
+    )
+    expected_at: Time | None = Field(
+        description="When it would be done if it was accepted now, ISO 8601 in UTC; of a collection that is done, when "
+        "it was; null when nobody knows, and of a cancelled one.",
+        examples=["2026-11-20T16:02:20.000Z"],
     )
 
 
 def accepted(view: View) -> dict[str, Any]:
     """The body that answers a POST."""
+    return {"status": view.progress.status} | _size(view)
+
+
+def estimated(estimate: Estimate) -> dict[str, Any]:
+    """The body that answers a dry run."""
+    settled = estimate.view.state.settled
+    return {"settled": settled, "fresh": estimate.fresh, "cost": estimate.cost} | _size(estimate.view)
+
+
+def _size(view: View) -> dict[str, Any]:
     expected = view.progress.expected_at
     return {
         "id": view.state.id,
-        "status": view.progress.status,
         "total": view.state.total,
         "batches": -(-view.state.total // BATCH_SIZE),
         "expected_at": None if expected is None else utc_text(expected),
@@ -120,20 +165,27 @@ REQUEST_BODY: Final[dict[str, Any]] = {
         }
     },
 }
-LEADS_ON: Final[dict[str, Any]] = {
+LOCATION: Final[dict[str, Any]] = {
     "headers": {
         "Location": {
-            "description": "Where the collection can be watched and read.",
+            "description": "Where the collection can be watched and read; left out by a dry run.",
             "schema": {"type": "string"},
             "example": "/get?id=1",
         }
-    },
+    }
+}
+LEADS_ON: Final[dict[str, Any]] = {
     "links": {
         "watch": {
             "operationId": "get",
             "parameters": {"id": "$response.body#/id"},
             "description": "Its progress and its readings.",
-        }
+        },
+        "cancel": {
+            "operationId": "cancel",
+            "parameters": {"id": "$response.body#/id"},
+            "description": "Ends it before it is done.",
+        },
     },
 }
 
@@ -151,8 +203,9 @@ def router(desk: Desk, collecting: Collecting, accepted_one: Callable[[], None])
         response_description="Accepted: every city of it will end as collected or failed.",
         openapi_extra={"requestBody": REQUEST_BODY},
         responses={
-            202: LEADS_ON,
-            200: LEADS_ON | {"model": Accepted, "description": "The same request was accepted before."},
+            202: LOCATION | LEADS_ON,
+            200: LOCATION
+            | {"model": Accepted | EstimateBody, "description": "The same request was accepted before; or a dry run."},
             **responses(
                 s409="a collection 1 exists already, with other cities or another max_age_s",
                 s413="the body is longer than 4004096 bytes",
@@ -162,14 +215,20 @@ def router(desk: Desk, collecting: Collecting, accepted_one: Callable[[], None])
             ),
         },
     )
-    async def collect(request: Request, response: Response) -> dict[str, Any]:
+    async def collect(request: Request, response: Response, question: Annotated[Question, Query()]) -> Any:
         """Accepts a collection and answers at once, whatever its size; the collecting goes on by itself.
 
         Sending the same request again collects nothing twice: it answers 200 and the state as it stands. The same id
         with other cities or another `max_age_s` is refused with 409.
+
+        `dry_run=true` checks the same and answers what it would cost and when it would be done, or, of a collection
+        that stands, what it costs still. Nothing is accepted and no city is asked for.
         """
-        body = await read_body(request, CollectBody)
-        view, created = await desk.accept(collecting.request(body))
+        refuse_repeated((name for name, _ in request.query_params.multi_items()), "query")
+        wanted = collecting.request(await read_body(request, CollectBody))
+        if question.dry_run:
+            return JSONResponse(estimated(await desk.estimate(wanted)))
+        view, created = await desk.accept(wanted)
         if created:
             accepted_one()
         response.status_code = 202 if created else 200

@@ -1,19 +1,28 @@
 """What `GET /get` answers: the shapes that OpenAPI tells of, and how they are filled."""
 
-from collections.abc import Mapping, Sequence
-from math import isfinite
+from collections.abc import Iterable
+from json import JSONEncoder
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, Field
 
-from producer.desk import View
+from producer.outlook import View
 from producer.progress import Reason, Status
 from raingauge.contracts import utc_text
 from raingauge.storage.models import WEATHER_COLUMNS
 
-ROW: Final = ("name", "temperature", "humidity", "fetched_at", "observed_at")
-MORE: Final = (*(name for name in WEATHER_COLUMNS if name not in ROW), "country", "latitude", "longitude")
+ROW: Final = {
+    "name": "name",
+    "temperature": "temperature",
+    "humidity": "humidity",
+    "datetime": "fetched_at",
+    "observed_at": "observed_at",
+}
+"""What a row shows, and which columns that is."""
+MORE: Final = (*(name for name in WEATHER_COLUMNS if name not in ROW.values()), "country", "latitude", "longitude")
 """What `fields=` can add."""
+
+_ENCODE: Final = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 Time = Annotated[str, Field(examples=["2026-11-20T16:00:00.123Z"], json_schema_extra={"format": "date-time"})]
 
@@ -85,7 +94,7 @@ class CollectionBody(BaseModel):
         description="When the last city was settled, or it was cancelled; null before.", examples=[None]
     )
     expected_at: Time | None = Field(
-        description="When the last city will have been asked for; null when nobody knows.",
+        description="When the last city will be settled; null when nobody knows.",
         examples=["2026-11-20T16:02:40.000Z"],
     )
     data: list[Datum] = Field(
@@ -116,25 +125,13 @@ def head(view: View) -> dict[str, Any]:
     }
 
 
-def rows(readings: Sequence[Mapping[str, Any]], extra: Sequence[str]) -> dict[str, Any]:
-    """A page of readings, with these columns beside the usual ones."""
-    data = [_datum(row, extra) for row in readings if row["status"] == "collected"]
-    errors = [{"city_id": row["city_id"], "reason": row["reason"]} for row in readings if row["status"] == "failed"]
-    return {"data": data, "errors": errors, "next": None}
+def head_text(view: View) -> bytes:
+    """The same as JSON, open for what is added."""
+    if b"" not in view.written:
+        view.written[b""] = _ENCODE(head(view)).encode()[:-1]
+    return view.written[b""]
 
 
-def _datum(row: Mapping[str, Any], extra: Sequence[str]) -> dict[str, Any]:
-    return {
-        "city_id": row["city_id"],
-        "name": row["name"],
-        "temperature": _number(row["temperature"]),
-        "humidity": _number(row["humidity"]),
-        "datetime": utc_text(row["fetched_at"]),
-        "observed_at": utc_text(row["observed_at"]),
-        **{name: _number(row[name]) for name in extra},
-    }
-
-
-def _number(value: Any) -> Any:
-    """JSON has no infinity: one such reading must not make the whole collection unreadable."""
-    return None if isinstance(value, float) and not isfinite(value) else value
+def tail_text(errors: Iterable[bytes], following: str | None) -> bytes:
+    """What stands behind the collected rows: those that failed, and where the next page is."""
+    return b'],"errors":[%b],"next":%b}' % (b",".join(errors), _ENCODE(following).encode())

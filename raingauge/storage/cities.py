@@ -1,30 +1,90 @@
 """Cities: the latest observation of each, which ids are unknown, and who is fetching which now."""
 
 from collections.abc import Collection as Many
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, func, or_, select, update
 
 from raingauge.observation import Observation
 from raingauge.storage.database import upsert
-from raingauge.storage.models import WEATHER_COLUMNS, City
+from raingauge.storage.models import WEATHER_COLUMNS, City, Reading, UtcDateTime
+from raingauge.storage.readings import UNKNOWN_FOR
 
+CITIES_AT_ONCE: Final = 1000
+"""In one statement: SQLite takes 32,766 values; from more than these MariaDB makes a table first."""
+_UNCLAIMED: Final = {"claimed_by": None, "claimed_until": None}
 _OBSERVED: Final = ("name", "country", "latitude", "longitude", *WEATHER_COLUMNS, "claimed_by", "claimed_until")
 
+# Built once: it runs many times for a large collection.
+_NEEDS_NO_CALL: Final = (
+    select(func.count())
+    .select_from(City)
+    .where(
+        City.id.in_(bindparam("cities", expanding=True, literal_execute=True)),
+        or_(
+            City.fetched_at >= bindparam("since", type_=UtcDateTime),
+            City.unknown_at >= bindparam("unknown_since", type_=UtcDateTime),
+        ),
+        ~select(Reading.city_id)
+        .where(Reading.collection_id == bindparam("collection"), Reading.city_id == City.id)
+        .exists(),
+    )
+)
 
-def remember(connection: Connection, fetched_at: datetime, observations: Many[Observation], unknown: Many[int]) -> None:
-    """Keep the latest observation of each city, and which ids are unknown. Their claims end with it."""
-    end_of_claim = {"claimed_by": None, "claimed_until": None}
-    known = {o.city_id: {name: value for name, value in asdict(o).items() if name != "city_id"} for o in observations}
-    rows = {city: values | {"fetched_at": fetched_at, "unknown_at": None} for city, values in known.items()}
-    rows |= {city: {"unknown_at": fetched_at} for city in unknown}
+
+def count_fresh(
+    connection: Connection, now: datetime, collection_id: str, city_ids: Sequence[int], since: datetime
+) -> int:
+    """How many of these are unsettled in that collection, if there is one, and need no call: as `readings.fresh`."""
+    given = {"collection": collection_id, "since": since, "unknown_since": now - UNKNOWN_FOR}
+    parts = (city_ids[start : start + CITIES_AT_ONCE] for start in range(0, len(city_ids), CITIES_AT_ONCE))
+    return sum(connection.scalar(_NEEDS_NO_CALL, given | {"cities": part}) or 0 for part in parts)
+
+
+_UNCLAIM: Final = (
+    update(City)
+    .where(City.id.in_(bindparam("cities", expanding=True)), City.claimed_by == bindparam("holder"))
+    .values(_UNCLAIMED)
+)
+_FETCHED_SINCE: Final = select(City.id, City.fetched_at, City.unknown_at).where(
+    City.id.in_(bindparam("cities", expanding=True, literal_execute=True)),
+    or_(
+        City.fetched_at >= bindparam("since", type_=UtcDateTime),
+        City.unknown_at >= bindparam("unknown_since", type_=UtcDateTime),
+    ),
+)
+
+
+def fetched_since(
+    connection: Connection, now: datetime, city_ids: Sequence[int], since: datetime
+) -> dict[int, datetime]:
+    """Those of these that were fetched since then, and when; those known to be unknown as if they were fetched now."""
+    given = {"since": since, "unknown_since": now - UNKNOWN_FOR}
+    parts = (city_ids[start : start + CITIES_AT_ONCE] for start in range(0, len(city_ids), CITIES_AT_ONCE))
+    rows = [row for part in parts for row in connection.execute(_FETCHED_SINCE, given | {"cities": part})]
+    unknown = {row[0] for row in rows if row[2] is not None and row[2] >= now - UNKNOWN_FOR}
+    return {row[0]: now if row[0] in unknown or row[1] is None else row[1] for row in rows}
+
+
+def remember(
+    connection: Connection, observed: Mapping[int, tuple[datetime, Observation]], unknown: Mapping[int, datetime]
+) -> None:
+    """Keep the latest observation of each city and when it was fetched, and which ids were found unknown and when.
+
+    Their claims end with it.
+    """
+    rows: dict[int, Mapping[str, Any]] = {
+        city: {**observation.values(), "fetched_at": fetched_at, "unknown_at": None}
+        for city, (fetched_at, observation) in observed.items()
+    }
+    rows |= {city: {"unknown_at": asked_at} for city, asked_at in unknown.items()}
     # In the order of their ids whatever became of them: opposite orders would deadlock.
-    for is_known, cities in groupby(sorted(rows), key=known.__contains__):
+    for is_known, cities in groupby(sorted(rows), key=observed.__contains__):
         columns = (*_OBSERVED, "unknown_at") if is_known else ("unknown_at", "claimed_by", "claimed_until")
-        upsert(connection, City, [{"id": city} | rows[city] | end_of_claim for city in cities], columns)
+        upsert(connection, City, [{"id": city, **rows[city], **_UNCLAIMED} for city in cities], columns)
 
 
 def claim(connection: Connection, city_ids: Many[int], holder: str, until: datetime) -> None:
@@ -36,8 +96,7 @@ def claim(connection: Connection, city_ids: Many[int], holder: str, until: datet
 def unclaim(connection: Connection, city_ids: Many[int], holder: str) -> None:
     """Say that these are not being fetched any more."""
     if city_ids:
-        mine = (City.id.in_(sorted(city_ids)), City.claimed_by == holder)
-        connection.execute(update(City).where(*mine).values(claimed_by=None, claimed_until=None))
+        connection.execute(_UNCLAIM, {"cities": sorted(city_ids), "holder": holder})
 
 
 def good_city(connection: Connection) -> int | None:

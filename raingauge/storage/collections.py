@@ -5,20 +5,38 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
+from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from raingauge.contracts import split
+from raingauge.contracts import BATCH_SIZE, split
 from raingauge.errors import Permanent
 from raingauge.storage.models import Batch, Collection
 
 DEFAULT_CITIES = "default"
 """The hash of a request that left its cities out."""
+PIECE: Final = 5_000
+"""Cities of a large collection that are worked on in one go."""
+TOGETHER: Final = 16
+"""Collections, or such pieces, whose batches are inserted with one statement."""
 
 
 class OtherRequest(Permanent):
     """A collection of this id stands already, for another request."""
+
+
+def _digest(city_ids: Sequence[int]) -> str:
+    """Of the sorted ids as a JSON list. Piece by piece: other threads stand still while one sorts a long list."""
+    pieces = range(0, len(city_ids), PIECE)
+    ordered = [city_id for start in pieces for city_id in sorted(city_ids[start : start + PIECE])]
+    ordered.sort()  # quick: it finds the pieces in their order
+    digest = hashlib.sha256(b"[")
+    for start in pieces:
+        digest.update((", " if start else "").encode() + ", ".join(map(str, ordered[start : start + PIECE])).encode())
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +53,7 @@ class CollectionRequest:
         """The same for the same set of cities, and for every request that left them out."""
         if not self.named:
             return DEFAULT_CITIES
-        return hashlib.sha256(json.dumps(sorted(self.city_ids)).encode()).hexdigest()
+        return _digest(self.city_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +77,39 @@ class CollectionState:
         return self.collected + self.failed
 
 
+@dataclass(frozen=True, slots=True)
+class OpenWork:
+    """What a collection that is not finished still needs."""
+
+    id: str
+    cities_hash: str
+    left: int
+    """Unsettled cities."""
+    settled: int
+    requested_at: datetime
+    last_progress_at: datetime | None
+
+
+# Built once: these run for every request.
 _STATE = tuple(getattr(Collection, name) for name in CollectionState.__dataclass_fields__)
+_FOUND: Final = select(*_STATE).where(Collection.id.in_(bindparam("ids", expanding=True)))
+_NEW: Final = insert(Collection)
+_NEW_BATCH: Final = insert(Batch)
+_REMAINING: Final = Collection.total - Collection.collected - Collection.failed
+_OPEN_WORK: Final = select(
+    *(Collection.id, Collection.cities_hash, _REMAINING, Collection.collected + Collection.failed),
+    *(Collection.requested_at, Collection.last_progress_at),
+).where(Collection.finished_at.is_(None))
 
 
 def find(connection: Connection, collection_id: str) -> CollectionState | None:
     """The collection as it stands, or None. One row, whatever its size."""
-    row = connection.execute(select(*_STATE).where(Collection.id == collection_id)).one_or_none()
-    return None if row is None else CollectionState(*row)
+    return find_all(connection, [collection_id]).get(collection_id)
+
+
+def find_all(connection: Connection, ids: Sequence[str]) -> dict[str, CollectionState]:
+    """Those of these collections that there are, as they stand. One row for each, whatever its size."""
+    return {row[0]: CollectionState(*row) for row in connection.execute(_FOUND, {"ids": ids})}
 
 
 def accept(connection: Connection, now: datetime, request: CollectionRequest) -> tuple[CollectionState, bool]:
@@ -76,37 +120,114 @@ def accept(connection: Connection, now: datetime, request: CollectionRequest) ->
     """
     try:
         with connection.begin_nested():
-            _insert(connection, now, request)
+            _insert(connection, now, [request])
         created = True
     except IntegrityError:
         created = False
     state = find(connection, request.id)
     if state is None:  # pragma: no cover
         raise AssertionError("a collection that exists was not found")
+    return _of_request(state, request), created
+
+
+def foresee(connection: Connection, now: datetime, request: CollectionRequest) -> CollectionState:
+    """The collection that `accept` would answer, without storing anything.
+
+    Raises:
+        OtherRequest: its id stands for another request already.
+    """
+    state = find(connection, request.id)
+    if state is not None:
+        return _of_request(state, request)
+    hashed, total = request.cities_hash, len(request.city_ids)
+    return CollectionState(request.id, now, request.max_age_s, hashed, total, 0, 0, None, None, None)
+
+
+def cancel(connection: Connection, now: datetime, collection_id: str) -> CollectionState | None:
+    """End a collection before it is settled; answer it as it stands then, None: there is none.
+
+    What is done or cancelled already stays as it is. From then on nothing of it is published or settled.
+    """
+    is_open = (Collection.id == collection_id, Collection.finished_at.is_(None))
+    connection.execute(update(Collection).where(*is_open).values(cancelled_at=now, finished_at=now))
+    return find(connection, collection_id)
+
+
+def _of_request(state: CollectionState, request: CollectionRequest) -> CollectionState:
     if (state.cities_hash, state.max_age_s) != (request.cities_hash, request.max_age_s):
         raise OtherRequest(f"a collection {request.id} exists already, with other cities or another max_age_s")
-    return state, created
+    return state
 
 
-def _insert(connection: Connection, now: datetime, request: CollectionRequest) -> None:
-    connection.execute(
-        insert(Collection).values(
-            id=request.id,
-            requested_at=now,
-            max_age_s=request.max_age_s,
-            cities_hash=request.cities_hash,
-            total=len(request.city_ids),
-        )
-    )
-    rows = [
-        {"collection_id": request.id, "batch": number, "city_ids": json.dumps(city_ids), "size": len(city_ids)}
-        for number, city_ids in enumerate(split(request.city_ids))
+def accept_all(
+    connection: Connection, now: datetime, requests: Sequence[CollectionRequest]
+) -> list[tuple[CollectionState, bool] | OtherRequest]:
+    """The same for several, in their order, with few statements; what `accept` raises is in the answer."""
+    known = find_all(connection, [request.id for request in requests])
+    new: dict[str, CollectionRequest] = {}
+    for request in sorted(requests, key=lambda r: r.id):  # in one order everywhere: opposite ones would deadlock
+        if request.id not in known:
+            new.setdefault(request.id, request)
+    if new:
+        try:
+            with connection.begin_nested():
+                _insert(connection, now, [*new.values()])
+        except IntegrityError:
+            # Another producer was quicker with one of them.
+            return [_answer(connection, now, request) for request in requests]
+        known |= find_all(connection, [*new])
+    return [
+        (known[request.id], True) if new.get(request.id) is request else _compared(known[request.id], request)
+        for request in requests
     ]
-    connection.execute(insert(Batch), rows)
+
+
+def _answer(
+    connection: Connection, now: datetime, request: CollectionRequest
+) -> tuple[CollectionState, bool] | OtherRequest:
+    try:
+        return accept(connection, now, request)
+    except OtherRequest as error:
+        return error
+
+
+def _compared(state: CollectionState, request: CollectionRequest) -> tuple[CollectionState, bool] | OtherRequest:
+    try:
+        return _of_request(state, request), False
+    except OtherRequest as error:
+        return error
+
+
+def _insert(connection: Connection, now: datetime, requests: Sequence[CollectionRequest]) -> None:
+    rows = [
+        {
+            "id": request.id,
+            "requested_at": now,
+            "max_age_s": request.max_age_s,
+            "cities_hash": request.cities_hash,
+            "total": len(request.city_ids),
+        }
+        for request in requests
+    ]
+    connection.execute(_NEW, rows)
+    pieces = ((request, start) for request in requests for start in range(0, len(request.city_ids), PIECE))
+    while some := list(islice(pieces, TOGETHER)):
+        connection.execute(_NEW_BATCH, [row for request, start in some for row in _batches(request, start)])
+
+
+def _batches(request: CollectionRequest, start: int) -> list[dict[str, Any]]:
+    return [
+        {"collection_id": request.id, "batch": number, "city_ids": json.dumps(city_ids), "size": len(city_ids)}
+        for number, city_ids in enumerate(split(request.city_ids[start : start + PIECE]), start // BATCH_SIZE)
+    ]
 
 
 def open_remainders(connection: Connection) -> list[tuple[str, int]]:
     """Id and number of unsettled cities of every collection that is not finished."""
-    remaining = Collection.total - Collection.collected - Collection.failed
-    rows = connection.execute(select(Collection.id, remaining).where(Collection.finished_at.is_(None)))
+    rows = connection.execute(select(Collection.id, _REMAINING).where(Collection.finished_at.is_(None)))
     return [(row[0], row[1]) for row in rows]
+
+
+def open_work(connection: Connection) -> list[OpenWork]:
+    """The same, with what tells whether two want the same cities."""
+    return [OpenWork(*row) for row in connection.execute(_OPEN_WORK)]

@@ -3,14 +3,22 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, delete, exists, select
+from sqlalchemy import Connection, String, bindparam, delete, exists, select
 
 from raingauge.storage.database import upsert
-from raingauge.storage.models import ConsumerBeat
+from raingauge.storage.models import ConsumerBeat, UtcDateTime
 
 BEAT_S: Final = 5.0
 ALIVE_FOR: Final = timedelta(seconds=20)
 FORGOTTEN_AFTER: Final = timedelta(days=1)
+
+# Built once: it runs for every question that a client asks.
+_HEARD_OF: Final = select(
+    exists().where(
+        ConsumerBeat.account == bindparam("account", type_=String),
+        ConsumerBeat.seen_at >= bindparam("since", type_=UtcDateTime),
+    )
+)
 
 
 def beat(connection: Connection, now: datetime, consumer: str, account: str) -> None:
@@ -27,5 +35,4 @@ def leave(connection: Connection, consumer: str) -> None:
 
 def any_alive(connection: Connection, now: datetime, account: str) -> bool:
     """Whether any consumer of that account has been heard of lately."""
-    lately = (ConsumerBeat.account == account, ConsumerBeat.seen_at >= now - ALIVE_FOR)
-    return bool(connection.scalar(select(exists().where(*lately))))
+    return bool(connection.scalar(_HEARD_OF, {"account": account, "since": now - ALIVE_FOR}))

@@ -7,11 +7,11 @@ import json
 from collections import Counter
 from collections.abc import Collection as Many
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, case, insert, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, case, insert, select, update
 from sqlalchemy.engine import Row
 
 from raingauge.observation import Observation
@@ -22,6 +22,46 @@ UNKNOWN_FOR: Final = timedelta(days=1)
 """How long an id that the provider does not know is taken for unknown without asking again."""
 
 UNKNOWN_CITY: Final = "unknown city"
+_OBSERVED: Final = tuple(name for name in WEATHER_COLUMNS if name != "fetched_at")
+
+# Built once: these run for every call of the provider.
+_COLLECTIONS: Final[BindParameter[Any]] = bindparam("collections", expanding=True)
+_CITIES: Final[BindParameter[Any]] = bindparam("cities", expanding=True)
+_LOCK: Final = (
+    select(Collection.id, Collection.total - Collection.collected - Collection.failed)
+    .where(Collection.id.in_(_COLLECTIONS), Collection.finished_at.is_(None))
+    .order_by(Collection.id)
+    .with_for_update()
+)
+_SETTLED: Final = select(Reading.collection_id, Reading.city_id).where(
+    Reading.collection_id.in_(_COLLECTIONS), Reading.city_id.in_(_CITIES)
+)
+_FRESH: Final = select(City.id, City.unknown_at, *(getattr(City, name) for name in WEATHER_COLUMNS)).where(
+    City.id.in_(_CITIES),
+    (City.fetched_at >= bindparam("since", type_=UtcDateTime))
+    | (City.unknown_at >= bindparam("unknown_since", type_=UtcDateTime)),
+)
+_NEW_READING: Final = insert(Reading)
+_COUNT: Final = (
+    update(Collection)
+    .where(Collection.id == bindparam("key"))
+    .values(
+        collected=Collection.collected + bindparam("more_collected"),
+        failed=Collection.failed + bindparam("more_failed"),
+        last_progress_at=bindparam("progress"),
+        finished_at=bindparam("finished"),
+    )
+)
+_MORE: Final = Batch.settled + bindparam("more")
+_COUNT_BATCHES: Final = (
+    update(Batch)
+    .where(Batch.collection_id == bindparam("collection"), Batch.batch.in_(bindparam("numbers", expanding=True)))
+    # In this order: MySQL assigns from left to right and would see the new `settled` in the condition.
+    .ordered_values(
+        (Batch.settled_at, case((Batch.size <= _MORE, bindparam("now", type_=UtcDateTime)), else_=None)),
+        (Batch.settled, _MORE),
+    )
+)
 
 Outcome = Mapping[str, Any]
 """The columns of a reading without its key: status, reason and the weather."""
@@ -53,10 +93,9 @@ class OpenBatch:
 
 def collected(observation: Observation, fetched_at: datetime) -> Outcome:
     """The reading of a city that the provider answered for."""
-    values = asdict(observation)
-    return {"status": "collected", "reason": None, "fetched_at": fetched_at} | {
-        name: values[name] for name in WEATHER_COLUMNS if name != "fetched_at"
-    }
+    values = observation.values()
+    weather = {name: values[name] for name in _OBSERVED}
+    return {"status": "collected", "reason": None, "fetched_at": fetched_at, **weather}
 
 
 def failed(reason: str) -> Outcome:
@@ -88,25 +127,16 @@ def _settled_cities(connection: Connection, cities: Sequence[tuple[str, int]]) -
     """Which of these (collection id, city id) have a reading."""
     if not cities:
         return set()
-    rows = connection.execute(
-        select(Reading.collection_id, Reading.city_id).where(
-            Reading.collection_id.in_({collection for collection, _ in cities}),
-            Reading.city_id.in_({city for _, city in cities}),
-        )
-    )
-    return {(row[0], row[1]) for row in rows}
+    names, ids = {collection for collection, _ in cities}, {city for _, city in cities}
+    return {(row[0], row[1]) for row in connection.execute(_SETTLED, {"collections": list(names), "cities": list(ids)})}
 
 
 def fresh(connection: Connection, now: datetime, wants: Many[Want]) -> dict[Want, Outcome]:
     """The wanted cities that need no call: observed late enough for their batch, or known to be unknown."""
     if not wants:
         return {}
-    known = connection.execute(
-        select(City.id, City.unknown_at, *(getattr(City, name) for name in WEATHER_COLUMNS)).where(
-            City.id.in_({want.city_id for want in wants}),
-            (City.fetched_at >= min(want.since for want in wants)) | (City.unknown_at >= now - UNKNOWN_FOR),
-        )
-    )
+    given = {"since": min(want.since for want in wants), "unknown_since": now - UNKNOWN_FOR}
+    known = connection.execute(_FRESH, given | {"cities": list({want.city_id for want in wants})})
     cities = {row.id: row for row in known}
     return {
         want: outcome
@@ -138,61 +168,31 @@ def settle(connection: Connection, now: datetime, outcomes: Mapping[Want, Outcom
     if not missing:
         return
     rows = [{"collection_id": key[0], "city_id": key[1], **outcomes[want]} for key, want in sorted(missing.items())]
-    connection.execute(insert(Reading), rows)
+    connection.execute(_NEW_READING, rows)
     _count(connection, now, locked, rows)
     _count_batches(connection, now, Counter(want.ref for want in missing.values()))
 
 
 def _lock(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
     """Lock the open ones of these collections, in order; answer how many cities of each are unsettled."""
-    remaining = Collection.total - Collection.collected - Collection.failed
-    rows = connection.execute(
-        select(Collection.id, remaining)
-        .where(Collection.id.in_(ids), Collection.finished_at.is_(None))
-        .order_by(Collection.id)
-        .with_for_update()
-    )
-    return {row[0]: row[1] for row in rows}
+    return {row[0]: row[1] for row in connection.execute(_LOCK, {"collections": ids})}
 
 
 def _count(connection: Connection, now: datetime, remaining: Mapping[str, int], rows: Sequence[Outcome]) -> None:
     tally = Counter((row["collection_id"], row["status"]) for row in rows)
-    parameters = [
-        {
-            "key": collection,
-            "more_collected": tally[collection, "collected"],
-            "more_failed": tally[collection, "failed"],
-            "finished": now
-            if tally[collection, "collected"] + tally[collection, "failed"] == remaining[collection]
-            else None,
-        }
-        for collection in sorted({row["collection_id"] for row in rows})
-    ]
-    connection.execute(
-        update(Collection)
-        .where(Collection.id == bindparam("key"))
-        .values(
-            collected=Collection.collected + bindparam("more_collected"),
-            failed=Collection.failed + bindparam("more_failed"),
-            last_progress_at=now,
-            finished_at=bindparam("finished"),
-        ),
-        parameters,
-    )
+    for collection in sorted({row["collection_id"] for row in rows}):
+        collected, failed = tally[collection, "collected"], tally[collection, "failed"]
+        finished_at = now if collected + failed == remaining[collection] else None
+        changes = {"more_collected": collected, "more_failed": failed, "progress": now, "finished": finished_at}
+        connection.execute(_COUNT, {"key": collection, **changes})
 
 
 def _count_batches(connection: Connection, now: datetime, tally: Mapping[BatchRef, int]) -> None:
-    complete = Batch.settled + bindparam("more") >= Batch.size
-    connection.execute(
-        update(Batch)
-        .where(Batch.collection_id == bindparam("collection"), Batch.batch == bindparam("number"))
-        # In this order: MySQL assigns from left to right and would see the new `settled` in the condition.
-        .ordered_values(
-            (Batch.settled_at, case((complete, bindparam("now", now, UtcDateTime)), else_=None)),
-            (Batch.settled, Batch.settled + bindparam("more")),
-        ),
-        [{"collection": ref.collection_id, "number": ref.batch, "more": n} for ref, n in sorted(tally.items())],
-    )
+    equal: dict[tuple[str, int], list[int]] = {}
+    for ref, more in sorted(tally.items()):
+        equal.setdefault((ref.collection_id, more), []).append(ref.batch)
+    for (collection, more), numbers in equal.items():
+        connection.execute(_COUNT_BATCHES, {"collection": collection, "numbers": numbers, "more": more, "now": now})
 
 
 def count_attempt(connection: Connection, ref: BatchRef) -> int:

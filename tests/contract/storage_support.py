@@ -182,7 +182,7 @@ class Account:
 
 
 def _close(ledger: Ledger, grant: Grant, connection: Connection) -> None:
-    ledger.close(connection, grant)
+    ledger.close(connection, [grant])
 
 
 def milliseconds(seconds: float) -> Any:

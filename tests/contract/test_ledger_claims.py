@@ -35,7 +35,7 @@ def granted(ledger: Ledger, candidates: list[Candidate]) -> Grant:
 def observe(database: Database, *city_ids: int, seconds_ago: float = 0) -> None:
     seen = [an_observation(city_id) for city_id in city_ids]
     at = NOW - timedelta(seconds=seconds_ago)
-    database.write(lambda connection: cities.remember(connection, at, seen, ()))
+    database.write(lambda connection: cities.remember(connection, {o.city_id: (at, o) for o in seen}, {}))
 
 
 def burst(database: Database) -> tuple[Account, Ledger, Ledger]:

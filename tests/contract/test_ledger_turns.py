@@ -102,7 +102,8 @@ def test_who_does_not_come_for_its_grant_holds_up_the_others_for_a_moment_only(d
     crowd.moment.forward(CALL_S)
     answer = crowd.ask(one, "big")
     assert isinstance(answer, NotNow)
-    assert (answer.reason, answer.seconds) == ("turn", pytest.approx(RECHECK.total_seconds()))
+    assert answer.reason == "turn"
+    assert answer.seconds == pytest.approx(RECHECK.total_seconds())
     crowd.moment.forward(TURN.total_seconds() + 0.001)
     assert crowd.got(one, "big")
 

@@ -47,7 +47,8 @@ FULL = Observation(
 def remember(
     database: Database, observations: Sequence[Observation], unknown: Sequence[int] = (), at: datetime = NOW
 ) -> None:
-    database.write(lambda connection: cities.remember(connection, at, observations, unknown))
+    seen = {observation.city_id: (at, observation) for observation in observations}
+    database.write(lambda connection: cities.remember(connection, seen, dict.fromkeys(unknown, at)))
 
 
 @pytest.mark.parametrize(
@@ -123,12 +124,14 @@ def test_answers_kept_at_once_in_any_order_do_not_deadlock(database: Database) -
         chance = random.Random(number)
         for _ in range(4):
             some = chance.sample(range(60), 40)
-            seen = [an_observation(city) for city in some[:20]]
+            seen = {city: (NOW, an_observation(city)) for city in some[:20]}
             database.write(partial(count_and_remember, seen, some[20:]))
 
-    def count_and_remember(seen: Sequence[Observation], unknown: Sequence[int], connection: Connection) -> None:
+    def count_and_remember(
+        seen: dict[int, tuple[datetime, Observation]], unknown: Sequence[int], connection: Connection
+    ) -> None:
         runs.append(len(seen))
-        cities.remember(connection, NOW, seen, unknown)
+        cities.remember(connection, seen, dict.fromkeys(unknown, NOW))
 
     at_once([partial(keep, number) for number in range(6)])
     assert len(runs) == 24

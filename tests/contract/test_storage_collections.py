@@ -6,11 +6,23 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection
 
-from raingauge.storage import collections
-from raingauge.storage.collections import CollectionRequest, CollectionState, OtherRequest
+from raingauge.storage import batches, cities, collections
+from raingauge.storage.batches import BatchRef, Lease
+from raingauge.storage.collections import CollectionRequest, CollectionState, OpenWork, OtherRequest
 from raingauge.storage.database import Database
-from raingauge.storage.models import Batch, Collection
-from tests.contract.storage_support import NOW, SECOND, accept, at_once, found, rows, settle_batches
+from raingauge.storage.models import Batch, Collection, Reading
+from raingauge.storage.readings import failed, settle
+from tests.contract.storage_support import (
+    NOW,
+    SECOND,
+    accept,
+    an_observation,
+    at_once,
+    found,
+    rows,
+    settle_batches,
+    wants_of,
+)
 
 
 def ask(database: Database, request: CollectionRequest, after_s: float = 0) -> tuple[CollectionState, bool]:
@@ -160,3 +172,87 @@ def test_what_remains_is_told_of_open_collections_only(database: Database) -> No
     settle_batches(database, accept(database, "begun", range(1, 31))[:1])
     accept(database, "new", range(1, 31))
     assert sorted(database.read(collections.open_remainders)) == [("begun", 10), ("new", 30)]
+
+
+def test_what_open_collections_need_is_told_with_what_they_want(database: Database) -> None:
+    settle_batches(database, accept(database, "done", range(1, 31)))
+    settle_batches(database, accept(database, "begun", range(1, 31))[:1], NOW + SECOND)
+    accept(database, "new", range(1, 31))
+    hashed = found(database, "new").cities_hash
+    assert sorted(database.read(collections.open_work), key=lambda work: work.id) == [
+        OpenWork("begun", hashed, 10, 20, NOW, NOW + SECOND),
+        OpenWork("new", hashed, 30, 0, NOW, None),
+    ]
+
+
+def end(database: Database, collection_id: str, after_s: float = 0) -> CollectionState | None:
+    return database.write(lambda connection: collections.cancel(connection, NOW + after_s * SECOND, collection_id))
+
+
+def test_a_collection_that_is_cancelled_is_over_then(database: Database) -> None:
+    settle_batches(database, accept(database, "mine", range(1, 31))[:1])
+    accept(database, "other", range(1, 31))
+    state = end(database, "mine", 5)
+    assert state == found(database, "mine")
+    assert (state.cancelled_at, state.finished_at) == (NOW + 5 * SECOND, NOW + 5 * SECOND)
+    assert (state.total, state.settled) == (30, 20)
+    assert (found(database, "other").cancelled_at, found(database, "other").finished_at) == (None, None)
+
+
+def test_what_is_over_is_not_cancelled(database: Database) -> None:
+    settle_batches(database, accept(database, "done", [1]))
+    accept(database, "cancelled", [1])
+    end(database, "cancelled")
+    before = rows(database, Collection)
+    assert end(database, "done", 5) == found(database, "done")
+    assert end(database, "cancelled", 5) == found(database, "cancelled")
+    assert rows(database, Collection) == before
+
+
+def test_what_there_is_not_cannot_be_cancelled(database: Database) -> None:
+    accept(database, "Mine", [1])
+    assert end(database, "mine") is None
+    assert found(database, "Mine").cancelled_at is None
+
+
+def test_nothing_of_a_cancelled_collection_is_leased_or_settled(database: Database) -> None:
+    refs = accept(database, "mine", range(1, 31))
+    left = wants_of(database, refs)
+    end(database, "mine")
+    until = Lease("relay", NOW + 30 * SECOND)
+    assert not database.write(lambda connection: batches.lease(connection, NOW, until, 10, 100))
+    database.write(lambda connection: settle(connection, NOW, dict.fromkeys(left, failed("too late"))))
+    assert (rows(database, Reading), found(database, "mine").settled) == ([], 0)
+    assert not wants_of(database, refs)
+
+
+def test_a_collection_is_foreseen_as_it_would_be_accepted(database: Database) -> None:
+    request = named("mine", *range(1, 31))
+    foreseen = database.read(lambda connection: collections.foresee(connection, NOW, request))
+    assert not rows(database, Collection)
+    assert (foreseen, True) == ask(database, request)
+    settle_batches(database, [BatchRef("mine", 0)])
+    later = database.read(lambda connection: collections.foresee(connection, NOW + SECOND, request))
+    assert later == found(database, "mine")
+    with pytest.raises(OtherRequest, match="mine"):
+        database.read(lambda connection: collections.foresee(connection, NOW, named("mine", 1)))
+
+
+def test_cities_that_need_no_call_are_counted(database: Database) -> None:
+    observed = [an_observation(city_id) for city_id in (1, 2, 3)]
+    database.write(lambda connection: cities.remember(connection, {o.city_id: (NOW, o) for o in observed}, {4: NOW}))
+    refs = accept(database, "mine", [1, 5])
+    settle_batches(database, refs)
+
+    def count(collection_id: str, after_s: float, age_s: float, *city_ids: int) -> int:
+        now = NOW + after_s * SECOND
+        since = now - age_s * SECOND
+        return database.read(lambda c: cities.count_fresh(c, now, collection_id, city_ids, since))
+
+    assert count("new", 0, 0, 1, 2, 4, 5) == 3
+    assert count("new", 10, 10, 1, 2, 4, 5) == 3
+    assert count("new", 10, 9, 1, 2, 4, 5) == 1
+    assert count("new", 86_401, 9, 1, 2, 4, 5) == 0
+    assert count("mine", 0, 0, 1, 2, 4, 5) == 2
+    assert count("new", 0, 0, *range(1, 3001)) == 4
+    assert count("new", 0, 0) == 0

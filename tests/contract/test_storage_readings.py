@@ -40,7 +40,8 @@ def settle(database: Database, outcomes: Mapping[Want, Outcome]) -> None:
 def remember(
     database: Database, observations: Sequence[Observation], unknown: Sequence[int] = (), at: datetime = NOW
 ) -> None:
-    database.write(lambda connection: cities.remember(connection, at, observations, unknown))
+    seen = {observation.city_id: (at, observation) for observation in observations}
+    database.write(lambda connection: cities.remember(connection, seen, dict.fromkeys(unknown, at)))
 
 
 def fresh(database: Database, wants: Sequence[Want], now: datetime = NOW) -> dict[Want, Outcome]:

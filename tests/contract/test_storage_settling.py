@@ -34,7 +34,7 @@ def settle(database: Database, outcomes: Mapping[Want, Outcome], now: datetime =
 
 
 def remember(database: Database, observations: Sequence[Observation]) -> None:
-    database.write(lambda connection: cities.remember(connection, NOW, observations, ()))
+    database.write(lambda connection: cities.remember(connection, {o.city_id: (NOW, o) for o in observations}, {}))
 
 
 def mixed(wants: Sequence[Want]) -> dict[Want, Outcome]:

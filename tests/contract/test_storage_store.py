@@ -9,7 +9,7 @@ from sqlalchemy import Connection, event
 
 from consumer.admission import Grant
 from consumer.quota import Ledger
-from consumer.store import INTERNAL_ERROR, Harvest, Store
+from consumer.store import INTERNAL_ERROR, Brought, Harvest, Store
 from raingauge.errors import GateMismatch
 from raingauge.storage import consumers
 from raingauge.storage.batches import BatchRef
@@ -76,7 +76,7 @@ def test_what_a_call_brought_is_kept_for_everybody_who_wants_it(database: Databa
     consumer.account.moment.forward(1)
     brought = harvest([1, 2], unknown=[3], given_up=[4])
     assert sorted(brought.city_ids) == [1, 2, 3, 4]
-    consumer.store.keep(grant, brought, wants, closes=True)
+    consumer.store.keep([Brought(grant, brought, wants, closes=True)])
     assert statuses(database) == [
         ("a", 1, "collected", None),
         ("a", 2, "collected", None),
@@ -90,7 +90,7 @@ def test_what_a_call_brought_is_kept_for_everybody_who_wants_it(database: Databa
 
 
 def test_what_is_kept_for_nobody_is_kept_for_those_who_come_later(database: Database, consumer: Consumer) -> None:
-    consumer.store.keep(consumer.grant(2), harvest([1], unknown=[2]), [], closes=True)
+    consumer.store.keep([Brought(consumer.grant(2), harvest([1], unknown=[2]), [], closes=True)])
     wants = consumer.wants(*accept(database, "a", [1, 2, 3]))
     assert sorted(want.city_id for want in consumer.store.copy_fresh(wants)) == [1, 2]
     assert statuses(database) == [("a", 1, "collected", None), ("a", 2, "failed", "unknown city")]
@@ -99,7 +99,7 @@ def test_what_is_kept_for_nobody_is_kept_for_those_who_come_later(database: Data
 
 def test_a_call_that_did_not_close_leaves_its_charge_open(database: Database, consumer: Consumer) -> None:
     grant = consumer.grant(1)
-    consumer.store.keep(grant, harvest([]), [], closes=False)
+    consumer.store.keep([Brought(grant, harvest([]), [], closes=False)])
     assert consumer.account.charge(grant).closed_at is None
     assert claimed(database) == []
 
@@ -114,7 +114,7 @@ def test_nothing_is_kept_when_any_of_it_fails(database: Database, consumer: Cons
 
     event.listen(database.engine, "before_cursor_execute", fail_at_close)
     with pytest.raises(GateMismatch):
-        consumer.store.keep(grant, harvest([1, 2]), wants, closes=True)
+        consumer.store.keep([Brought(grant, harvest([1, 2]), wants, closes=True)])
     event.remove(database.engine, "before_cursor_execute", fail_at_close)
     assert statuses(database) == []
     assert claimed(database) == [1, 2]
@@ -124,7 +124,7 @@ def test_nothing_is_kept_when_any_of_it_fails(database: Database, consumer: Cons
 def test_what_is_left_of_a_batch_can_be_failed(database: Database, consumer: Consumer) -> None:
     refs = accept(database, "a", range(1, 23))
     wants = consumer.wants(*refs)
-    consumer.store.keep(consumer.grant(20), harvest(range(1, 20)), wants[:19], closes=True)
+    consumer.store.keep([Brought(consumer.grant(20), harvest(range(1, 20)), wants[:19], closes=True)])
     consumer.store.fail(refs[0])
     consumer.store.fail(BatchRef("a", 7))
     assert [status for status in statuses(database) if status[2] == "failed"] == [("a", 20, "failed", INTERNAL_ERROR)]
@@ -140,7 +140,7 @@ def test_calls_kept_at_once_are_all_kept_and_all_closed(database: Database, cons
 
     def keep(grant: Grant) -> None:
         mine = [want for want in wants if want.city_id in grant.city_ids]
-        consumer.store.keep(grant, harvest(grant.city_ids), mine, closes=True)
+        consumer.store.keep([Brought(grant, harvest(grant.city_ids), mine, closes=True)])
 
     at_once([partial(keep, grant) for grant in grants])
     assert [(found(database, name).collected, found(database, name).finished_at) for name in ("a", "b")] == [
@@ -153,9 +153,9 @@ def test_calls_kept_at_once_are_all_kept_and_all_closed(database: Database, cons
 
 def test_the_city_that_was_fetched_last_is_known_to_be_good(database: Database, consumer: Consumer) -> None:
     assert consumer.store.good_city() is None
-    consumer.store.keep(consumer.grant(3), harvest([1, 3], unknown=[2]), [], closes=True)
+    consumer.store.keep([Brought(consumer.grant(3), harvest([1, 3], unknown=[2]), [], closes=True)])
     later = Harvest(NOW + 2 * SECOND, {1: an_observation(1)})
-    consumer.store.keep(consumer.grant(1), later, [], closes=True)
+    consumer.store.keep([Brought(consumer.grant(1), later, [], closes=True)])
     assert consumer.store.good_city() == 1
 
 

@@ -56,7 +56,10 @@ class Audit:
             return
         message = json.loads(delivery.value or b"")
         batch = (Batch.collection_id == message["collection_id"], Batch.batch == message["batch"])
-        settled = self._database.read(lambda c: c.scalar(select(Batch.settled_at).where(*batch)))
+        over = select(func.coalesce(Batch.settled_at, Collection.cancelled_at)).join(
+            Collection, Collection.id == Batch.collection_id
+        )
+        settled = self._database.read(lambda c: c.scalar(over.where(*batch)))
         self._expect(settled is not None, f"{delivery.key!r} acknowledged before it is settled")
 
     def _expect(self, kept: bool, violation: str) -> None:
@@ -110,11 +113,16 @@ class Audit:
         assert self.accepted.keys() <= states.keys(), "an accepted collection is gone"
         for name, state in states.items():
             rows = readings.get(name, {})
-            assert rows.keys() == self.accepted[name], f"{name}: other cities than were asked for"
+            if state.cancelled_at is None:
+                assert rows.keys() == self.accepted[name], f"{name}: other cities than were asked for"
+            assert rows.keys() <= self.accepted[name], f"{name}: cities that nobody asked for"
             for row in rows.values():
                 self._check_reading(row, state)
         wrong = connection.execute(
-            select(Batch).where((Batch.settled != Batch.size) | Batch.settled_at.is_(None))
+            select(Batch)
+            .join(Collection, Collection.id == Batch.collection_id)
+            .where(Collection.cancelled_at.is_(None))
+            .where((Batch.settled != Batch.size) | Batch.settled_at.is_(None))
         ).all()
         assert not wrong, f"batches not settled whole: {wrong}"
 

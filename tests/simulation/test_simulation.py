@@ -1,5 +1,7 @@
 """A sample of the simulation, and the proof that it sees: each kind of planted bug is caught."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from sqlalchemy import Connection, delete, update
 
 from consumer.admission import Grant
 from consumer.quota import Ledger
-from consumer.store import Harvest, Store
+from consumer.store import Brought, Store
 from consumer.worker import Worker
 from producer.relay import Relay
 from raingauge.contracts import BatchMessage
@@ -74,11 +76,9 @@ def test_a_refund_when_a_consumer_dies_is_caught(template: Path) -> None:
 
 def test_a_check_in_another_transaction_than_the_act_is_caught(template: Path) -> None:
     class ChecksFirst(Store):
-        def keep(self, grant: Grant, harvest: Harvest, wants: Any, *, closes: bool) -> None:
-            refs = {want.ref for want in wants}
-            left = self.open_batches(refs)
-            missing = [want for want in wants if want.ref in left and want.city_id in left[want.ref].city_ids]
-            super().keep(grant, harvest, missing, closes=closes)
+        def keep(self, brought: Sequence[Brought]) -> None:
+            left = self.open_batches({want.ref for one in brought for want in one.wants})
+            super().keep([replace(one, wants=missing(one.wants, left)) for one in brought])
 
         def copy_fresh(self, wants: Any) -> list[readings.Want]:
             now = self._database.read(self._database.now)
@@ -87,6 +87,10 @@ def test_a_check_in_another_transaction_than_the_act_is_caught(template: Path) -
             return list(outcomes)
 
     assert caught(template, Parts(store=ChecksFirst)) != "nothing"
+
+
+def missing(wants: Sequence[readings.Want], left: Mapping[BatchRef, readings.OpenBatch]) -> list[readings.Want]:
+    return [want for want in wants if want.ref in left and want.city_id in left[want.ref].city_ids]
 
 
 def insert_unchecked(connection: Connection, now: datetime, outcomes: Any) -> None:
@@ -98,12 +102,11 @@ def insert_unchecked(connection: Connection, now: datetime, outcomes: Any) -> No
 
 def test_a_ledger_that_holds_from_the_claim_on_is_caught(template: Path) -> None:
     class ClaimTime(Ledger):
-        def close(self, connection: Connection, grant: Grant) -> None:
-            release_at = grant.reserved_at + timedelta(seconds=self.terms.window_s)
-            charge = QuotaCharge.id == grant.charge_id
-            connection.execute(
-                update(QuotaCharge).where(charge).values(release_at=release_at, closed_at=grant.reserved_at)
-            )
+        def close(self, connection: Connection, grants: Sequence[Grant]) -> None:
+            for grant in grants:
+                release_at = grant.reserved_at + timedelta(seconds=self.terms.window_s)
+                early = {"release_at": release_at, "closed_at": grant.reserved_at}
+                connection.execute(update(QuotaCharge).where(QuotaCharge.id == grant.charge_id).values(early))
 
     assert "arrivals in one window" in caught(template, Parts(ledger=ClaimTime))
 
@@ -120,9 +123,10 @@ def test_a_relay_without_a_lease_is_caught(template: Path) -> None:
 
 def test_counters_added_twice_are_caught(template: Path) -> None:
     class CountsTwice(Store):
-        def keep(self, grant: Grant, harvest: Harvest, wants: Any, *, closes: bool) -> None:
-            super().keep(grant, harvest, wants, closes=closes)
-            again = {want.ref.collection_id for want in wants if want.city_id in harvest.observations}
+        def keep(self, brought: Sequence[Brought]) -> None:
+            super().keep(brought)
+            settled = [want for one in brought for want in one.wants if want.city_id in one.harvest.observations]
+            again = {want.ref.collection_id for want in settled}
             more = update(Collection).where(Collection.id.in_(again)).values(collected=Collection.collected + 1)
             self._database.write(lambda connection: connection.execute(more))
 

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -154,19 +154,24 @@ class World:
         cities = chance.sample(list(CITIES), chance.randint(1, len(CITIES)))
         request = CollectionRequest(f"c{number}", tuple(cities), chance.choice([0, 5, 600]), named=True)
         await asyncio.gather(*(self._post(request) for _ in range(chance.choice([1, 1, 2]))))
+        if chance.random() < 0.2:
+            await self.clock.sleep(chance.uniform(0, CALM_AT / 2))
+            await self._until_answered(lambda desk: desk.cancel(request.id))
 
     async def _post(self, request: CollectionRequest) -> None:
+        await self._until_answered(lambda desk: desk.accept(request))
+        self.audit.accepted[request.id] = frozenset(request.city_ids)
+        self._wake_relay()
+
+    async def _until_answered(self, ask: Callable[[Desk], Awaitable[object]]) -> None:
         while True:
             producer = self._process("producer")
-            desk = Desk(producer.database, producer.run, self.plan.terms, ACCOUNT)
             try:
-                await desk.accept(request)
+                await ask(Desk(producer.database, producer.run, self.plan.terms, ACCOUNT))
             except RaingaugeError:
                 await self.clock.sleep(1)
-                continue
-            self.audit.accepted[request.id] = frozenset(request.city_ids)
-            self._wake_relay()
-            return
+            else:
+                return
 
     # -- trouble -------------------------------------------------------------------------------------------------
 

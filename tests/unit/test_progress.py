@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.progress import Progress, Surroundings, expected_at, others, progress
+from producer.progress import Progress, Sharer, Surroundings, expected_at, in_turn, progress
 from raingauge.pacing import Terms
-from raingauge.storage.collections import CollectionState
+from raingauge.proof import Charge
+from raingauge.storage.collections import CollectionState, OpenWork
 from raingauge.storage.gate import Gate
 from tests.api_support import NOON, gate_row
 
 TERMS = Terms(
     cities_per_window=60, window_s=60, pacing="smooth", cities_per_month=1_000_000, month_pacing="none", timeout_s=10
 )
-GATE = Gate(**gate_row())
+GATE = Gate(**gate_row() | {"endpoint": "group"})
 CALM = Surroundings(now=NOON, terms=TERMS, gate=GATE, consumer_alive=True, others=(), held=0)
 FRESH = CollectionState(
     id="1",
@@ -32,6 +33,35 @@ FRESH = CollectionState(
     cancelled_at=None,
 )
 DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
+
+
+def after(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def charge(cost: int, reserved_s: float, closed_s: float | None = None) -> Charge:
+    """A charge in the order of the rule; seconds from noon."""
+    released_s = reserved_s + 85 if closed_s is None else closed_s + 60
+    return Charge(after(reserved_s), None if closed_s is None else after(closed_s), after(released_s), cost)
+
+
+def holding(*charges: Charge, **terms: Any) -> Surroundings:
+    """The surroundings with these charges."""
+    return replace(with_terms(**terms), charges=charges, held=sum(each.cost for each in charges))
+
+
+def work(
+    id: str,  # noqa: A002
+    left: int,
+    progress_s: float | None = None,
+    *,
+    cities: str = "",
+    settled: int = 0,
+    requested_s: float = -60,
+) -> OpenWork:
+    """A collection that is open at noon."""
+    progress_at = None if progress_s is None else after(progress_s)
+    return OpenWork(id, cities or id, left, settled, after(requested_s), progress_at)
 
 
 def seconds(moment: datetime | None) -> float:
@@ -120,8 +150,16 @@ def test_nobody_knows_when_as_long_as_a_person_has_to_act(around: Surroundings) 
 @pytest.mark.parametrize(
     ("cities", "endpoint", "after_s"),
     [
-        *[(1, "group", 0), (20, "group", 0), (21, "group", 20), (167, "group", 160), (167, "unknown", 160)],
-        *[(1, "single", 0), (2, "single", 1), (167, "single", 166)],
+        *[(1, "group", 0), (20, "group", 0), (21, "group", 20), (167, "group", 160)],
+        *[(1, "unknown", 0), (2, "unknown", 1), (21, "unknown", 1), (22, "unknown", 21), (167, "unknown", 161)],
+        *[
+            (1, "refused", 0),
+            (2, "refused", 1),
+            (3, "refused", 2),
+            (1, "single", 0),
+            (2, "single", 1),
+            (167, "single", 166),
+        ],
     ],
 )
 def test_smooth_pacing_asks_for_the_last_call_when_all_before_it_are_paid(
@@ -143,7 +181,7 @@ def test_burst_pacing_needs_as_many_windows_as_the_quota_makes_of_it(cities: int
 
 
 def test_it_begins_when_the_next_call_may_start() -> None:
-    around = with_gate(next_start_at=NOON + timedelta(seconds=7))
+    around = with_gate(next_start_at=after(7))
     assert seconds(expected_at(167, around)) == 167
     burst = replace(around, terms=replace(TERMS, pacing="burst"))
     assert seconds(expected_at(60, burst)) == 0
@@ -153,20 +191,97 @@ def test_it_begins_when_the_next_call_may_start() -> None:
 def test_it_begins_when_a_closed_gate_is_tried_again(pacing: str) -> None:
     around = replace(with_terms(pacing=pacing), gate=replace(GATE, blocked_until=NOON + timedelta(seconds=90)))
     assert seconds(expected_at(20, around)) == 0
-    for state in ("quota", "provider", "database"):
+    for state, probe_s in (("quota", 1), ("provider", 1), ("database", 0)):
         closed = replace(around, gate=replace(around.gate or GATE, state=state))
-        assert seconds(expected_at(20, closed)) == 90
+        assert seconds(expected_at(1, closed)) == 90
+        assert seconds(expected_at(20, closed)) == 90 + (probe_s if pacing == "smooth" else 0)
+
+
+def test_a_probe_that_is_under_way_is_not_made_again() -> None:
+    assert seconds(expected_at(21, with_gate(endpoint="unknown", probe_until=after(5)))) == 20
+
+
+@pytest.mark.parametrize(("endpoint", "after_s"), [("auto", 161), ("group", 160), ("single", 166)])
+def test_an_endpoint_that_is_set_needs_no_probe(endpoint: str, after_s: float) -> None:
+    assert seconds(expected_at(167, replace(with_gate(endpoint="unknown"), endpoint=endpoint))) == after_s
+
+
+def test_what_is_fresh_already_takes_no_time() -> None:
+    assert progress(FRESH, replace(CALM, fresh=147)).expected_at == NOON
+    assert seconds(progress(FRESH, replace(CALM, fresh=146)).expected_at) == 20
+    assert progress(FRESH, replace(CALM, fresh=167)).expected_at == NOON
+
+
+def test_answers_take_as_long_as_they_took_lately() -> None:
+    around = holding(charge(1, -40, -39.5), charge(1, -20, -19.5), charge(1, -10, -3))
+    assert seconds(expected_at(20, around)) == 0.5
+
+
+def test_cities_that_are_being_asked_for_are_not_asked_for_again() -> None:
+    around = holding(charge(20, -30, -29.8), charge(20, -0.1))
+    assert seconds(expected_at(20, around)) == 0.2
+    around = replace(around, gate=replace(GATE, next_start_at=after(19.9)))
+    assert seconds(expected_at(40, around)) == pytest.approx(20.1)
+
+
+def test_a_charge_that_was_never_answered_is_held_and_no_longer_waited_for() -> None:
+    around = holding(charge(60, -20))
+    assert seconds(expected_at(20, around)) == 65
+
+
+@pytest.mark.parametrize(("cities", "after_s"), [(20, 0), (21, 10), (40, 10), (41, 35), (60, 35), (61, 60), (81, 70)])
+def test_burst_pacing_goes_on_when_what_is_held_is_released(cities: int, after_s: float) -> None:
+    around = holding(charge(20, -25, -25), charge(20, -50, -50), pacing="burst")
+    assert seconds(expected_at(cities, around)) == after_s
+
+
+def test_smooth_pacing_waits_for_a_window_that_is_full() -> None:
+    around = holding(charge(40, -80), charge(20, -10, -10))
+    # Of 60 cities 40 are held for 5 s more, 20 for 50 s.
+    assert [seconds(expected_at(cities, around)) for cities in (20, 40, 60)] == [5, 25, 50]
+
+
+def test_charges_that_were_not_read_are_taken_for_held_a_window_longer() -> None:
+    around = replace(holding(charge(20, -50, -50), pacing="burst"), held=60)
+    assert [seconds(expected_at(cities, around)) for cities in (20, 21)] == [10, 60]
+
+
+def test_more_may_be_held_than_the_quota_by_older_terms() -> None:
+    around = holding(charge(60, -50, -50), charge(20, -30, -30), pacing="burst")
+    assert [seconds(expected_at(cities, around)) for cities in (40, 41)] == [10, 30]
+
+
+def test_a_large_quota_is_played_forward_in_few_steps() -> None:
+    around = with_terms(cities_per_window=30_000)
+    assert seconds(expected_at(60_000, around)) == pytest.approx(120, abs=1)
+    assert seconds(expected_at(600_000, around)) == pytest.approx(1200, rel=0.01)
 
 
 def test_collections_are_served_in_turn_so_a_small_one_waits_for_its_share_only() -> None:
-    assert seconds(expected_at(20, replace(CALM, others=(5000,)))) == 20
-    assert seconds(expected_at(20, replace(CALM, others=(5000, 10)))) == 40
-    assert seconds(expected_at(5000, replace(CALM, others=(20,)))) == 5000
+    assert seconds(expected_at(20, replace(CALM, others=(Sharer(5000),)))) == 20
+    assert seconds(expected_at(20, replace(CALM, others=(Sharer(5000), Sharer(10))))) == 40
+    assert seconds(expected_at(5000, replace(CALM, others=(Sharer(20),)))) == 5000
+
+
+def test_whose_turn_comes_later_is_served_one_city_less() -> None:
+    single = replace(with_gate(endpoint="single"), others=(Sharer(50), Sharer(50, ahead=False)))
+    assert [seconds(expected_at(cities, single)) for cities in (1, 10)] == [1, 28]
+
+
+def test_collections_of_the_same_cities_get_through_them_together() -> None:
+    others = (Sharer(1000),)
+    assert seconds(expected_at(120, replace(CALM, others=others))) == 220
+    assert seconds(expected_at(120, replace(CALM, others=others, turns=3))) == 140
+    assert seconds(expected_at(60, replace(CALM, others=(Sharer(1000, turns=2),)))) == 160
+    # One by one, whoever wants the city has had its turn with it.
+    single = replace(with_gate(endpoint="single"), others=(Sharer(1000, turns=2),), turns=3)
+    assert seconds(expected_at(60, single)) == 119
 
 
 def test_what_the_month_does_not_allow_comes_next_month() -> None:
     assert expected_at(10, with_gate(month_spent=999_990)) == NOON
     assert expected_at(11, with_gate(month_spent=999_990)) == DECEMBER
+    assert expected_at(3660, with_gate(month_spent=999_940)) == DECEMBER + timedelta(hours=1) - timedelta(minutes=1)
     assert expected_at(1, with_gate(month_spent=2_000_000)) == DECEMBER
 
 
@@ -191,15 +306,44 @@ def test_even_month_pacing_spreads_it_over_the_month() -> None:
         with_terms(cities_per_month=1),
         with_terms(cities_per_window=1, window_s=86_400.0),
         with_terms(cities_per_window=1, window_s=86_400.0, pacing="burst"),
-        replace(with_terms(cities_per_window=1, window_s=86_400.0), others=(250_000,) * 10_000),
+        replace(with_terms(cities_per_window=1, window_s=86_400.0), others=(Sharer(250_000),) * 10_000),
     ],
 )
 def test_an_estimate_further_away_than_a_century_is_none(around: Surroundings) -> None:
     assert expected_at(250_000, around) is None
 
 
-def test_the_others_are_all_but_this_one() -> None:
-    assert others([("a", 1), ("b", 2), ("c", 3)], "b") == (1, 3)
+def test_the_quota_is_shared_with_all_open_collections_but_this_one() -> None:
+    assert in_turn([work("a", 1), work("1", 2), work("c", 3)], FRESH, 2) == ((Sharer(1), Sharer(3)), 1)
+
+
+@pytest.mark.parametrize(
+    ("own_s", "other_s", "ahead"),
+    [(None, None, True), (None, 0, False), (0, None, True), (0, 1, False), (1, 0, True)],
+)
+def test_the_next_turn_is_whose_progress_is_longest_ago(
+    own_s: float | None, other_s: float | None, ahead: bool
+) -> None:
+    state = replace(FRESH, last_progress_at=None if own_s is None else after(own_s))
+    assert in_turn([work("a", 1, other_s)], state, 9) == ((Sharer(1, ahead=ahead),), 1)
+
+
+@pytest.mark.parametrize(
+    ("settled", "requested_s", "ahead"), [(9, 1, True), (11, -1, False), (10, -1, True), (10, 1, False)]
+)
+def test_after_the_same_call_the_next_is_who_has_got_less_or_came_first(
+    settled: int, requested_s: float, ahead: bool
+) -> None:
+    state = replace(FRESH, collected=7, failed=3, last_progress_at=after(5))
+    other = work("a", 1, 5, settled=settled, requested_s=requested_s)
+    assert in_turn([other], state, 9) == ((Sharer(1, ahead=ahead),), 1)
+
+
+def test_who_wants_the_same_cities_is_served_by_the_same_calls() -> None:
+    twins = [work(name, left, cities="default") for name, left in (("a", 9), ("b", 4), ("c", 12))]
+    assert in_turn(twins, FRESH, 9) == ((Sharer(3),), 3)
+    strangers = [work(name, left, cities="theirs") for name, left in (("a", 9), ("b", 4))]
+    assert in_turn(strangers, FRESH, 9) == ((Sharer(9, turns=2),), 1)
 
 
 SURROUNDINGS: st.SearchStrategy[Surroundings] = st.builds(
@@ -209,7 +353,7 @@ SURROUNDINGS: st.SearchStrategy[Surroundings] = st.builds(
             TERMS, cities_per_window=q, window_s=w, pacing=pacing, month_pacing=month_pacing, cities_per_month=budget
         ),
         gate=replace(GATE, month_spent=spent, state=state, blocked_until=NOON + timedelta(seconds=blocked)),
-        others=tuple(others),
+        others=tuple(Sharer(left) for left in others),
         held=held,
     ),
     st.integers(1, 30_000),

@@ -182,7 +182,7 @@ def a_ledger(
 
 
 def _close(ledger: Ledger, grant: Grant, connection: object) -> None:
-    ledger.close(connection, grant)  # type: ignore[arg-type]
+    ledger.close(connection, [grant])  # type: ignore[arg-type]
 
 
 @settings(max_examples=80, deadline=None)

@@ -1,0 +1,121 @@
+"""What becomes of collections, given what stands around them: read once, told for many. It only reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection
+
+from producer.progress import MOST_CHARGES, Progress, Surroundings, in_turn, progress
+from raingauge.pacing import Terms
+from raingauge.storage import cities, collections
+from raingauge.storage.collections import CollectionRequest, CollectionState, OpenWork
+from raingauge.storage.consumers import any_alive
+from raingauge.storage.database import Database
+from raingauge.storage.gate import charges, find_gate, held
+
+MOST_COUNTED: Final = 5000
+"""Of a larger collection a POST does not count the fresh cities: that would take longer than storing it."""
+FEW: Final = 200
+"""Open collections whose list is read every time."""
+KEPT_FOR_EACH: Final = timedelta(milliseconds=1)
+"""How long a longer list is used again, for each collection on it: some twenty times what reading it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A collection as it stands, and what becomes of it."""
+
+    state: CollectionState
+    progress: Progress
+    written: dict[bytes, bytes] = field(default_factory=dict, compare=False, repr=False)
+    """What was made of it for one who asked, for the others who asked at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whose quota it is, as the settings have it."""
+
+    name: str
+    terms: Terms
+    endpoint: str
+
+
+class Crowd:
+    """The open collections. Where they are many, their list is used again for a while: it only serves estimates."""
+
+    def __init__(self) -> None:
+        self._read_at = datetime.min.replace(tzinfo=UTC)
+        self._open: Sequence[OpenWork] = ()
+
+    def at(self, connection: Connection, now: datetime) -> Sequence[OpenWork]:
+        """Those open now, or a little before."""
+        kept = self._open
+        if len(kept) <= FEW or not timedelta() <= now - self._read_at <= len(kept) * KEPT_FOR_EACH:
+            kept = self._open = collections.open_work(connection)
+            self._read_at = now
+        return kept
+
+
+class Outlook:
+    """The surroundings of all collections at one moment of the database's. Used within one transaction."""
+
+    def __init__(self, connection: Connection, database: Database, account: Account, crowd: Crowd) -> None:
+        now = database.now(connection)
+        read = charges(connection, account.name, now, now, MOST_CHARGES)
+        all_read = len(read) < MOST_CHARGES
+        self._around = Surroundings(
+            now=now,
+            terms=account.terms,
+            gate=find_gate(connection, account.name),
+            consumer_alive=any_alive(connection, now, account.name),
+            others=(),
+            held=sum(charge.cost for charge in read) if all_read else held(connection, account.name, now),
+            charges=read,
+            endpoint=account.endpoint,
+        )
+        self._open = crowd.at(connection, now)
+        self._told: dict[object, Progress] = {}
+
+    def view(self, state: CollectionState, fresh: int = 0) -> View:
+        """A collection in these surroundings; `fresh`: how many of its cities need no call."""
+        if state.finished_at is not None:
+            return View(state, progress(state, self._around))
+        # Nothing else of a collection enters: what was told of one holds for those that are alike.
+        left = state.total - state.settled
+        alike = (state.cities_hash, left, state.settled, fresh, state.requested_at, state.last_progress_at)
+        if alike not in self._told:
+            others, turns = in_turn(self._open, state, left - fresh)
+            self._told[alike] = progress(state, replace(self._around, others=others, turns=turns, fresh=fresh))
+        return View(state, self._told[alike])
+
+
+def fresh_cities(
+    connection: Connection, now: datetime, taken: Sequence[tuple[CollectionState, CollectionRequest]]
+) -> list[int]:
+    """How many unsettled cities of each of these need no call; 0 for what is done or large."""
+    counted = [
+        (state, request)
+        for state, request in taken
+        if state.finished_at is None and len(request.city_ids) <= MOST_COUNTED
+    ]
+    new = [(_since(state), request) for state, request in counted if not state.settled]
+    known: dict[int, datetime] = {}
+    if new:
+        wanted = sorted({city_id for _, request in new for city_id in request.city_ids})
+        known = cities.fetched_since(connection, now, wanted, min(since for since, _ in new))
+
+    def fresh(state: CollectionState, request: CollectionRequest) -> int:
+        since = _since(state)
+        if state.settled:
+            return cities.count_fresh(connection, now, state.id, request.city_ids, since)
+        return sum(city_id in known and known[city_id] >= since for city_id in request.city_ids) if known else 0
+
+    asked = {id(request) for _, request in counted}
+    return [fresh(state, request) if id(request) in asked else 0 for state, request in taken]
+
+
+def _since(state: CollectionState) -> datetime:
+    """Observations from then on are good enough."""
+    return state.requested_at - timedelta(seconds=state.max_age_s)

@@ -1,0 +1,86 @@
+"""Several collections in one transaction: the same as one after the other."""
+
+from collections.abc import Sequence
+
+import pytest
+from sqlalchemy import Connection
+
+from raingauge.storage import cities, collections
+from raingauge.storage.collections import CollectionRequest, CollectionState, OtherRequest
+from raingauge.storage.database import Database
+from raingauge.storage.models import Batch, Collection
+from tests.contract.storage_support import NOW, SECOND, an_observation, rows
+
+Answer = tuple[CollectionState, bool] | OtherRequest
+
+
+def wanting(name: str, city_ids: Sequence[int] = (1, 2, 3), max_age_s: int = 600) -> CollectionRequest:
+    return CollectionRequest(name, tuple(city_ids), max_age_s, named=True)
+
+
+def accept_all(database: Database, *requests: CollectionRequest) -> list[Answer]:
+    return database.write(lambda connection: collections.accept_all(connection, NOW, requests))
+
+
+def told(answer: Answer) -> tuple[str, int, bool] | str:
+    if isinstance(answer, OtherRequest):
+        return "other"
+    state, created = answer
+    return state.id, state.total, created
+
+
+def test_each_is_stored_with_its_batches(database: Database) -> None:
+    answers = accept_all(database, wanting("b", range(1, 42)), wanting("a"), wanting("c", [9]))
+    assert [told(answer) for answer in answers] == [("b", 41, True), ("a", 3, True), ("c", 1, True)]
+    assert sorted((row.collection_id, row.batch, row.size) for row in rows(database, Batch)) == [
+        *(("a", 0, 3), ("b", 0, 20), ("b", 1, 20), ("b", 2, 1), ("c", 0, 1))
+    ]
+    assert all(answer[0].requested_at == NOW for answer in answers if not isinstance(answer, OtherRequest))
+
+
+def test_the_same_twice_is_stored_once_and_new_once(database: Database) -> None:
+    answers = accept_all(database, wanting("a"), wanting("a"), wanting("a", [3, 2, 1]), wanting("a", [7]))
+    assert [told(answer) for answer in answers] == [("a", 3, True), ("a", 3, False), ("a", 3, False), "other"]
+    assert len(rows(database, Batch)) == 1
+
+
+def test_what_stands_already_is_compared(database: Database) -> None:
+    accept_all(database, wanting("a"), wanting("b"))
+    answers = accept_all(database, wanting("b", max_age_s=1), wanting("c"), wanting("a"))
+    assert [told(answer) for answer in answers] == ["other", ("c", 3, True), ("a", 3, False)]
+
+
+def test_of_none_there_is_none(database: Database) -> None:
+    assert accept_all(database) == []
+
+
+def test_one_that_comes_in_between_leaves_the_others_as_they_are(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept_all(database, wanting("b"), wanting("d", [8]))
+    looked = collections.find_all
+
+    def blind_once(connection: Connection, ids: Sequence[str]) -> dict[str, CollectionState]:
+        monkeypatch.setattr(collections, "find_all", looked)
+        return {}
+
+    monkeypatch.setattr(collections, "find_all", blind_once)
+    answers = accept_all(database, wanting("a"), wanting("b"), wanting("c"), wanting("d"))
+    assert [told(answer) for answer in answers] == [("a", 3, True), ("b", 3, False), ("c", 3, True), "other"]
+    assert sorted(row.id for row in rows(database, Collection)) == ["a", "b", "c", "d"]
+
+
+def test_when_cities_were_fetched_is_told_of_those_that_need_no_call(database: Database) -> None:
+    def remember(connection: Connection) -> None:
+        old = NOW - 5 * SECOND
+        cities.remember(connection, {city: (old, an_observation(city)) for city in (1, 2)}, {4: old})
+        cities.remember(connection, {3: (NOW - SECOND, an_observation(3))}, {})
+
+    database.write(remember)
+
+    def found(seconds: int) -> dict[int, object]:
+        since = NOW - seconds * SECOND
+        return {**database.read(lambda c: cities.fetched_since(c, NOW, [1, 2, 3, 4, 5], since))}
+
+    assert found(5) == {1: NOW - 5 * SECOND, 2: NOW - 5 * SECOND, 3: NOW - SECOND, 4: NOW}
+    assert found(4) == {3: NOW - SECOND, 4: NOW}

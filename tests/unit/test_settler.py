@@ -1,0 +1,69 @@
+"""Which of those who want a city an answer settles."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from consumer.admission import Grant
+from consumer.calls import Result
+from consumer.gate import Event, Plan
+from consumer.means import Means, Tally
+from consumer.patience import Patience
+from consumer.pool import Pool
+from consumer.settler import Settler
+from consumer.store import Brought
+from raingauge.blocking import inline
+from raingauge.clock import SystemClock
+from raingauge.observation import Observation
+from raingauge.storage.batches import BatchRef
+from raingauge.storage.readings import OpenBatch
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+GRANT = Grant(1, NOON, (1, 2), Plan("group", probe=False), together=True, clean=True)
+
+
+class Stored:
+    """A store that keeps all."""
+
+    def __init__(self) -> None:
+        self.brought: list[Brought] = []
+
+    def keep(self, brought: Sequence[Brought]) -> None:
+        self.brought.extend(brought)
+
+
+async def settled(pool: Pool, result: Result) -> tuple[Sequence[BatchRef], Stored]:
+    stored = Stored()
+    means = Means(cast("Any", None), cast("Any", None), cast("Any", stored), inline, inline, SystemClock(), 1)
+    settler = Settler(pool, means, Patience(), Tally())
+    refs, broken = await settler.settle(GRANT, result, NOON)
+    assert broken == []
+    return refs, stored
+
+
+def an_observation(city_id: int) -> Observation:
+    return Observation(city_id, None, None, None, None, NOON, 20.0, None)
+
+
+def pool_of(**since: datetime) -> Pool:
+    pool = Pool()
+    for name, moment in since.items():
+        pool.add(OpenBatch(BatchRef(name, 0), moment, (1, 2)))
+    pool.take(2)
+    return pool
+
+
+async def test_who_asked_after_the_answer_waits_for_a_newer_one() -> None:
+    pool = pool_of(before=NOON, after=NOON + timedelta(seconds=1))
+    result = Result(Event.ANSWERED, closes=True, observations={city: an_observation(city) for city in (1, 2)})
+    refs, stored = await settled(pool, result)
+    assert refs == [BatchRef("before", 0)]
+    assert {want.ref.collection_id for want in stored.brought[0].wants} == {"before"}
+    pool.come_back([1, 2])
+    assert [turn.city_id for turn in pool.take(20)[0]] == [1, 2]
+
+
+async def test_that_a_city_is_unknown_is_told_to_all() -> None:
+    pool = pool_of(before=NOON, after=NOON + timedelta(seconds=1))
+    refs, _ = await settled(pool, Result(Event.ANSWERED, closes=True, unknown={1, 2}))
+    assert sorted(refs) == [BatchRef("after", 0), BatchRef("before", 0)]
