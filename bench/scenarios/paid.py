@@ -1,0 +1,62 @@
+"""The largest plan, 30,000 cities a minute, for one lone collection, on one machine with Kafka and MariaDB.
+
+At a twelfth of its window: 2,500 cities in five seconds, which is the same pace. The provider takes 0.3 s to answer and
+witnesses what arrives. `consumer.lanes` is what that latency needs: 25 calls a second that each take a third of one.
+"""
+
+from contextlib import ExitStack
+from typing import Final
+
+from bench.databases import on_mariadb
+from bench.processes import TooSlow, on_kafka, stub
+from bench.report import Figure, Outcome, at_least, within_quota
+from bench.size import Size
+
+QUOTA: Final = 2_500
+WINDOW_S: Final = 5.0
+PER_SECOND: Final = QUOTA / WINDOW_S
+LATENCY_S: Final = 0.3
+LANES: Final = 24
+USED: Final = 0.99
+RAMP_S: Final = 6
+"""The first seconds, in which the endpoint is probed and the first window fills, are not the steady part."""
+
+
+def paid(size: Size) -> Outcome:
+    """The share of the quota that is used."""
+    outcome = Outcome("paid")
+    for lanes, consumers in size.of(((LANES, 1), (LANES, 3), (8, 1)), ((LANES, 1),)):
+        _sustain(outcome, lanes, consumers, size.of(35, 10))
+    return outcome
+
+
+def _sustain(outcome: Outcome, lanes: int, consumers: int, seconds: int) -> None:
+    settings = {
+        "QUOTA__CITIES_PER_WINDOW": str(QUOTA),
+        "QUOTA__WINDOW_S": str(WINDOW_S),
+        "QUOTA__CITIES_PER_MONTH": str(10**12),
+        "QUOTA__MONTH_PACING": "none",
+        "CONSUMER__LANES": str(lanes),
+    }
+    cities = int(PER_SECOND * (RAMP_S + seconds))
+    with ExitStack() as parts:
+        url = parts.enter_context(on_mariadb())
+        provider = parts.enter_context(stub(LATENCY_S, WINDOW_S))
+        running = parts.enter_context(on_kafka(url, provider.url, consumers, **settings))
+        running.collect("lone", range(1, cities + 1))
+        try:
+            running.until_done(3 * (RAMP_S + seconds))
+        except TooSlow as error:
+            outcome.notes.append(str(error))
+        witness = provider.get("/witness")
+    name = f"consumer.lanes {lanes}, {consumers} consumer{'s' if consumers > 1 else ''}"
+    # The last second is cut short by the end, and so is the one before when calls run dry.
+    steady = witness["seconds"][RAMP_S:-2]
+    rate = sum(steady) / len(steady) if steady else 0.0
+    bound = at_least(USED) if lanes == LANES else None
+    outcome.add(
+        Figure(f"{name}: steady", rate, "cities/s", PER_SECOND, "the quota", bound),
+        Figure(f"{name}: mean call", witness["units"] / max(1, witness["calls"]), "cities"),
+        within_quota(witness["most_in_window"], QUOTA, name),
+    )
+    outcome.draw(name, [(float(second), float(seen)) for second, seen in enumerate(witness["seconds"])])
