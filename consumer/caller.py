@@ -32,6 +32,8 @@ CLAIM_RECHECK_S: Final = 0.5
 NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """No observation is as late as this."""
 DATABASE_RETRY_S: Final = 2.0
+CHOICE: Final = 3 * CALL_SIZE
+"""Cities that a reservation may choose from."""
 
 
 class Caller:
@@ -98,7 +100,7 @@ class Caller:
         self._wanted.clear()
         self._newcomer.clear()
         self._pool.wake(self._clock.monotonic())
-        turns, together = self._pool.take(CALL_SIZE)
+        turns, together = self._take()
         if not turns:
             await self._until_wanted()
             return None
@@ -118,6 +120,14 @@ class Caller:
             return answer, self._granted(turns, answer)
         await self._refused(turns, answer)
         return None
+
+    def _take(self) -> tuple[list[Turn], bool]:
+        """More than go into a call: so a collection that others have served less can be given more of this one."""
+        turns, together = self._pool.take(CHOICE)
+        if any(self._patience.suspects(turn.city_id) for turn in turns):
+            self._pool.give_back(turns[CALL_SIZE:])  # which of them go must be known: see `_good_city`
+            turns = turns[:CALL_SIZE]
+        return turns, together
 
     def _granted(self, turns: Sequence[Turn], grant: Grant) -> Sequence[int]:
         """Give back what may not go yet; answer what goes."""

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from consumer.admission import CALL_SIZE, Candidate, Grant, LeftOut, NotNow, Over, allowed, left_out
 from consumer.gate import EndpointSetting, Event, Plan, after, plan
 from consumer.opening import differences, make_gate, reconcile
-from consumer.turns import Line, forget_tickets
+from consumer.turns import Line, Shares, forget_tickets
 from raingauge.errors import GateMismatch
 from raingauge.pacing import Terms, Wait, month_of, next_month, next_start
 from raingauge.storage.cities import claim
@@ -25,6 +25,8 @@ from raingauge.storage.models import City, QuotaCharge, QuotaGate, UtcDateTime
 
 CLOCK_STEP: Final = timedelta(seconds=2)
 KEPT_FOR: Final = timedelta(days=1)
+LATELY_WINDOWS: Final = 20
+"""How far back collections are compared."""
 OTHER_TERMS: Final = timedelta(minutes=1)
 """The terms were changed while this consumer runs (`quota adopt`): it must start again with the same settings."""
 
@@ -57,6 +59,7 @@ class Ledger:
         self._terms = terms
         self._endpoint = endpoint
         self._consumer = consumer
+        self._shares = Shares(timedelta(seconds=LATELY_WINDOWS * terms.window_s))
 
     @property
     def terms(self) -> Terms:
@@ -75,7 +78,7 @@ class Ledger:
             self._database.write(lambda connection: self._check(connection, change))
 
     def reserve(self, candidates: Sequence[Candidate], *, together: bool) -> Answer:
-        """Hold quota for as many of the candidates (1 to 20, in turn order) as may go now, and claim them.
+        """Hold quota for as many of the candidates (at least one, in turn order) as may go now, and claim them.
 
         `together`: they may ride in one group call, where there is one.
         """
@@ -89,6 +92,7 @@ class Ledger:
         if self._database.dialect == "sqlite":
             release_at += timedelta(milliseconds=1)  # its clock has whole milliseconds: round up
         charges = [grant.charge_id for grant in grants]
+        self._shares.answered(charges)
         connection.execute(_CLOSE, {"charges": charges, "release": release_at, "answered": answered})
 
     def report(self, grant: Grant, event: Event, retry_after_s: float | None = None) -> Mapping[str, Any]:
@@ -154,7 +158,7 @@ class Ledger:
         planned = plan(gate, now, self._endpoint, self._terms)
         if isinstance(planned, Wait):
             return _not_now(planned, now)
-        line = Line(connection, self._account, self._consumer, self._terms, now, candidates)
+        line = Line(connection, self._account, self._consumer, self._terms, now, candidates, self._shares)
         if line.over:
             return Over(line.over)
         together = together and planned.endpoint == "group"
@@ -186,7 +190,9 @@ class Ledger:
     ) -> Grant:
         charge_id = self._charge(connection, gate, now, len(chosen), call)
         city_ids = tuple(candidate.city_id for candidate in chosen)
-        claim(connection, city_ids, self._consumer, now + timedelta(seconds=self._terms.claim_s))
+        until = now + timedelta(seconds=self._terms.claim_s)
+        claim(connection, city_ids, self._consumer, until)
+        self._shares.asked(charge_id, chosen, until)
         clean = gate.state == "open" and gate.strikes == 0 and not call.probe
         return Grant(charge_id, now, city_ids, call, together, clean)
 

@@ -1,14 +1,17 @@
-"""Whose turn it is: between collections, who waits longest for progress; between consumers of one, the oldest ticket.
+"""Whose turn it is: in a call, who had least lately; between consumers, who waits longest, then the oldest ticket.
 
 Consumers that wait for the same moment all come at once, and the one nearest to the database would always win. So
 whoever is refused leaves a ticket; a grant goes to the first in line, as long as it comes within `TURN` of its moment.
 To be called under the gate's lock.
 """
 
+import heapq
 import json
+import threading
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, select
@@ -27,9 +30,12 @@ RECHECK: Final = timedelta(milliseconds=25)
 _TICKETS: Final = select(QuotaTicket.id, QuotaTicket.collection_ids, QuotaTicket.taken_at, QuotaTicket.due_at).where(
     QuotaTicket.account == bindparam("gate"), QuotaTicket.due_at >= bindparam("oldest", type_=UtcDateTime)
 )
-_OPEN: Final = select(Collection.id, Collection.requested_at, Collection.last_progress_at).where(
-    Collection.id.in_(bindparam("ids", expanding=True)), Collection.finished_at.is_(None)
-)
+_OPEN: Final = select(
+    Collection.id,
+    Collection.requested_at,
+    Collection.last_progress_at,
+    (Collection.collected + Collection.failed).label("settled"),
+).where(Collection.id.in_(bindparam("ids", expanding=True)), Collection.finished_at.is_(None))
 _LEAVE: Final = delete(QuotaTicket).where(QuotaTicket.id == bindparam("consumer"))
 
 
@@ -45,6 +51,47 @@ class _Ticket:
     """When it comes again."""
 
 
+class Shares:
+    """How many cities the open collections had lately, over all consumers, as one of them sees it in its reservations.
+
+    A new one begins with as many as the least of the others, so nobody has to make up for its whole past. What this
+    consumer is asking for counts as had. Thread-safe.
+    """
+
+    def __init__(self, lately: timedelta) -> None:
+        self._lately = lately
+        self._begin = datetime.min.replace(tzinfo=UTC)
+        self._before: dict[str, int] = {}
+        self._asked: dict[int, tuple[datetime, Counter[str]]] = {}
+        self._lock = threading.Lock()
+
+    def asked(self, charge_id: int, candidates: Iterable[Candidate], until: datetime) -> None:
+        """These are being asked for, until then at the latest."""
+        names = Counter(candidate.collection_id or "" for candidate in candidates)
+        with self._lock:
+            self._asked[charge_id] = (until, names)
+
+    def answered(self, charge_ids: Iterable[int]) -> None:
+        """The answers are being stored."""
+        with self._lock:
+            for charge_id in charge_ids:
+                self._asked.pop(charge_id, None)
+
+    def of(self, settled: Mapping[str, int], now: datetime) -> Mapping[str, int]:
+        """What these had, whose settled cities are given."""
+        with self._lock:
+            self._asked = {charge: asked for charge, asked in self._asked.items() if asked[0] > now}
+            had = Counter(settled)
+            for _, names in self._asked.values():
+                had.update(names)
+            if now - self._begin > self._lately:
+                self._begin, self._before = now, {}
+            least = min((had[name] - self._before[name] for name in settled if name in self._before), default=0)
+            for name in settled.keys() - self._before.keys():
+                self._before[name] = had[name] - least
+            return {name: had[name] - self._before[name] for name in settled}
+
+
 class Line:
     """The open collections and the waiting consumers, as one attempt to reserve finds them."""
 
@@ -56,6 +103,7 @@ class Line:
         terms: Terms,
         now: datetime,
         candidates: Sequence[Candidate],
+        shares: Shares,
     ) -> None:
         self._connection = connection
         self._account = account
@@ -67,13 +115,27 @@ class Line:
         self._own = next((ticket for ticket in tickets if ticket.consumer == consumer), None)
         self._others = [ticket for ticket in tickets if ticket.consumer != consumer]
         self._asked = {candidate.collection_id for candidate in candidates if candidate.collection_id is not None}
-        self._open = self._read(self._asked.union(*(ticket.collection_ids for ticket in self._others)))
+        self._open, settled = self._read(self._asked.union(*(ticket.collection_ids for ticket in self._others)))
+        self._had = shares.of(settled, now)
         self.over = frozenset(self._asked - self._open.keys())
         """Collections asked for that are done or cancelled: nothing is to be spent for them."""
 
     def in_turn(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The candidates, those of collections that wait longest first; as they stood within a collection."""
-        return sorted(candidates, key=lambda candidate: self._open.get(candidate.collection_id or "", self._now))
+        """The candidates: always the next one of the collection that had least, then of the one that waits longest."""
+        queues: dict[str, deque[Candidate]] = {}
+        for candidate in candidates:
+            queues.setdefault(candidate.collection_id or "", deque()).append(candidate)
+        heap = [(self._had.get(name, 0), self._open.get(name, self._now), name) for name in queues]
+        heapq.heapify(heap)
+        ordered: list[Candidate] = []
+        while heap:
+            had, since, name = heap[0]
+            ordered.append(queues[name].popleft())
+            if queues[name]:
+                heapq.heapreplace(heap, (had + 1, since, name))
+            else:
+                heapq.heappop(heap)
+        return ordered
 
     def wait_for_others(self) -> datetime | None:
         """When to come again, because somebody else is first in line; None when nobody is."""
@@ -109,11 +171,15 @@ class Line:
         """Of the one that waits longest."""
         return min((self._open[name] for name in collection_ids if name in self._open), default=self._now)
 
-    def _read(self, ids: Iterable[str]) -> Mapping[str, datetime]:
-        """Since when each of the open ones of these waits. What never had progress is a window ahead of the others."""
+    def _read(self, ids: Iterable[str]) -> tuple[Mapping[str, datetime], Mapping[str, int]]:
+        """Since when each of the open ones of these waits, and how many of its cities are settled.
+
+        What never had progress is a window ahead of the others.
+        """
         ahead = timedelta(seconds=self._terms.window_s)
-        rows = self._connection.execute(_OPEN, {"ids": list(ids)})
-        return {row.id: row.last_progress_at or row.requested_at - ahead for row in rows}
+        rows = self._connection.execute(_OPEN, {"ids": list(ids)}).all()
+        since = {row.id: row.last_progress_at or row.requested_at - ahead for row in rows}
+        return since, {row.id: row.settled for row in rows}
 
 
 def forget_tickets(connection: Connection, due_before: datetime) -> None:

@@ -86,8 +86,8 @@ class Outlook:
         left = state.total - state.settled
         alike = (state.cities_hash, left, state.settled, fresh, state.requested_at, state.last_progress_at)
         if alike not in self._told:
-            others, turns = in_turn(self._open, state, left - fresh)
-            self._told[alike] = progress(state, replace(self._around, others=others, turns=turns, fresh=fresh))
+            others = in_turn(self._open, state, left - fresh)
+            self._told[alike] = progress(state, replace(self._around, others=others, fresh=fresh))
         return View(state, self._told[alike])
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from math import ceil
 from statistics import median_high
 from typing import Final, Literal
 
@@ -34,8 +33,6 @@ class Sharer:
 
     left: int
     """Cities that they need."""
-    turns: int = 1
-    """How many they are: each has its turn, and each call serves them all."""
     ahead: bool = True
     """Whether their next turn comes before that of the collection in question."""
 
@@ -55,8 +52,6 @@ class Surroundings:
     """Cities held by open charges."""
     charges: Sequence[Charge] = ()
     """Those of them that were read."""
-    turns: int = 1
-    """It and the others that want the same cities and have no more of them left."""
     fresh: int = 0
     """Unsettled cities of this collection that need no call, as far as somebody counted them."""
     endpoint: str = "auto"
@@ -95,8 +90,8 @@ def _reason(around: Surroundings) -> Reason | None:
     return None
 
 
-def in_turn(open_work: Iterable[OpenWork], state: CollectionState, left: int) -> tuple[tuple[Sharer, ...], int]:
-    """Whom a collection with so many cities left shares the quota with: `others` and `turns` of the surroundings."""
+def in_turn(open_work: Iterable[OpenWork], state: CollectionState, left: int) -> tuple[Sharer, ...]:
+    """Whom a collection with so many cities left shares the quota with: `others` of the surroundings."""
     by_cities: dict[str, list[OpenWork]] = {}
     for work in open_work:
         if work.id != state.id:
@@ -104,10 +99,10 @@ def in_turn(open_work: Iterable[OpenWork], state: CollectionState, left: int) ->
     same = by_cities.pop(state.cities_hash, [])
     mine = _waits(state)
     # One that has more left wants more than this one's cities, and begins with that.
-    others = [Sharer(work.left - left, 1, _waits(work) < mine) for work in same if work.left > left]
+    others = [Sharer(work.left - left, _waits(work) < mine) for work in same if work.left > left]
     groups = by_cities.values()
-    others += [Sharer(max(work.left for work in one), len(one), min(map(_waits, one)) < mine) for one in groups]
-    return tuple(others), 1 + sum(work.left <= left for work in same)
+    others += [Sharer(max(work.left for work in one), min(map(_waits, one)) < mine) for one in groups]
+    return tuple(others)
 
 
 def _waits(work: OpenWork | CollectionState) -> tuple[bool, datetime, int, datetime]:
@@ -130,7 +125,7 @@ def expected_at(remaining: int, around: Surroundings) -> datetime | None:
     if remaining <= 0:
         return around.now
     latency = _latency(around)
-    units = _units(remaining, around, whole_calls=_call_size(gate, around) == BATCH_SIZE)
+    units = _units(remaining, around)
     units -= sum(charge.cost for charge in around.charges if _is_under_way(charge, around))
     if units <= 0:
         return around.now + latency
@@ -140,18 +135,9 @@ def expected_at(remaining: int, around: Surroundings) -> datetime | None:
     return None if month_at is None else max(asked_at, month_at) + latency
 
 
-def _units(remaining: int, around: Surroundings, *, whole_calls: bool) -> int:
-    """Cities that are asked for until the last of `remaining` is, itself included.
-
-    In whole calls each collection has its turn. In smaller ones those that waited longest go first, and whoever wants
-    the same cities has had progress with the others.
-    """
-    rounds = remaining / around.turns if whole_calls else remaining
-    shares = (
-        min(other.left, (other.turns if whole_calls else 1) * (rounds if other.ahead else rounds - 1))
-        for other in around.others
-    )
-    return remaining + ceil(sum(max(0, share) for share in shares))
+def _units(remaining: int, around: Surroundings) -> int:
+    """Cities that are asked for until the last of `remaining` is, itself included: each other one gets as many."""
+    return remaining + sum(min(other.left, remaining if other.ahead else remaining - 1) for other in around.others)
 
 
 def _is_under_way(charge: Charge, around: Surroundings) -> bool:

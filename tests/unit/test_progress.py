@@ -269,12 +269,8 @@ def test_whose_turn_comes_later_is_served_one_city_less() -> None:
 
 
 def test_collections_of_the_same_cities_get_through_them_together() -> None:
-    others = (Sharer(1000),)
-    assert seconds(expected_at(120, replace(CALM, others=others))) == 220
-    assert seconds(expected_at(120, replace(CALM, others=others, turns=3))) == 140
-    assert seconds(expected_at(60, replace(CALM, others=(Sharer(1000, turns=2),)))) == 160
-    # One by one, whoever wants the city has had its turn with it.
-    single = replace(with_gate(endpoint="single"), others=(Sharer(1000, turns=2),), turns=3)
+    assert seconds(expected_at(120, replace(CALM, others=(Sharer(1000),)))) == 220
+    single = replace(with_gate(endpoint="single"), others=(Sharer(1000),))
     assert seconds(expected_at(60, single)) == 119
 
 
@@ -314,7 +310,7 @@ def test_an_estimate_further_away_than_a_century_is_none(around: Surroundings) -
 
 
 def test_the_quota_is_shared_with_all_open_collections_but_this_one() -> None:
-    assert in_turn([work("a", 1), work("1", 2), work("c", 3)], FRESH, 2) == ((Sharer(1), Sharer(3)), 1)
+    assert in_turn([work("a", 1), work("1", 2), work("c", 3)], FRESH, 2) == (Sharer(1), Sharer(3))
 
 
 @pytest.mark.parametrize(
@@ -325,7 +321,7 @@ def test_the_next_turn_is_whose_progress_is_longest_ago(
     own_s: float | None, other_s: float | None, ahead: bool
 ) -> None:
     state = replace(FRESH, last_progress_at=None if own_s is None else after(own_s))
-    assert in_turn([work("a", 1, other_s)], state, 9) == ((Sharer(1, ahead=ahead),), 1)
+    assert in_turn([work("a", 1, other_s)], state, 9) == (Sharer(1, ahead=ahead),)
 
 
 @pytest.mark.parametrize(
@@ -336,14 +332,14 @@ def test_after_the_same_call_the_next_is_who_has_got_less_or_came_first(
 ) -> None:
     state = replace(FRESH, collected=7, failed=3, last_progress_at=after(5))
     other = work("a", 1, 5, settled=settled, requested_s=requested_s)
-    assert in_turn([other], state, 9) == ((Sharer(1, ahead=ahead),), 1)
+    assert in_turn([other], state, 9) == (Sharer(1, ahead=ahead),)
 
 
 def test_who_wants_the_same_cities_is_served_by_the_same_calls() -> None:
     twins = [work(name, left, cities="default") for name, left in (("a", 9), ("b", 4), ("c", 12))]
-    assert in_turn(twins, FRESH, 9) == ((Sharer(3),), 3)
+    assert in_turn(twins, FRESH, 9) == (Sharer(3),)
     strangers = [work(name, left, cities="theirs") for name, left in (("a", 9), ("b", 4))]
-    assert in_turn(strangers, FRESH, 9) == ((Sharer(9, turns=2),), 1)
+    assert in_turn(strangers, FRESH, 9) == (Sharer(9),)
 
 
 SURROUNDINGS: st.SearchStrategy[Surroundings] = st.builds(

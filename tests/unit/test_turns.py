@@ -1,0 +1,44 @@
+"""How much each collection had lately, as a consumer reckons it."""
+
+from datetime import UTC, datetime, timedelta
+
+from consumer.admission import Candidate
+from consumer.turns import Shares
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def seconds(number: float) -> datetime:
+    return NOON + timedelta(seconds=number)
+
+
+def test_what_others_settle_counts_from_the_first_look_on() -> None:
+    shares = Shares(MINUTE)
+    assert shares.of({"old": 50_000, "young": 3}, NOON) == {"old": 0, "young": 0}
+    assert shares.of({"old": 50_007, "young": 3}, seconds(1)) == {"old": 7, "young": 0}
+
+
+def test_a_new_one_begins_with_the_least_of_the_others() -> None:
+    shares = Shares(MINUTE)
+    shares.of({"a": 0, "b": 0}, NOON)
+    assert shares.of({"a": 9, "b": 4, "new": 0}, seconds(1)) == {"a": 9, "b": 4, "new": 4}
+
+
+def test_what_is_being_asked_for_counts_until_it_is_settled_or_too_late() -> None:
+    shares = Shares(MINUTE)
+    shares.of({"a": 0, "b": 0}, NOON)
+    candidates = [Candidate(1, NOON, "a"), Candidate(2, NOON, "a"), Candidate(3, NOON, None)]
+    shares.asked(1, candidates, seconds(25))
+    shares.asked(2, candidates[:1], seconds(25))
+    assert shares.of({"a": 0, "b": 0}, seconds(1)) == {"a": 3, "b": 0}
+    shares.answered([1])
+    assert shares.of({"a": 2, "b": 0}, seconds(2)) == {"a": 3, "b": 0}
+    assert shares.of({"a": 2, "b": 0}, seconds(26)) == {"a": 2, "b": 0}
+
+
+def test_what_lies_further_back_is_forgotten() -> None:
+    shares = Shares(MINUTE)
+    shares.of({"a": 0, "b": 0}, NOON)
+    shares.of({"a": 40, "b": 0}, seconds(1))
+    assert shares.of({"a": 41, "b": 0}, seconds(61)) == {"a": 0, "b": 0}
