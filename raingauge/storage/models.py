@@ -37,10 +37,15 @@ def exact(length: int) -> String:
     return String(length).with_variant(text, "mysql", "mariadb")
 
 
+def words(length: int) -> String:
+    """Text of any language, whatever the database's default character set is."""
+    return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4"), "mysql", "mariadb")
+
+
 class Schema(DeclarativeBase):
     """The schema."""
 
-    type_annotation_map = {datetime: UtcDateTime, str: String(200), float: Double()}  # noqa: RUF012
+    type_annotation_map = {datetime: UtcDateTime, str: words(200), float: Double()}  # noqa: RUF012
 
 
 class Collection(Schema):

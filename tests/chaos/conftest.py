@@ -1,12 +1,16 @@
 """How long the faults go on, and the servers that they may kill."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from tests.chaos.servers import Kafka, MariaDB
+from tests.chaos.servers import Kafka, MariaDB, Server
 from tests.support.databases import memory_folder, need_port, server_schema
+
+Own = TypeVar("Own", bound=Server)
 
 ROUNDS = "--chaos-rounds"
 
@@ -52,17 +56,23 @@ def memory() -> Iterator[Path]:
         yield folder
 
 
+@contextmanager
+def killable(kind: Callable[[Path], Own], folder: Path) -> Iterator[Own]:
+    """A server that may be killed; a test that does starts it again."""
+    folder.mkdir()
+    server = kind(folder)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
 @pytest.fixture(scope="session")
 def own_kafka(memory: Path) -> Iterator[Kafka]:
-    """A broker that may be killed; a test that does starts it again."""
+    """A broker, where `make services` has one, too."""
     need_port(9092, "Kafka")
-    folder = memory / "kafka"
-    folder.mkdir()
-    broker = Kafka(folder)
-    try:
+    with killable(Kafka, memory / "kafka") as broker:
         yield broker
-    finally:
-        broker.kill()
 
 
 @pytest.fixture
@@ -74,15 +84,10 @@ def kafka(own_kafka: Kafka) -> Kafka:
 
 @pytest.fixture(scope="session")
 def own_mariadb(memory: Path) -> Iterator[MariaDB]:
-    """A database that may be killed; a test that does starts it again."""
+    """A database, where `make services` has one, too."""
     need_port(3306, "MariaDB")
-    folder = memory / "mariadb"
-    folder.mkdir()
-    server = MariaDB(folder)
-    try:
+    with killable(MariaDB, memory / "mariadb") as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture

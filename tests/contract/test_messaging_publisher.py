@@ -1,14 +1,13 @@
 """How publishing to Kafka fares when Kafka is down, gone, silent or unwilling; on a mock cluster."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from aiokafka.errors import KafkaError
 
 from raingauge.errors import HandoffUnavailable, Permanent
-from raingauge.messaging.kafka import KafkaPublisher
+from raingauge.messaging.kafka import KafkaPublisher, Patience
 from tests.contract.messaging_helpers import (
     CLOCK,
     QUICK,
@@ -27,16 +26,8 @@ MESSAGE_TOO_LARGE, TOPIC_AUTHORIZATION_FAILED, OUT_OF_ORDER_SEQUENCE, INVALID_PR
 
 
 @pytest.fixture
-def cluster() -> Iterator[MockCluster]:
-    with MockCluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def place(cluster: MockCluster) -> KafkaPlace:
-    place = KafkaPlace(cluster.server, 100, ALERT)
-    cluster.make_topic(place.topic)
-    return place
+def patience() -> Patience:
+    return ALERT
 
 
 async def delivered(place: KafkaPlace, count: int) -> list[bytes | None]:

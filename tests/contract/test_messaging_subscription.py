@@ -1,12 +1,12 @@
 """How receiving from Kafka fares in rebalances and when Kafka is down, gone, silent or unwilling; on a mock cluster."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from raingauge.messaging.kafka import KafkaSubscription
+from raingauge.messaging.kafka import KafkaSubscription, Patience
 from raingauge.messaging.port import Delivery
 from tests.contract.messaging_helpers import (
     CLOCK,
@@ -27,16 +27,8 @@ OFFSET_METADATA_TOO_LARGE, REBALANCE_IN_PROGRESS, GROUP_AUTHORIZATION_FAILED = 1
 
 
 @pytest.fixture
-def cluster() -> Iterator[MockCluster]:
-    with MockCluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def place(cluster: MockCluster) -> KafkaPlace:
-    place = KafkaPlace(cluster.server, 100, ALERT)
-    cluster.make_topic(place.topic)
-    return place
+def patience() -> Patience:
+    return ALERT
 
 
 async def publish(place: KafkaPlace, *messages: bytes) -> None:

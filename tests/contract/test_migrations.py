@@ -9,13 +9,19 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config, main
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
+from raingauge.contracts import MAX_CITY_ID
+from raingauge.observation import Observation
+from raingauge.storage import pages
+from raingauge.storage.cities import remember
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import Schema
-from tests.contract.storage_support import SERVER_KINDS, accept, own_database
+from raingauge.storage.readings import collected, settle
+from tests.contract.storage_support import NOW, SERVER_KINDS, accept, an_observation, found, own_database, wants_of
 
 TABLES = {"alembic_version", *Schema.metadata.tables}
+ON_MARIADB = pytest.mark.parametrize("bare", SERVER_KINDS[:1], indirect=True)
 
 
 @pytest.fixture(params=["sqlite", *SERVER_KINDS])
@@ -93,7 +99,7 @@ def test_foreign_keys_are_enforced(bare: Database) -> None:
         bare.write(lambda connection: connection.execute(orphan))
 
 
-@pytest.mark.parametrize("bare", SERVER_KINDS[:1], indirect=True)
+@ON_MARIADB
 def test_mariadb_compares_ids_byte_by_byte_and_keeps_microseconds_and_every_character(bare: Database) -> None:
     migrate(bare, "head")
     columns = bare.read(
@@ -110,3 +116,36 @@ def test_mariadb_compares_ids_byte_by_byte_and_keeps_microseconds_and_every_char
     assert {column[3] for column in columns if column[2] == "datetime"} == {6}
     assert {column[2] for column in columns} <= {"varchar", "int", "bigint", "double", "datetime", "text"}
     assert {column[5] for column in columns if column[1] in {"name", "country", "description", "reason"}} == {"utf8mb4"}
+
+
+def store(database: Database, collection_id: str, observation: Observation) -> None:
+    """A collection of one city, collected."""
+    (want,) = wants_of(database, accept(database, collection_id, [observation.city_id]))
+
+    def work(connection: Connection) -> None:
+        settle(connection, NOW, {want: collected(observation, NOW)})
+        remember(connection, {observation.city_id: (NOW, observation)}, {})
+
+    database.write(work)
+
+
+def shown(database: Database, collection_id: str) -> bytes:
+    wanted = pages.Part(collection_id, (("name", "name"), ("description", "description")), 0, MAX_CITY_ID, 10)
+    return database.read(lambda connection: pages.part(connection, wanted)).data
+
+
+@ON_MARIADB
+def test_a_database_whose_default_is_latin1_keeps_every_character(bare: Database) -> None:
+    bare.write(lambda connection: connection.execute(text("ALTER DATABASE CHARACTER SET latin1")))
+    migrate(bare, "0002")
+    zurich = an_observation(1, name="Zürich", description="leichter Schnee")
+    lodz = an_observation(2, name="Łódź", description="小雨 🌦️")
+    store(bare, "1", zurich)
+    with pytest.raises(DataError):
+        store(bare, "2", lodz)
+    migrate(bare, "head")
+    assert bare.read(differences) == []
+    store(bare, "3", lodz)
+    assert found(bare, "3").collected == 1
+    assert shown(bare, "1") == '{"city_id":1,"name":"Zürich","description":"leichter Schnee"}'.encode()
+    assert shown(bare, "3") == '{"city_id":2,"name":"Łódź","description":"小雨 🌦️"}'.encode()

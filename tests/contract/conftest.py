@@ -1,0 +1,24 @@
+"""Fixtures of the tests on a mock cluster. A module that wants `place` says by a fixture `patience` how alert it is."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from raingauge.messaging.kafka import Patience
+from tests.contract.messaging_helpers import KafkaPlace
+from tests.contract.messaging_mock_cluster import MockCluster
+
+
+@pytest.fixture
+def cluster() -> Iterator[MockCluster]:
+    """A cluster for one test, which may do to it what it likes."""
+    with MockCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def place(cluster: MockCluster, patience: Patience) -> KafkaPlace:
+    """A topic on it."""
+    place = KafkaPlace(cluster.server, 100, patience)
+    cluster.make_topic(place.topic)
+    return place
