@@ -11,11 +11,9 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, select
 
 from consumer.gate import Plan
-from raingauge.pacing import Terms, Wait, admit, month_allows, month_moment, next_month
+from raingauge.pacing import CALL_SIZE, Terms, Wait, admit, month_allows, month_moment, next_month
 from raingauge.storage.gate import Gate, held, next_releases
 from raingauge.storage.models import City
-
-CALL_SIZE: Final = 20
 
 # Built once: it runs for every call of the provider.
 _CLAIMS: Final = select(City.id, City.fetched_at, City.claimed_by, City.claimed_until).where(
@@ -35,7 +33,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Cities that may be asked for now: in one group call, or one by one."""
+    """Cities that may be asked for now."""
 
     charge_id: int
     reserved_at: datetime
@@ -43,8 +41,14 @@ class Grant:
     city_ids: tuple[int, ...]
     call: Plan
     together: bool
+    """In group calls of up to 20 cities, in their order; else one by one."""
     clean: bool
     """The gate was open and untroubled: an ordinary answer changes nothing of it."""
+
+    @property
+    def group_calls(self) -> int:
+        """How many these are. Cities that are asked for one by one count as one: at most 20 go together."""
+        return -(-len(self.city_ids) // CALL_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ def allowed(connection: Connection, gate: Gate, now: datetime, want: int, terms:
         return Wait(month_moment(now, spent, want, terms), "month")
     start = max(now, gate.next_start_at)
     free = terms.cities_per_window - held(connection, gate.account, start)
-    releases = [] if free >= want else next_releases(connection, gate.account, start, CALL_SIZE)
+    releases = [] if free >= want else next_releases(connection, gate.account, start, want)
     number, moment = admit(start, want, free, releases, timedelta(seconds=terms.gather_s))
     if moment > now:
         return Wait(moment, "pace")

@@ -23,13 +23,13 @@ from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.errors import DatabaseUnavailable, HandoffUnavailable
 from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, ensure_topics, servers_of
 from raingauge.messaging.port import Delivery
+from raingauge.pacing import CALL_SIZE
 from raingauge.serving import in_background, serving, until_signalled
 from raingauge.settings import Settings, provider_key
 from raingauge.storage.database import Database, open_database
 
 log = logging.getLogger("raingauge.consumer")
 
-CALL_SIZE: Final = 20
 SPARE_THREADS: Final = 4
 """Database threads beside those of the lanes: intake, heartbeat, readiness."""
 GRACE_S: Final = 5.0

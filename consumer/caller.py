@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
-from consumer.admission import CALL_SIZE, Candidate, Grant, LeftOut, NotNow, Over
+from consumer.admission import Candidate, Grant, LeftOut, NotNow, Over
 from consumer.calls import Result, Silence, combine
 from consumer.means import Listener, Means, Tally
 from consumer.patience import Patience
@@ -21,7 +21,7 @@ from consumer.provider import Reply
 from consumer.settler import Settler
 from raingauge.clock import happens_within
 from raingauge.errors import DatabaseUnavailable, ProviderUnavailable
-from raingauge.pacing import SEND_DELAY_S
+from raingauge.pacing import CALL_SIZE, SEND_DELAY_S
 from raingauge.storage.batches import BatchRef
 
 log = logging.getLogger("raingauge.caller")
@@ -32,8 +32,8 @@ CLAIM_RECHECK_S: Final = 0.5
 NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """No observation is as late as this."""
 DATABASE_RETRY_S: Final = 2.0
-CHOICE: Final = 3 * CALL_SIZE
-"""Cities that a reservation may choose from."""
+CHOICE: Final = 3
+"""A reservation may choose from so many times the cities that it can be granted."""
 
 
 class Caller:
@@ -83,24 +83,38 @@ class Caller:
         """Call until stopped, and until what is under way is settled."""
         async with asyncio.TaskGroup() as calls:
             while not self._stop.is_set():
-                await self._lanes.acquire()
+                lanes = await self._free_lanes()
                 began = self._turned_at = self._clock.monotonic()
-                if (reserved := await self._reserve()) is None:
-                    self._lanes.release()
-                else:
+                reserved = await self._reserve(lanes)
+                needed = 0 if reserved is None else reserved[0].group_calls
+                self._give_up_lanes(lanes - needed)
+                if reserved is not None:
                     calls.create_task(self._call(*reserved, began))
+
+    async def _free_lanes(self) -> int:
+        """Wait for a lane, and take as many more as one charge can use."""
+        await self._lanes.acquire()
+        taken = 1
+        while taken < self._means.ledger.terms.calls_at_once and not self._lanes.locked():
+            await self._lanes.acquire()
+            taken += 1
+        return taken
+
+    def _give_up_lanes(self, number: int) -> None:
+        for _ in range(number):
+            self._lanes.release()
 
     # -- reserve -------------------------------------------------------------------------------------------------
 
-    async def _reserve(self) -> tuple[Grant, Sequence[int]] | None:
-        """One attempt to get quota for the next call: a grant, and the cities that are out of the pool for it.
+    async def _reserve(self, calls: int) -> tuple[Grant, Sequence[int]] | None:
+        """One attempt to get quota for so many calls: a grant, and the cities that are out of the pool for it.
 
         None, after a wait where there is reason to, when none came.
         """
         self._wanted.clear()
         self._newcomer.clear()
         self._pool.wake(self._clock.monotonic())
-        turns, together = self._take()
+        turns, together = self._take(calls)
         if not turns:
             await self._until_wanted()
             return None
@@ -110,7 +124,8 @@ class Caller:
             self._pool.give_back(turns)
             turns, together, candidates = [], False, [Candidate(good, NEVER)]
         try:
-            answer = await self._means.run_database(partial(self._means.ledger.reserve, candidates, together=together))
+            reserve = partial(self._means.ledger.reserve, candidates, together=together, calls=calls)
+            answer = await self._means.run_database(reserve)
         except DatabaseUnavailable:
             answer = NotNow(DATABASE_RETRY_S * random.uniform(0.5, 1.0), "database")
         except BaseException:
@@ -121,9 +136,9 @@ class Caller:
         await self._refused(turns, answer)
         return None
 
-    def _take(self) -> tuple[list[Turn], bool]:
-        """More than go into a call: so a collection that others have served less can be given more of this one."""
-        turns, together = self._pool.take(CHOICE)
+    def _take(self, calls: int) -> tuple[list[Turn], bool]:
+        """More than go into the calls: so a collection that others have served less can be given more of these."""
+        turns, together = self._pool.take(CHOICE * calls * CALL_SIZE)
         if any(self._patience.suspects(turn.city_id) for turn in turns):
             self._pool.give_back(turns[CALL_SIZE:])  # which of them go must be known: see `_good_city`
             turns = turns[:CALL_SIZE]
@@ -202,14 +217,15 @@ class Caller:
             self._listener.settled(settled)
         finally:
             self._pool.come_back(out)
-            self._lanes.release()
+            self._give_up_lanes(grant.group_calls)
             self._wanted.set()
             self._ended.set()
         if broken:
             await self._listener.broken(broken)
 
     async def _fetch(self, grant: Grant, send_by: float) -> Result:
-        calls = [grant.city_ids] if grant.together else [(city_id,) for city_id in grant.city_ids]
+        size = CALL_SIZE if grant.together else 1
+        calls = [grant.city_ids[start : start + size] for start in range(0, len(grant.city_ids), size)]
         self.tally.calls += len(calls)
         self.tally.cities_asked += len(grant.city_ids)
         replies = await asyncio.gather(*(self._ask(grant, city_ids, send_by) for city_ids in calls))

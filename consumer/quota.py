@@ -12,12 +12,12 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, case, delete, insert, update
 from sqlalchemy.exc import IntegrityError
 
-from consumer.admission import CALL_SIZE, Candidate, Grant, LeftOut, NotNow, Over, allowed, left_out
+from consumer.admission import Candidate, Grant, LeftOut, NotNow, Over, allowed, left_out
 from consumer.gate import EndpointSetting, Event, Plan, after, plan
 from consumer.opening import differences, make_gate, reconcile
 from consumer.turns import Line, Shares, forget_tickets
 from raingauge.errors import GateMismatch
-from raingauge.pacing import Terms, Wait, month_of, next_month, next_start
+from raingauge.pacing import CALL_SIZE, Terms, Wait, month_of, next_month, next_start
 from raingauge.storage.cities import claim
 from raingauge.storage.database import Database
 from raingauge.storage.gate import Gate, find_gate
@@ -77,12 +77,12 @@ class Ledger:
         except IntegrityError:
             self._database.write(lambda connection: self._check(connection, change))
 
-    def reserve(self, candidates: Sequence[Candidate], *, together: bool) -> Answer:
+    def reserve(self, candidates: Sequence[Candidate], *, together: bool, calls: int = 1) -> Answer:
         """Hold quota for as many of the candidates (at least one, in turn order) as may go now, and claim them.
 
-        `together`: they may ride in one group call, where there is one.
+        `together`: they may ride in group calls, where there are such, and in so many of them at most.
         """
-        return self._database.write(lambda connection: self._reserve(connection, candidates, together))
+        return self._database.write(lambda connection: self._reserve(connection, candidates, calls if together else 0))
 
     def close(self, connection: Connection, grants: Sequence[Grant]) -> None:
         """Within the transaction that stores the answers: the charges are held one window longer, and no more."""
@@ -147,7 +147,7 @@ class Ledger:
 
     # -- reserving -----------------------------------------------------------------------------------------------
 
-    def _reserve(self, connection: Connection, candidates: Sequence[Candidate], together: bool) -> Answer:
+    def _reserve(self, connection: Connection, candidates: Sequence[Candidate], calls: int) -> Answer:
         gate = self._locked(connection)
         read = self._database.now(connection)
         if read < gate.last_now - CLOCK_STEP:
@@ -161,8 +161,9 @@ class Ledger:
         line = Line(connection, self._account, self._consumer, self._terms, now, candidates, self._shares)
         if line.over:
             return Over(line.over)
-        together = together and planned.endpoint == "group"
-        wanted = line.in_turn(candidates)[: 1 if planned.probe else self._most(together)]
+        together = calls > 0 and planned.endpoint == "group"
+        # A probe takes whose turn it is here: with the city that had least it could fail for that city for ever.
+        wanted = candidates[:1] if planned.probe else line.in_turn(candidates)[: self._most(calls if together else 0)]
         answer = self._choose(connection, gate, now, wanted, line)
         if not isinstance(answer, int):
             return answer
@@ -196,9 +197,9 @@ class Ledger:
         clean = gate.state == "open" and gate.strikes == 0 and not call.probe
         return Grant(charge_id, now, city_ids, call, together, clean)
 
-    def _most(self, together: bool) -> int:
-        """Cities in one call, or in the calls that go together."""
-        return CALL_SIZE if together or self._terms.pacing == "burst" else self._terms.second_of_quota
+    def _most(self, group_calls: int) -> int:
+        """Cities in so many group calls, or of those that are asked for one by one together."""
+        return CALL_SIZE * group_calls if group_calls else self._terms.singles_at_once
 
     def _charge(self, connection: Connection, gate: Gate, now: datetime, cost: int, call: Plan) -> int:
         terms = self._terms

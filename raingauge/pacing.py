@@ -19,6 +19,8 @@ MARGIN_S: Final = 10.0
 GATHER: Final = 0.002
 """A release within this share of the window is always waited for, so that calls are not shattered."""
 DAY: Final = timedelta(days=1)
+CALL_SIZE: Final = 20
+"""Cities in one group call at most (https://openweathermap.org/current, "Call for several city IDs")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,19 @@ class Terms:
         return gather_s if self.pacing == "burst" else max(gather_s, 1.25 * self.spread_s(1))
 
     @property
+    def calls_at_once(self) -> int:
+        """Group calls that one charge may cover: a tenth of a second of quota, at least one."""
+        return max(1, int(self.cities_per_window / self.window_s / 10 / CALL_SIZE))
+
+    @property
+    def singles_at_once(self) -> int:
+        """Cities that may be asked for one by one under one charge."""
+        return CALL_SIZE if self.pacing == "burst" else self.second_of_quota
+
+    @property
     def second_of_quota(self) -> int:
         """Cities that smooth pacing lets go together when they are asked one by one: one second's worth, 1 to 20."""
-        return min(20, max(1, round(self.cities_per_window / self.window_s)))
+        return min(CALL_SIZE, max(1, round(self.cities_per_window / self.window_s)))
 
 
 @dataclass(frozen=True, slots=True)

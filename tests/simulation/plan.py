@@ -27,7 +27,8 @@ class Plan:
         self.chance = chance = Random(seed)
         self._clock = clock
         quota = chance.choice([20, 30, 45])
-        window = chance.choice([6.0, 10.0, 15.0])
+        # In the shortest one charge covers two group calls.
+        window = chance.choice([6.0, 10.0, 15.0, 6.0, 10.0, 15.0, 0.1])
         pacing: Pacing = chance.choice(["smooth", "burst"])
         self.terms = Terms(quota, window, pacing, 10**9, "none", 10.0)
         self.consumers = chance.randint(1, 3)

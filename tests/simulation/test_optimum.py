@@ -36,10 +36,11 @@ class CalmWorld(World):
         self.start_relay()
         for _ in range(self.plan.consumers):
             self.start_consumer("auto")
+        await self.clock.sleep(5)  # so that the first call does not make up for the time since the gate was made
         await self._post(CollectionRequest("all", tuple(CITIES), 600, named=True))
         while not self.audit.all_done():
+            self.fail_if_a_process_failed()
             await self.clock.sleep(1)
-        self.fail_if_a_process_failed()
         self.audit.check()
 
 
@@ -81,5 +82,5 @@ def test_burst_pacing_takes_two_windows(template: Path, consumers: int) -> None:
 def test_city_by_city_the_second_call_goes_after_a_second_and_the_last_by_168(template: Path, consumers: int) -> None:
     with collected(template, "smooth", "removed", consumers) as arrivals:
         assert [cost for _, cost in arrivals] == [1] * 168
-        assert arrivals[1][0] == pytest.approx(1.0, abs=0.1)
+        assert arrivals[1][0] == pytest.approx(1.0, abs=0.05)
         assert arrivals[-1][0] <= 168

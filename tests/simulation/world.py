@@ -89,6 +89,7 @@ class World:
                     assert not self.audit.violations, self.audit.violations[0]
                     await self.clock.sleep(5)
         except TimeoutError:
+            self.audit.look()  # it may say why
             raise AssertionError(f"not done after {PATIENCE_S} s: {self.audit.open_work()}") from None
         self.fail_if_a_process_failed()
         self.audit.check()
