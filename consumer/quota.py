@@ -20,7 +20,7 @@ from raingauge.errors import GateMismatch
 from raingauge.pacing import CALL_SIZE, Terms, Wait, month_of, next_month, next_start
 from raingauge.storage.cities import claim
 from raingauge.storage.database import Database
-from raingauge.storage.gate import Gate, find_gate
+from raingauge.storage.gate import Gate, find_gate, last_now
 from raingauge.storage.models import City, QuotaCharge, QuotaGate, UtcDateTime
 
 CLOCK_STEP: Final = timedelta(seconds=2)
@@ -86,8 +86,7 @@ class Ledger:
 
     def close(self, connection: Connection, grants: Sequence[Grant]) -> None:
         """Within the transaction that stores the answers: the charges are held one window longer, and no more."""
-        gate = self._locked(connection, lock=False)
-        answered = max(self._database.now(connection), gate.last_now)
+        answered = max(self._database.now(connection), last_now(connection, self._account))
         release_at = answered + timedelta(seconds=self._terms.window_s)
         if self._database.dialect == "sqlite":
             release_at += timedelta(milliseconds=1)  # its clock has whole milliseconds: round up
@@ -234,8 +233,8 @@ class Ledger:
         connection.execute(update(City).where(City.claimed_until > until).values(claimed_until=until))
         return NotNow(self._terms.worst_hold_s, "database")
 
-    def _locked(self, connection: Connection, *, lock: bool = True) -> Gate:
-        gate = find_gate(connection, self._account, lock=lock)
+    def _locked(self, connection: Connection) -> Gate:
+        gate = find_gate(connection, self._account, lock=True)
         if gate is None:
             raise GateMismatch(f"the gate of account {self._account} does not exist: start a consumer first")
         return gate

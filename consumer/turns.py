@@ -177,7 +177,8 @@ class Line:
         What never had progress is a window ahead of the others.
         """
         ahead = timedelta(seconds=self._terms.window_s)
-        rows = self._connection.execute(_OPEN, {"ids": list(ids)}).all()
+        wanted = list(ids)
+        rows = self._connection.execute(_OPEN, {"ids": wanted}).all() if wanted else []
         since = {row.id: row.last_progress_at or row.requested_at - ahead for row in rows}
         return since, {row.id: row.settled for row in rows}
 

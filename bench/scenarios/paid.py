@@ -1,7 +1,8 @@
 """The largest plan, 30,000 cities a minute, for one lone collection, on one machine with Kafka and MariaDB.
 
-At a twelfth of its window: 2,500 cities in five seconds, which is the same pace. The provider takes 0.3 s to answer and
-witnesses what arrives. `consumer.lanes` is what that latency needs: 25 calls a second that each take a third of one.
+The provider takes 0.3 s to answer and witnesses what arrives. `consumer.lanes` is what that latency needs: 25 calls a
+second that each take a third of one. A run lasts longer than a window, so that what was held is needed again. A shorter
+window would not do: held until the answer and a window longer, a quota of five seconds can be used to 94 %.
 """
 
 from contextlib import ExitStack
@@ -12,8 +13,8 @@ from bench.processes import TooSlow, on_kafka, stub
 from bench.report import Figure, Outcome, at_least, within_quota
 from bench.size import Size
 
-QUOTA: Final = 2_500
-WINDOW_S: Final = 5.0
+QUOTA: Final = 30_000
+WINDOW_S: Final = 60.0
 PER_SECOND: Final = QUOTA / WINDOW_S
 LATENCY_S: Final = 0.3
 LANES: Final = 24
@@ -25,8 +26,8 @@ RAMP_S: Final = 6
 def paid(size: Size) -> Outcome:
     """The share of the quota that is used."""
     outcome = Outcome("paid")
-    for lanes, consumers in size.of(((LANES, 1), (LANES, 3), (8, 1)), ((LANES, 1),)):
-        _sustain(outcome, lanes, consumers, size.of(35, 10))
+    for lanes, consumers in size.of(((LANES, 1), (LANES, 3)), ((LANES, 1),)):
+        _sustain(outcome, lanes, consumers, size.of(85, 65))
     return outcome
 
 

@@ -13,10 +13,11 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.dml import Insert
 
+from raingauge.clock import Clock, SystemClock
 from raingauge.errors import DatabaseUnavailable, SettingsError
 from raingauge.storage.models import Schema
 
@@ -25,6 +26,7 @@ DatabaseClock = Callable[[Connection], datetime]
 
 CONNECT_S: Final = 3
 STATEMENT_S: Final = 15
+IDLE_S: Final = 1.0
 DEADLOCK_TRIES: Final = 6
 DEADLOCKS: Final = frozenset[object]({1205, 1213, "40P01", "40001", "55P03"})
 """Lock wait timeout and deadlock of MySQL; deadlock, serialization failure and lock timeout of PostgreSQL."""
@@ -160,10 +162,9 @@ def _engine(target: URL, pool_size: int, statement_s: int) -> Engine:
         }
     else:
         raise SettingsError(f"database.url: {backend} is not supported (sqlite, mysql+pymysql, postgresql+psycopg)")
-    return create_engine(
+    engine = create_engine(
         target,
         isolation_level="READ COMMITTED",
-        pool_pre_ping=True,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_S,
@@ -171,6 +172,25 @@ def _engine(target: URL, pool_size: int, statement_s: int) -> Engine:
         pool_recycle=3600,
         connect_args=limits,
     )
+    _ping_the_idle(engine, SystemClock())
+    return engine
+
+
+def _ping_the_idle(engine: Engine, clock: Clock) -> None:
+    """Look whether a connection still stands before it is used again, unless it was used a moment ago."""
+
+    @event.listens_for(engine, "checkin")
+    def note(_connection: Any, record: Any) -> None:
+        record.info["idle_since"] = clock.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def look(connection: Any, record: Any, _proxy: Any) -> None:
+        if clock.monotonic() - record.info.get("idle_since", clock.monotonic()) < IDLE_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error
 
 
 def _sqlite(target: URL, pool_size: int, statement_s: int) -> Engine:

@@ -46,6 +46,7 @@ _AFTER: Final = bindparam("after", type_=UtcDateTime)
 _GATE: Final = select(*(getattr(QuotaGate, name) for name in Gate.__dataclass_fields__)).where(
     QuotaGate.account == _ACCOUNT
 )
+_LAST_NOW: Final = select(QuotaGate.last_now).where(QuotaGate.account == _ACCOUNT)
 _GATE_LOCKED: Final = _GATE.with_for_update()
 _UNRELEASED: Final = (QuotaCharge.account == _ACCOUNT, QuotaCharge.release_at > _AFTER)
 _HELD: Final = select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(*_UNRELEASED)
@@ -69,6 +70,11 @@ def find_gate(connection: Connection, account: str, *, lock: bool = False) -> Ga
     """The gate of an account, locked until the transaction ends if asked for; None before any consumer made it."""
     row = connection.execute(_GATE_LOCKED if lock else _GATE, {"account": account}).one_or_none()
     return None if row is None else Gate(*row)
+
+
+def last_now(connection: Connection, account: str) -> datetime:
+    """The latest database time that a reservation of an account saw. Locks nothing."""
+    return connection.execute(_LAST_NOW, {"account": account}).scalar_one()
 
 
 def held(connection: Connection, account: str, at: datetime) -> int:
