@@ -34,8 +34,12 @@ MOST_SHARING: Final = 2000
 """Cities of a collection that may be stored in one transaction with others."""
 PATIENCE_S: Final = 0.03
 """How long those who ask wait for a transaction that is under way, before they get one of their own."""
+GATHER_S: Final = 0.001
+"""What is asked within as long shares a transaction, though none is under way: else one is spent on the first alone."""
 MOST_PARTS: Final = 16
-"""Parts of pages that are read in one transaction: about twenty milliseconds."""
+"""Parts of pages that are read in one transaction: about ten milliseconds."""
+PARTS_PATIENCE_S: Final = 0.01
+"""The same for parts: two transactions overlap then, three would only read the same again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +89,12 @@ class Desk:
         self._account = Account(account, terms, endpoint)
         self._crowd = Crowd()
         self._deadline_s = deadline_s
-        self._views: Rounds[str, View] = Rounds(self._in_thread(self._look), patience_s=PATIENCE_S)
-        self._parts: Rounds[pages.Part, Seen] = Rounds(self._in_thread(self._read), most=MOST_PARTS)
+        self._views: Rounds[str, View] = Rounds(self._in_thread(self._look), patience_s=PATIENCE_S, gather_s=GATHER_S)
+        self._parts: Rounds[pages.Part, Seen] = Rounds(
+            self._in_thread(self._read), most=MOST_PARTS, patience_s=PARTS_PATIENCE_S, gather_s=GATHER_S
+        )
         self._posts: Rounds[_Posted, Accepted | OtherRequest] = Rounds(
-            self._in_thread(self._accept, write=True), patience_s=PATIENCE_S
+            self._in_thread(self._accept, write=True), patience_s=PATIENCE_S, gather_s=GATHER_S
         )
 
     async def accept(self, request: CollectionRequest) -> tuple[View, bool]:
@@ -174,8 +180,9 @@ class Desk:
 
     def _read(self, wanted: Sequence[pages.Part], connection: Connection) -> dict[pages.Part, Seen]:
         views = self._look(list({part.collection_id for part in wanted}), connection)
-        seen = ((part, views[part.collection_id]) for part in wanted if part.collection_id in views)
-        return {part: (view, pages.part(connection, part, total=view.state.total)) for part, view in seen}
+        seen = {part: views[part.collection_id] for part in wanted if part.collection_id in views}
+        written = pages.parts(connection, {part: view.state.total for part, view in seen.items()})
+        return {part: (view, written[part]) for part, view in seen.items()}
 
     def _accept(self, posted: Sequence[_Posted], connection: Connection) -> dict[_Posted, Accepted | OtherRequest]:
         now = self._database.now(connection)

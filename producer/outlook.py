@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from producer.progress import MOST_CHARGES, Progress, Surroundings, in_turn, progress
+from producer.progress import MOST_CHARGES, Progress, Sharer, Surroundings, in_turn, progress
 from raingauge.pacing import Terms
 from raingauge.storage import cities, collections
 from raingauge.storage.collections import CollectionRequest, CollectionState, OpenWork
@@ -46,16 +46,35 @@ class Crowd:
     """The open collections. Where they are many, their list is used again for a while: it only serves estimates."""
 
     def __init__(self) -> None:
-        self._read_at = datetime.min.replace(tzinfo=UTC)
-        self._open: Sequence[OpenWork] = ()
+        self._kept = _Kept(datetime.min.replace(tzinfo=UTC), ())
 
     def at(self, connection: Connection, now: datetime) -> Sequence[OpenWork]:
         """Those open now, or a little before."""
-        kept = self._open
-        if len(kept) <= FEW or not timedelta() <= now - self._read_at <= len(kept) * KEPT_FOR_EACH:
-            kept = self._open = collections.open_work(connection)
-            self._read_at = now
-        return kept
+        kept, number = self._kept, len(self._kept.open)
+        if number <= FEW or not timedelta() <= now - kept.read_at <= number * KEPT_FOR_EACH:
+            kept = self._kept = _Kept(now, collections.open_work(connection))
+        return kept.open
+
+    def sharers(self, others: Sequence[OpenWork], state: CollectionState, left: int) -> tuple[Sharer, ...]:
+        """`in_turn` of these and a collection.
+
+        To a list all that were posted after it was read, and wait for their first reading, are the same: last in turn.
+        """
+        kept = self._kept
+        if others is not kept.open or state.last_progress_at is not None or state.requested_at <= kept.read_at:
+            return in_turn(others, state, left)
+        if (told := kept.told.get((state.cities_hash, left))) is None:
+            told = kept.told[state.cities_hash, left] = in_turn(others, state, left)
+        return told
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A list of open collections, when it was read, and what was told of it."""
+
+    read_at: datetime
+    open: Sequence[OpenWork]
+    told: dict[tuple[str, int], tuple[Sharer, ...]] = field(default_factory=dict)
 
 
 class Outlook:
@@ -75,6 +94,7 @@ class Outlook:
             charges=read,
             endpoint=account.endpoint,
         )
+        self._crowd = crowd
         self._open = crowd.at(connection, now)
         self._told: dict[object, Progress] = {}
 
@@ -86,7 +106,7 @@ class Outlook:
         left = state.total - state.settled
         alike = (state.cities_hash, left, state.settled, fresh, state.requested_at, state.last_progress_at)
         if alike not in self._told:
-            others = in_turn(self._open, state, left - fresh)
+            others = self._crowd.sharers(self._open, state, left - fresh)
             self._told[alike] = progress(state, replace(self._around, others=others, fresh=fresh))
         return View(state, self._told[alike])
 

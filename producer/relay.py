@@ -5,6 +5,8 @@ Publishing twice is harmless, losing is not. It never sends a batch while an ear
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -19,7 +21,7 @@ from raingauge.messaging.port import Publisher
 from raingauge.pacing import Terms, month_allows
 from raingauge.settings import RelaySettings
 from raingauge.storage import batches
-from raingauge.storage.batches import BatchRef, Lease
+from raingauge.storage.batches import BatchRef, Lease, Leased
 from raingauge.storage.consumers import any_alive
 from raingauge.storage.database import Database
 from raingauge.storage.gate import find_gate
@@ -27,7 +29,29 @@ from raingauge.storage.gate import find_gate
 log = logging.getLogger("raingauge.relay")
 
 LEASE: Final = timedelta(seconds=30)
+RENEWED_BEFORE: Final = timedelta(seconds=20)
+"""How long before its end a lease is renewed."""
 MOST_PENDING: Final = 500
+MOST_AT_ONCE: Final = 100
+"""Batches of a round."""
+GATHER_S: Final = 0.005
+"""What is accepted within as long shares a round."""
+REST_S: Final = 0.1
+"""Between rounds. Twenty thousand cities a second are more than anybody fetches, and requests need the time."""
+MOST_NEW: Final = 1000
+"""New collections that are remembered."""
+LOOK_SHARE: Final = 10
+"""Looking at all open collections is done in at most one part of the time in as many."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a round has done in the database."""
+
+    until: datetime
+    """The end of the leases that it took or renewed."""
+    renewed: Sequence[BatchRef]
+    leased: Leased
 
 
 class Relay:
@@ -55,63 +79,123 @@ class Relay:
         self._terms = terms
         self._outstanding = outstanding
         self._holder = holder
+        self._rest_s = min(REST_S, settings.every_s)
         self._due = asyncio.Event()
+        self._wanted = False
+        self._busy = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._rested_at = 0.0
+        self._look_at = 0.0
+        """When all open collections are looked at the next time."""
+        self._new: dict[str, None] = {}
         self._pending: dict[BatchRef, asyncio.Task[bool]] = {}
+        self._until: dict[BatchRef, datetime] = {}
+        """How long the leases of those last."""
+        self._unreadable: set[BatchRef] = set()
 
     @property
     def pending(self) -> int:
         """Batches whose publication is under way."""
         return len(self._pending)
 
-    def wake(self) -> None:
-        """There may be something new to publish."""
-        self._due.set()
+    def wake(self, collection_id: str | None = None) -> None:
+        """There may be something new to publish: of that collection, or of any."""
+        if collection_id is None or len(self._new) >= MOST_NEW:
+            self._look_at = 0.0
+        else:
+            self._new[collection_id] = None
+        self._have_round()
+
+    def _have_round(self) -> None:
+        """Have a round soon: what comes meanwhile shares it."""
+        self._wanted = True
+        if self._alarm is None and not self._busy:
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_at(max(loop.time() + GATHER_S, self._rested_at), self._due.set)
 
     async def run(self) -> None:
         """Publish until cancelled; then give up what is pending: its leases run out by themselves."""
+        loop = asyncio.get_running_loop()
         try:
             while True:
-                self._due.clear()
+                self._begin()
                 try:
                     await self._round()
                 except DatabaseUnavailable as error:
                     log.warning("database.unavailable", extra={"error": str(error)})
                 except Exception:
                     log.exception("relay.unexpected")  # and try again: without the relay nothing is published
-                await happens_within(self._due, self._settings.every_s)
+                self._busy = False
+                self._rested_at = loop.time() + self._rest_s
+                if self._wanted:
+                    self._have_round()
+                await happens_within(self._due, max(self._look_at, self._rested_at) - loop.time())
         finally:
+            self._begin()
             for task in self._pending.values():
                 task.cancel()
             await asyncio.gather(*self._pending.values(), return_exceptions=True)
 
+    def _begin(self) -> None:
+        self._busy, self._wanted = True, False
+        self._due.clear()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
     async def _round(self) -> None:
-        ended = {ref: task for ref, task in self._pending.items() if task.done()}
-        published = [ref for ref, task in ended.items() if task.result()]
-        unpublished = [ref for ref in ended if ref not in set(published)]
-        messages = await self._run_database(partial(self._lease, published, unpublished))
+        """Mark what was published, lease what is due, and begin to publish it."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        looks_at_all = began >= self._look_at
+        if looks_at_all:
+            self._look_at = began + self._settings.every_s
+        new = list(self._new) if looks_at_all else list(self._new)[:MOST_AT_ONCE]
+        ended = {ref: task.result() for ref, task in self._pending.items() if task.done()}
+        done = await self._run_database(partial(self._lease, ended, None if looks_at_all else new))
         for ref in ended:
-            del self._pending[ref]
-        for message in messages:
-            self._pending[BatchRef(message.collection_id, message.batch)] = asyncio.create_task(self._publish(message))
+            del self._pending[ref], self._until[ref]
+        for collection_id in new:
+            del self._new[collection_id]
+        self._until |= dict.fromkeys(done.renewed, done.until)
+        for message in done.leased.messages:
+            ref = BatchRef(message.collection_id, message.batch)
+            self._until[ref] = done.until
+            self._pending[ref] = asyncio.create_task(self._publish(message))
+        self._complain(done.leased.unreadable)
+        if done.leased.messages or ended:  # then there may be more, or more room
+            took_s = loop.time() - began if looks_at_all else 0.0
+            self._look_at = min(self._look_at, loop.time() + max(self._rest_s, LOOK_SHARE * took_s))
+        if self._new:
+            self._have_round()
 
-    def _lease(self, published: list[BatchRef], unpublished: list[BatchRef]) -> list[BatchMessage]:
-        """Mark what was published, keep the leases of what is pending, lease what is due."""
-        pending = [ref for ref in self._pending if ref not in {*published, *unpublished}]
+    def _lease(self, ended: Mapping[BatchRef, bool], among: Sequence[str] | None) -> _Done:
+        """Mark what was published, keep the leases of what is pending, lease what is due of these or of all."""
+        pending = [ref for ref in self._pending if ref not in ended]
+        room = min(MOST_AT_ONCE, MOST_PENDING - len(pending))
 
-        def work(connection: Connection) -> list[BatchMessage]:
+        def work(connection: Connection) -> _Done:
             now = self._database.now(connection)
             lease = Lease(self._holder, now + LEASE)
-            if published:
-                batches.mark_published(connection, now, published, self._holder)
-            if unpublished:
-                batches.release(connection, unpublished, self._holder)
-            if pending:
-                batches.renew(connection, pending, lease)
-            self._republish(connection, now)
-            room = MOST_PENDING - len(pending)
-            return batches.lease(connection, now, lease, self._outstanding, room) if room > 0 else []
+            batches.mark_published(connection, now, [ref for ref, stored in ended.items() if stored], self._holder)
+            batches.release(connection, [ref for ref, stored in ended.items() if not stored], self._holder)
+            renewed = [ref for ref in pending if self._until[ref] < now + RENEWED_BEFORE]
+            batches.renew(connection, renewed, lease)
+            if among is None:
+                self._republish(connection, now)
+            if room <= 0 or (among is not None and not among):
+                return _Done(lease.until, renewed, Leased([], []))
+            leased = batches.lease(connection, now, lease, self._outstanding, room, among)
+            return _Done(lease.until, renewed, leased)
 
         return self._database.write(work)
+
+    def _complain(self, unreadable: Sequence[BatchRef]) -> None:
+        """Once of each: a person has to mend the row, or to cancel the collection."""
+        for ref in unreadable:
+            if ref not in self._unreadable:
+                self._unreadable.add(ref)
+                log.error("relay.unreadable", extra={"collection_id": ref.collection_id, "batch": ref.batch})
 
     def _republish(self, connection: Connection, now: datetime) -> None:
         """Have published again what stood still for long although somebody could have worked on it all the while."""
@@ -138,5 +222,5 @@ class Relay:
         except Exception:
             log.exception("relay.unexpected")
             return False
-        self._due.set()
+        self._have_round()
         return True

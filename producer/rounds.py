@@ -21,7 +21,8 @@ class Rounds(Generic[Key, Answer]):
     """Gathers questions and puts them together; the same question is put once for all who ask it.
 
     `load` answers those of the questions to which there is an answer. Its errors reach everybody of its round. While a
-    round is under way the next one gathers; it does not wait longer than `patience_s` for it to end.
+    round is under way the next one gathers; it does not wait longer than `patience_s` for it to end. When none is under
+    way it gathers for `gather_s`.
     """
 
     def __init__(
@@ -31,11 +32,13 @@ class Rounds(Generic[Key, Answer]):
         most: int = MOST,
         lanes: int = LANES,
         patience_s: float = 0.0,
+        gather_s: float = 0.0,
     ) -> None:
         self._load = load
         self._most = most
         self._lanes = lanes
         self._patience_s = patience_s
+        self._gather_s = gather_s
         self._waiting: dict[Key, list[asyncio.Future[Answer | None]]] = {}
         self._rounds: dict[asyncio.Task[None], _Asked[Key, Answer]] = {}
         self._due: asyncio.Handle | None = None
@@ -66,7 +69,8 @@ class Rounds(Generic[Key, Answer]):
         """Have a round begin: when all who are ready to ask have asked, or when those under way take too long."""
         if self._due is None and self._waiting:
             if not self._rounds:
-                self._due = loop.call_soon(self._begin)
+                gathers = self._gather_s > 0
+                self._due = loop.call_later(self._gather_s, self._begin) if gathers else loop.call_soon(self._begin)
             elif len(self._rounds) < self._lanes:
                 self._due = loop.call_later(self._patience_s, self._begin)
 

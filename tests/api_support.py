@@ -56,9 +56,9 @@ class WatchedRelay(Relay):
 
     woken = 0
 
-    def wake(self) -> None:
+    def wake(self, collection_id: str | None = None) -> None:
         self.woken += 1
-        super().wake()
+        super().wake(collection_id)
 
     async def work_once(self) -> None:
         """Publish what is due."""

@@ -190,8 +190,8 @@ LEADS_ON: Final[dict[str, Any]] = {
 }
 
 
-def router(desk: Desk, collecting: Collecting, accepted_one: Callable[[], None]) -> APIRouter:
-    """The front door; `accepted_one` is called when there is something new to publish."""
+def router(desk: Desk, collecting: Collecting, accepted_one: Callable[[str], None]) -> APIRouter:
+    """The front door; `accepted_one` is called with the id of each new collection."""
     api = APIRouter(tags=["collections"])
 
     @api.post(
@@ -230,7 +230,7 @@ def router(desk: Desk, collecting: Collecting, accepted_one: Callable[[], None])
             return JSONResponse(estimated(await desk.estimate(wanted)))
         view, created = await desk.accept(wanted)
         if created:
-            accepted_one()
+            accepted_one(wanted.id)
         response.status_code = 202 if created else 200
         response.headers["Location"] = f"/get?id={view.state.id}"
         return accepted(view)

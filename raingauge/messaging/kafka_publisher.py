@@ -23,6 +23,7 @@ from raingauge.clock import Clock
 from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.errors import HandoffUnavailable, Permanent
 from raingauge.messaging.kafka_client import PATIENT, Patience, ended, kept_up, log, said, seen, started
+from raingauge.messaging.kafka_sending import Record, Topics, send
 from raingauge.messaging.port import Headers
 
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
@@ -31,19 +32,12 @@ UNDER_WAY: Final = 200
 NOT_YET: Final = (UnknownTopicOrPartitionError, KafkaTimeoutError)
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-
-
 @dataclass(slots=True, eq=False)
 class _Line:
     """One client object, until it is given up."""
 
     producer: Any
+    topics: Topics
     given_up: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def give_up(self) -> None:
@@ -105,13 +99,13 @@ class KafkaPublisher:
         self._pending += 1
         try:
             async with self._slots:
-                line, stored = await self._hand_over(_Record(topic, key, value, headers))
+                line, stored = await self._hand_over(Record(topic, key, value, headers))
                 await self._outcome(line, stored)
             self._last_success = self._clock.monotonic()
         finally:
             self._pending -= 1
 
-    async def _hand_over(self, record: _Record) -> tuple[_Line, asyncio.Future[Any]]:
+    async def _hand_over(self, record: Record) -> tuple[_Line, asyncio.Future[Any]]:
         """Give the record to a client. Until that has worked nothing was sent, so it may be tried again and again."""
         attempt = 0
         while True:
@@ -164,7 +158,8 @@ class KafkaPublisher:
 
     async def _keep_a_line(self) -> NoReturn:
         while True:
-            line = _Line(await self._start())
+            producer = await self._start()
+            line = _Line(producer, Topics(producer, self._patience.first_pause_s))
             self._last_success = self._clock.monotonic()
             self._line = line
             self._changed.set()
@@ -209,38 +204,12 @@ async def _nothing_more(producer: Any) -> None:
     """A started producer has its producer id: it is fit for use."""
 
 
-async def _unless_given_up(line: _Line, record: _Record) -> asyncio.Future[Any] | None:
+async def _unless_given_up(line: _Line, record: Record) -> asyncio.Future[Any] | None:
     """The promise of an outcome, or None when the line was given up before the client had taken the record."""
-    sending = asyncio.create_task(_send(line.producer, record))
+    sending = asyncio.create_task(send(line.producer, line.topics, record))
     either: set[asyncio.Future[Any]] = {sending, line.given_up}
     try:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         return sending.result() if sending.done() else None
     finally:
         sending.cancel()
-
-
-async def _send(producer: Any, record: _Record) -> asyncio.Future[Any]:
-    await _require_topic(producer, record.topic)
-    headers = list(record.headers)
-    stored: asyncio.Future[Any]
-    if record.key is None and record.value is None:  # Kafka allows it, but aiokafka's send() does not
-        batch = producer.create_batch()
-        batch.append(timestamp=None, key=None, value=None, headers=headers)
-        partition = random.choice(sorted(await producer.partitions_for(record.topic)))
-        stored = await producer.send_batch(batch, record.topic, partition=partition)
-    else:
-        stored = await producer.send(record.topic, record.value, record.key, headers=headers)
-    return stored
-
-
-async def _require_topic(producer: Any, topic: str) -> None:
-    # aiokafka asks for an unknown topic in a way that lets the broker create it, with one partition and a retention.
-    if producer.client.cluster.partitions_for_topic(topic) is not None:
-        return
-    try:
-        cluster = await producer.client.fetch_all_metadata()
-    except KafkaError as error:
-        raise KafkaTimeoutError from error
-    if topic not in cluster.topics():
-        raise UnknownTopicOrPartitionError(topic)

@@ -2,22 +2,38 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Collection as Many
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple
+from functools import cache
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, or_, select, update
 
 from raingauge.contracts import BATCH_SIZE, BatchMessage
-from raingauge.storage.collections import open_remainders
-from raingauge.storage.models import Batch, Collection
+from raingauge.storage.models import Batch, Collection, UtcDateTime
 
 BATCHES_AT_ONCE: Final = 50
 """In one statement: the time that MariaDB takes to plan it grows with their number's square."""
 COLLECTIONS_AT_ONCE: Final = 1000
 """In one statement: SQLite takes 32,766 values."""
+
+# Built once: these run in every round of the relay.
+_NOW: Final = bindparam("now", type_=UtcDateTime)
+# The ids are given as values, not by a join or EXISTS: only so does MariaDB read no more than these few rows.
+_COUNTED: Final = (
+    select(Batch.collection_id, func.count())
+    .where(Batch.collection_id.in_(bindparam("collections", expanding=True)))
+    .where(Batch.settled_at.is_(None), Batch.published_at.is_not(None))
+    .group_by(Batch.collection_id)
+)
+_LEASED: Final = select(Batch.collection_id).where(Batch.lease_until > _NOW, Batch.leased_by.is_not(None))
+_WON: Final = select(
+    *(Batch.collection_id, Batch.batch, Batch.city_ids),
+    *(Collection.total, Collection.max_age_s, Collection.requested_at),
+).join(Collection, Collection.id == Batch.collection_id)
 
 
 class BatchRef(NamedTuple):
@@ -35,81 +51,93 @@ class Lease:
     until: datetime
 
 
-def lease(connection: Connection, now: datetime, lease: Lease, outstanding: int, most: int) -> list[BatchMessage]:
-    """Take up to `most` batches that are due for publication; answer their messages.
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """What a relay has taken."""
+
+    messages: list[BatchMessage]
+    """Those of the batches that are to be published."""
+    unreadable: list[BatchRef]
+    """Corrupt rows. They are left alone for as long as a lease lasts, and take nobody's room."""
+
+
+def lease(
+    connection: Connection,
+    now: datetime,
+    lease: Lease,
+    outstanding: int,
+    most: int,
+    among: Sequence[str] | None = None,
+) -> Leased:
+    """Take up to `most` batches that are due for publication; `among`: of these collections only.
 
     Of each open collection at most `outstanding` batches are published (or leased) and unsettled at once. The rows are
     won by an UPDATE that looks at them again, so that two relays never lease the same batch.
     """
     free = and_(Batch.published_at.is_(None), Batch.settled_at.is_(None), _unleased(now))
     won = and_(Batch.leased_by == lease.holder, Batch.lease_until == lease.until)
-    messages: list[BatchMessage] = []
-    for these in parts(_due(connection, now, outstanding, most)):
+    taken = Leased([], [])
+    for these in parts(_due(connection, now, outstanding, most, among)):
         connection.execute(update(Batch).where(these, free).values(leased_by=lease.holder, lease_until=lease.until))
-        rows = connection.execute(
-            select(Batch.collection_id, Batch.batch, Batch.city_ids, Collection.total, Collection.max_age_s,
-                   Collection.requested_at)
-            .join(Collection, Collection.id == Batch.collection_id)
-            .where(these, won)
-        )  # fmt: skip
-        messages += [_message(*row) for row in rows]
-    return sorted(messages, key=lambda message: (message.batch, message.collection_id))
+        for row in connection.execute(_WON.where(these, won)):
+            try:
+                taken.messages.append(_message(*row))
+            except (ValueError, TypeError, RecursionError):
+                taken.unreadable.append(BatchRef(row[0], row[1]))
+    for these in parts(taken.unreadable):
+        connection.execute(update(Batch).where(these, won).values(leased_by=None))
+    taken.messages.sort(key=lambda message: (message.batch, message.collection_id))
+    return taken
 
 
-def _due(connection: Connection, now: datetime, outstanding: int, most: int) -> list[BatchRef]:
-    """The next batches of every open collection that has room, in turn over the collections."""
-    next_ones = {
-        collection_id: _next_unpublished(connection, now, collection_id, outstanding)
-        for collection_id, published in _with_unpublished(connection)
-        if published < outstanding
-    }
-    # Counted after the choice: what another relay has taken meanwhile is either not chosen or counted here.
-    taken = {name: count for name, (count, _) in _published(connection, list(next_ones)).items()}
-    for collection_id in connection.scalars(select(Batch.collection_id).where(Batch.lease_until > now)):
-        taken[collection_id] = taken.get(collection_id, 0) + 1
-    due = [ref for name, refs in next_ones.items() for ref in refs[: max(0, outstanding - taken.get(name, 0))]]
+def _due(
+    connection: Connection, now: datetime, outstanding: int, most: int, among: Sequence[str] | None
+) -> list[BatchRef]:
+    """The next batches of every open collection that has room, in turn over the collections.
+
+    Only the first of each is known to be free: those behind it are, too, unless they were published in another order.
+    """
+    waiting = _with_unpublished(connection, now, among)
+    # Counted after the choice: what another relay has taken meanwhile is either not chosen or counted here. Leases
+    # first: what is published meanwhile counts twice then, and not never.
+    taken = Counter(connection.scalars(_LEASED, {"now": now})) if waiting else Counter[str]()
+    due: list[BatchRef] = []
+    served = 0
+    while waiting and served < most:  # those that are left come later in turn than any of these
+        some, waiting = waiting[:COLLECTIONS_AT_ONCE], waiting[COLLECTIONS_AT_ONCE:]
+        published = {row[0]: row[1] for row in connection.execute(_COUNTED, {"collections": [row[1] for row in some]})}
+        for first, name, number in some:
+            room = min(most, outstanding - taken[name] - published.get(name, 0))
+            due += [BatchRef(name, batch) for batch in range(first, min(number, first + room))]
+            served += room > 0
     return sorted(due, key=lambda ref: ref.batch)[:most]
 
 
-def _with_unpublished(connection: Connection) -> list[tuple[str, int]]:
-    """Open collections with something to publish, and how many of their batches are published and unsettled."""
-    remainders = open_remainders(connection)
-    published = _published(connection, [collection_id for collection_id, _ in remainders])
-    counts = ((collection_id, cities, *published.get(collection_id, (0, 0))) for collection_id, cities in remainders)
-    return [(collection_id, batches) for collection_id, cities, batches, covered in counts if cities > covered]
+def _with_unpublished(connection: Connection, now: datetime, among: Sequence[str] | None) -> list[tuple[int, str, int]]:
+    """Open collections with something to publish: the first of it, the id, how many batches it has; in their order."""
+    statement = _unpublished(connection.dialect.name)
+    given: dict[str, Any] = {"now": now}
+    if among is not None:
+        statement = statement.where(Collection.id.in_(bindparam("among", expanding=True)))
+        given["among"] = among
+    return sorted((row[1], row[0], -(-row[2] // BATCH_SIZE)) for row in connection.execute(statement, given))
 
 
-def _published(connection: Connection, collection_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """How many batches of these collections are published and unsettled, and the cities left in them.
-
-    The ids are given as values, not by a join or EXISTS: only so does MariaDB read no more than these few rows.
-    """
-    left = func.sum(Batch.size - Batch.settled)
-    counts: dict[str, tuple[int, int]] = {}
-    for start in range(0, len(collection_ids), COLLECTIONS_AT_ONCE):
-        some = collection_ids[start : start + COLLECTIONS_AT_ONCE]
-        rows = connection.execute(
-            select(Batch.collection_id, func.count(), left)
-            .where(Batch.collection_id.in_(some), Batch.settled_at.is_(None), Batch.published_at.is_not(None))
-            .group_by(Batch.collection_id)
-        )
-        counts |= {row[0]: (row[1], int(row[2])) for row in rows}
-    return counts
-
-
-def _next_unpublished(connection: Connection, now: datetime, collection_id: str, most: int) -> list[BatchRef]:
+@cache
+def _unpublished(dialect: str) -> Select[Any]:
+    is_free = or_(Batch.lease_until.is_(None), Batch.lease_until <= _NOW)
     # PostgreSQL takes the index's order only if its NULL columns are named, MariaDB only if they are not.
-    nulls = (Batch.settled_at, Batch.published_at) if connection.dialect.name == "postgresql" else ()
-    statement = (
+    nulls = (Batch.settled_at, Batch.published_at) if dialect == "postgresql" else ()
+    first = (
         select(Batch.batch)
-        .where(Batch.collection_id == collection_id, Batch.settled_at.is_(None), Batch.published_at.is_(None))
-        .where(_unleased(now))
+        .where(Batch.collection_id == Collection.id, Batch.settled_at.is_(None), Batch.published_at.is_(None), is_free)
         .order_by(*nulls, Batch.batch)
-        .limit(most)
+        .limit(1)
     )
-    for dialect in ("mysql", "mariadb"):
-        statement = statement.with_hint(Batch, "FORCE INDEX (ix_batches_open)", dialect)
-    return [BatchRef(collection_id, number) for number in connection.scalars(statement)]
+    for name in ("mysql", "mariadb"):
+        first = first.with_hint(Batch, "FORCE INDEX (ix_batches_open)", name)
+    number = first.correlate(Collection).scalar_subquery()
+    return select(Collection.id, number, Collection.total).where(Collection.finished_at.is_(None), number.is_not(None))
 
 
 def mark_published(connection: Connection, now: datetime, refs: Many[BatchRef], holder: str) -> None:
@@ -169,7 +197,10 @@ def parts(refs: Many[BatchRef]) -> Iterator[ColumnElement[bool]]:
         numbers: dict[str, list[int]] = {}
         for collection_id, number in ordered[start : start + BATCHES_AT_ONCE]:
             numbers.setdefault(collection_id, []).append(number)
-        yield or_(*(and_(Batch.collection_id == name, Batch.batch.in_(some)) for name, some in numbers.items()))
+        alike: dict[tuple[int, ...], list[str]] = {}
+        for name, some in numbers.items():
+            alike.setdefault(tuple(some), []).append(name)
+        yield or_(*(and_(Batch.collection_id.in_(names), Batch.batch.in_(some)) for some, names in alike.items()))
 
 
 def _message(

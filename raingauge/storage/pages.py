@@ -17,7 +17,6 @@ from sqlalchemy import (
     Integer,
     Select,
     String,
-    Text,
     bindparam,
     case,
     cast,
@@ -27,22 +26,19 @@ from sqlalchemy import (
     text,
     type_coerce,
 )
-from sqlalchemy.dialects.postgresql import aggregate_order_by
 
+from raingauge.storage.json_text import MySql, Postgres, Words, fixed
 from raingauge.storage.models import WEATHER_COLUMNS, City, Reading
 
 Fields = tuple[tuple[str, str], ...]
 """What is shown of a collected city besides `city_id`: the name in JSON, and the column."""
 
-Words = ColumnElement[Any]
 MOST: Final = 1000
 """Rows of a part."""
 GROUP_BYTES: Final = 64 * 2**20
 """MySQL cuts what it joins off at 1,024 bytes unless told otherwise, MariaDB at 1 MiB."""
-EXPONENT_FROM: Final = 1e15
-"""The servers write whole numbers below it without a point, and those above with an exponent."""
 _ENCODE: Final = JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-_NULL: Final = literal_column("'null'", Text)
+_CONTROLS: Final = bytes(range(32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,27 +65,45 @@ class Written:
     """Whether there are more up to `upto`."""
 
 
-_WANTED: Final = (
-    Reading.collection_id == bindparam("collection_id", type_=String),
+_BETWEEN: Final = (
     Reading.city_id > bindparam("after", type_=Integer),
     Reading.city_id <= bindparam("upto", type_=Integer),
 )
+_WANTED: Final = (Reading.collection_id == bindparam("collection_id", type_=String), *_BETWEEN)
+_WHOLE: Final = (Reading.collection_id.in_(bindparam("collection_ids", type_=String, expanding=True)), *_BETWEEN)
 _MOST: Final = bindparam("most", type_=Integer)
 _NEXT: Final = select(Reading.city_id).where(*_WANTED).order_by(Reading.city_id).limit(2).offset(_MOST)
 
 
-def part(connection: Connection, wanted: Part, *, total: int | None = None) -> Written:
-    """These readings, written; `total`: cities of the collection, where it is known that there are no more."""
+def parts(connection: Connection, wanted: Mapping[Part, int]) -> dict[Part, Written]:
+    """Several parts, given how many cities their collections have; of small collections with one statement."""
+    found: dict[Part, Written] = {}
+    alike: dict[tuple[Fields, int, int], list[Part]] = {}
+    for one, total in wanted.items():
+        if total <= one.most and connection.dialect.name != "sqlite":
+            alike.setdefault((one.fields, one.after, one.upto), []).append(one)
+        else:
+            found[one] = part(connection, one)
+    for (fields, after, upto), some in alike.items():
+        given = {"collection_ids": [one.collection_id for one in some], "after": after, "upto": upto}
+        _allow_length(connection)
+        rows = connection.execute(_written(connection.dialect.name, fields, limited=False), given)
+        written = {row[0]: Written(_bytes(row[1]), _bytes(row[2]), row[3], row[4], more=False) for row in rows}
+        nothing = Written(b"", b"", 0, after, more=False)
+        found |= {one: written.get(one.collection_id, nothing) for one in some}
+    return found
+
+
+def part(connection: Connection, wanted: Part) -> Written:
+    """These readings, written."""
     dialect = connection.dialect.name
     given = {"collection_id": wanted.collection_id, "after": wanted.after, "upto": wanted.upto, "most": wanted.most}
     if dialect == "sqlite":
         data, errors, number, last = _encoded(connection, wanted.fields, given)
     else:
         _allow_length(connection)
-        limited = total is None or total > wanted.most
-        statement = _written(dialect, wanted.fields, limited=limited)
-        data, errors, number, last = connection.execute(statement, given).one()
-    more = number == wanted.most != total and boundary(connection, wanted, 0, after=last)[0] is not None
+        data, errors, number, last = connection.execute(_written(dialect, wanted.fields, limited=True), given).one()
+    more = number == wanted.most and boundary(connection, wanted, 0, after=last)[0] is not None
     return Written(_bytes(data), _bytes(errors), number, last or wanted.after, more)
 
 
@@ -103,7 +117,10 @@ def boundary(
 
 
 def _bytes(written: Any) -> bytes:
-    return b"" if written is None else bytes(written) if not isinstance(written, str) else written.encode()
+    found = b"" if written is None else bytes(written) if not isinstance(written, str) else written.encode()
+    if len(found.translate(None, _CONTROLS)) == len(found):
+        return found
+    return b"".join(b"\\u%04x" % byte if byte in _CONTROLS else bytes((byte,)) for byte in found)
 
 
 def _column(name: str) -> ColumnElement[Any]:
@@ -112,11 +129,11 @@ def _column(name: str) -> ColumnElement[Any]:
 
 
 def _joined(*columns: Any) -> Select[Any]:
-    return select(*columns).select_from(Reading).outerjoin(City, City.id == Reading.city_id).where(*_WANTED)
+    return select(*columns).select_from(Reading).outerjoin(City, City.id == Reading.city_id)
 
 
 def _first(*columns: Any) -> Select[Any]:
-    return _joined(Reading.city_id, *columns).order_by(Reading.city_id).limit(_MOST)
+    return _joined(Reading.city_id, *columns).where(*_WANTED).order_by(Reading.city_id).limit(_MOST)
 
 
 # -- SQLite ------------------------------------------------------------------------------------------------------------
@@ -157,11 +174,11 @@ def _allow_length(connection: Connection) -> None:
 
 @lru_cache(maxsize=128)
 def _written(dialect: str, fields: Fields, *, limited: bool) -> Select[Any]:
-    write = _Postgres() if dialect == "postgresql" else _MySql()
-    members = [member for name, column in fields for member in (_fixed(f',"{name}":'), write.value(_column(column)))]
-    begin = (_fixed('{"city_id":'), cast(Reading.city_id, String(11)))
-    datum = write.chain(*begin, *members, _fixed("}"))
-    failure = write.chain(*begin, _fixed(',"reason":'), write.value(Reading.reason), _fixed("}"))
+    write = Postgres() if dialect == "postgresql" else MySql()
+    members = [member for name, column in fields for member in (fixed(f',"{name}":'), write.value(_column(column)))]
+    begin = (fixed('{"city_id":'), cast(Reading.city_id, String(11)))
+    datum = write.chain(*begin, *members, fixed("}"))
+    failure = write.chain(*begin, fixed(',"reason":'), write.value(Reading.reason), fixed("}"))
     texts = (
         case((Reading.status == literal_column("'collected'"), datum)).label("datum"),
         case((Reading.status == literal_column("'failed'"), failure)).label("failure"),
@@ -169,64 +186,9 @@ def _written(dialect: str, fields: Fields, *, limited: bool) -> Select[Any]:
     if limited:
         rows = _first(*texts).subquery()
         return select(*_collected(write, rows.c.datum, rows.c.failure, rows.c.city_id))
-    return _joined(*_collected(write, *texts, Reading.city_id))
+    whole = _joined(Reading.collection_id, *_collected(write, *texts, Reading.city_id))
+    return whole.where(*_WHOLE).group_by(Reading.collection_id)
 
 
-def _collected(write: "_MySql | _Postgres", datum: Words, failure: Words, order: Any) -> tuple[Words, ...]:
+def _collected(write: MySql | Postgres, datum: Words, failure: Words, order: Any) -> tuple[Words, ...]:
     return write.together(datum, order), write.together(failure, order), func.count(order), func.max(order)
-
-
-def _fixed(words: str) -> Words:
-    return literal_column(f"'{words}'", Text)
-
-
-class _MySql:
-    """How MySQL and MariaDB write JSON."""
-
-    def chain(self, *words: Words) -> Words:
-        return func.concat(*words, type_=Text)
-
-    def together(self, words: Words, order: Words) -> Words:
-        one = getattr(words, "element", words)  # without its name
-        return func.group_concat(one.op("ORDER BY")(order), type_=Text)
-
-    def value(self, column: Any) -> Words:
-        if isinstance(column.type, Double):
-            whole = (column == func.floor(column)) & (func.abs(column) < EXPONENT_FROM)
-            written: Words = self.chain(column, case((whole, _fixed(".0")), else_=_fixed("")))
-        elif isinstance(column.type, String):
-            written = func.json_quote(column, type_=Text)
-        elif isinstance(column.type, Integer):
-            written = self.chain(column)
-        else:
-            written = self.chain(_fixed('"'), func.replace(func.left(column, 23), " ", "T", type_=Text), _fixed('Z"'))
-        return func.coalesce(written, _NULL, type_=Text)
-
-
-class _Postgres:
-    """How PostgreSQL writes JSON."""
-
-    def chain(self, *words: Words) -> Words:
-        whole = words[0]
-        for more in words[1:]:
-            whole = whole.op("||")(more)
-        return whole
-
-    def together(self, words: Words, order: Words) -> Words:
-        one = getattr(words, "element", words)
-        return func.string_agg(one, aggregate_order_by(literal_column("','", Text), order), type_=Text)
-
-    def value(self, column: Any) -> Words:
-        if isinstance(column.type, Double):
-            finite = column.between(literal_column("-1.7976931348623157e308"), literal_column("1.7976931348623157e308"))
-            whole = (column == func.floor(column)) & (func.abs(column) < EXPONENT_FROM)
-            point = case((whole, _fixed(".0")), else_=_fixed(""))
-            written: Words = case((finite, self.chain(cast(column, Text), point)))
-        elif isinstance(column.type, String):
-            written = cast(func.to_json(column), Text)
-        elif isinstance(column.type, Integer):
-            written = cast(column, Text)
-        else:
-            iso = literal_column("""'YYYY-MM-DD"T"HH24:MI:SS.MS'""", Text)
-            written = self.chain(_fixed('"'), func.to_char(column, iso, type_=Text), _fixed('Z"'))
-        return func.coalesce(written, _NULL, type_=Text)

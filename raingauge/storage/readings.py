@@ -200,21 +200,3 @@ def count_attempt(connection: Connection, ref: BatchRef) -> int:
     this = (Batch.collection_id == ref.collection_id, Batch.batch == ref.batch)
     connection.execute(update(Batch).where(*this).values(attempts=Batch.attempts + 1))
     return connection.scalar(select(Batch.attempts).where(*this)) or 0
-
-
-def page(
-    connection: Connection, collection_id: str, columns: Sequence[str], after: int, limit: int
-) -> list[Mapping[str, Any]]:
-    """Up to `limit` readings with city ids above `after`, in their order, with their cities' names."""
-    rows = connection.execute(
-        select(Reading.city_id, Reading.status, Reading.reason, *(_column(name) for name in columns))
-        .outerjoin(City, City.id == Reading.city_id)
-        .where(Reading.collection_id == collection_id, Reading.city_id > after)
-        .order_by(Reading.city_id)
-        .limit(limit)
-    )
-    return [dict(row._mapping) for row in rows]  # noqa: SLF001
-
-
-def _column(name: str) -> Any:
-    return getattr(Reading if name in WEATHER_COLUMNS else City, name)

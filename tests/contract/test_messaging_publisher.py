@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from raingauge.errors import HandoffUnavailable, Permanent
+from raingauge.messaging import kafka_sending
 from raingauge.messaging.kafka import KafkaPublisher, Patience
 from tests.contract.messaging_helpers import (
     CLOCK,
@@ -123,6 +125,28 @@ async def test_publishing_waits_for_the_topic_to_be_made(
         assert not publishing.done()
         cluster.make_topic(place.topic)
         await publishing
+
+
+async def test_many_who_wait_for_a_topic_ask_for_it_as_one(
+    cluster: MockCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    class Watched(MetadataRequest):  # type: ignore[misc]  # aiokafka has no types
+        def __init__(self, topics: list[str], *, allow_auto_topic_creation: bool) -> None:
+            super().__init__(topics, allow_auto_topic_creation)
+            asked.append(topics)
+
+    monkeypatch.setattr(kafka_sending, "MetadataRequest", Watched)
+    place = KafkaPlace(cluster.server, 100, ALERT)
+    async with place.publisher() as publisher:
+        publishing = [asyncio.create_task(publisher.publish(place.topic, b"%d" % n, b"1")) for n in range(50)]
+        await eventually(lambda: len(asked) >= 3)
+        assert not any(one.done() for one in publishing)
+        cluster.make_topic(place.topic)
+        await asyncio.gather(*publishing)
+    assert {*map(tuple, asked)} == {(place.topic,)}
+    assert len(asked) < 50
 
 
 async def test_giving_up_waiting_does_not_disturb_the_others(cluster: MockCluster, place: KafkaPlace) -> None:

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
+from sqlalchemy import update
 
 from raingauge.contracts import BatchMessage
 from raingauge.storage import batches
@@ -20,7 +22,7 @@ def lease(
     database: Database, now: datetime = NOW, holder: str = "relay", outstanding: int = 10, most: int = 500
 ) -> list[BatchMessage]:
     taken = Lease(holder, now + LEASED_FOR)
-    return database.write(lambda connection: batches.lease(connection, now, taken, outstanding, most))
+    return database.write(lambda connection: batches.lease(connection, now, taken, outstanding, most).messages)
 
 
 def lease_refs(database: Database, now: datetime = NOW, holder: str = "relay", outstanding: int = 10) -> list[BatchRef]:
@@ -47,6 +49,46 @@ def test_a_lease_brings_the_messages_whole(database: Database) -> None:
         BatchMessage(batch=1, city_ids=tuple(range(120, 140)), **common),
         BatchMessage(batch=2, city_ids=tuple(range(140, 145)), **common),
     ]
+
+
+@pytest.mark.parametrize("corrupt", ["[1,", "7", "{}", "[]", '["a"]', "[0]", "[" * 60_000])
+def test_a_batch_that_cannot_be_read_is_set_aside_and_the_others_go_on(database: Database, corrupt: str) -> None:
+    bad, good = accept(database, "1", range(1, 41))
+    (other,) = accept(database, "2", range(1, 21))
+    spoil(database, bad, corrupt)
+    for holder in ("relay", "other"):
+        taken = Lease(holder, LATER)
+        found = database.write(partial(batches.lease, now=NOW, lease=taken, outstanding=1, most=500))
+        # It takes no room: with one batch of a collection at a time the next one goes all the same.
+        assert found.unreadable == ([bad] if holder == "relay" else [])
+        assert [m.key for m in found.messages] == (["2/0"] if holder == "relay" else ["1/1"])
+    assert [(row.published_at, row.attempts) for row in rows(database, Batch)] == [(None, 0)] * 3
+    spoil(database, bad, "[1]")
+    assert lease_refs(database, LATER, outstanding=1) == [bad, other]
+    assert good.batch == 1
+
+
+def spoil(database: Database, ref: BatchRef, city_ids: str) -> None:
+    this = (Batch.collection_id == ref.collection_id, Batch.batch == ref.batch)
+    database.write(lambda connection: connection.execute(update(Batch).where(*this).values(city_ids=city_ids)))
+
+
+def test_only_the_collections_asked_for_are_looked_at(database: Database) -> None:
+    for name in ("one", "two", "three"):
+        accept(database, name, range(1, 21))
+    taken = Lease("relay", LATER)
+    found = database.write(lambda c: batches.lease(c, NOW, taken, 10, 500, ["three", "none", "one"]))
+    assert [message.collection_id for message in found.messages] == ["one", "three"]
+    assert not database.write(lambda c: batches.lease(c, NOW, taken, 10, 500, [])).messages
+
+
+def test_batches_that_were_published_in_another_order_are_all_published(database: Database) -> None:
+    refs = accept(database, "1", range(1, 101))
+    lease(database)
+    publish(database, [refs[0], refs[2]])
+    release(database, [refs[1], *refs[3:]], "relay")
+    found = [ref for _ in range(2) for ref in lease_refs(database, NOW, "other", outstanding=5)]
+    assert found == [refs[1], refs[3], refs[4]]
 
 
 def test_without_collections_nothing_is_leased(database: Database) -> None:

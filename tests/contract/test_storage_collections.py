@@ -220,7 +220,7 @@ def test_nothing_of_a_cancelled_collection_is_leased_or_settled(database: Databa
     left = wants_of(database, refs)
     end(database, "mine")
     until = Lease("relay", NOW + 30 * SECOND)
-    assert not database.write(lambda connection: batches.lease(connection, NOW, until, 10, 100))
+    assert not database.write(lambda connection: batches.lease(connection, NOW, until, 10, 100)).messages
     database.write(lambda connection: settle(connection, NOW, dict.fromkeys(left, failed("too late"))))
     assert (rows(database, Reading), found(database, "mine").settled) == ([], 0)
     assert not wants_of(database, refs)

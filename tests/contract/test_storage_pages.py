@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -32,6 +33,7 @@ NASTY: Final = (
         "\x01\x1f\x7f",
         "🌦️雨ñ" * 50,
         "</script>",
+        "\uff02\uff3c\u201c",
         "%s %(a)s %",
         ":name \\:",
         "{}",
@@ -61,7 +63,9 @@ def part(
     upto: int = MAX_CITY_ID,
 ) -> Written:
     wanted = Part("1", fields, after, upto, most)
-    return database.read(lambda connection: pages.part(connection, wanted, total=total))
+    if total is None:
+        return database.read(lambda connection: pages.part(connection, wanted))
+    return database.read(lambda connection: pages.parts(connection, {wanted: total}))[wanted]
 
 
 def objects(text: bytes) -> list[dict[str, Any]]:
@@ -143,6 +147,34 @@ def test_what_failed_stands_by_itself(database: Database) -> None:
         assert objects(written.errors) == [{"city_id": 3, "reason": 'unknown "city"'}, {"city_id": 9, "reason": None}]
         assert [row["city_id"] for row in objects(written.data)] == [4]
         assert (written.number, written.last, written.more) == (3, 9, False)
+
+
+def test_rows_come_in_the_order_of_their_cities_with_the_names_that_are_known(database: Database) -> None:
+    store(database, [{"city_id": city} for city in (9, 3, 10, 1, 200, 7)])
+    names = {3: "Three", 9: "Nine"}
+    # What the city has by now is not what was collected.
+    known = [{"id": city, "name": name, "temperature": 30.0} for city, name in names.items()]
+    database.write(lambda c: c.execute(insert(City), known))
+    for total in (None, 6):
+        written = objects(part(database, total=total).data)
+        assert [row["city_id"] for row in written] == [1, 3, 7, 9, 10, 200]
+        assert [row["name"] for row in written] == [names.get(row["city_id"]) for row in written]
+        assert {row["temperature"] for row in written} == {1.5}
+
+
+def test_parts_of_many_collections_are_read_together(database: Database) -> None:
+    for name, ids in {"1": [1, 2, 3], "2": [2], "3": [], "4": [1, 2, 3]}.items():
+        store(database, [{"city_id": n, "temperature": float(name)} for n in ids], name=name)
+    fields: pages.Fields = (("temperature", "temperature"),)
+    small = [Part(name, fields, 0, MAX_CITY_ID, 3) for name in ("1", "2", "3")]
+    others = [Part("1", fields, 1, 2, 3), Part("2", (), 0, MAX_CITY_ID, 3), Part("4", fields, 0, MAX_CITY_ID, 2)]
+    given = dict.fromkeys([*small, *others], 3)
+    found = database.read(lambda connection: pages.parts(connection, given))
+    assert found == {one: database.read(partial(pages.part, wanted=one)) for one in given}
+    assert [(written.number, written.last, written.more) for written in map(found.__getitem__, given)] == [
+        *((3, 3, False), (1, 2, False), (0, 0, False)),
+        *((1, 2, False), (1, 2, False), (2, 2, True)),
+    ]
 
 
 def test_of_nothing_there_is_nothing(database: Database) -> None:

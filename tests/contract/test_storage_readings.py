@@ -1,8 +1,7 @@
-"""What is left of batches, what is fresh already, what is kept of an observation, and how readings are read."""
+"""What is left of batches, what is fresh already, and what is kept of a failure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -46,12 +45,6 @@ def remember(
 
 def fresh(database: Database, wants: Sequence[Want], now: datetime = NOW) -> dict[Want, Outcome]:
     return database.read(lambda connection: readings.fresh(connection, now, wants))
-
-
-def page(
-    database: Database, columns: Sequence[str] = (), after: int = 0, limit: int = 1000, name: str = "1"
-) -> list[Mapping[str, Any]]:
-    return database.read(lambda connection: readings.page(connection, name, columns, after, limit))
 
 
 def wants(city_id: int, *since: datetime) -> list[Want]:
@@ -143,37 +136,9 @@ def test_every_reason_of_a_failure_fits(database: Database) -> None:
     accept(database, "1", [1])
     settle_wants = wants_of(database, [BatchRef("1", 0)])
     settle(database, dict.fromkeys(settle_wants, failed(LONGEST + "🌧️ and more")))
-    (read,) = page(database, WEATHER_COLUMNS)
-    assert read["reason"] == LONGEST
-    assert {read[name] for name in WEATHER_COLUMNS} == {None}
-
-
-def test_readings_come_in_pages_in_the_order_of_their_cities(database: Database) -> None:
-    cities = [9, 3, 10, 1, 200, 7]
-    remember(database, [an_observation(city, name=f"City {city}", temperature=city) for city in (9, 3, 200)])
-    settle_batches(database, accept(database, "1", cities))
-    settle_batches(database, accept(database, "2", [2, 4]))
-    first = page(database, ["name"], limit=4)
-    assert [(row["city_id"], row["name"]) for row in first] == [(1, None), (3, "City 3"), (7, None), (9, "City 9")]
-    assert set(first[0]) == {"city_id", "status", "reason", "name"}
-    assert [row["city_id"] for row in page(database, after=9, limit=4)] == [10, 200]
-    assert page(database, after=200) == []
-    assert page(database, name="3") == []
-
-
-def test_a_page_shows_what_was_collected_even_when_the_city_has_newer_weather(database: Database) -> None:
-    accept(database, "1", [5])
-    (want,) = wants_of(database, [BatchRef("1", 0)])
-    settle(database, {want: collected(an_observation(5, temperature=1.0), NOW)})
-    remember(database, [an_observation(5, temperature=30.0)], at=NOW + DAY)
-    assert page(database, ["temperature", "fetched_at"])[0] == {
-        "city_id": 5,
-        "status": "collected",
-        "reason": None,
-        "temperature": 1.0,
-        "fetched_at": NOW,
-    }
-    assert len(rows(database, Reading)) == 1
+    (read,) = rows(database, Reading)
+    assert read.reason == LONGEST
+    assert {getattr(read, name) for name in WEATHER_COLUMNS} == {None}
 
 
 def test_unexpected_errors_are_counted_by_batch(database: Database) -> None:

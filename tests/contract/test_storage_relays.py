@@ -19,8 +19,8 @@ UNTIL = NOW + timedelta(seconds=30)
 
 
 def lease(connection: Connection, holder: str, outstanding: int = 10, most: int = 500) -> list[BatchRef]:
-    messages = batches.lease(connection, NOW, Lease(holder, UNTIL), outstanding, most)
-    return [BatchRef(message.collection_id, message.batch) for message in messages]
+    leased = batches.lease(connection, NOW, Lease(holder, UNTIL), outstanding, most)
+    return [BatchRef(message.collection_id, message.batch) for message in leased.messages]
 
 
 def test_relays_at_once_never_lease_the_same_batch(database: Database) -> None:

@@ -108,8 +108,8 @@ def apart(at_s: float, size: int, number: int) -> Post:
     return Post(at_s, range(number * 100_000, number * 100_000 + size))
 
 
-SIZES: Final = (64, 35, 45, 85, 130, 12)
-"""None of them ends where a window does: there a single city decides, whole windows of burst pacing apart."""
+SIZES: Final = (61, 35, 45, 88, 130, 12)
+"""None of them ends where a call or a window does: there a single city decides between two of them."""
 TOGETHER: Final = [apart(1.5, size, number) for number, size in enumerate(SIZES, 1)]
 UNDER_WAY: Final = [
     *(apart(1.5, 130, 1), apart(30, 80, 2), apart(40, 15, 3)),

@@ -113,10 +113,10 @@ def test_a_ledger_that_holds_from_the_claim_on_is_caught(template: Path) -> None
 
 def test_a_relay_without_a_lease_is_caught(template: Path) -> None:
     class Leaseless(Relay):
-        def _lease(self, published: list[BatchRef], unpublished: list[BatchRef]) -> list[BatchMessage]:
-            messages = super()._lease(published, unpublished)
+        def _lease(self, ended: Mapping[BatchRef, bool], among: Sequence[str] | None) -> Any:
+            done = super()._lease(ended, among)
             self._database.write(lambda connection: connection.execute(update(Batch).values(leased_by=None)))
-            return messages
+            return done
 
     assert "leased by" in caught(template, Parts(relay=Leaseless))
 

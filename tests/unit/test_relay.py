@@ -4,18 +4,26 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
-from producer.relay import Relay
+import pytest
+from sqlalchemy import Connection
+
+from producer.relay import MOST_AT_ONCE, Relay, _Done
 from raingauge.blocking import inline
+from raingauge.clock import SystemClock
 from raingauge.contracts import BatchMessage
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.port import Headers, Publisher
 from raingauge.pacing import Terms
 from raingauge.settings import RelaySettings
+from raingauge.storage.batches import BatchRef, Leased
+from raingauge.storage.collections import CollectionRequest, accept
 from raingauge.storage.database import Database
 
 BATCH: Any = {"collection_id": "1", "batch": 0, "batches": 1, "total": 1, "max_age_s": 600, "city_ids": (2643743,)}
+UNTIL = datetime(2026, 11, 10, tzinfo=UTC)
 
 
 class BreaksOnce:
@@ -25,12 +33,12 @@ class BreaksOnce:
         self.rounds = 0
         self.worked = asyncio.Event()
 
-    def write(self, _work: Callable[..., Any]) -> list[Any]:
+    def write(self, _work: Callable[..., Any]) -> _Done:
         self.rounds += 1
         if self.rounds == 1:
-            raise ZeroDivisionError("a corrupt row")
+            raise ZeroDivisionError("a fault in a statement")
         self.worked.set()
-        return []
+        return _Done(UNTIL, [], Leased([], []))
 
 
 class OneBatch:
@@ -39,9 +47,9 @@ class OneBatch:
     def __init__(self) -> None:
         self.rounds = 0
 
-    def write(self, _work: Callable[..., Any]) -> list[BatchMessage]:
+    def write(self, _work: Callable[..., Any]) -> _Done:
         self.rounds += 1
-        return [BatchMessage(**BATCH, requested_at=datetime(2026, 11, 10, tzinfo=UTC))]
+        return _Done(UNTIL, [], Leased([BatchMessage(**BATCH, requested_at=UNTIL)], [BatchRef("2", 7)]))
 
 
 class BreaksFirst:
@@ -59,12 +67,12 @@ class BreaksFirst:
 
 
 @asynccontextmanager
-async def running(database: object, publisher: Publisher) -> AsyncIterator[None]:
+async def running(database: object, publisher: Publisher, every_s: float = 0.01) -> AsyncIterator[Relay]:
     relay = Relay(
         cast("Database", database),
         inline,
         publisher,
-        RelaySettings(every_s=0.01),
+        RelaySettings(every_s=every_s),
         topic="cities",
         account="test",
         terms=Terms(60, 60.0, "smooth", 1_000_000, "even", 10.0),
@@ -74,7 +82,7 @@ async def running(database: object, publisher: Publisher) -> AsyncIterator[None]
     task = asyncio.create_task(relay.run())
     try:
         async with asyncio.timeout(5):
-            yield
+            yield relay
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -92,3 +100,40 @@ async def test_an_unexpected_error_of_the_publisher_does_not_stop_it() -> None:
     async with running(OneBatch(), publisher):
         await publisher.again.wait()
     assert publisher.sent >= 2
+
+
+async def test_a_batch_that_cannot_be_read_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    database = OneBatch()
+    async with running(database, InProcessBroker("cities", window=1)):
+        while database.rounds < 3:
+            await SystemClock().sleep(0.001)
+    assert [record.message for record in caplog.records] == ["relay.unreadable"]
+    assert (caplog.records[0].__dict__["collection_id"], caplog.records[0].__dict__["batch"]) == ("2", 7)
+
+
+async def test_what_is_accepted_in_a_burst_is_published_in_few_rounds(sqlite: Database) -> None:
+    names = [f"c{number}" for number in range(MOST_AT_ONCE + 20)]
+    looked: list[int] = []
+
+    class Watched:
+        def now(self, connection: Connection) -> datetime:
+            return sqlite.now(connection)
+
+        def write(self, work: Callable[[Connection], Any]) -> Any:
+            looked.append(len(names))
+            return sqlite.write(work)
+
+    broker = InProcessBroker("cities", window=len(names))
+    async with broker.subscription() as subscription, running(Watched(), broker, every_s=1000.0) as relay:
+        while not looked:
+            await SystemClock().sleep(0)
+        for name in names:
+            request = CollectionRequest(name, (1,), 600, named=True)
+            sqlite.write(partial(accept, now=UNTIL, request=request))
+            relay.wake(name)
+            await SystemClock().sleep(0)
+        keys: set[bytes | None] = set()
+        while len(keys) < len(names):
+            keys |= {delivery.key for delivery in await subscription.receive()}
+    assert keys == {f"{name}/0".encode() for name in names}
+    assert len(looked) <= 5

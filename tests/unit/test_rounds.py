@@ -181,3 +181,17 @@ async def test_a_round_that_is_ended_from_outside_ends_the_waiting() -> None:
     (asked,) = asking(Rounds(ended), "a")
     with pytest.raises(asyncio.CancelledError):
         await asked
+
+
+async def test_what_is_asked_within_the_time_of_gathering_shares_the_first_round(library: Library) -> None:
+    rounds = Rounds(library, gather_s=0.01)
+    first = asking(rounds, "a")
+    await turns()
+    second = asking(rounds, "b")
+    await turns()
+    assert library.begun == []
+    while not library.begun:
+        await turns(1)
+    library.answer(0)
+    assert await asyncio.gather(*first, *second) == ["a0", "b0"]
+    assert library.begun == [["a", "b"]]
