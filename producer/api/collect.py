@@ -118,7 +118,8 @@ def accepted(view: View) -> dict[str, Any]:
 def estimated(estimate: Estimate) -> dict[str, Any]:
     """The body that answers a dry run."""
     settled = estimate.view.state.settled
-    return {"settled": settled, "fresh": estimate.fresh, "cost": estimate.cost} | _size(estimate.view)
+    body = {"settled": settled, "fresh": estimate.fresh, "cost": estimate.cost} | _size(estimate.view)
+    return {name: body[name] for name in EstimateBody.model_fields}
 
 
 def _size(view: View) -> dict[str, Any]:
