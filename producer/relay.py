@@ -177,8 +177,9 @@ class Relay:
         def work(connection: Connection) -> _Done:
             now = self._database.now(connection)
             lease = Lease(self._holder, now + LEASE)
-            batches.mark_published(connection, now, [ref for ref, stored in ended.items() if stored], self._holder)
-            batches.release(connection, [ref for ref, stored in ended.items() if not stored], self._holder)
+            if stored := [ref for ref, is_stored in ended.items() if is_stored]:
+                batches.mark_published(connection, now, stored, self._holder)
+            batches.release(connection, [ref for ref, is_stored in ended.items() if not is_stored], self._holder)
             renewed = [ref for ref in pending if self._until[ref] < now + RENEWED_BEFORE]
             batches.renew(connection, renewed, lease)
             if among is None:

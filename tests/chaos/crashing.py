@@ -39,6 +39,11 @@ def granted(result: Any) -> bool:
     return isinstance(result, Grant)
 
 
+def took(leased: Any) -> bool:
+    """Whether there was something to publish."""
+    return bool(leased.messages)
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """Where to die: before or after a function; only the passages that count are counted."""
@@ -65,11 +70,11 @@ CONSUMER = {
     "after-commit": Point("raingauge.messaging.kafka_commits", "Commits.commit", AFTER, moved),
 }
 PRODUCER = {
-    "accept-before-commit": Point("raingauge.storage.collections", "accept", AFTER),
+    "accept-before-commit": Point("raingauge.storage.collections", "accept_all", AFTER),
     "after-accept-commit": Point("producer.desk", "Desk.accept", AFTER),
     "before-lease": Point("producer.relay", "Relay._lease", BEFORE),
-    "lease-before-commit": Point("raingauge.storage.batches", "lease", AFTER, moved),
-    "after-lease": Point("producer.relay", "Relay._lease", AFTER, moved),
+    "lease-before-commit": Point("raingauge.storage.batches", "lease", AFTER, took),
+    "after-lease": Point("producer.relay", "Relay._lease", AFTER, lambda done: took(done.leased)),
     "before-publish": Point("raingauge.messaging.kafka_publisher", "KafkaPublisher.publish", BEFORE),
     "after-publish": Point("raingauge.messaging.kafka_publisher", "KafkaPublisher.publish", AFTER),
     "mark-before-commit": Point("raingauge.storage.batches", "mark_published", AFTER),
