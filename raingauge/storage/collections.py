@@ -222,12 +222,6 @@ def _batches(request: CollectionRequest, start: int) -> list[dict[str, Any]]:
     ]
 
 
-def open_remainders(connection: Connection) -> list[tuple[str, int]]:
-    """Id and number of unsettled cities of every collection that is not finished."""
-    rows = connection.execute(select(Collection.id, _REMAINING).where(Collection.finished_at.is_(None)))
-    return [(row[0], row[1]) for row in rows]
-
-
 def open_work(connection: Connection) -> list[OpenWork]:
-    """The same, with what tells whether two want the same cities."""
+    """What every collection that is not finished still needs, and what tells whether two want the same cities."""
     return [OpenWork(*row) for row in connection.execute(_OPEN_WORK)]

@@ -167,13 +167,6 @@ def test_the_largest_city_id_is_kept(database: Database) -> None:
     assert batch_rows(database) == [("edge", 0, [1, 2**31 - 1])]
 
 
-def test_what_remains_is_told_of_open_collections_only(database: Database) -> None:
-    settle_batches(database, accept(database, "done", range(1, 31)))
-    settle_batches(database, accept(database, "begun", range(1, 31))[:1])
-    accept(database, "new", range(1, 31))
-    assert sorted(database.read(collections.open_remainders)) == [("begun", 10), ("new", 30)]
-
-
 def test_what_open_collections_need_is_told_with_what_they_want(database: Database) -> None:
     settle_batches(database, accept(database, "done", range(1, 31)))
     settle_batches(database, accept(database, "begun", range(1, 31))[:1], NOW + SECOND)
