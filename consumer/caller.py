@@ -1,4 +1,4 @@
-"""Reserve, fetch, settle: one call after another, as the ledger allows, up to `lanes` under way at once.
+"""Reserve, fetch, settle: one charge after another, as the ledger allows, up to `lanes` group calls under way at once.
 
 What an answer means is the settler's work. It holds no lock and no transaction while it calls the provider or sleeps.
 It knows nothing of deliveries or the hand-off: it takes wanted cities from the pool and says which batches are settled.
@@ -54,7 +54,7 @@ class Caller:
         self.tally = Tally()
         self._settler = Settler(pool, means, self._patience, self.tally)
         self.waiting_for: str | None = None
-        """Why nothing goes now: quota, key, provider, database, terms, month, pace or turn; None when calls go."""
+        """Why nothing goes now: quota, key, provider, database, terms, month, pace, turn, probe; None when calls go."""
 
     @property
     def quiet_s(self) -> float:
