@@ -84,7 +84,10 @@ def allowed(connection: Connection, gate: Gate, now: datetime, want: int, terms:
         return Wait(month_moment(now, spent, want, terms), "month")
     start = max(now, gate.next_start_at)
     free = terms.cities_per_window - held(connection, gate.account, start)
-    releases = [] if free >= want else next_releases(connection, gate.account, start, want)
+    # A charge is held to the worst case until it closes. If it closes now, it is released in a window: look again then.
+    soonest = now + timedelta(seconds=terms.window_s)
+    later = [] if free >= want else next_releases(connection, gate.account, start, want)
+    releases = [(min(release_at, soonest), cost) for release_at, cost in later]
     number, moment = admit(start, want, free, releases, timedelta(seconds=terms.gather_s))
     if moment > now:
         return Wait(moment, "pace")

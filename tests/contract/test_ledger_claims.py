@@ -118,7 +118,7 @@ def test_no_claims_are_looked_at_before_the_quota_allows_a_call(database: Databa
 def test_two_consumers_share_the_quota_of_their_account(database: Database) -> None:
     account, one, two = burst(database)
     assert [len(account.take(ledger).city_ids) for ledger in (one, two, one)] == [20, 20, 20]
-    assert account.refused(two).seconds == milliseconds(85)
+    assert account.refused(two).seconds == milliseconds(60)
     assert [row.consumer for row in rows(database, QuotaCharge)] == ["one", "two", "one"]
 
 
