@@ -121,6 +121,7 @@ def test_a_relay_without_a_lease_is_caught(template: Path) -> None:
     assert "leased by" in caught(template, Parts(relay=Leaseless))
 
 
+@pytest.mark.long
 def test_counters_added_twice_are_caught(template: Path) -> None:
     class CountsTwice(Store):
         def keep(self, brought: Sequence[Brought]) -> None:

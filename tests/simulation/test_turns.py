@@ -18,6 +18,9 @@ FIRST = 3_000_000
 SMALL_EVERY_S = 97.0
 """Not in step with the calls."""
 
+CITY_BY_CITY = pytest.param("removed", marks=pytest.mark.long)
+CITY_BY_CITY_S = pytest.param("removed", 10, marks=pytest.mark.long)
+
 
 class Beside(CalmWorld):
     """Collections beside each other, for a while."""
@@ -87,7 +90,7 @@ def lived(template: Path, kind: type[Any], group_mode: str, consumers: int) -> I
 
 
 @pytest.mark.parametrize("consumers", [1, 3])
-@pytest.mark.parametrize(("group_mode", "longest_s"), [("works", 25), ("removed", 10)])
+@pytest.mark.parametrize(("group_mode", "longest_s"), [("works", 25), CITY_BY_CITY_S])
 def test_five_cities_beside_thousands_are_there_soon(
     template: Path, group_mode: str, longest_s: float, consumers: int
 ) -> None:
@@ -97,7 +100,7 @@ def test_five_cities_beside_thousands_are_there_soon(
 
 
 @pytest.mark.parametrize("consumers", [1, 3])
-@pytest.mark.parametrize("group_mode", ["works", "removed"])
+@pytest.mark.parametrize("group_mode", ["works", CITY_BY_CITY])
 def test_eight_equal_collections_share_equally(template: Path, group_mode: str, consumers: int) -> None:
     with lived(template, EightBesideEachOther, group_mode, consumers) as world:
         shares = world.shares
