@@ -121,11 +121,16 @@ def _strikes(gate: Gate, state: str) -> int:
 
 
 def _close(gate: Gate, now: datetime, state: str, seconds: float) -> dict[str, Any]:
-    """Close the gate, never for shorter than it is; calls under way when it closed do not count once more."""
+    """Close the gate, never for shorter than it is; calls under way when it closed do not count once more.
+
+    A bad key stays the reason while it closes the gate for longer: somebody has to do something about it.
+    """
     if gate.state == state and gate.blocked_until > now:
         return {}
     until = now + timedelta(seconds=seconds)
     if gate.state != "open":
+        if gate.state == "key" and gate.blocked_until >= until:
+            return {}
         until = max(until, gate.blocked_until)
     return {"state": state, "strikes": _strikes(gate, state), "blocked_until": until}
 

@@ -157,9 +157,9 @@ CLOSED = {
     ("quota", E): closed("provider", 1, 3600),
     ("quota", S): {},
     ("key", A): {},
-    ("key", Q): closed("quota", 1, 3600),
+    ("key", Q): {},
     ("key", K): {},
-    ("key", E): closed("provider", 1, 3600),
+    ("key", E): {},
     ("key", S): {},
     ("provider", A): OPENED,
     ("provider", Q): closed("quota", 1, 3600),
@@ -238,6 +238,12 @@ def test_the_provider_may_ask_for_a_longer_wait_and_not_for_a_shorter_one(asked:
 
 def test_what_the_provider_asks_for_doubles_like_any_other_wait() -> None:
     assert told(replace(OPEN, state="quota", strikes=1), Q, retry_after_s=90) == closed("quota", 2, 180)
+
+
+def test_a_bad_key_is_told_until_another_reason_lasts_longer() -> None:
+    gate = then(OPEN, K)
+    assert not told(gate, Q)
+    assert told(gate, Q, retry_after_s=61.0) == closed("quota", 1, 61)
 
 
 def test_eight_refusals_at_once_are_one_strike() -> None:
