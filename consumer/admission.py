@@ -11,8 +11,8 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, select
 
 from consumer.gate import Plan
-from raingauge.pacing import CALL_SIZE, Terms, Wait, admit, month_allows, month_moment, next_month
-from raingauge.storage.gate import Gate, held, next_releases
+from raingauge.pacing import CALL_SIZE, Terms, Wait, admit, month_allows, month_moment, next_month, room_beside
+from raingauge.storage.gate import Gate, charged, held, next_releases
 from raingauge.storage.models import City
 
 # Built once: it runs for every call of the provider.
@@ -74,8 +74,8 @@ class Over:
     collection_ids: frozenset[str]
 
 
-def allowed(connection: Connection, gate: Gate, now: datetime, want: int, terms: Terms) -> int | Wait:
-    """How many of `want` cities may go now, or until when to wait."""
+def allowed(connection: Connection, gate: Gate, now: datetime, want: int, full: int, terms: Terms) -> int | Wait:
+    """How many of `want` cities may go now, or until when to wait. A full call has `full` cities."""
     spent = gate.spent(now)
     want = min(want, terms.cities_per_month - spent)
     if want <= 0:
@@ -83,6 +83,10 @@ def allowed(connection: Connection, gate: Gate, now: datetime, want: int, terms:
     if month_allows(now, spent, terms) < want:
         return Wait(month_moment(now, spent, want, terms), "month")
     start = max(now, gate.next_start_at)
+    if start > now:
+        lately = charged(connection, gate.account, now - timedelta(seconds=terms.gather_s))
+        if (beside := room_beside(start, now, lately, full, terms)) > 0:
+            start, want = now, min(want, beside)
     free = terms.cities_per_window - held(connection, gate.account, start)
     # A charge is held to the worst case until it closes. If it closes now, it is released in a window: look again then.
     soonest = now + timedelta(seconds=terms.window_s)

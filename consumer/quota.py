@@ -162,18 +162,19 @@ class Ledger:
             return Over(line.over)
         together = calls > 0 and planned.endpoint == "group"
         # A probe takes whose turn it is here: with the city that had least it could fail for that city for ever.
-        wanted = candidates[:1] if planned.probe else line.in_turn(candidates)[: self._most(calls if together else 0)]
-        answer = self._choose(connection, gate, now, wanted, line)
+        most = self._most(calls if together else 0)
+        wanted = candidates[:1] if planned.probe else line.in_turn(candidates)[:most]
+        answer = self._choose(connection, gate, now, wanted, most, line)
         if not isinstance(answer, int):
             return answer
         line.leave()
         return self._grant(connection, gate, now, wanted[:answer], planned, together)
 
     def _choose(
-        self, connection: Connection, gate: Gate, now: datetime, wanted: Sequence[Candidate], line: Line
+        self, connection: Connection, gate: Gate, now: datetime, wanted: Sequence[Candidate], most: int, line: Line
     ) -> int | NotNow | LeftOut:
         """How many of these may go now, if it is this consumer's turn."""
-        number = allowed(connection, gate, now, len(wanted), self._terms)
+        number = allowed(connection, gate, now, len(wanted), most, self._terms)
         if isinstance(number, Wait):
             if number.reason == "pace":
                 line.stand(number.until)

@@ -17,7 +17,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, select
 
 from consumer.admission import Candidate
-from raingauge.pacing import Terms
+from raingauge.pacing import FIRST_FEW, Terms
 from raingauge.storage.database import upsert
 from raingauge.storage.models import Collection, QuotaTicket, UtcDateTime
 
@@ -54,8 +54,8 @@ class _Ticket:
 class Shares:
     """How many cities the open collections had lately, over all consumers, as one of them sees it in its reservations.
 
-    A new one begins with as many as the least of the others, so nobody has to make up for its whole past. What this
-    consumer is asking for counts as had. Thread-safe.
+    A new one begins with as many as the least of the others, so nobody has to make up for its whole past; but its first
+    few cities are a gift. What this consumer is asking for counts as had. Thread-safe.
     """
 
     def __init__(self, lately: timedelta) -> None:
@@ -86,9 +86,11 @@ class Shares:
                 had.update(names)
             if now - self._begin > self._lately:
                 self._begin, self._before = now, {}
-            least = min((had[name] - self._before[name] for name in settled if name in self._before), default=0)
-            for name in settled.keys() - self._before.keys():
-                self._before[name] = had[name] - least
+            gift = {name: max(0, FIRST_FEW - had[name]) for name in settled}
+            known = settled.keys() & self._before.keys()
+            least = min((had[name] - self._before[name] + gift[name] for name in known), default=0)
+            for name in settled.keys() - known:
+                self._before[name] = had[name] - least + gift[name]
             return {name: had[name] - self._before[name] for name in settled}
 
 
@@ -115,24 +117,30 @@ class Line:
         self._own = next((ticket for ticket in tickets if ticket.consumer == consumer), None)
         self._others = [ticket for ticket in tickets if ticket.consumer != consumer]
         self._asked = {candidate.collection_id for candidate in candidates if candidate.collection_id is not None}
+        self._late: set[str] = set()
         self._open, settled = self._read(self._asked.union(*(ticket.collection_ids for ticket in self._others)))
         self._had = shares.of(settled, now)
         self.over = frozenset(self._asked - self._open.keys())
         """Collections asked for that are done or cancelled: nothing is to be spent for them."""
 
     def in_turn(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The candidates: always the next one of the collection that had least, then of the one that waits longest."""
+        """The candidates: always the next one of the collection that had least, then of the one that waits longest.
+
+        Before all others a few of each that got nothing for a window.
+        """
         queues: dict[str, deque[Candidate]] = {}
         for candidate in candidates:
             queues.setdefault(candidate.collection_id or "", deque()).append(candidate)
-        heap = [(self._had.get(name, 0), self._open.get(name, self._now), name) for name in queues]
+        urgent = {name: FIRST_FEW if name in self._late else 0 for name in queues}
+        heap = [(not urgent[name], self._had.get(name, 0), self._open.get(name, self._now), name) for name in queues]
         heapq.heapify(heap)
         ordered: list[Candidate] = []
         while heap:
-            had, since, name = heap[0]
+            _, had, since, name = heap[0]
             ordered.append(queues[name].popleft())
+            urgent[name] -= 1
             if queues[name]:
-                heapq.heapreplace(heap, (had + 1, since, name))
+                heapq.heapreplace(heap, (urgent[name] <= 0, had + 1, since, name))
             else:
                 heapq.heappop(heap)
         return ordered
@@ -174,12 +182,14 @@ class Line:
     def _read(self, ids: Iterable[str]) -> tuple[Mapping[str, datetime], Mapping[str, int]]:
         """Since when each of the open ones of these waits, and how many of its cities are settled.
 
-        What never had progress is a window ahead of the others.
+        What has not had its first few is a window ahead of the others.
         """
-        ahead = timedelta(seconds=self._terms.window_s)
+        window = timedelta(seconds=self._terms.window_s)
         wanted = list(ids)
         rows = self._connection.execute(_OPEN, {"ids": wanted}).all() if wanted else []
-        since = {row.id: row.last_progress_at or row.requested_at - ahead for row in rows}
+        since = {row.id: row.last_progress_at or row.requested_at for row in rows}
+        self._late = {name for name, moment in since.items() if moment < self._now - window}
+        since |= {row.id: row.requested_at - window for row in rows if row.settled < FIRST_FEW}
         return since, {row.id: row.settled for row in rows}
 
 

@@ -7,7 +7,8 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from producer.progress import MOST_CHARGES, Progress, Sharer, Surroundings, in_turn, progress
+from producer.progress import MOST_CHARGES, Progress, Surroundings, progress
+from producer.sharing import Sharer, in_turn
 from raingauge.pacing import Terms
 from raingauge.storage import cities, collections
 from raingauge.storage.collections import CollectionRequest, CollectionState, OpenWork

@@ -1,17 +1,27 @@
 """How far a collection is, what it waits for and when it will be done. Pure: rows in, words out."""
 
 from bisect import insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from statistics import median_high
 from typing import Final, Literal
 
+from producer.sharing import Sharer, until_done
 from raingauge.contracts import BATCH_SIZE
-from raingauge.pacing import SEND_DELAY_S, Terms, admit, month_allows, month_moment, month_start, next_month, next_start
+from raingauge.pacing import (
+    SEND_DELAY_S,
+    Terms,
+    admit,
+    month_allows,
+    month_moment,
+    month_start,
+    next_month,
+    next_start,
+)
 from raingauge.proof import Charge
-from raingauge.storage.collections import CollectionState, OpenWork
+from raingauge.storage.collections import CollectionState
 from raingauge.storage.gate import Gate
 
 Status = Literal["queued", "collecting", "waiting", "done", "cancelled"]
@@ -28,16 +38,6 @@ CENTURY: Final = timedelta(days=36_525)
 
 
 @dataclass(frozen=True, slots=True)
-class Sharer:
-    """Other open collections that want the same cities as each other: usually one."""
-
-    left: int
-    """Cities that they need."""
-    ahead: bool = True
-    """Whether their next turn comes before that of the collection in question."""
-
-
-@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a collection's progress depends on besides itself."""
 
@@ -47,7 +47,7 @@ class Surroundings:
     """None: no consumer has ever opened it."""
     consumer_alive: bool
     others: tuple[Sharer, ...]
-    """Who shares the quota with it; see `in_turn`."""
+    """Who shares the quota with it."""
     held: int
     """Cities held by open charges."""
     charges: Sequence[Charge] = ()
@@ -90,30 +90,6 @@ def _reason(around: Surroundings) -> Reason | None:
     return None
 
 
-def in_turn(open_work: Iterable[OpenWork], state: CollectionState, left: int) -> tuple[Sharer, ...]:
-    """Whom a collection with so many cities left shares the quota with: `others` of the surroundings."""
-    by_cities: dict[str, list[OpenWork]] = {}
-    for work in open_work:
-        if work.id != state.id:
-            by_cities.setdefault(work.cities_hash, []).append(work)
-    same = by_cities.pop(state.cities_hash, [])
-    mine = _waits(state)
-    # One that has more left wants more than this one's cities, and begins with that.
-    others = [Sharer(work.left - left, _waits(work) < mine) for work in same if work.left > left]
-    groups = by_cities.values()
-    others += [Sharer(max(work.left for work in one), min(map(_waits, one)) < mine) for one in groups]
-    return tuple(others)
-
-
-def _waits(work: OpenWork | CollectionState) -> tuple[bool, datetime, int, datetime]:
-    """The lowest is next in turn: what never had progress, then what had it longest ago.
-
-    One call serves many: of those that began together, the next is who has got less.
-    """
-    since = work.last_progress_at or work.requested_at
-    return work.last_progress_at is not None, since, work.settled, work.requested_at
-
-
 def expected_at(remaining: int, around: Surroundings) -> datetime | None:
     """When the last of `remaining` cities is settled, if all goes on as it is.
 
@@ -125,7 +101,7 @@ def expected_at(remaining: int, around: Surroundings) -> datetime | None:
     if remaining <= 0:
         return around.now
     latency = _latency(around)
-    units = _units(remaining, around)
+    units = until_done(remaining, around.others)
     units -= sum(charge.cost for charge in around.charges if _is_under_way(charge, around))
     if units <= 0:
         return around.now + latency
@@ -133,11 +109,6 @@ def expected_at(remaining: int, around: Surroundings) -> datetime | None:
         return None
     month_at = _month_moment(around.now, gate.spent(around.now), units, around.terms)
     return None if month_at is None else max(asked_at, month_at) + latency
-
-
-def _units(remaining: int, around: Surroundings) -> int:
-    """Cities that are asked for until the last of `remaining` is, itself included: each other one gets as many."""
-    return remaining + sum(min(other.left, remaining if other.ahead else remaining - 1) for other in around.others)
 
 
 def _is_under_way(charge: Charge, around: Surroundings) -> bool:

@@ -4,6 +4,7 @@ The rule and its proof: docs/quota.md. Q: cities per window; W: the window in se
 """
 
 import calendar
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,8 @@ MARGIN_S: Final = 10.0
 GATHER: Final = 0.002
 """A release within this share of the window is always waited for, so that calls are not shattered."""
 DAY: Final = timedelta(days=1)
+FIRST_FEW: Final = 5
+"""So many cities of a collection go before all others' when it is new, or got nothing for a window."""
 CALL_SIZE: Final = 20
 """Cities in one group call at most (https://openweathermap.org/current, "Call for several city IDs")."""
 
@@ -113,6 +116,18 @@ def next_start(planned: datetime, now: datetime, cost: int, terms: Terms) -> dat
     late = now - planned
     begun = planned if late <= timedelta(seconds=terms.gather_s) else now
     return begun + timedelta(seconds=terms.spread_s(cost))
+
+
+def room_beside(planned: datetime, now: datetime, lately: int, full: int, terms: Terms) -> int:
+    """What the call that has just gone was short of a full one: others may go now to fill it up.
+
+    Apart from it they would be released apart, and so split all later calls. `planned` is when the next call may start
+    otherwise; `lately`, the cities that went within the last gathering time.
+    """
+    if lately == 0:
+        return 0
+    behind = math.floor(full - (planned - now).total_seconds() / terms.spread_s(1))
+    return max(0, min(full - lately, behind))
 
 
 def month_of(moment: datetime) -> str:

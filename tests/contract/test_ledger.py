@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from consumer.admission import Grant
 from consumer.quota import Ledger
 from raingauge.errors import GateMismatch
 from raingauge.storage.database import Database
@@ -99,7 +100,7 @@ def test_a_longer_window_waits_until_all_that_was_held_by_the_shorter_one_would_
 # -- pace and holds ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("cities", "pause_s"), [(20, 20.0), (5, 5.0), (1, 1.0)])
+@pytest.mark.parametrize(("cities", "pause_s"), [(20, 20.0), (5, 5.0), (2, 2.0)])
 def test_smooth_pacing_lets_the_next_call_go_when_its_cities_are_due(
     database: Database, cities: int, pause_s: float
 ) -> None:
@@ -107,12 +108,35 @@ def test_smooth_pacing_lets_the_next_call_go_when_its_cities_are_due(
     ledger = account.ledger()
     grant = account.take(ledger, cities)
     assert (len(grant.city_ids), grant.reserved_at, grant.together, grant.clean) == (cities, NOW, True, True)
+    account.moment.forward(1.3)
     answer = account.refused(ledger)
-    assert (answer.seconds, answer.reason) == (milliseconds(pause_s), "pace")
-    account.moment.forward(pause_s - 0.25)
+    assert (answer.seconds, answer.reason) == (milliseconds(pause_s - 1.3), "pace")
+    account.moment.forward(pause_s - 1.55)
     assert account.refused(ledger).seconds == milliseconds(0.25)
     account.moment.forward(0.25)
     assert len(account.take(ledger).city_ids) == 20
+
+
+@pytest.mark.parametrize("cities", [1, 5, 19])
+def test_a_short_call_is_filled_up_by_others_at_once(database: Database, cities: int) -> None:
+    account = Account(database)
+    one, two = account.ledger("one"), account.ledger("two")
+    account.take(one, cities)
+    account.moment.forward(0.5)
+    assert len(account.take(two).city_ids) == 20 - cities
+    answer = account.refused(one)
+    assert (answer.seconds, answer.reason) == (milliseconds(19.5), "pace")
+
+
+def test_short_calls_that_follow_each_other_closely_keep_to_the_pace(database: Database) -> None:
+    account = Account(database)
+    ledger = account.ledger()
+    went = 0
+    for _ in range(60):
+        answer = ledger.reserve(account.candidates(7), together=True)
+        went += len(answer.city_ids) if isinstance(answer, Grant) else 0
+        account.moment.forward(0.7)
+    assert went <= 20 + 60 * 0.7
 
 
 @pytest.mark.parametrize(("quota", "at_once"), [(60, 1), (600, 10), (6000, 20)])

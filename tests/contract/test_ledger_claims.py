@@ -111,7 +111,7 @@ def test_a_claimed_city_beyond_what_is_allowed_now_does_not_matter(database: Dat
 def test_no_claims_are_looked_at_before_the_quota_allows_a_call(database: Database) -> None:
     account = Account(database)
     one, two = account.ledger("one"), account.ledger("two")
-    granted(one, wanted(1))
+    account.take(one)
     assert account.refused(two).reason == "pace"
 
 
@@ -125,11 +125,11 @@ def test_two_consumers_share_the_quota_of_their_account(database: Database) -> N
 def test_two_consumers_share_the_pace_of_their_account(database: Database) -> None:
     account = Account(database)
     one, two = account.ledger("one"), account.ledger("two")
-    account.take(one, 5)
-    assert account.refused(two).seconds == milliseconds(5)
-    account.moment.forward(5)
-    account.take(two, 3)
-    assert account.refused(one).seconds == milliseconds(3)
+    account.take(one)
+    assert account.refused(two).seconds == milliseconds(20)
+    account.moment.forward(20)
+    account.take(two)
+    assert account.refused(one).seconds == milliseconds(20)
 
 
 @pytest.mark.parametrize("name", ["Account", "other"])

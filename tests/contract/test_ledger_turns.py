@@ -10,6 +10,7 @@ from sqlalchemy import update
 from consumer.admission import Candidate, Grant, NotNow, Over
 from consumer.quota import Ledger
 from consumer.turns import RECHECK, TURN
+from raingauge.pacing import FIRST_FEW
 from raingauge.storage.database import Database
 from raingauge.storage.models import Collection, QuotaCharge, QuotaTicket
 from tests.contract.storage_support import NOW, SECOND, Account, accept, cancel, rows
@@ -31,9 +32,10 @@ class Crowd:
             self.progress(name)
 
     def progress(self, collection: str) -> None:
-        """Something of it is stored."""
+        """So much of it is stored that it is not new any more."""
         this = update(Collection).where(Collection.id == collection)
-        self.account.database.write(lambda c: c.execute(this.values(last_progress_at=self.moment.now)))
+        values = {"last_progress_at": self.moment.now, "collected": FIRST_FEW}
+        self.account.database.write(lambda c: c.execute(this.values(values)))
 
     def ask(self, ledger: Ledger, *collections: str) -> Reserved:
         """20 cities of these, in turn."""
@@ -149,6 +151,41 @@ def test_one_by_one_the_collection_that_waits_longest_is_asked_for_first(databas
     answer = ledger.reserve(wanted, together=True)
     assert isinstance(answer, Grant)
     assert answer.city_ids == (2,)
+
+
+def test_a_new_collection_gets_its_first_few_in_one_call_beside_a_big_one(database: Database) -> None:
+    crowd = Crowd(database, "big")
+    ledger = crowd.account.ledger("one")
+    assert crowd.got(ledger, "big")
+    crowd.moment.forward(CALL_S)
+    accept(database, "small", range(1001, 1021), crowd.moment.now)
+    wanted = [Candidate(city_id, NOW, "big") for city_id in range(101, 121)]
+    wanted += [Candidate(city_id, NOW, "small") for city_id in range(1001, 1021)]
+    answer = ledger.reserve(wanted, together=True)
+    assert isinstance(answer, Grant)
+    assert set(answer.city_ids[:FIRST_FEW]) == set(range(1001, 1001 + FIRST_FEW))
+    rest = (20 - FIRST_FEW) / 2
+    assert sum(city_id > 1000 for city_id in answer.city_ids) - FIRST_FEW == pytest.approx(rest, abs=0.5)
+
+
+def test_new_collections_without_end_do_not_keep_an_old_one_waiting_for_longer_than_a_window(
+    database: Database,
+) -> None:
+    crowd = Crowd(database, "big")
+    ledger = crowd.account.ledger("one")
+    big = [Candidate(city_id, NOW, "big") for city_id in range(100_001, 100_021)]
+    assert crowd.got(ledger, "big")
+    for step in range(1, 4):
+        crowd.moment.forward(CALL_S)
+        names = [f"new-{step}-{number}" for number in range(4)]
+        for name in names:
+            accept(database, name, [1], crowd.moment.now)
+        wanted = [Candidate(1000 * step + n, NOW, names[n % 4]) for n in range(20)] + big
+        answer = ledger.reserve(wanted, together=True)
+        assert isinstance(answer, Grant)
+        crowd.account.close(ledger, answer)
+        served = sum(city_id > 100_000 for city_id in answer.city_ids)
+        assert served == (FIRST_FEW if step == 3 else 0)
 
 
 def test_nothing_is_spent_for_a_cancelled_collection(database: Database) -> None:

@@ -108,7 +108,7 @@ def apart(at_s: float, size: int, number: int) -> Post:
     return Post(at_s, range(number * 100_000, number * 100_000 + size))
 
 
-SIZES: Final = (61, 35, 45, 88, 130, 12)
+SIZES: Final = (61, 41, 45, 88, 130, 12)
 """None of them ends where a call or a window does: there a single city decides between two of them."""
 TOGETHER: Final = [apart(1.5, size, number) for number, size in enumerate(SIZES, 1)]
 UNDER_WAY: Final = [

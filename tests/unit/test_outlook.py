@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection
 
 from producer.outlook import FEW, KEPT_FOR_EACH, Crowd
-from producer.progress import in_turn
+from producer.sharing import in_turn
 from raingauge.storage import collections
 from raingauge.storage.collections import CollectionState, OpenWork
 from raingauge.storage.database import Database

@@ -21,6 +21,7 @@ from raingauge.pacing import (
     month_start,
     next_month,
     next_start,
+    room_beside,
 )
 
 NOW = datetime(2026, 11, 20, 16, tzinfo=UTC)
@@ -187,6 +188,22 @@ def test_the_next_start_is_a_spread_away_give_or_take_the_gathering(cost: int, l
     spread, gathering = timedelta(seconds=terms.spread_s(cost)), timedelta(seconds=terms.gather_s)
     following = next_start(NOW, NOW + late, cost, terms)
     assert NOW + late + spread - gathering <= following <= NOW + late + spread
+
+
+@pytest.mark.parametrize(
+    ("lately", "planned_in_s", "room"),
+    [
+        (0, 5, 0),  # nothing has just gone: the plan holds
+        (5, 5, 15),
+        (5, 4.5, 15),
+        (19, 19, 1),
+        (20, 20, 0),
+        (1, 18.5, 1),  # one city has just gone, and others shortly before: no more than the pace allows
+        (1, 25, 0),
+    ],
+)
+def test_what_has_just_gone_may_be_filled_up_to_a_full_call(lately: int, planned_in_s: float, room: int) -> None:
+    assert room_beside(NOW + timedelta(seconds=planned_in_s), NOW, lately, 20, FREE_KEY) == room
 
 
 @unhurried

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.progress import Progress, Sharer, Surroundings, expected_at, in_turn, progress
+from producer.progress import Progress, Surroundings, expected_at, progress
+from producer.sharing import Sharer, in_turn, until_done
 from raingauge.pacing import Terms
 from raingauge.proof import Charge
 from raingauge.storage.collections import CollectionState, OpenWork
@@ -333,6 +334,24 @@ def test_after_the_same_call_the_next_is_who_has_got_less_or_came_first(
     state = replace(FRESH, collected=7, failed=3, last_progress_at=after(5))
     other = work("a", 1, 5, settled=settled, requested_s=requested_s)
     assert in_turn([other], state, 9) == (Sharer(1, ahead=ahead),)
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "remaining", "units"),
+    [
+        (0, 0, 7, 14),  # who came first is ahead
+        (0, 9, 7, 9),  # this one's first five go before the other's
+        (9, 0, 7, 18),  # and the other way round
+        (3, 2, 7, 14),
+        (2, 3, 7, 13),
+        (5, 9, 7, 14),
+        (0, 9, 3, 3),
+    ],
+)
+def test_the_first_few_of_a_new_one_go_before_the_others(own: int, other: int, remaining: int, units: int) -> None:
+    state = replace(FRESH, collected=own, last_progress_at=after(5) if own else None)
+    others = in_turn([work("a", 100, 1 if other else None, settled=other)], state, remaining)
+    assert until_done(remaining, others) == units
 
 
 def test_who_wants_the_same_cities_is_served_by_the_same_calls() -> None:

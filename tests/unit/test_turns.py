@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from consumer.admission import Candidate
 from consumer.turns import Shares
+from raingauge.pacing import FIRST_FEW
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -15,30 +16,33 @@ def seconds(number: float) -> datetime:
 
 def test_what_others_settle_counts_from_the_first_look_on() -> None:
     shares = Shares(MINUTE)
-    assert shares.of({"old": 50_000, "young": 3}, NOON) == {"old": 0, "young": 0}
-    assert shares.of({"old": 50_007, "young": 3}, seconds(1)) == {"old": 7, "young": 0}
+    assert shares.of({"old": 50_000, "young": 3}, NOON) == {"old": 0, "young": 3 - FIRST_FEW}
+    assert shares.of({"old": 50_007, "young": 3}, seconds(1)) == {"old": 7, "young": 3 - FIRST_FEW}
 
 
-def test_a_new_one_begins_with_the_least_of_the_others() -> None:
+def test_a_new_one_begins_with_the_least_of_the_others_and_a_few_as_a_gift() -> None:
     shares = Shares(MINUTE)
-    shares.of({"a": 0, "b": 0}, NOON)
-    assert shares.of({"a": 9, "b": 4, "new": 0}, seconds(1)) == {"a": 9, "b": 4, "new": 4}
+    shares.of({"a": 10, "b": 10}, NOON)
+    assert shares.of({"a": 19, "b": 14, "new": 0}, seconds(1)) == {"a": 9, "b": 4, "new": 4 - FIRST_FEW}
+    # The gift of one is none of the next one's.
+    later = shares.of({"a": 19, "b": 14, "new": 1, "newer": 0}, seconds(2))
+    assert later == {"a": 9, "b": 4, "new": 5 - FIRST_FEW, "newer": 4 - FIRST_FEW}
 
 
 def test_what_is_being_asked_for_counts_until_it_is_settled_or_too_late() -> None:
     shares = Shares(MINUTE)
-    shares.of({"a": 0, "b": 0}, NOON)
+    shares.of({"a": 10, "b": 10}, NOON)
     candidates = [Candidate(1, NOON, "a"), Candidate(2, NOON, "a"), Candidate(3, NOON, None)]
     shares.asked(1, candidates, seconds(25))
     shares.asked(2, candidates[:1], seconds(25))
-    assert shares.of({"a": 0, "b": 0}, seconds(1)) == {"a": 3, "b": 0}
+    assert shares.of({"a": 10, "b": 10}, seconds(1)) == {"a": 3, "b": 0}
     shares.answered([1])
-    assert shares.of({"a": 2, "b": 0}, seconds(2)) == {"a": 3, "b": 0}
-    assert shares.of({"a": 2, "b": 0}, seconds(26)) == {"a": 2, "b": 0}
+    assert shares.of({"a": 12, "b": 10}, seconds(2)) == {"a": 3, "b": 0}
+    assert shares.of({"a": 12, "b": 10}, seconds(26)) == {"a": 2, "b": 0}
 
 
 def test_what_lies_further_back_is_forgotten() -> None:
     shares = Shares(MINUTE)
-    shares.of({"a": 0, "b": 0}, NOON)
-    shares.of({"a": 40, "b": 0}, seconds(1))
-    assert shares.of({"a": 41, "b": 0}, seconds(61)) == {"a": 0, "b": 0}
+    shares.of({"a": 10, "b": 10}, NOON)
+    shares.of({"a": 50, "b": 10}, seconds(1))
+    assert shares.of({"a": 51, "b": 10}, seconds(61)) == {"a": 0, "b": 0}
