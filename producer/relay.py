@@ -32,12 +32,12 @@ LEASE: Final = timedelta(seconds=30)
 RENEWED_BEFORE: Final = timedelta(seconds=20)
 """How long before its end a lease is renewed."""
 MOST_PENDING: Final = 500
-MOST_AT_ONCE: Final = 100
+MOST_AT_ONCE: Final = 50
 """Batches of a round."""
 GATHER_S: Final = 0.005
 """What is accepted within as long shares a round."""
 REST_S: Final = 0.1
-"""Between rounds. Twenty thousand cities a second are more than anybody fetches, and requests need the time."""
+"""Between rounds. Ten thousand cities a second are more than anybody fetches, and requests need the time."""
 MOST_NEW: Final = 1000
 """New collections that are remembered."""
 LOOK_SHARE: Final = 10

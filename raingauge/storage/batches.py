@@ -10,15 +10,15 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, or_, select, update
 
 from raingauge.contracts import BATCH_SIZE, BatchMessage
 from raingauge.storage.models import Batch, Collection, UtcDateTime
 
 BATCHES_AT_ONCE: Final = 50
 """In one statement: the time that MariaDB takes to plan it grows with their number's square."""
-COLLECTIONS_AT_ONCE: Final = 1000
-"""In one statement: SQLite takes 32,766 values."""
+COLLECTIONS_AT_ONCE: Final = 200
+"""In one statement: about as many as a relay's round has room for."""
 
 # Built once: these run in every round of the relay.
 _NOW: Final = bindparam("now", type_=UtcDateTime)
@@ -97,26 +97,29 @@ def _due(
 
     Only the first of each is known to be free: those behind it are, too, unless they were published in another order.
     """
-    waiting = _with_unpublished(connection, now, among)
-    # Counted after the choice: what another relay has taken meanwhile is either not chosen or counted here. Leases
-    # first: what is published meanwhile counts twice then, and not never.
-    taken = Counter(connection.scalars(_LEASED, {"now": now})) if waiting else Counter[str]()
     due: list[BatchRef] = []
-    served = 0
-    while waiting and served < most:  # those that are left come later in turn than any of these
-        some, waiting = waiting[:COLLECTIONS_AT_ONCE], waiting[COLLECTIONS_AT_ONCE:]
+    looked = served = 0
+    while served < most:  # those further on come later in turn than any of these
+        if not (some := _with_unpublished(connection, now, among, looked)):
+            break
+        # Counted after the choice: what another relay has taken meanwhile is either not chosen or counted here. Leases
+        # first: what is published meanwhile counts twice then, and not never.
+        taken = Counter(connection.scalars(_LEASED, {"now": now}))
         published = {row[0]: row[1] for row in connection.execute(_COUNTED, {"collections": [row[1] for row in some]})}
         for first, name, number in some:
             room = min(most, outstanding - taken[name] - published.get(name, 0))
             due += [BatchRef(name, batch) for batch in range(first, min(number, first + room))]
             served += room > 0
+        looked += COLLECTIONS_AT_ONCE
     return sorted(due, key=lambda ref: ref.batch)[:most]
 
 
-def _with_unpublished(connection: Connection, now: datetime, among: Sequence[str] | None) -> list[tuple[int, str, int]]:
+def _with_unpublished(
+    connection: Connection, now: datetime, among: Sequence[str] | None, skipped: int
+) -> list[tuple[int, str, int]]:
     """Open collections with something to publish: the first of it, the id, how many batches it has; in their order."""
     statement = _unpublished(connection.dialect.name)
-    given: dict[str, Any] = {"now": now}
+    given: dict[str, Any] = {"now": now, "skipped": skipped}
     if among is not None:
         statement = statement.where(Collection.id.in_(bindparam("among", expanding=True)))
         given["among"] = among
@@ -137,7 +140,13 @@ def _unpublished(dialect: str) -> Select[Any]:
     for name in ("mysql", "mariadb"):
         first = first.with_hint(Batch, "FORCE INDEX (ix_batches_open)", name)
     number = first.correlate(Collection).scalar_subquery()
-    return select(Collection.id, number, Collection.total).where(Collection.finished_at.is_(None), number.is_not(None))
+    return (
+        select(Collection.id, number.label("following"), Collection.total)
+        .where(Collection.finished_at.is_(None), number.is_not(None))
+        .order_by("following", Collection.id)
+        .limit(COLLECTIONS_AT_ONCE)
+        .offset(bindparam("skipped", type_=Integer))
+    )
 
 
 def mark_published(connection: Connection, now: datetime, refs: Many[BatchRef], holder: str) -> None:

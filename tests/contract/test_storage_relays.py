@@ -13,7 +13,7 @@ from raingauge.storage import batches
 from raingauge.storage.batches import BatchRef, Lease
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection
-from tests.contract.storage_support import NOW, ON_SERVERS, accept, at_once, cancel, rows
+from tests.contract.storage_support import NOW, ON_SERVERS, accept, at_once, cancel, rows, settle_batches
 
 UNTIL = NOW + timedelta(seconds=30)
 
@@ -93,6 +93,9 @@ def test_the_limit_is_known_of_more_collections_than_fit_into_one_statement(data
 
     database.write(work)
     assert database.write(lambda connection: lease(connection, "relay", outstanding=1)) == []
+    last = accept(database, "last", range(1, 61))
+    settle_batches(database, last[:2])
+    assert database.write(lambda connection: lease(connection, "relay", outstanding=1)) == last[2:]
 
 
 def handled(database: Database, work: Callable[[Connection], Any]) -> int:
