@@ -23,9 +23,7 @@ from raingauge.storage.readings import (
     OpenBatch,
     Outcome,
     Want,
-    collected,
     count_attempt,
-    failed,
     fresh,
     open_batches,
     settle,
@@ -45,10 +43,10 @@ class Harvest:
     """City ids that are failed for good, and why."""
 
     def outcome(self, city_id: int) -> Outcome:
-        """The reading of a city that is settled by it."""
+        """What becomes of a city that is settled by it."""
         if city_id in self.observations:
-            return collected(self.observations[city_id], self.fetched_at)
-        return failed(UNKNOWN_CITY if city_id in self.unknown else self.given_up[city_id])
+            return None
+        return UNKNOWN_CITY if city_id in self.unknown else self.given_up[city_id]
 
     def serves(self, want: Want) -> bool:
         """Whether it is late enough for someone who wants one of its cities."""
@@ -108,8 +106,8 @@ class Store:
         over = [one.grant for one in brought if one.closes]
 
         def work(connection: Connection) -> None:
+            remember(connection, observed, unknown)  # cities before collections, whoever writes both
             settle(connection, self._database.now(connection), outcomes)
-            remember(connection, observed, unknown)
             unclaim(connection, asked - observed.keys() - unknown.keys(), self._consumer)
             if over:
                 self._ledger.close(connection, over)
@@ -130,7 +128,7 @@ class Store:
         def work(connection: Connection) -> None:
             batch = open_batches(connection, [ref]).get(ref)
             wants = batch.wants if batch is not None else []
-            settle(connection, self._database.now(connection), dict.fromkeys(wants, failed(INTERNAL_ERROR)))
+            settle(connection, self._database.now(connection), dict.fromkeys(wants, INTERNAL_ERROR))
 
         self._database.write(work)
 

@@ -128,15 +128,15 @@ class Front:
     ) -> None:
         """What a consumer does when answers are in."""
         observed = list(observations)
-        answered = {o.city_id: readings.collected(o, self.clock.moment) for o in observed}
-        answered |= {city_id: readings.failed(reason) for city_id, reason in (failures or {}).items()}
+        answered: dict[int, readings.Outcome] = {o.city_id: None for o in observed}
+        answered |= failures or {}
 
         def work(connection: Connection) -> None:
             numbers = connection.scalars(select(Batch.batch).where(Batch.collection_id == id)).all()
             opened = readings.open_batches(connection, [BatchRef(id, number) for number in numbers])
             wants = [want for batch in opened.values() for want in batch.wants if want.city_id in answered]
-            readings.settle(connection, self.clock.moment, {want: answered[want.city_id] for want in wants})
             cities.remember(connection, {o.city_id: (self.clock.moment, o) for o in observed}, {})
+            readings.settle(connection, self.clock.moment, {want: answered[want.city_id] for want in wants})
 
         self.database.write(work)
 

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Connection, bindparam, case, insert, select, update
-from sqlalchemy.engine import Row
+from sqlalchemy import BindParameter, Connection, String, bindparam, case, insert, literal, select, update
 
-from raingauge.observation import Observation
 from raingauge.storage.batches import BatchRef, parts
 from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, Reading, UtcDateTime
 
@@ -22,7 +20,6 @@ UNKNOWN_FOR: Final = timedelta(days=1)
 """How long an id that the provider does not know is taken for unknown without asking again."""
 
 UNKNOWN_CITY: Final = "unknown city"
-_OBSERVED: Final = tuple(name for name in WEATHER_COLUMNS if name != "fetched_at")
 
 # Built once: these run for every call of the provider.
 _COLLECTIONS: Final[BindParameter[Any]] = bindparam("collections", expanding=True)
@@ -36,12 +33,25 @@ _LOCK: Final = (
 _SETTLED: Final = select(Reading.collection_id, Reading.city_id).where(
     Reading.collection_id.in_(_COLLECTIONS), Reading.city_id.in_(_CITIES)
 )
-_FRESH: Final = select(City.id, City.unknown_at, *(getattr(City, name) for name in WEATHER_COLUMNS)).where(
+_FRESH: Final = select(City.id, City.fetched_at, City.unknown_at).where(
     City.id.in_(_CITIES),
     (City.fetched_at >= bindparam("since", type_=UtcDateTime))
     | (City.unknown_at >= bindparam("unknown_since", type_=UtcDateTime)),
 )
-_NEW_READING: Final = insert(Reading)
+_COLLECT: Final = (
+    insert(Reading)
+    .from_select(
+        ["collection_id", "city_id", "status", *WEATHER_COLUMNS],
+        select(
+            bindparam("collection", type_=String),
+            City.id,
+            literal("collected", literal_execute=True),
+            *(getattr(City, name) for name in WEATHER_COLUMNS),
+        ).where(City.id.in_(_CITIES)),
+    )
+    .execution_options(preserve_rowcount=True)
+)
+_FAIL: Final = insert(Reading)
 _COUNT: Final = (
     update(Collection)
     .where(Collection.id == bindparam("key"))
@@ -63,8 +73,8 @@ _COUNT_BATCHES: Final = (
     )
 )
 
-Outcome = Mapping[str, Any]
-"""The columns of a reading without its key: status, reason and the weather."""
+Outcome = str | None
+"""Of a city that is settled: None, it is collected, and its weather is what `cities` has; or why it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +99,6 @@ class OpenBatch:
     def wants(self) -> list[Want]:
         """The same, city by city."""
         return [Want(self.ref, city_id, self.since) for city_id in self.city_ids]
-
-
-def collected(observation: Observation, fetched_at: datetime) -> Outcome:
-    """The reading of a city that the provider answered for."""
-    values = observation.values()
-    weather = {name: values[name] for name in _OBSERVED}
-    return {"status": "collected", "reason": None, "fetched_at": fetched_at, **weather}
-
-
-def failed(reason: str) -> Outcome:
-    """The reading of a city that cannot be collected."""
-    return {"status": "failed", "reason": reason[:200]} | dict.fromkeys(WEATHER_COLUMNS)
 
 
 def open_batches(connection: Connection, refs: Many[BatchRef]) -> dict[BatchRef, OpenBatch]:
@@ -137,25 +135,23 @@ def fresh(connection: Connection, now: datetime, wants: Many[Want]) -> dict[Want
         return {}
     given = {"since": min(want.since for want in wants), "unknown_since": now - UNKNOWN_FOR}
     known = connection.execute(_FRESH, given | {"cities": list({want.city_id for want in wants})})
-    cities = {row.id: row for row in known}
-    return {
-        want: outcome
-        for want in wants
-        if want.city_id in cities and (outcome := _without_call(cities[want.city_id], now, want.since)) is not None
-    }
-
-
-def _without_call(city: Row[Any], now: datetime, since: datetime) -> Outcome | None:
-    if city.fetched_at is not None and city.fetched_at >= since:
-        values = city._mapping  # noqa: SLF001
-        return {"status": "collected", "reason": None} | {name: values[name] for name in WEATHER_COLUMNS}
-    if city.unknown_at is not None and city.unknown_at >= now - UNKNOWN_FOR:
-        return failed(UNKNOWN_CITY)
-    return None
+    outcomes = {row.id: (row.fetched_at, row.unknown_at) for row in known}
+    settled: dict[Want, Outcome] = {}
+    for want in wants:
+        fetched_at, unknown_at = outcomes.get(want.city_id, (None, None))
+        if fetched_at is not None and fetched_at >= want.since:
+            settled[want] = None
+        elif unknown_at is not None and unknown_at >= now - UNKNOWN_FOR:
+            settled[want] = UNKNOWN_CITY
+    return settled
 
 
 def settle(connection: Connection, now: datetime, outcomes: Mapping[Want, Outcome]) -> None:
-    """Store readings for cities that have none yet, and count them: each city once, however often this is called."""
+    """Store readings for cities that have none yet, and count them: each city once, however often this is called.
+
+    Raises:
+        LookupError: one is to be collected whose weather is not stored.
+    """
     if not outcomes:
         return
     locked = _lock(connection, sorted({want.ref.collection_id for want in outcomes}))
@@ -167,9 +163,20 @@ def settle(connection: Connection, now: datetime, outcomes: Mapping[Want, Outcom
     }
     if not missing:
         return
-    rows = [{"collection_id": key[0], "city_id": key[1], **outcomes[want]} for key, want in sorted(missing.items())]
-    connection.execute(_NEW_READING, rows)
-    _count(connection, now, locked, rows)
+    collected: dict[str, list[int]] = {}
+    failed: list[dict[str, Any]] = []
+    for (collection, city), want in sorted(missing.items()):
+        if (reason := outcomes[want]) is None:
+            collected.setdefault(collection, []).append(city)
+        else:
+            failed.append({"collection_id": collection, "city_id": city, "status": "failed", "reason": reason[:200]})
+    for collection, cities in collected.items():
+        if connection.execute(_COLLECT, {"collection": collection, "cities": cities}).rowcount != len(cities):
+            raise LookupError(f"not all of these cities have weather: {cities}")
+    if failed:
+        connection.execute(_FAIL, failed)
+    more = {name: len(cities) for name, cities in collected.items()}
+    _count(connection, now, locked, more, Counter(row["collection_id"] for row in failed))
     _count_batches(connection, now, Counter(want.ref for want in missing.values()))
 
 
@@ -178,12 +185,17 @@ def _lock(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(_LOCK, {"collections": ids})}
 
 
-def _count(connection: Connection, now: datetime, remaining: Mapping[str, int], rows: Sequence[Outcome]) -> None:
-    tally = Counter((row["collection_id"], row["status"]) for row in rows)
-    for collection in sorted({row["collection_id"] for row in rows}):
-        collected, failed = tally[collection, "collected"], tally[collection, "failed"]
-        finished_at = now if collected + failed == remaining[collection] else None
-        changes = {"more_collected": collected, "more_failed": failed, "progress": now, "finished": finished_at}
+def _count(
+    connection: Connection,
+    now: datetime,
+    remaining: Mapping[str, int],
+    collected: Mapping[str, int],
+    failed: Mapping[str, int],
+) -> None:
+    for collection in sorted(collected.keys() | failed.keys()):
+        more, less = collected.get(collection, 0), failed.get(collection, 0)
+        finished_at = now if more + less == remaining[collection] else None
+        changes = {"more_collected": more, "more_failed": less, "progress": now, "finished": finished_at}
         connection.execute(_COUNT, {"key": collection, **changes})
 
 

@@ -25,7 +25,7 @@ from raingauge.storage.batches import BatchRef
 from raingauge.storage.collections import CollectionRequest, CollectionState
 from raingauge.storage.database import Database
 from raingauge.storage.models import Collection, QuotaCharge, Schema
-from raingauge.storage.readings import Want, failed, open_batches, settle
+from raingauge.storage.readings import Want, open_batches, settle
 from tests.support.databases import SERVERS, memory_folder, need_port
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ def wants_of(database: Database, refs: Sequence[BatchRef]) -> list[Want]:
 
 def settle_batches(database: Database, refs: Sequence[BatchRef], now: datetime = NOW) -> None:
     """Settle all that is left of these batches."""
-    outcomes = dict.fromkeys(wants_of(database, refs), failed("for the test"))
+    outcomes = dict.fromkeys(wants_of(database, refs), "for the test")
     database.write(lambda connection: settle(connection, now, outcomes))
 
 

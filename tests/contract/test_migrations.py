@@ -17,7 +17,7 @@ from raingauge.storage import pages
 from raingauge.storage.cities import remember
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import Schema
-from raingauge.storage.readings import collected, settle
+from raingauge.storage.readings import settle
 from tests.contract.storage_support import NOW, SERVER_KINDS, accept, an_observation, found, own_database, wants_of
 
 TABLES = {"alembic_version", *Schema.metadata.tables}
@@ -123,8 +123,8 @@ def store(database: Database, collection_id: str, observation: Observation) -> N
     (want,) = wants_of(database, accept(database, collection_id, [observation.city_id]))
 
     def work(connection: Connection) -> None:
-        settle(connection, NOW, {want: collected(observation, NOW)})
         remember(connection, {observation.city_id: (NOW, observation)}, {})
+        settle(connection, NOW, {want: None})
 
     database.write(work)
 

@@ -15,7 +15,6 @@ from raingauge.storage import cities, readings
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.database import Database
 from raingauge.storage.models import WEATHER_COLUMNS, City, Reading
-from raingauge.storage.readings import collected
 from tests.contract.storage_support import MICROSECOND, NOW, SECOND, accept, an_observation, at_once, rows, wants_of
 
 LONGEST = "🌦️雨ñ" * 50
@@ -64,8 +63,7 @@ def test_every_field_of_an_observation_comes_back_as_it_was(database: Database, 
     remember(database, [observation], at=fetched_at)
     accept(database, "1", [observation.city_id])
     (want,) = wants_of(database, [BatchRef("1", 0)])
-    outcomes = {want: collected(observation, fetched_at)}
-    database.write(lambda connection: readings.settle(connection, fetched_at, outcomes))
+    database.write(lambda connection: readings.settle(connection, fetched_at, {want: None}))
     names = [field.name for field in fields(Observation) if field.name != "city_id"]
     expected = asdict(observation) | {"fetched_at": fetched_at, "status": "collected", "reason": None}
     read, city = rows(database, Reading)[0]._mapping, rows(database, City)[0]._mapping
@@ -73,7 +71,7 @@ def test_every_field_of_an_observation_comes_back_as_it_was(database: Database, 
         name: expected[name] for name in ("city_id", "status", "reason", *WEATHER_COLUMNS)
     }
     assert {name: city[name] for name in names} == {name: expected[name] for name in names}
-    assert database.read(lambda connection: readings.fresh(connection, fetched_at, [want])) == outcomes
+    assert database.read(lambda connection: readings.fresh(connection, fetched_at, [want])) == {want: None}
 
 
 def test_floats_come_back_to_the_last_bit(database: Database) -> None:

@@ -11,7 +11,7 @@ from raingauge.storage.batches import BatchRef, Lease
 from raingauge.storage.collections import CollectionRequest, CollectionState, OpenWork, OtherRequest
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection, Reading
-from raingauge.storage.readings import failed, settle
+from raingauge.storage.readings import settle
 from tests.contract.storage_support import (
     NOW,
     SECOND,
@@ -214,7 +214,7 @@ def test_nothing_of_a_cancelled_collection_is_leased_or_settled(database: Databa
     end(database, "mine")
     until = Lease("relay", NOW + 30 * SECOND)
     assert not database.write(lambda connection: batches.lease(connection, NOW, until, 10, 100)).messages
-    database.write(lambda connection: settle(connection, NOW, dict.fromkeys(left, failed("too late"))))
+    database.write(lambda connection: settle(connection, NOW, dict.fromkeys(left, "too late")))
     assert (rows(database, Reading), found(database, "mine").settled) == ([], 0)
     assert not wants_of(database, refs)
 

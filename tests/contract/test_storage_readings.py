@@ -10,7 +10,7 @@ from raingauge.storage import cities, readings
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.database import Database
 from raingauge.storage.models import WEATHER_COLUMNS, Reading
-from raingauge.storage.readings import OpenBatch, Outcome, Want, collected, failed
+from raingauge.storage.readings import OpenBatch, Outcome, Want
 from tests.contract.storage_support import (
     MICROSECOND,
     NOW,
@@ -69,15 +69,15 @@ def test_a_batch_that_the_database_does_not_know_is_left_out(database: Database)
 
 def test_settled_cities_are_not_left(database: Database) -> None:
     refs = accept(database, "1", range(1, 41))
-    settle(database, dict.fromkeys(wants_of(database, refs)[:5], failed("x")))
+    settle(database, dict.fromkeys(wants_of(database, refs)[:5], "x"))
     assert left(database, refs)[refs[0]].city_ids == tuple(range(6, 21))
     assert left(database, refs)[refs[1]].city_ids == tuple(range(21, 41))
 
 
 def test_a_city_settled_for_one_collection_is_left_for_another(database: Database) -> None:
     one, other = accept(database, "a", [1, 2, 3]), accept(database, "A", [1, 2, 3])
-    settle(database, {want: failed("x") for want in wants_of(database, one) if want.city_id == 1})
-    settle(database, {want: failed("x") for want in wants_of(database, other) if want.city_id == 2})
+    settle(database, {want: "x" for want in wants_of(database, one) if want.city_id == 1})
+    settle(database, {want: "x" for want in wants_of(database, other) if want.city_id == 2})
     both = left(database, [*one, *other])
     assert [both[ref].city_ids for ref in (*one, *other)] == [(2, 3), (1, 3)]
 
@@ -98,18 +98,15 @@ def test_hundreds_of_batches_are_looked_up_together(database: Database) -> None:
 
 
 def test_an_observation_is_fresh_for_those_who_want_none_later(database: Database) -> None:
-    observation = an_observation(5, name="Fünf", humidity=55.5)
-    remember(database, [observation])
+    remember(database, [an_observation(5)])
     early, exact, late = wants(5, NOW - DAY, NOW, NOW + MICROSECOND)
-    assert fresh(database, [early, exact, late, *wants(6, NOW - DAY)]) == dict.fromkeys(
-        [early, exact], collected(observation, NOW)
-    )
+    assert fresh(database, [early, exact, late, *wants(6, NOW - DAY)]) == {early: None, exact: None}
 
 
 def test_an_unknown_city_stays_unknown_for_a_day(database: Database) -> None:
     remember(database, [], unknown=[5])
     (want,) = wants(5, NOW)
-    assert fresh(database, [want], NOW + DAY) == {want: failed("unknown city")}
+    assert fresh(database, [want], NOW + DAY) == {want: "unknown city"}
     assert fresh(database, [want], NOW + DAY + MICROSECOND) == {}
 
 
@@ -117,10 +114,7 @@ def test_a_fresh_observation_beats_an_unknown_city(database: Database) -> None:
     remember(database, [an_observation(5)])
     remember(database, [], unknown=[5], at=NOW + SECOND)
     old, new = wants(5, NOW, NOW + SECOND)
-    assert {want: outcome["status"] for want, outcome in fresh(database, [old, new]).items()} == {
-        old: "collected",
-        new: "failed",
-    }
+    assert fresh(database, [old, new]) == {old: None, new: "unknown city"}
 
 
 def test_nothing_is_fresh_for_nobody(database: Database) -> None:
@@ -135,7 +129,7 @@ def test_a_claimed_city_that_was_never_fetched_is_not_fresh(database: Database) 
 def test_every_reason_of_a_failure_fits(database: Database) -> None:
     accept(database, "1", [1])
     settle_wants = wants_of(database, [BatchRef("1", 0)])
-    settle(database, dict.fromkeys(settle_wants, failed(LONGEST + "🌧️ and more")))
+    settle(database, dict.fromkeys(settle_wants, LONGEST + "🌧️ and more"))
     (read,) = rows(database, Reading)
     assert read.reason == LONGEST
     assert {getattr(read, name) for name in WEATHER_COLUMNS} == {None}

@@ -8,13 +8,13 @@ from datetime import datetime
 from functools import partial
 
 import pytest
+from sqlalchemy import Connection
 
-from raingauge.observation import Observation
 from raingauge.storage import cities, readings
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import Batch, Collection, Reading
-from raingauge.storage.readings import Outcome, Want, collected, failed
+from raingauge.storage.readings import Outcome, Want
 from tests.contract.storage_support import (
     NOW,
     ON_SERVERS,
@@ -30,19 +30,19 @@ from tests.contract.storage_support import (
 
 
 def settle(database: Database, outcomes: Mapping[Want, Outcome], now: datetime = NOW) -> None:
-    database.write(lambda connection: readings.settle(connection, now, outcomes))
+    """With weather for what is collected."""
+    observed = {want.city_id: (NOW, an_observation(want.city_id)) for want in outcomes if outcomes[want] is None}
 
+    def work(connection: Connection) -> None:
+        cities.remember(connection, observed, {})
+        readings.settle(connection, now, outcomes)
 
-def remember(database: Database, observations: Sequence[Observation]) -> None:
-    database.write(lambda connection: cities.remember(connection, {o.city_id: (NOW, o) for o in observations}, {}))
+    database.write(work)
 
 
 def mixed(wants: Sequence[Want]) -> dict[Want, Outcome]:
     """Every third city failed, the others collected."""
-    return {
-        want: collected(an_observation(want.city_id), NOW) if want.city_id % 3 else failed("out of order")
-        for want in wants
-    }
+    return {want: None if want.city_id % 3 else "out of order" for want in wants}
 
 
 def batch_states(database: Database) -> list[tuple[int, datetime | None]]:
@@ -83,9 +83,9 @@ def test_settling_twice_changes_nothing(database: Database) -> None:
 def test_a_settled_city_keeps_its_first_outcome(database: Database) -> None:
     (ref,) = accept(database, "1", [1, 2, 3])
     one, two, three = wants_of(database, [ref])
-    settle(database, {one: failed("first"), two: collected(an_observation(2), NOW)})
+    settle(database, {one: "first", two: None})
     before = rows(database, Reading)
-    settle(database, {one: collected(an_observation(1), NOW), two: failed("second"), three: failed("third")})
+    settle(database, {one: None, two: "second", three: "third"})
     assert rows(database, Reading)[:2] == before
     assert (found(database, "1").collected, found(database, "1").failed) == (1, 2)
     assert_exact(database)
@@ -132,6 +132,13 @@ def test_a_collection_that_does_not_exist_is_passed_over(database: Database) -> 
     assert_exact(database)
 
 
+def test_a_city_without_weather_cannot_be_collected(database: Database) -> None:
+    wants = wants_of(database, accept(database, "1", [1, 2]))
+    with pytest.raises(LookupError, match=r"\[1, 2\]"):
+        database.write(lambda connection: readings.settle(connection, NOW, dict.fromkeys(wants)))
+    assert found(database, "1").settled == 0
+
+
 def test_nothing_to_settle_changes_nothing(database: Database) -> None:
     accept(database, "1", [1])
     settle(database, {})
@@ -152,7 +159,6 @@ def test_settling_at_once_in_any_order_counts_every_city_once(database: Database
             size = chance.randint(1, 40)
             some, mine = mine[:size], mine[size:]
             settle(database, mixed(some), NOW + number * SECOND)
-            remember(database, [an_observation(want.city_id) for want in some])
 
     at_once([partial(work, number) for number in range(6)])
     assert_exact(database)
