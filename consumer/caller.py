@@ -33,7 +33,8 @@ NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """No observation is as late as this."""
 DATABASE_RETRY_S: Final = 2.0
 CHOICE: Final = 3
-"""A reservation may choose from so many times the cities that it can be granted."""
+"""A reservation may choose from so many times the cities that it can be granted, and from so many newcomers:"""
+MOST_NEW: Final = 200
 
 
 class Caller:
@@ -139,6 +140,7 @@ class Caller:
     def _take(self, calls: int) -> tuple[list[Turn], bool]:
         """More than go into the calls: so a collection that others have served less can be given more of these."""
         turns, together = self._pool.take(CHOICE * calls * CALL_SIZE)
+        turns += self._pool.take_new(MOST_NEW) if together else []
         if any(self._patience.suspects(turn.city_id) for turn in turns):
             self._pool.give_back(turns[CALL_SIZE:])  # which of them go must be known: see `_good_city`
             turns = turns[:CALL_SIZE]

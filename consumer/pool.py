@@ -5,11 +5,12 @@ call), or resting (not before some moment on the caller's monotonic clock).
 """
 
 import heapq
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from consumer.queues import Newcomers, Queues
+from raingauge.pacing import FIRST_FEW
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.readings import OpenBatch, Want
 
@@ -22,41 +23,6 @@ class Turn:
     since: datetime
     collection_id: str
     """Whose turn it was."""
-
-
-class _Line:
-    """Cities queued by collection, one of each collection in turn. A queue ends with its last city."""
-
-    def __init__(self) -> None:
-        self._queues: OrderedDict[str, OrderedDict[int, None]] = OrderedDict()
-
-    def __contains__(self, collection_id: str) -> bool:
-        return collection_id in self._queues
-
-    def push(self, collection_id: str, city_id: int) -> None:
-        """To the end of its collection's queue; where it stands already, it stays."""
-        self._queues.setdefault(collection_id, OrderedDict())[city_id] = None
-
-    def push_front(self, collection_id: str, city_id: int) -> None:
-        """Have it be the very next."""
-        self.push(collection_id, city_id)
-        self._queues[collection_id].move_to_end(city_id, last=False)
-        self._queues.move_to_end(collection_id, last=False)
-
-    def remove(self, collection_id: str, city_id: int) -> None:
-        """Out of its collection's queue, if it stands there."""
-        queue = self._queues.get(collection_id, OrderedDict())
-        queue.pop(city_id, None)
-        if not queue:
-            self._queues.pop(collection_id, None)
-
-    def turn(self) -> tuple[str, int] | None:
-        """The collection whose turn it is and its first city, or None. Its next turn is after all others."""
-        if not self._queues:
-            return None
-        collection_id, queue = next(iter(self._queues.items()))
-        self._queues.move_to_end(collection_id)
-        return collection_id, next(iter(queue))
 
 
 @dataclass(slots=True)
@@ -85,8 +51,9 @@ class Pool:
     def __init__(self) -> None:
         self._cities: dict[int, _City] = {}
         self._batches: dict[BatchRef, set[int]] = {}
-        self._together = _Line()
-        self._alone = _Line()
+        self._newcomers = Newcomers()
+        self._together = Queues()
+        self._alone = Queues()
         self._rests: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
@@ -110,6 +77,8 @@ class Pool:
     def add(self, batch: OpenBatch) -> bool:
         """Want the cities of a batch, and tell whether its collection is new here. Adding it again adds nothing."""
         new = batch.ref.collection_id not in self._together
+        if batch.city_ids and batch.ref not in self._batches:
+            self._newcomers.came(batch.ref.collection_id)
         for city_id in batch.city_ids:
             city = self._cities.setdefault(city_id, _City())
             city.wants[batch.ref] = batch.since
@@ -130,6 +99,14 @@ class Pool:
         """Up to `most` ready cities, and whether they may ride in one group call. They are out until they come back."""
         alone = self._take(self._alone, most)
         return (alone, False) if alone else (self._take(self._together, most), True)
+
+    def take_new(self, most: int) -> list[Turn]:
+        """As `take`: up to `most` cities more, the first few of each collection that came lately."""
+        turns: list[Turn] = []
+        for collection_id in self._newcomers:
+            few = self._together.first(collection_id, min(FIRST_FEW, most - len(turns)))
+            turns += [self._out(collection_id, city_id) for city_id in few]
+        return turns
 
     def give_back(self, turns: Iterable[Turn]) -> None:
         """These were not asked for after all: they stand where they stood."""
@@ -162,10 +139,12 @@ class Pool:
             city = self._cities.get(want.city_id)
             if city is None or city.wants.pop(want.ref, None) is None:
                 continue
+            self._newcomers.settled(want.ref.collection_id)
             left = self._batches[want.ref]
             left.discard(want.city_id)
             if not left:
                 del self._batches[want.ref]
+                self._newcomers.left(want.ref.collection_id)
                 settled.append(want.ref)
             if want.ref.collection_id not in city.collections:
                 self._line(city).remove(want.ref.collection_id, want.city_id)
@@ -194,15 +173,17 @@ class Pool:
         theirs = [ref for ref in self._batches if ref.collection_id in collection_ids]
         return [ref for ref in theirs if not self.drop(ref)]
 
-    def _take(self, line: _Line, most: int) -> list[Turn]:
+    def _take(self, line: Queues, most: int) -> list[Turn]:
         turns: list[Turn] = []
         while len(turns) < most and (entry := line.turn()) is not None:
-            collection_id, city_id = entry
-            city = self._cities[city_id]
-            self._leave_line(city_id, city)
-            city.out = True
-            turns.append(Turn(city_id, min(city.wants.values()), collection_id))
+            turns.append(self._out(*entry))
         return turns
+
+    def _out(self, collection_id: str, city_id: int) -> Turn:
+        city = self._cities[city_id]
+        self._leave_line(city_id, city)
+        city.out = True
+        return Turn(city_id, min(city.wants.values()), collection_id)
 
     def _return(self, city_id: int, city: _City) -> None:
         city.out = False
@@ -223,5 +204,5 @@ class Pool:
         if not city.wants and not city.out:
             self._cities.pop(city_id, None)
 
-    def _line(self, city: _City) -> _Line:
+    def _line(self, city: _City) -> Queues:
         return self._alone if city.alone else self._together

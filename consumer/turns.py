@@ -17,7 +17,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, select
 
 from consumer.admission import Candidate
-from raingauge.pacing import FIRST_FEW, Terms
+from raingauge.pacing import FIRST_FEW, HEAD_START, Terms
 from raingauge.storage.database import upsert
 from raingauge.storage.models import Collection, QuotaTicket, UtcDateTime
 
@@ -55,13 +55,15 @@ class Shares:
     """How many cities the open collections had lately, over all consumers, as one of them sees it in its reservations.
 
     A new one begins with as many as the least of the others, so nobody has to make up for its whole past; but its first
-    few cities are a gift. What this consumer is asking for counts as had. Thread-safe.
+    few cities are a gift. What this consumer asks for counts as had, whatever becomes of it. Thread-safe.
     """
 
     def __init__(self, lately: timedelta) -> None:
         self._lately = lately
         self._begin = datetime.min.replace(tzinfo=UTC)
-        self._before: dict[str, int] = {}
+        self._met: dict[str, tuple[int, int]] = {}
+        self._least = 0
+        self._tried: Counter[str] = Counter()
         self._asked: dict[int, tuple[datetime, Counter[str]]] = {}
         self._lock = threading.Lock()
 
@@ -69,6 +71,7 @@ class Shares:
         """These are being asked for, until then at the latest."""
         names = Counter(candidate.collection_id or "" for candidate in candidates)
         with self._lock:
+            self._tried += names
             self._asked[charge_id] = (until, names)
 
     def answered(self, charge_ids: Iterable[int]) -> None:
@@ -77,21 +80,27 @@ class Shares:
             for charge_id in charge_ids:
                 self._asked.pop(charge_id, None)
 
-    def of(self, settled: Mapping[str, int], now: datetime) -> Mapping[str, int]:
-        """What these had, whose settled cities are given."""
+    def of(self, settled: Mapping[str, int], now: datetime) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """What these had, whose settled cities are given; and how many of their first few cities are left."""
         with self._lock:
+            if now - self._begin > self._lately:
+                self._begin, self._met, self._least, self._tried = now, {}, 0, Counter()
             self._asked = {charge: asked for charge, asked in self._asked.items() if asked[0] > now}
             had = Counter(settled)
             for _, names in self._asked.values():
                 had.update(names)
-            if now - self._begin > self._lately:
-                self._begin, self._before = now, {}
-            gift = {name: max(0, FIRST_FEW - had[name]) for name in settled}
-            known = settled.keys() & self._before.keys()
-            least = min((had[name] - self._before[name] + gift[name] for name in known), default=0)
-            for name in settled.keys() - known:
-                self._before[name] = had[name] - least + gift[name]
-            return {name: had[name] - self._before[name] for name in settled}
+            first = {name: max(0, FIRST_FEW - max(had[name], self._tried[name])) for name in settled}
+            shares = {name: self._share(name, had[name]) for name in settled if name in self._met}
+            self._least = min((share + first[name] for name, share in shares.items()), default=self._least)
+            for name in settled.keys() - shares.keys():
+                shares[name] = self._least - first[name]
+                self._met[name] = had[name] - self._tried[name], shares[name]
+            return shares, first
+
+    def _share(self, name: str, had: int) -> int:
+        """What it began with, and has had since it was met."""
+        then, share = self._met[name]
+        return share + max(had - then, self._tried[name])
 
 
 class Line:
@@ -119,31 +128,34 @@ class Line:
         self._asked = {candidate.collection_id for candidate in candidates if candidate.collection_id is not None}
         self._late: set[str] = set()
         self._open, settled = self._read(self._asked.union(*(ticket.collection_ids for ticket in self._others)))
-        self._had = shares.of(settled, now)
+        self._had, self._first = shares.of(settled, now)
         self.over = frozenset(self._asked - self._open.keys())
         """Collections asked for that are done or cancelled: nothing is to be spent for them."""
 
     def in_turn(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The candidates: always the next one of the collection that had least, then of the one that waits longest.
-
-        Before all others a few of each that got nothing for a window.
-        """
+        """The candidates: the first few of who waits long, the longest first; then the next of who had least."""
         queues: dict[str, deque[Candidate]] = {}
         for candidate in candidates:
             queues.setdefault(candidate.collection_id or "", deque()).append(candidate)
-        urgent = {name: FIRST_FEW if name in self._late else 0 for name in queues}
-        heap = [(not urgent[name], self._had.get(name, 0), self._open.get(name, self._now), name) for name in queues]
+        few = {**self._first, **dict.fromkeys(self._late, FIRST_FEW)}
+        heap = [self._turn(name, 0, few) for name in queues]
         heapq.heapify(heap)
         ordered: list[Candidate] = []
         while heap:
-            _, had, since, name = heap[0]
+            *_, more, name = heap[0]
             ordered.append(queues[name].popleft())
-            urgent[name] -= 1
             if queues[name]:
-                heapq.heapreplace(heap, (urgent[name] <= 0, had + 1, since, name))
+                heapq.heapreplace(heap, self._turn(name, more + 1, few))
             else:
                 heapq.heappop(heap)
         return ordered
+
+    def _turn(self, name: str, more: int, few: Mapping[str, int]) -> tuple[bool, float, float, int, str]:
+        """When it is a collection's turn, the lowest first, after it had so many more. A `few` go before all others."""
+        since = self._open.get(name, self._now).timestamp()
+        if more < few.get(name, 0):
+            return False, since, 0.0, more, name
+        return True, self._had.get(name, 0) + more, since, more, name
 
     def wait_for_others(self) -> datetime | None:
         """When to come again, because somebody else is first in line; None when nobody is."""
@@ -182,14 +194,13 @@ class Line:
     def _read(self, ids: Iterable[str]) -> tuple[Mapping[str, datetime], Mapping[str, int]]:
         """Since when each of the open ones of these waits, and how many of its cities are settled.
 
-        What has not had its first few is a window ahead of the others.
+        What has not had its first few is ahead of the others.
         """
-        window = timedelta(seconds=self._terms.window_s)
-        wanted = list(ids)
+        wanted, head_start = list(ids), timedelta(seconds=HEAD_START * self._terms.window_s)
         rows = self._connection.execute(_OPEN, {"ids": wanted}).all() if wanted else []
-        since = {row.id: row.last_progress_at or row.requested_at for row in rows}
-        self._late = {name for name, moment in since.items() if moment < self._now - window}
-        since |= {row.id: row.requested_at - window for row in rows if row.settled < FIRST_FEW}
+        since = {row.id: row.last_progress_at or row.requested_at for row in rows if row.settled >= FIRST_FEW}
+        self._late = {name for name, moment in since.items() if moment <= self._now - head_start}
+        since |= {row.id: row.requested_at - head_start for row in rows if row.settled < FIRST_FEW}
         return since, {row.id: row.settled for row in rows}
 
 

@@ -19,6 +19,7 @@ from raingauge.pacing import (
     month_start,
     next_month,
     next_start,
+    room_beside,
 )
 from raingauge.proof import Charge
 from raingauge.storage.collections import CollectionState
@@ -146,6 +147,10 @@ class _Pace:
         self._probe = _is_probed(gate, around)
         opens_at = around.now if gate.state == "open" else max(around.now, gate.blocked_until)
         self._first = opens_at if terms.pacing == "burst" else max(opens_at, gate.next_start_at)
+        gathering = around.now - timedelta(seconds=terms.gather_s)
+        lately = sum(charge.cost for charge in around.charges if charge.reserved_at > gathering)
+        self._room = 0 if self._first <= opens_at else room_beside(self._first, opens_at, lately, self._call, terms)
+        self._opens_at = opens_at
         releases = [(_released_at(charge, around, latency), charge.cost) for charge in around.charges]
         unread = around.held - sum(cost for _, cost in releases)
         releases += [(around.now + self._round, unread)] if unread > 0 else []
@@ -163,19 +168,22 @@ class _Pace:
         """The same for a few: at most two windows' worth, reservation by reservation."""
         gather = timedelta(seconds=self._terms.gather_s)
         call = max(self._call, -(-units // MOST_STEPS))
-        releases, free, passed, probe = list(self._releases), self._free, 0, self._probe
-        planned = moment = self._first
+        releases, free, passed, probe, room = list(self._releases), self._free, 0, self._probe, self._room
+        planned, moment = self._first, self._opens_at
         while units > 0:
-            want = 1 if probe else min(call, units)
-            cost, moment = admit(planned, want, free, islice(releases, passed, None), gather)
+            want = 1 if probe else min(room or call, units)
+            cost, moment = admit(moment if room else planned, want, free, islice(releases, passed, None), gather)
             while passed < len(releases) and releases[passed][0] <= moment:
                 free += releases[passed][1]
                 passed += 1
             free, units = free - cost, units - cost
             insort(releases, (moment + self._round, cost), lo=passed)
-            planned = next_start(planned, moment, cost, self._terms)
+            planned, room = next_start(planned, moment, cost, self._terms), 0
             if probe:
-                planned, probe = max(planned, moment + self._latency), False
+                moment, probe = moment + self._latency, False
+                filled = moment < planned and self._latency <= gather
+                room = room_beside(planned, moment, cost, call, self._terms) if filled else 0
+                planned = max(planned, moment)
         return moment
 
 

@@ -21,7 +21,9 @@ GATHER: Final = 0.002
 """A release within this share of the window is always waited for, so that calls are not shattered."""
 DAY: Final = timedelta(days=1)
 FIRST_FEW: Final = 5
-"""So many cities of a collection go before all others' when it is new, or got nothing for a window."""
+"""So many cities of a new collection go before all others'."""
+HEAD_START: Final = 10
+"""A new collection counts as if it had waited for so many windows already."""
 CALL_SIZE: Final = 20
 """Cities in one group call at most (https://openweathermap.org/current, "Call for several city IDs")."""
 

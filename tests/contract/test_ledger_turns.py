@@ -168,14 +168,25 @@ def test_a_new_collection_gets_its_first_few_in_one_call_beside_a_big_one(databa
     assert sum(city_id > 1000 for city_id in answer.city_ids) - FIRST_FEW == pytest.approx(rest, abs=0.5)
 
 
-def test_new_collections_without_end_do_not_keep_an_old_one_waiting_for_longer_than_a_window(
+def test_a_new_collection_goes_before_old_ones_that_wait_long(database: Database) -> None:
+    crowd = Crowd(database, *(f"big{number}" for number in range(4)))
+    ledger = crowd.account.ledger("one")
+    crowd.moment.forward(120)
+    accept(database, "small", range(1, 6), crowd.moment.now)
+    wanted = [Candidate(100 * number + n, NOW, f"big{number - 1}") for number in range(1, 5) for n in range(10)]
+    answer = ledger.reserve(wanted + [Candidate(n, NOW, "small") for n in range(1, 6)], together=True)
+    assert isinstance(answer, Grant)
+    assert answer.city_ids[:5] == (1, 2, 3, 4, 5)
+
+
+def test_new_collections_without_end_do_not_keep_an_old_one_waiting_for_longer_than_ten_windows(
     database: Database,
 ) -> None:
     crowd = Crowd(database, "big")
     ledger = crowd.account.ledger("one")
     big = [Candidate(city_id, NOW, "big") for city_id in range(100_001, 100_021)]
     assert crowd.got(ledger, "big")
-    for step in range(1, 4):
+    for step in range(1, 31):
         crowd.moment.forward(CALL_S)
         names = [f"new-{step}-{number}" for number in range(4)]
         for name in names:
@@ -185,7 +196,7 @@ def test_new_collections_without_end_do_not_keep_an_old_one_waiting_for_longer_t
         assert isinstance(answer, Grant)
         crowd.account.close(ledger, answer)
         served = sum(city_id > 100_000 for city_id in answer.city_ids)
-        assert served == (FIRST_FEW if step == 3 else 0)
+        assert served == (FIRST_FEW if step == 30 else 0)
 
 
 def test_nothing_is_spent_for_a_cancelled_collection(database: Database) -> None:

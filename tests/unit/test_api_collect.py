@@ -31,7 +31,7 @@ async def test_a_collection_is_accepted_with_its_location_and_what_to_expect(fro
         "status": "queued",
         "total": 167,
         "batches": 9,
-        "expected_at": "2026-11-20T12:02:41.000Z",
+        "expected_at": "2026-11-20T12:02:40.000Z",
     }
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from consumer.pool import Pool, Turn
+from raingauge.pacing import FIRST_FEW
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.readings import OpenBatch, Want
 
@@ -188,6 +189,8 @@ class PoolMachine(RuleBasedStateMachine):
             self.pool.come_back(ids(call))
         self.pool.wake(float("inf"))
         assert self.pool.next_wake is None
+        assert set(ids(self.pool.take_new(200))) <= self.cities
+        self.pool.come_back(self.cities)
         left: list[int] = []
         while turns := self.pool.take(7)[0]:
             left += ids(turns)
@@ -214,6 +217,34 @@ def test_collections_are_served_in_turn_and_each_in_its_order() -> None:
 
 def test_a_call_is_filled_from_one_collection_when_no_other_wants_anything() -> None:
     assert taken(pool_of(batch("only", range(1, 31)))) == list(range(1, 21))
+
+
+def test_the_first_few_of_a_newcomer_are_at_hand_however_many_others_there_are() -> None:
+    pool = pool_of(*(batch(f"big{number}", range(100 * number, 100 * number + 20)) for number in range(1, 41)))
+    for number in range(1, 41):
+        first = list(range(100 * number, 100 * number + FIRST_FEW))
+        pool.settle(pool.wants(first))
+    pool.add(batch("new", range(1, 21)))
+    turns, together = pool.take(20)
+    new = pool.take_new(200)
+    assert (together, ids(new)) == (True, list(range(1, 1 + FIRST_FEW)))
+    assert {turn.collection_id for turn in new} == {"new"}
+    pool.give_back([*turns, *new])
+    pool.settle(pool.wants([1, 2, 3]))
+    assert ids(pool.take_new(4)) == [4, 5, 6, 7]
+
+
+def test_nobody_is_new_for_ever() -> None:
+    pool = pool_of(batch("a", [1, 2]), batch("b", range(11, 31)))
+    assert ids(pool.take_new(200)) == [1, 2, 11, 12, 13, 14, 15]
+    pool.come_back([1, 2, *range(11, 16)])
+    pool.settle(pool.wants([1, 2, *range(11, 16)]))
+    assert pool.take_new(200) == []
+    pool.add(batch("b", range(31, 41), number=1))
+    assert pool.take_new(200) == []
+    pool.settle(pool.wants(range(11, 41)))
+    pool.add(batch("b", [50], number=2))
+    assert ids(pool.take_new(200)) == [50]
 
 
 def test_the_turn_goes_on_where_the_last_call_left_it() -> None:
