@@ -15,6 +15,7 @@ from typing import Final
 from consumer.admission import Candidate, Grant, LeftOut, NotNow, Over
 from consumer.calls import Result, Silence, combine
 from consumer.means import Listener, Means, Tally
+from consumer.offers import Offers
 from consumer.patience import Patience
 from consumer.pool import Pool, Turn
 from consumer.provider import Reply
@@ -32,9 +33,6 @@ CLAIM_RECHECK_S: Final = 0.5
 NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """No observation is as late as this."""
 DATABASE_RETRY_S: Final = 2.0
-CHOICE: Final = 3
-"""A reservation may choose from so many times the cities that it can be granted, and from so many newcomers:"""
-MOST_NEW: Final = 200
 
 
 class Caller:
@@ -46,14 +44,15 @@ class Caller:
         self._clock = means.clock
         self._listener = listener
         self._lanes = asyncio.Semaphore(means.lanes)
-        self._patience = Patience()
+        patience = Patience()
         self._stop = asyncio.Event()
         self._wanted = asyncio.Event()
         self._newcomer = asyncio.Event()
         self._ended = asyncio.Event()
         self._turned_at = self._clock.monotonic()
         self.tally = Tally()
-        self._settler = Settler(pool, means, self._patience, self.tally)
+        self._offers = Offers(pool, means, patience)
+        self._settler = Settler(pool, means, patience, self.tally)
         self.waiting_for: str | None = None
         """Why nothing goes now: quota, key, provider, database, terms, month, pace, turn, probe; None when calls go."""
 
@@ -115,12 +114,12 @@ class Caller:
         self._wanted.clear()
         self._newcomer.clear()
         self._pool.wake(self._clock.monotonic())
-        turns, together = self._take(calls)
+        turns, together = self._offers.take(calls)
         if not turns:
             await self._until_wanted()
             return None
         candidates = [Candidate(turn.city_id, turn.since, turn.collection_id) for turn in turns]
-        good = await self._good_city(turns)
+        good = await self._offers.good_city(turns)
         if good is not None:
             self._pool.give_back(turns)
             turns, together, candidates = [], False, [Candidate(good, NEVER)]
@@ -136,15 +135,6 @@ class Caller:
             return answer, self._granted(turns, answer)
         await self._refused(turns, answer)
         return None
-
-    def _take(self, calls: int) -> tuple[list[Turn], bool]:
-        """More than go into the calls: so a collection that others have served less can be given more of these."""
-        turns, together = self._pool.take(CHOICE * calls * CALL_SIZE)
-        turns += self._pool.take_new(MOST_NEW) if together else []
-        if any(self._patience.suspects(turn.city_id) for turn in turns):
-            self._pool.give_back(turns[CALL_SIZE:])  # which of them go must be known: see `_good_city`
-            turns = turns[:CALL_SIZE]
-        return turns, together
 
     def _granted(self, turns: Sequence[Turn], grant: Grant) -> Sequence[int]:
         """Give back what may not go yet; answer what goes."""
@@ -165,15 +155,6 @@ class Caller:
         self._ended.set()
         if isinstance(answer, NotNow):
             await self._pause(answer)
-
-    async def _good_city(self, turns: Sequence[Turn]) -> int | None:
-        """A city to ask for instead, when all of these are suspects; None when they are not, or none is known."""
-        if not all(self._patience.suspects(turn.city_id) for turn in turns):
-            return None
-        if self._patience.good is None:
-            self._patience.good = await self._means.persist(self._means.store.good_city)
-        good = self._patience.good
-        return None if good is None or self._pool.wants([good]) else good
 
     async def _until_wanted(self) -> None:
         """Sleep until the pool has something new, or a resting city wakes."""

@@ -95,10 +95,13 @@ class Pool:
                 city.rests_until = None
                 self._queue(city_id, city)
 
-    def take(self, most: int) -> tuple[list[Turn], bool]:
-        """Up to `most` ready cities, and whether they may ride in one group call. They are out until they come back."""
-        alone = self._take(self._alone, most)
-        return (alone, False) if alone else (self._take(self._together, most), True)
+    def take(self, most: int, *, alone: bool = True) -> tuple[list[Turn], bool]:
+        """Up to `most` ready cities, and whether they may ride in one group call. They are out until they come back.
+
+        Those that may not go first, unless `alone` is False.
+        """
+        turns = self._take(self._alone, most) if alone else []
+        return (turns, False) if turns else (self._take(self._together, most), True)
 
     def take_new(self, most: int) -> list[Turn]:
         """As `take`: up to `most` cities more, the first few of each collection that came lately."""

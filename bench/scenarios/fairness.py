@@ -1,7 +1,8 @@
-"""A small collection beside a big one, and eight equal ones beside each other, at 60 cities a minute in virtual time.
+"""A small collection beside big ones, and eight equal ones beside each other, at 60 cities a minute in virtual time.
 
-Five cities are posted at many moments beside 100,000 that are under way: how long until they are done, at worst? And at
-half time, how equally are eight collections served? The baseline serves batches in the order of their coming.
+Five cities are posted at many moments beside 100,000 that are under way, and beside forty collections of 600 each: how
+long until they are done, at worst? And at half time, how equally are eight collections served? The baseline serves
+batches in the order of their coming.
 """
 
 from typing import Final
@@ -12,6 +13,10 @@ from bench.statistics import jain, percentile
 from bench.town import Conditions, Town, each, seconds, tell_all
 
 BIG: Final = 100_000
+MANY: Final = 40
+MANY_CITIES: Final = 600
+BEGUN_S: Final = 300.0
+"""Then all of the many have had their first few."""
 SMALL: Final = 5
 WAIT_S: Final = {"group": 25.0, "single": 10.0}
 EQUAL: Final = 8
@@ -24,15 +29,22 @@ def fairness(size: Size) -> Outcome:
     outcome = Outcome("fairness")
     beside = each(Conditions(), endpoint=["group", "single"], consumers=[1, 3])
     equal = each(Conditions(), endpoint=size.of(["group", "single"], ["group"]), consumers=[1, 3])
-    waits = tell_all([(town, small_beside_big) for town in beside], size)
-    for town, (waited, _) in zip(beside, waits, strict=True):
+    waits = tell_all([(town, story) for story in (small_beside_big, small_beside_many) for town in beside], size)
+    others = [f"{others}: {town.endpoint}, {town.crew}" for others in ("100,000", "40 times 600") for town in beside]
+    for what, town, (waited, _) in zip(others, beside * 2, waits, strict=True):
         limit = WAIT_S[town.endpoint]
-        what = f"5 cities beside 100,000: {town.endpoint}, {town.crew}"
         outcome.add(
-            Figure(f"{what}: worst wait of {len(waited)}", max(waited), "s", limit, "the limit", at_most(1.0)),
-            Figure(f"{what}: median wait", percentile(waited, 0.5), "s", limit, "the limit"),
+            Figure(
+                f"5 cities beside {what}: worst wait of {len(waited)}",
+                max(waited),
+                "s",
+                limit,
+                "the limit",
+                at_most(1.0),
+            ),
+            Figure(f"5 cities beside {what}: median wait", percentile(waited, 0.5), "s", limit, "the limit"),
         )
-        outcome.draw(f"{town.endpoint}, {town.crew}", _distribution(waited))
+        outcome.draw(what, _distribution(waited))
     served = tell_all([(town, eight_equal) for town in equal], size)
     for town, (shares, _) in zip(equal, served, strict=True):
         what = f"eight equal collections: {town.endpoint}, {town.crew}"
@@ -43,9 +55,22 @@ def fairness(size: Size) -> Outcome:
 
 
 async def small_beside_big(town: Town, size: Size) -> tuple[list[float], int]:
-    """The waits of small collections, posted at moments that drift through the pace's rhythm; most in a window."""
+    """The waits beside one that is under way; most in a window."""
     await town.collect("big", range(1, BIG + 1))
     await town.clock.sleep(150)
+    return await _waits_of_small_ones(town, size)
+
+
+async def small_beside_many(town: Town, size: Size) -> tuple[list[float], int]:
+    """The waits beside many that are under way; most in a window."""
+    for number in range(MANY):
+        await town.collect(f"big-{number}", range(1 + number * MANY_CITIES, 1 + (number + 1) * MANY_CITIES))
+    await town.clock.sleep(BEGUN_S)
+    return await _waits_of_small_ones(town, size)
+
+
+async def _waits_of_small_ones(town: Town, size: Size) -> tuple[list[float], int]:
+    """Posted at moments that drift through the pace's rhythm."""
     waited = []
     for number in range(size.of(60, 8)):
         first = 1_000_000 + number * SMALL
