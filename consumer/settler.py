@@ -65,7 +65,10 @@ class Settler:
         told = {name: str(changes[name]) for name in ("state", "blocked_until", "endpoint") if name in changes}
         if told:
             why = result.event.value if result.refusal is None else result.refusal.message
-            log.warning("gate.changed", extra=told | {"why": why})
+            if result.event is Event.ANSWERED and "state" not in told:
+                log.info("gate.changed", extra=told | {"why": why})  # which endpoint works
+            else:
+                log.warning("gate.changed", extra=told | {"why": why})
 
     def _blame(self, result: Result) -> dict[int, str]:
         """Have the cities without an answer rest; answer those that are given up."""

@@ -6,13 +6,13 @@ Nothing outside the process is needed: SQLite, and without an API key the simula
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Final
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection, make_url, select
 
 from consumer.app import SPARE_THREADS, WorkerFacts, equipped, open_provider, working
 from consumer.worker import Worker
@@ -25,6 +25,7 @@ from raingauge.serving import serving, until_signalled
 from raingauge.settings import OPENWEATHER_URL, Settings, provider_key
 from raingauge.storage import batches
 from raingauge.storage.database import Database, open_database
+from raingauge.storage.models import QuotaGate
 from simulator.app import create_app
 from simulator.settings import SimulatorSettings
 
@@ -52,7 +53,7 @@ async def _serve(settings: Settings) -> None:
         settings, key = await parts.enter_async_context(_provided(settings))
         pool_size = THREADS + settings.consumer.lanes + SPARE_THREADS
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size)))
-        await _prepared(database, clock)
+        await _prepared(database, clock, simulated=key == SIMULATED and settings.quota.account == SIMULATED)
         broker = InProcessBroker(settings.broker.topic, settings.consumer.window)
         subscription = await parts.enter_async_context(broker.subscription())
         provider = await parts.enter_async_context(open_provider(settings, key, clock))
@@ -91,10 +92,22 @@ def simulated_settings(settings: Settings, url: str) -> Settings:
     )
 
 
-async def _prepared(database: Database, clock: Clock) -> None:
-    """Prepare the database, as soon as it can be had; meanwhile a signal is heard."""
+async def _prepared(database: Database, clock: Clock, *, simulated: bool) -> None:
+    """Prepare the database, as soon as it can be had; meanwhile a signal is heard.
+
+    Raises:
+        SettingsError: simulated weather would get among real, or real among simulated.
+    """
     with contextlib.closing(Threads(1, "schema")) as thread:
         await until_available(thread, partial(prepare, database), clock)
+        accounts = await until_available(thread, partial(database.read, _accounts), clock)
+    if any((account == SIMULATED) is not simulated for account in accounts):
+        there, here = ("real", "simulated") if simulated else ("simulated", "real")
+        raise SettingsError(f"database.url: {there} weather is in this database, {here} must not get among it")
+
+
+def _accounts(connection: Connection) -> Sequence[str]:
+    return connection.scalars(select(QuotaGate.account)).all()
 
 
 def prepare(database: Database) -> None:
@@ -113,7 +126,8 @@ def prepare(database: Database) -> None:
 def _welcome(settings: Settings, key: str | None, url: str) -> str:
     quota = settings.quota
     provider = settings.openweather.base_url
-    who = "simulated weather: there is no OPENWEATHER_API_KEY" if key == SIMULATED else f"weather from {provider}"
+    simulated = key == SIMULATED and quota.account == SIMULATED
+    who = "simulated weather: there is no OPENWEATHER_API_KEY" if simulated else f"weather from {provider}"
     return f"""Raingauge, embedded: {who}
   quota     {quota.cities_per_window} cities in {quota.window_s:g} s, {quota.pacing}, account {quota.account}
   database  {make_url(settings.database.url).render_as_string()}

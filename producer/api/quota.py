@@ -64,8 +64,7 @@ class Question(BaseModel):
         since = self.since if "since" in self.model_fields_set else until - USUAL
         if since >= until:
             raise invalid("it lies before `to`, and not in the future", *FROM)
-        asked_until = self.until if "until" in self.model_fields_set else now
-        if asked_until - since > LONGEST:
+        if until - since > LONGEST:
             raise invalid("a proof is about 24 hours at most", *FROM)
         return max(since, kept).astimezone(UTC), until.astimezone(UTC)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.stops import launched
 from tests.support.eventually import eventually
 from tests.support.processes import Program, program, simulator
 
@@ -119,3 +120,19 @@ def test_without_a_key_it_starts_the_simulator_and_says_so_in_one_line(tmp_path:
         state = eventually(lambda: (s := service.get("/get", id="small")) and s["status"] == "done" and s, START_UP_S)
     assert [row["city_id"] for row in state["data"]] == [3439525, 3439781]
     assert all(-60 < row["temperature"] < 60 for row in state["data"])
+
+
+def test_simulated_and_real_weather_never_get_into_one_database(tmp_path: Path) -> None:
+    simulated = {"RAINGAUGE_DATABASE__URL": f"sqlite:///{tmp_path}/own.db", "RAINGAUGE_HTTP__PORT": "0"}
+    real = simulated | {"OPENWEATHER_API_KEY": "a key", "RAINGAUGE_OPENWEATHER__BASE_URL": "http://127.0.0.1:1"}
+    with program("standalone", settings=simulated) as service:
+        assert service.stop() == 0
+    with launched("standalone", real) as refused:
+        assert refused.ended() == 2
+    assert "database.url: simulated weather is in this database" in refused.output
+    real["RAINGAUGE_DATABASE__URL"] = f"sqlite:///{tmp_path}/real.db"
+    with program("standalone", settings=real) as service:
+        assert service.stop() == 0
+    with launched("standalone", simulated | {"RAINGAUGE_DATABASE__URL": real["RAINGAUGE_DATABASE__URL"]}) as refused:
+        assert refused.ended() == 2
+    assert "database.url: real weather is in this database" in refused.output

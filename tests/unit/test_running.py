@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,3 +135,12 @@ def test_uvloop_is_used_where_it_is_installed(installed: bool, monkeypatch: pyte
         monkeypatch.setitem(sys.modules, "uvloop", None)
     assert run_program(program) == 0
     assert isinstance(loops[0], uvloop.Loop) is installed
+
+
+@pytest.mark.parametrize("module", ["producer", "standalone"])
+def test_what_a_program_does_not_know_does_not_start_it(module: str) -> None:
+    command = [sys.executable, "-m", module]
+    helped = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False, timeout=60)
+    assert (helped.returncode, helped.stdout.splitlines()[0]) == (0, f"usage: python -m {module} [-h]")
+    refused = subprocess.run([*command, "--nonsense"], capture_output=True, text=True, check=False, timeout=60)
+    assert (refused.returncode, "unrecognized arguments: --nonsense" in refused.stderr) == (2, True)
