@@ -124,7 +124,7 @@ def test_without_a_key_it_starts_the_simulator_and_says_so_in_one_line(tmp_path:
 
 def test_simulated_and_real_weather_never_get_into_one_database(tmp_path: Path) -> None:
     simulated = {"RAINGAUGE_DATABASE__URL": f"sqlite:///{tmp_path}/own.db", "RAINGAUGE_HTTP__PORT": "0"}
-    real = simulated | {"OPENWEATHER_API_KEY": "a key", "RAINGAUGE_OPENWEATHER__BASE_URL": "http://127.0.0.1:1"}
+    real = simulated | {"OPENWEATHER_API_KEY": tmp_path.name, "RAINGAUGE_OPENWEATHER__BASE_URL": "http://127.0.0.1:1"}
     with program("standalone", settings=simulated) as service:
         assert service.stop() == 0
     with launched("standalone", real) as refused:
