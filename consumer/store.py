@@ -89,7 +89,7 @@ class Store:
 
         def work(connection: Connection) -> list[Want]:
             now = self._database.now(connection)
-            outcomes = fresh(connection, now, wants)
+            outcomes = fresh(connection, now, wants, lock=True)  # cities before collections, as in `keep`
             settle(connection, now, outcomes)
             return list(outcomes)
 
@@ -106,7 +106,7 @@ class Store:
         over = [one.grant for one in brought if one.closes]
 
         def work(connection: Connection) -> None:
-            remember(connection, observed, unknown)  # cities before collections, whoever writes both
+            remember(connection, observed, unknown)  # cities before collections, whoever locks both
             settle(connection, self._database.now(connection), outcomes)
             unclaim(connection, asked - observed.keys() - unknown.keys(), self._consumer)
             if over:

@@ -6,7 +6,7 @@ Nothing outside the process is needed: SQLite, and without an API key the simula
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final
 
@@ -53,7 +53,7 @@ async def _serve(settings: Settings) -> None:
         settings, key = await parts.enter_async_context(_provided(settings))
         pool_size = THREADS + settings.consumer.lanes + SPARE_THREADS
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size)))
-        await _prepared(database, clock, simulated=key == SIMULATED and settings.quota.account == SIMULATED)
+        await _prepared(database, clock, simulated=_is_simulated(settings, key))
         broker = InProcessBroker(settings.broker.topic, settings.consumer.window)
         subscription = await parts.enter_async_context(broker.subscription())
         provider = await parts.enter_async_context(open_provider(settings, key, clock))
@@ -92,32 +92,31 @@ def simulated_settings(settings: Settings, url: str) -> Settings:
     )
 
 
+def _is_simulated(settings: Settings, key: str | None) -> bool:
+    return key == SIMULATED and settings.quota.account == SIMULATED
+
+
 async def _prepared(database: Database, clock: Clock, *, simulated: bool) -> None:
-    """Prepare the database, as soon as it can be had; meanwhile a signal is heard.
+    """Prepare the database, as soon as it can be had; meanwhile a signal is heard."""
+    with contextlib.closing(Threads(1, "schema")) as thread:
+        await until_available(thread, partial(prepare, database, simulated=simulated), clock)
+
+
+def prepare(database: Database, *, simulated: bool = False) -> None:
+    """Bring the schema up, and have everything unsettled published again: the in-process hand-off starts empty.
 
     Raises:
         SettingsError: simulated weather would get among real, or real among simulated.
     """
-    with contextlib.closing(Threads(1, "schema")) as thread:
-        await until_available(thread, partial(prepare, database), clock)
-        accounts = await until_available(thread, partial(database.read, _accounts), clock)
-    if any((account == SIMULATED) is not simulated for account in accounts):
-        there, here = ("real", "simulated") if simulated else ("simulated", "real")
-        raise SettingsError(f"database.url: {there} weather is in this database, {here} must not get among it")
-
-
-def _accounts(connection: Connection) -> Sequence[str]:
-    return connection.scalars(select(QuotaGate.account)).all()
-
-
-def prepare(database: Database) -> None:
-    """Bring the schema up, and have everything unsettled published again: the in-process hand-off starts empty."""
 
     def work(connection: Connection) -> None:
         config = Config()
         config.set_main_option("script_location", "migrations")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        if any((account == SIMULATED) is not simulated for account in connection.scalars(select(QuotaGate.account))):
+            there, here = ("real", "simulated") if simulated else ("simulated", "real")
+            raise SettingsError(f"database.url: {there} weather is in this database, {here} must not get among it")
         batches.forget_publications(connection)
 
     database.write(work)
@@ -126,8 +125,8 @@ def prepare(database: Database) -> None:
 def _welcome(settings: Settings, key: str | None, url: str) -> str:
     quota = settings.quota
     provider = settings.openweather.base_url
-    simulated = key == SIMULATED and quota.account == SIMULATED
-    who = "simulated weather: there is no OPENWEATHER_API_KEY" if simulated else f"weather from {provider}"
+    invented = "simulated weather: there is no OPENWEATHER_API_KEY"
+    who = invented if _is_simulated(settings, key) else f"weather from {provider}"
     return f"""Raingauge, embedded: {who}
   quota     {quota.cities_per_window} cities in {quota.window_s:g} s, {quota.pacing}, account {quota.account}
   database  {make_url(settings.database.url).render_as_string()}

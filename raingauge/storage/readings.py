@@ -38,6 +38,7 @@ _FRESH: Final = select(City.id, City.fetched_at, City.unknown_at).where(
     (City.fetched_at >= bindparam("since", type_=UtcDateTime))
     | (City.unknown_at >= bindparam("unknown_since", type_=UtcDateTime)),
 )
+_FRESH_LOCKED: Final = _FRESH.with_for_update()
 _COLLECT: Final = (
     insert(Reading)
     .from_select(
@@ -129,16 +130,20 @@ def _settled_cities(connection: Connection, cities: Sequence[tuple[str, int]]) -
     return {(row[0], row[1]) for row in connection.execute(_SETTLED, {"collections": list(names), "cities": list(ids)})}
 
 
-def fresh(connection: Connection, now: datetime, wants: Many[Want]) -> dict[Want, Outcome]:
-    """The wanted cities that need no call: observed late enough for their batch, or known to be unknown."""
+def fresh(connection: Connection, now: datetime, wants: Many[Want], *, lock: bool = False) -> dict[Want, Outcome]:
+    """The wanted cities that need no call: observed late enough for their batch, or known to be unknown.
+
+    `lock`: and stay so until the transaction ends, so that what settling copies is what was found here.
+    """
     if not wants:
         return {}
     given = {"since": min(want.since for want in wants), "unknown_since": now - UNKNOWN_FOR}
-    known = connection.execute(_FRESH, given | {"cities": list({want.city_id for want in wants})})
-    outcomes = {row.id: (row.fetched_at, row.unknown_at) for row in known}
+    statement = _FRESH_LOCKED if lock else _FRESH
+    known = connection.execute(statement, given | {"cities": sorted({want.city_id for want in wants})})
+    seen = {row.id: (row.fetched_at, row.unknown_at) for row in known}
     settled: dict[Want, Outcome] = {}
     for want in wants:
-        fetched_at, unknown_at = outcomes.get(want.city_id, (None, None))
+        fetched_at, unknown_at = seen.get(want.city_id, (None, None))
         if fetched_at is not None and fetched_at >= want.since:
             settled[want] = None
         elif unknown_at is not None and unknown_at >= now - UNKNOWN_FOR:

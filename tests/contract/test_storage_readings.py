@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from threading import Thread
 
 import pytest
+from sqlalchemy import Connection
 
 from raingauge.observation import Observation
 from raingauge.storage import cities, readings
@@ -101,6 +103,24 @@ def test_an_observation_is_fresh_for_those_who_want_none_later(database: Databas
     remember(database, [an_observation(5)])
     early, exact, late = wants(5, NOW - DAY, NOW, NOW + MICROSECOND)
     assert fresh(database, [early, exact, late, *wants(6, NOW - DAY)]) == {early: None, exact: None}
+
+
+def test_what_was_found_fresh_is_what_is_copied_whoever_stores_an_older_one_meanwhile(database: Database) -> None:
+    remember(database, [an_observation(5, temperature=21.0)])
+    copied = wants_of(database, accept(database, "1", [5], max_age_s=0))
+    older = Thread(target=remember, args=(database, [an_observation(5, temperature=9.0)]), kwargs={"at": NOW - SECOND})
+
+    def work(connection: Connection) -> None:
+        outcomes = readings.fresh(connection, NOW, copied, lock=True)
+        older.start()
+        older.join(0.3)
+        assert older.is_alive(), "it waits for this transaction"
+        readings.settle(connection, NOW, outcomes)
+
+    database.write(work)
+    older.join(20)
+    (read,) = rows(database, Reading)
+    assert (read.fetched_at, read.temperature) == (NOW, 21.0)
 
 
 def test_an_unknown_city_stays_unknown_for_a_day(database: Database) -> None:
