@@ -214,7 +214,9 @@ def _spellings(character: str) -> str:
 
 def _on_one_line(text: str) -> str:
     """Without control characters, and without lone surrogates, which JSON can hold and databases refuse."""
-    return " ".join("".join(" " if unicodedata.category(c) in {"Cc", "Cs"} else c for c in text).split())
+    if not text.isprintable():  # a look at each character is slow, and hardly ever needed
+        text = "".join(" " if unicodedata.category(c) in {"Cc", "Cs"} else c for c in text)
+    return " ".join(text.split())
 
 
 def _parse(body: bytes) -> Json:

@@ -30,9 +30,9 @@ from hypothesis import strategies as st
 from urllib3 import HTTPConnectionPool
 
 from consumer import wire
+from consumer.flight import Flight, in_flight
 from consumer.openweather import OpenWeather
 from consumer.provider import Provider, Reason, Refusal, Reply, Weather
-from consumer.wire import _Flight, _in_flight
 from raingauge.clock import SystemClock
 from raingauge.errors import ProviderUnavailable
 
@@ -538,28 +538,30 @@ def test_a_host_without_an_address_is_unavailable(connect: Connect, monkeypatch:
 def test_without_a_thread_for_the_deadline_nothing_is_sent(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: threading.Timer) -> None:
+    def fail(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     server = serve(always)
     client = connect(server)
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Timer, "start", fail)
+        patch.setattr(threading.Thread, "start", fail)
         fails(client)
     assert is_reading(client.single(7, 0.0))
     assert len(server.requests) == 1
 
 
-def test_no_deadline_outlives_its_call(serve: Serve, connect: Connect) -> None:
-    connect(serve(always)).single(7, 0.0)
-    for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
-            thread.join(PROMPT_S)
-            assert not thread.is_alive()
+def test_no_deadline_outlives_its_client(serve: Serve, connect: Connect) -> None:
+    client = connect(serve(always))
+    client.single(7, 0.0)
+    watching = [thread for thread in threading.enumerate() if thread.name == "deadlines"]
+    client.close()
+    for thread in watching:
+        thread.join(PROMPT_S)
+        assert not thread.is_alive()
 
 
-def flight_on(sock: socket.socket) -> _Flight:
-    flight = _Flight("", SystemClock(), float("inf"))
+def flight_on(sock: socket.socket) -> Flight:
+    flight = Flight("", SystemClock(), float("inf"))
     flight.hold(sock)
     return flight
 
@@ -609,7 +611,7 @@ def test_a_connection_is_free_of_its_flight_before_another_call_can_take_it(
     landed = []
 
     def watched(pool: HTTPConnectionPool, conn: Any) -> None:
-        landed.append(_in_flight.get()._landed)
+        landed.append(in_flight.get()._landed)
         put(pool, conn)
 
     monkeypatch.setattr(HTTPConnectionPool, "_put_conn", watched)
