@@ -36,12 +36,12 @@ MOST_AT_ONCE: Final = 50
 """Batches of a round."""
 GATHER_S: Final = 0.005
 """What is accepted within as long shares a round."""
-REST_S: Final = 0.1
-"""Between rounds. Ten thousand cities a second are more than anybody fetches, and requests need the time."""
+PATIENCE: Final = 4
+"""It rests so many times as long as a round took, and a look at all open collections: requests need the time."""
+LONGEST_REST_S: Final = 0.1
+"""Between rounds, however long they take. Between such looks it may be longer."""
 MOST_NEW: Final = 1000
 """New collections that are remembered."""
-LOOK_SHARE: Final = 10
-"""Looking at all open collections is done in at most one part of the time in as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Relay:
         self._terms = terms
         self._outstanding = outstanding
         self._holder = holder
-        self._rest_s = min(REST_S, settings.every_s)
+        self._longest_rest_s = min(LONGEST_REST_S, settings.every_s)
         self._due = asyncio.Event()
         self._wanted = False
         self._busy = False
@@ -119,14 +119,16 @@ class Relay:
         try:
             while True:
                 self._begin()
+                began, rest_s = loop.time(), self._longest_rest_s
                 try:
                     await self._round()
+                    rest_s = min(rest_s, _rest_s(loop.time() - began))
                 except DatabaseUnavailable as error:
                     log.warning("database.unavailable", extra={"error": str(error)})
                 except Exception:
                     log.exception("relay.unexpected")  # and try again: without the relay nothing is published
                 self._busy = False
-                self._rested_at = loop.time() + self._rest_s
+                self._rested_at = loop.time() + rest_s
                 if self._wanted:
                     self._have_round()
                 await happens_within(self._due, max(self._look_at, self._rested_at) - loop.time())
@@ -164,8 +166,8 @@ class Relay:
             self._pending[ref] = asyncio.create_task(self._publish(message))
         self._complain(done.leased.unreadable)
         if done.leased.messages or ended:  # then there may be more, or more room
-            took_s = loop.time() - began if looks_at_all else 0.0
-            self._look_at = min(self._look_at, loop.time() + max(self._rest_s, LOOK_SHARE * took_s))
+            took_s = loop.time() - began
+            self._look_at = min(self._look_at, loop.time() + (_rest_s(took_s) if looks_at_all else GATHER_S))
         if self._new:
             self._have_round()
 
@@ -225,3 +227,7 @@ class Relay:
             return False
         self._have_round()
         return True
+
+
+def _rest_s(took_s: float) -> float:
+    return max(GATHER_S, PATIENCE * took_s)

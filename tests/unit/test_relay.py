@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Connection
 
-from producer.relay import MOST_AT_ONCE, Relay, _Done
-from raingauge.blocking import inline
+from producer.relay import LONGEST_REST_S, MOST_AT_ONCE, PATIENCE, Relay, _Done
+from raingauge.blocking import RunBlocking, inline
 from raingauge.clock import SystemClock
 from raingauge.contracts import BatchMessage
 from raingauge.messaging.inprocess import InProcessBroker
@@ -21,6 +21,7 @@ from raingauge.settings import RelaySettings
 from raingauge.storage.batches import BatchRef, Leased
 from raingauge.storage.collections import CollectionRequest, accept
 from raingauge.storage.database import Database
+from tests.simulation.virtual import VirtualLoop, run_virtually
 
 BATCH: Any = {"collection_id": "1", "batch": 0, "batches": 1, "total": 1, "max_age_s": 600, "city_ids": (2643743,)}
 UNTIL = datetime(2026, 11, 10, tzinfo=UTC)
@@ -31,11 +32,13 @@ class BreaksOnce:
 
     def __init__(self) -> None:
         self.rounds = 0
+        self.broke = asyncio.Event()
         self.worked = asyncio.Event()
 
     def write(self, _work: Callable[..., Any]) -> _Done:
         self.rounds += 1
         if self.rounds == 1:
+            self.broke.set()
             raise ZeroDivisionError("a fault in a statement")
         self.worked.set()
         return _Done(UNTIL, [], Leased([], []))
@@ -52,6 +55,17 @@ class OneBatch:
         return _Done(UNTIL, [], Leased([BatchMessage(**BATCH, requested_at=UNTIL)], [BatchRef("2", 7)]))
 
 
+class ManyBatches:
+    """A database that leases another batch in every round."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+
+    def write(self, _work: Callable[..., Any]) -> _Done:
+        self.rounds += 1
+        return _Done(UNTIL, [], Leased([BatchMessage(**BATCH | {"batch": self.rounds}, requested_at=UNTIL)], []))
+
+
 class BreaksFirst:
     """A publisher whose first send meets an error that nobody expects."""
 
@@ -66,11 +80,19 @@ class BreaksFirst:
         self.again.set()
 
 
-@asynccontextmanager
-async def running(database: object, publisher: Publisher, every_s: float = 0.01) -> AsyncIterator[Relay]:
-    relay = Relay(
+class NeverEnds:
+    """A publisher whose sends stay under way."""
+
+    async def publish(self, _topic: str, _key: bytes | None, _value: bytes | None, _headers: Headers = ()) -> None:
+        await asyncio.get_running_loop().create_future()
+
+
+def relay_on(
+    database: object, publisher: Publisher, every_s: float = 0.01, run_database: RunBlocking = inline
+) -> Relay:
+    return Relay(
         cast("Database", database),
-        inline,
+        run_database,
         publisher,
         RelaySettings(every_s=every_s),
         topic="cities",
@@ -79,6 +101,11 @@ async def running(database: object, publisher: Publisher, every_s: float = 0.01)
         outstanding=10,
         holder="relay",
     )
+
+
+@asynccontextmanager
+async def running(database: object, publisher: Publisher, every_s: float = 0.01) -> AsyncIterator[Relay]:
+    relay = relay_on(database, publisher, every_s)
     task = asyncio.create_task(relay.run())
     try:
         async with asyncio.timeout(5):
@@ -137,3 +164,38 @@ async def test_what_is_accepted_in_a_burst_is_published_in_few_rounds(sqlite: Da
             keys |= {delivery.key for delivery in await subscription.receive()}
     assert keys == {f"{name}/0".encode() for name in names}
     assert len(looked) <= 5
+
+
+@pytest.mark.parametrize("took_s", [0.01, 1.0])
+def test_the_longer_a_look_at_all_collections_takes_the_longer_it_rests(took_s: float) -> None:
+    loop, database = VirtualLoop(), ManyBatches()
+
+    async def slowly(work: Callable[[], Any]) -> Any:
+        await asyncio.sleep(took_s)  # noqa: TID251
+        return work()
+
+    async def watch() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(100):
+                await relay_on(database, NeverEnds(), every_s=1000.0, run_database=slowly).run()
+
+    run_virtually(watch(), loop)
+    assert database.rounds == pytest.approx(100 / (took_s * (1 + PATIENCE)), abs=1)
+
+
+def test_after_a_round_that_failed_it_rests_long() -> None:
+    loop, database = VirtualLoop(), BreaksOnce()
+    waited: list[float] = []
+
+    async def watch() -> None:
+        relay = relay_on(database, NeverEnds(), every_s=1000.0)
+        task = asyncio.create_task(relay.run())
+        await database.broke.wait()
+        relay.wake("1")
+        began = loop.time()
+        await database.worked.wait()
+        waited.append(loop.time() - began)
+        task.cancel()
+
+    run_virtually(watch(), loop)
+    assert waited == [pytest.approx(LONGEST_REST_S)]
