@@ -22,8 +22,8 @@ class Offers:
         self._patience = patience
 
     def take(self, calls: int) -> tuple[list[Turn], bool]:
-        """Cities, and whether they may ride in group calls: more than go, so that who had less can be given more."""
-        most = CHOICE * calls * CALL_SIZE
+        """Cities, and whether they may ride in group calls: more than go, if who had less can be given more."""
+        most = (CHOICE if self._pool.shared else 1) * calls * CALL_SIZE
         turns, together = self._pool.take(most)
         if not together and self._all_suspects(turns):
             # Any other's answer tells whether they are to blame; without one they would be asked for for ever.

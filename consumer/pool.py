@@ -65,6 +65,11 @@ class Pool:
         return ref in self._batches
 
     @property
+    def shared(self) -> bool:
+        """Whether there are ready cities of several collections to choose from."""
+        return len(self._together) > 1 or len(self._alone) > 1
+
+    @property
     def ready(self) -> int:
         """How many cities may be asked for now. Counts them one by one."""
         return sum(city.ready for city in self._cities.values())

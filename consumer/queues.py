@@ -13,6 +13,9 @@ class Queues:
     def __init__(self) -> None:
         self._queues: OrderedDict[str, OrderedDict[int, None]] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._queues)
+
     def __contains__(self, collection_id: str) -> bool:
         return collection_id in self._queues
 

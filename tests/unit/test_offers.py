@@ -1,5 +1,6 @@
 """What is offered when cities fail: something else, whose answer tells whether they are to blame."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import cast
@@ -7,9 +8,10 @@ from typing import cast
 import pytest
 
 from consumer.means import Means
-from consumer.offers import Offers
+from consumer.offers import CHOICE, Offers
 from consumer.patience import Patience
 from consumer.pool import Pool
+from raingauge.pacing import CALL_SIZE, FIRST_FEW
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.readings import OpenBatch
 
@@ -46,6 +48,20 @@ def fail(pool: Pool, patience: Patience, city_id: int) -> None:
 def offered(offers: Offers) -> tuple[list[int], bool]:
     turns, together = offers.take(1)
     return [turn.city_id for turn in turns], together
+
+
+def test_of_several_collections_more_is_offered_than_goes_so_that_who_had_less_can_be_given_more(
+    pool: Pool, offers: Offers
+) -> None:
+    add(pool, "a", *range(1, 101))
+    turns, _ = offers.take(1)
+    assert [turn.city_id for turn in turns[:CALL_SIZE]] == list(range(1, CALL_SIZE + 1))
+    assert len(turns) == CALL_SIZE + FIRST_FEW  # nobody to choose from; the first few of a newcomer come on top
+    pool.give_back(turns)
+    add(pool, "b", *range(101, 201))
+    turns, _ = offers.take(1)
+    shares = Counter(turn.collection_id for turn in turns)
+    assert min(shares.values()) >= CHOICE * CALL_SIZE // 2
 
 
 def test_what_must_go_alone_goes_first(pool: Pool, offers: Offers) -> None:
