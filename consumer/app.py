@@ -30,8 +30,8 @@ from raingauge.storage.database import Database, open_database
 
 log = logging.getLogger("raingauge.consumer")
 
-SPARE_THREADS: Final = 4
-"""Database threads beside those of the lanes: intake, heartbeat, readiness."""
+DATABASE_THREADS: Final = 10
+"""One reserves, one stores, whatever the number of lanes; the others: refusals, intake, heartbeat, readiness."""
 GRACE_S: Final = 5.0
 """How much longer than a call's timeout a stop may take."""
 LEAVE_S: Final = 1.0
@@ -75,8 +75,7 @@ def consumer_id() -> str:
 
 def threads_for(settings: Settings) -> tuple[Threads, Threads]:
     """For the database and for the provider."""
-    lanes = settings.consumer.lanes
-    return Threads(lanes + SPARE_THREADS, "database"), Threads(lanes * CALL_SIZE, "provider")
+    return Threads(DATABASE_THREADS, "database"), Threads(settings.consumer.lanes * CALL_SIZE, "provider")
 
 
 @contextlib.asynccontextmanager
@@ -165,8 +164,7 @@ async def _work(settings: Settings) -> None:
         http = settings.consumer.http
         url = await parts.enter_async_context(serving(create_api(facts, check), http.host, http.port))
         log.info("consumer.serving", extra={"url": url, "account": settings.quota.account})
-        pool_size = settings.consumer.lanes + SPARE_THREADS
-        database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size)))
+        database = parts.enter_context(contextlib.closing(open_database(settings.database.url, DATABASE_THREADS)))
         provider = await parts.enter_async_context(open_provider(settings, provider_key(), clock))
         means = await parts.enter_async_context(equipped(settings, database, provider, clock))
         topics = ensure_topics(servers, broker.topic, broker.partitions, clock)

@@ -79,7 +79,7 @@ class ConsumerSettings(Section):
     """How much a consumer takes at once."""
 
     window: int = Field(1000, ge=1)
-    lanes: int = Field(8, ge=1, le=256)
+    lanes: int = Field(24, ge=1, le=256)
     http: ConsumerHttpSettings = ConsumerHttpSettings()
 
 

@@ -14,7 +14,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, make_url, select
 
-from consumer.app import SPARE_THREADS, WorkerFacts, equipped, open_provider, working
+from consumer.app import DATABASE_THREADS, WorkerFacts, equipped, open_provider, working
 from consumer.worker import Worker
 from producer.app import THREADS, producing
 from raingauge.blocking import Threads, until_available
@@ -51,7 +51,7 @@ async def _serve(settings: Settings) -> None:
     clock = SystemClock()
     async with contextlib.AsyncExitStack() as parts:
         settings, key = await parts.enter_async_context(_provided(settings))
-        pool_size = THREADS + settings.consumer.lanes + SPARE_THREADS
+        pool_size = THREADS + DATABASE_THREADS
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size)))
         await _prepared(database, clock, simulated=_is_simulated(settings, key))
         broker = InProcessBroker(settings.broker.topic, settings.consumer.window)

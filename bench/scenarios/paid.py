@@ -1,8 +1,8 @@
 """The largest plan, 30,000 cities a minute, for one lone collection, on one machine with Kafka and MariaDB.
 
-The provider takes 0.3 s to answer and witnesses what arrives. `consumer.lanes` is what that latency needs: 25 calls a
-second that each take a third of one. A run lasts longer than a window, so that what was held is needed again. A shorter
-window would not do: held until the answer and a window longer, a quota of five seconds can be used to 94 %.
+The provider takes 0.3 s to answer and witnesses what arrives: 25 calls a second that each take a third of one. A run
+lasts longer than a window, so that what was held is needed again. A shorter window would not do: held until the answer
+and a window longer, a quota of five seconds can be used to 94 %.
 """
 
 from contextlib import ExitStack
@@ -17,7 +17,6 @@ QUOTA: Final = 30_000
 WINDOW_S: Final = 60.0
 PER_SECOND: Final = QUOTA / WINDOW_S
 LATENCY_S: Final = 0.3
-LANES: Final = 24
 USED: Final = 0.99
 RAMP_S: Final = 6
 """The first seconds, in which the endpoint is probed and the first window fills, are not the steady part."""
@@ -26,18 +25,17 @@ RAMP_S: Final = 6
 def paid(size: Size) -> Outcome:
     """The share of the quota that is used."""
     outcome = Outcome("paid")
-    for lanes, consumers in size.of(((LANES, 1), (LANES, 3)), ((LANES, 1),)):
-        _sustain(outcome, lanes, consumers, size.of(85, 65))
+    for consumers in size.of((1, 3), (1,)):
+        _sustain(outcome, consumers, size.of(85, 65))
     return outcome
 
 
-def _sustain(outcome: Outcome, lanes: int, consumers: int, seconds: int) -> None:
+def _sustain(outcome: Outcome, consumers: int, seconds: int) -> None:
     settings = {
         "QUOTA__CITIES_PER_WINDOW": str(QUOTA),
         "QUOTA__WINDOW_S": str(WINDOW_S),
         "QUOTA__CITIES_PER_MONTH": str(10**12),
         "QUOTA__MONTH_PACING": "none",
-        "CONSUMER__LANES": str(lanes),
     }
     cities = int(PER_SECOND * (RAMP_S + seconds))
     with ExitStack() as parts:
@@ -50,13 +48,12 @@ def _sustain(outcome: Outcome, lanes: int, consumers: int, seconds: int) -> None
         except TooSlow as error:
             outcome.notes.append(str(error))
         witness = provider.get("/witness")
-    name = f"consumer.lanes {lanes}, {consumers} consumer{'s' if consumers > 1 else ''}"
+    name = f"{consumers} consumer{'s' if consumers > 1 else ''}"
     # The last second is cut short by the end, and so is the one before when calls run dry.
     steady = witness["seconds"][RAMP_S:-2]
     rate = sum(steady) / len(steady) if steady else 0.0
-    bound = at_least(USED) if lanes == LANES else None
     outcome.add(
-        Figure(f"{name}: steady", rate, "cities/s", PER_SECOND, "the quota", bound),
+        Figure(f"{name}: steady", rate, "cities/s", PER_SECOND, "the quota", at_least(USED)),
         Figure(f"{name}: mean call", witness["units"] / max(1, witness["calls"]), "cities"),
         within_quota(witness["most_in_window"], QUOTA, name),
     )
