@@ -1,12 +1,15 @@
 """Cities: the latest observation of each, which ids are unknown, and who is fetching which now."""
 
+import json
 from collections.abc import Collection as Many
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from itertools import groupby
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Insert, bindparam, func, literal_column, or_, select, text, true, update
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from raingauge.observation import Observation
 from raingauge.storage.database import upsert
@@ -15,8 +18,16 @@ from raingauge.storage.readings import UNKNOWN_FOR
 
 CITIES_AT_ONCE: Final = 1000
 """In one statement: SQLite takes 32,766 values; from more than these MariaDB makes a table first."""
-_UNCLAIMED: Final = {"claimed_by": None, "claimed_until": None}
-_OBSERVED: Final = ("name", "country", "latitude", "longitude", *WEATHER_COLUMNS, "claimed_by", "claimed_until")
+_JSON_TABLE: Final = "JSON_TABLE(:cities, '$[*]' COLUMNS (id INT PATH '$')) AS given"
+_GIVEN: Final = {
+    "mysql": _JSON_TABLE,
+    "mariadb": _JSON_TABLE,
+    "postgresql": "(SELECT CAST(json_array_elements_text(CAST(:cities AS JSON)) AS INT) AS id) AS given",
+    "sqlite": "(SELECT value AS id FROM json_each(:cities)) AS given",
+}
+"""A JSON list of ids as a table, in its order."""
+_CLAIM: Final = ("claimed_by", "claimed_until")
+_OBSERVED: Final = ("name", "country", "latitude", "longitude", *WEATHER_COLUMNS)
 
 # Built once: it runs many times for a large collection.
 _NEEDS_NO_CALL: Final = (
@@ -47,7 +58,7 @@ def count_fresh(
 _UNCLAIM: Final = (
     update(City)
     .where(City.id.in_(bindparam("cities", expanding=True)), City.claimed_by == bindparam("holder"))
-    .values(_UNCLAIMED)
+    .values(dict.fromkeys(_CLAIM))
 )
 _FETCHED_SINCE: Final = select(City.id, City.fetched_at, City.unknown_at).where(
     City.id.in_(bindparam("cities", expanding=True, literal_execute=True)),
@@ -76,21 +87,36 @@ def remember(
 
     Their claims end with it.
     """
-    rows: dict[int, Mapping[str, Any]] = {
-        city: {**observation.values(), "fetched_at": fetched_at, "unknown_at": None}
+    rows: dict[int, dict[str, Any]] = {
+        city: {"id": city, **observation.values(), "fetched_at": fetched_at}
         for city, (fetched_at, observation) in observed.items()
     }
-    rows |= {city: {"unknown_at": asked_at} for city, asked_at in unknown.items()}
+    rows |= {city: {"id": city, "unknown_at": asked_at} for city, asked_at in unknown.items()}
     # In the order of their ids whatever became of them: opposite orders would deadlock.
     for is_known, cities in groupby(sorted(rows), key=observed.__contains__):
-        columns = (*_OBSERVED, "unknown_at") if is_known else ("unknown_at", "claimed_by", "claimed_until")
-        upsert(connection, City, [{"id": city, **rows[city], **_UNCLAIMED} for city in cities], columns)
+        changed, cleared = (_OBSERVED, ("unknown_at", *_CLAIM)) if is_known else (("unknown_at",), _CLAIM)
+        upsert(connection, City, [rows[city] for city in cities], changed, cleared)
 
 
 def claim(connection: Connection, city_ids: Many[int], holder: str, until: datetime) -> None:
     """Say that someone is fetching these cities now."""
-    rows = [{"id": city, "claimed_by": holder, "claimed_until": until} for city in sorted(city_ids)]
-    upsert(connection, City, rows, ("claimed_by", "claimed_until"))
+    given = {"cities": json.dumps(sorted(city_ids)), "holder": holder, "until": until}
+    connection.execute(_claim(connection.dialect.name), given)
+
+
+@cache
+def _claim(dialect: str) -> Insert:
+    """The cities go as one JSON list: as rows, they would take their drivers twice as long."""
+    claimed: dict[str, Any] = {
+        "claimed_by": bindparam("holder"),
+        "claimed_until": bindparam("until", type_=UtcDateTime),
+    }
+    rows = select(literal_column("given.id"), *claimed.values()).select_from(text(_GIVEN[dialect])).where(true())
+    names = ["id", *claimed]
+    if dialect in {"mysql", "mariadb"}:
+        return mysql.insert(City).from_select(names, rows).on_duplicate_key_update(claimed)
+    other = sqlite.insert(City) if dialect == "sqlite" else postgresql.insert(City)
+    return other.from_select(names, rows).on_conflict_do_update(index_elements=["id"], set_=claimed)
 
 
 def unclaim(connection: Connection, city_ids: Many[int], holder: str) -> None:

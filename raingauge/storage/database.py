@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, null, text
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, OperationalError
@@ -168,6 +168,8 @@ def _engine(target: URL, pool_size: int, statement_s: int) -> Engine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_S,
+        # Every transaction is committed or rolled back by `Database`; a ROLLBACK more would be one more message.
+        pool_reset_on_return=None,
         hide_parameters=True,
         pool_recycle=3600,
         connect_args=limits,
@@ -221,19 +223,25 @@ def _sqlite(target: URL, pool_size: int, statement_s: int) -> Engine:
 
 
 def upsert(
-    connection: Connection, table: type[Schema], rows: Sequence[Mapping[str, Any]], changed: Sequence[str]
+    connection: Connection,
+    table: type[Schema],
+    rows: Sequence[Mapping[str, Any]],
+    changed: Sequence[str],
+    cleared: Sequence[str] = (),
 ) -> None:
-    """Insert rows; where one with the same `id` stands already, set its `changed` columns instead.
+    """Insert rows; where one with the same `id` stands, set its `changed` columns instead, and the `cleared` to NULL.
 
     The rows go in their order, so callers sort them: opposite orders would deadlock.
     """
-    connection.execute(_upsert(connection.dialect.name, table, tuple(changed)), list(rows))
+    connection.execute(_upsert(connection.dialect.name, table, tuple(changed), tuple(cleared)), list(rows))
 
 
 @functools.cache
-def _upsert(dialect: str, table: type[Schema], changed: tuple[str, ...]) -> Insert:
+def _upsert(dialect: str, table: type[Schema], changed: tuple[str, ...], cleared: tuple[str, ...]) -> Insert:
+    nothing = dict.fromkeys(cleared, null())
     if dialect in {"mysql", "mariadb"}:
         insert = mysql.insert(table)
-        return insert.on_duplicate_key_update({name: insert.inserted[name] for name in changed})
+        return insert.on_duplicate_key_update({name: insert.inserted[name] for name in changed} | nothing)
     other = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-    return other.on_conflict_do_update(index_elements=["id"], set_={name: other.excluded[name] for name in changed})
+    given = {name: other.excluded[name] for name in changed}
+    return other.on_conflict_do_update(index_elements=["id"], set_=given | nothing)
