@@ -20,8 +20,8 @@ MOST_COUNTED: Final = 5000
 """Of a larger collection a POST does not count the fresh cities: that would take longer than storing it."""
 FEW: Final = 200
 """Open collections whose list is read every time."""
-KEPT_FOR_EACH: Final = timedelta(milliseconds=1)
-"""How long a longer list is used again, for each collection on it: some twenty times what reading it takes."""
+KEPT_FOR_EACH: Final = timedelta(milliseconds=5)
+"""How long a longer list is used again, for each collection on it: a hundred times what reading it takes."""
 
 
 @dataclass(frozen=True, slots=True)

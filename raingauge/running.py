@@ -1,16 +1,20 @@
 """How each program begins: settings, logs, an event loop; one line, not a traceback, for what a person can mend."""
 
 import asyncio
+import gc
 import logging
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, Final
 
 from raingauge.errors import Fatal
 from raingauge.log import log_to
 from raingauge.settings import Settings, load_settings, provider_key
 
 log = logging.getLogger("raingauge")
+
+GARBAGE: Final = 10_000
+"""New objects after which the collector looks for garbage among them; Python's own default is 700."""
 
 
 def run_program(program: Callable[[Settings], Coroutine[Any, Any, None]]) -> int:
@@ -20,6 +24,7 @@ def run_program(program: Callable[[Settings], Coroutine[Any, Any, None]]) -> int
     """
     status = 0
     try:
+        _spare_the_garbage_collector()
         log_to(secret=provider_key())
         settings = load_settings()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -32,6 +37,12 @@ def run_program(program: Callable[[Settings], Coroutine[Any, Any, None]]) -> int
         log.exception("program.failed")
         status = 1
     return status
+
+
+def _spare_the_garbage_collector() -> None:
+    """What was imported stays for good: never look through it again. And look for garbage less often."""
+    gc.freeze()
+    gc.set_threshold(GARBAGE)
 
 
 def _each(errors: BaseExceptionGroup[Fatal]) -> Iterator[Fatal]:
