@@ -49,30 +49,30 @@ class Load:
     """Answered with an error, or not in time."""
 
 
-def load(url: str, asks: Sequence[Ask], size: Size, *, warm_up: bool = True) -> Load:
-    """Send these requests in turn, again and again, for some seconds; after a warm-up.
+def load(url: str, asks: Sequence[Ask], size: Size, warm_up: Sequence[Ask] = ()) -> Load:
+    """Send these requests in turn, again and again, for some seconds; after a warm-up with others, or with the same.
 
     Raises:
         NoWrk: wrk is not installed.
         ValueError: most were answered with an error.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
-        file.writelines(f"{ask.line}\n" for ask in asks)
-        file.flush()
-        if warm_up:
-            _run(url, file.name, WARM_UP_S)
-        found = _run(url, file.name, size.of(6, 1))
+    _run(url, warm_up or asks, WARM_UP_S)
+    found = _run(url, asks, size.of(6, 1))
     answered = found["requests"] - found["failed"]
     if answered < found["failed"]:
         raise ValueError(f"{found['failed']:.0f} of {found['requests']:.0f} requests failed, such as {asks[0].path}")
     return Load(answered / found["seconds"], found["p50_ms"], found["p99_ms"], int(found["failed"]))
 
 
-def _run(url: str, file: str, seconds: int) -> dict[str, float]:
+def _run(url: str, asks: Sequence[Ask], seconds: int) -> dict[str, float]:
     command = shutil.which("wrk")
     if command is None:
         raise NoWrk(NoWrk.__doc__)
-    arguments = [command, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "5s", "-s", str(SCRIPT), url]
-    done = subprocess.run([*arguments, "--", file], capture_output=True, text=True, timeout=seconds + 30, check=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
+        file.writelines(f"{ask.line}\n" for ask in asks)
+        file.flush()
+        arguments = [command, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "5s", "-s", str(SCRIPT), url]
+        arguments += ["--", file.name]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=seconds + 30, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
