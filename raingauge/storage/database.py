@@ -7,26 +7,22 @@ import functools
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, null, text
+from sqlalchemy import Connection, Engine, make_url, null, text
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.dml import Insert
 
-from raingauge.clock import Clock, SystemClock
 from raingauge.errors import DatabaseUnavailable, SettingsError
+from raingauge.storage.engine import make_engine
 from raingauge.storage.models import Schema
 
 T = TypeVar("T")
 DatabaseClock = Callable[[Connection], datetime]
 
-CONNECT_S: Final = 3
 STATEMENT_S: Final = 15
-IDLE_S: Final = 1.0
 DEADLOCK_TRIES: Final = 6
 DEADLOCKS: Final = frozenset[object]({1205, 1213, "40P01", "40001", "55P03"})
 """Lock wait timeout and deadlock of MySQL; deadlock, serialization failure and lock timeout of PostgreSQL."""
@@ -131,95 +127,12 @@ def open_database(
         SettingsError: the URL names no database that is supported, or its driver is missing.
     """
     try:
-        return Database(_engine(make_url(url), pool_size, statement_s), clock)
+        return Database(make_engine(make_url(url), pool_size, statement_s), clock)
     except (ArgumentError, ValueError):
         # Without the cause: it may quote the URL, and with it a password.
         raise SettingsError("database.url: expected dialect+driver://user:password@host:port/database") from None
     except (ImportError, OSError) as error:
         raise SettingsError(f"database.url: {error}") from error
-
-
-def _engine(target: URL, pool_size: int, statement_s: int) -> Engine:
-    backend = target.get_backend_name()
-    if backend == "sqlite":
-        return _sqlite(target, pool_size, statement_s)
-    if backend in {"mysql", "mariadb"}:
-        limits: dict[str, Any] = {
-            "connect_timeout": CONNECT_S,
-            "read_timeout": statement_s,
-            "write_timeout": statement_s,
-        }
-        limits["init_command"] = "SET time_zone = '+00:00', innodb_lock_wait_timeout = 10"
-    elif backend == "postgresql":
-        limits = {
-            "connect_timeout": CONNECT_S,
-            "options": f"-c statement_timeout={statement_s}s -c lock_timeout=10s",
-            # The driver waits for an answer without end; these have TCP give up a peer that is gone.
-            "tcp_user_timeout": statement_s * 1000,
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 5,
-        }
-    else:
-        raise SettingsError(f"database.url: {backend} is not supported (sqlite, mysql+pymysql, postgresql+psycopg)")
-    engine = create_engine(
-        target,
-        isolation_level="READ COMMITTED",
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=CONNECT_S,
-        # Every transaction is committed or rolled back by `Database`; a ROLLBACK more would be one more message.
-        pool_reset_on_return=None,
-        hide_parameters=True,
-        pool_recycle=3600,
-        connect_args=limits,
-    )
-    _ping_the_idle(engine, SystemClock())
-    return engine
-
-
-def _ping_the_idle(engine: Engine, clock: Clock) -> None:
-    """Look whether a connection still stands before it is used again, unless it was used a moment ago."""
-
-    @event.listens_for(engine, "checkin")
-    def note(_connection: Any, record: Any) -> None:
-        record.info["idle_since"] = clock.monotonic()
-
-    @event.listens_for(engine, "checkout")
-    def look(connection: Any, record: Any, _proxy: Any) -> None:
-        if clock.monotonic() - record.info.get("idle_since", clock.monotonic()) < IDLE_S:
-            return
-        try:
-            engine.dialect.do_ping(connection)
-        except engine.dialect.loaded_dbapi.Error as error:
-            raise DisconnectionError from error
-
-
-def _sqlite(target: URL, pool_size: int, statement_s: int) -> Engine:
-    if target.database in {None, "", ":memory:"}:
-        raise SettingsError("database.url: SQLite needs a file, for example sqlite:///var/raingauge.db")
-    Path(str(target.database)).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(
-        target,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=CONNECT_S,
-        hide_parameters=True,
-        connect_args={"timeout": statement_s, "check_same_thread": False},
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: Any) -> None:
-        # The driver must not begin transactions by itself: readers begin plainly, writers with the lock in hand.
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("raingauge_begin", "BEGIN"))
-
-    return engine
 
 
 def upsert(

@@ -13,10 +13,10 @@ from sqlalchemy.exc import DBAPIError
 
 from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable, RaingaugeError, SettingsError
-from raingauge.storage import collections
-from raingauge.storage import database as storage
+from raingauge.storage import collections, engine
 from raingauge.storage.collections import CollectionRequest
-from raingauge.storage.database import CONNECT_S, Database, open_database
+from raingauge.storage.database import Database, open_database
+from raingauge.storage.engine import CONNECT_S
 from raingauge.storage.models import City
 from tests.contract.storage_support import NOW, ON_SERVERS, SERVER_KINDS, own_database, rows
 from tests.support.databases import SERVERS, need_port
@@ -159,7 +159,7 @@ def test_sqlite_locked_by_another_process_for_too_long_is_unavailable_to_writers
 
 
 def test_a_busy_pool_is_unavailable_in_bounded_time(sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "CONNECT_S", 0.05)
+    monkeypatch.setattr(engine, "CONNECT_S", 0.05)
     with (
         closing(open_database(url_of(sqlite), pool_size=1)) as narrow,
         narrow.engine.connect(),
