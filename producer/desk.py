@@ -123,9 +123,10 @@ class Desk:
         """
 
         def work(connection: Connection) -> Estimate:
-            state = collections.foresee(connection, self._database.now(connection), request)
-            fresh = self._fresh(connection, state, request)
-            return Estimate(self._outlook(connection).view(state, fresh), fresh)
+            now = self._database.now(connection)
+            state = collections.foresee(connection, now, request)
+            fresh = self._fresh(connection, now, state, request)
+            return Estimate(self._outlook(connection, now).view(state, fresh), fresh)
 
         more_s = len(request.city_ids) / CITIES_PER_SECOND
         return await self._in_time(lambda: self._database.read(work), more_s)
@@ -134,8 +135,9 @@ class Desk:
         """End a collection before it is settled; what is done or cancelled stays as it is. None: there is none."""
 
         def work(connection: Connection) -> View | None:
-            state = collections.cancel(connection, self._database.now(connection), collection_id)
-            return None if state is None else self._outlook(connection).view(state)
+            now = self._database.now(connection)
+            state = collections.cancel(connection, now, collection_id)
+            return None if state is None else self._outlook(connection, now).view(state)
 
         return await self._in_time(lambda: self._database.write(work))
 
@@ -164,18 +166,18 @@ class Desk:
         """The answer to a question that only reads, put with the database's time; `more_s` lets it take longer."""
         return await self._in_time(lambda: self._database.read(lambda c: question(c, self._database.now(c))), more_s)
 
-    def _fresh(self, connection: Connection, state: CollectionState, request: CollectionRequest) -> int:
+    def _fresh(self, connection: Connection, now: datetime, state: CollectionState, request: CollectionRequest) -> int:
         """Unsettled cities of a collection that need no call."""
         if state.finished_at is not None:
             return 0
         since = state.requested_at - timedelta(seconds=state.max_age_s)
-        return cities.count_fresh(connection, self._database.now(connection), state.id, request.city_ids, since)
+        return cities.count_fresh(connection, now, state.id, request.city_ids, since)
 
-    def _outlook(self, connection: Connection) -> Outlook:
-        return Outlook(connection, self._database, self._account, self._crowd)
+    def _outlook(self, connection: Connection, now: datetime) -> Outlook:
+        return Outlook(connection, now, self._account, self._crowd)
 
     def _look(self, ids: Sequence[str], connection: Connection) -> dict[str, View]:
-        outlook = self._outlook(connection)
+        outlook = self._outlook(connection, self._database.now(connection))
         return {key: outlook.view(state) for key, state in collections.find_all(connection, ids).items()}
 
     def _read(self, wanted: Sequence[pages.Part], connection: Connection) -> dict[pages.Part, Seen]:
@@ -195,7 +197,7 @@ class Desk:
             else:
                 taken.append((one, *answer))
         fresh = fresh_cities(connection, now, [(state, one.request) for one, state, _ in taken])
-        outlook = self._outlook(connection)
+        outlook = self._outlook(connection, now)
         for (one, state, created), number in zip(taken, fresh, strict=True):
             answers[one] = (outlook.view(state, number), created)
         return answers

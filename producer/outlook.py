@@ -13,7 +13,6 @@ from raingauge.pacing import Terms
 from raingauge.storage import cities, collections
 from raingauge.storage.collections import CollectionRequest, CollectionState, OpenWork
 from raingauge.storage.consumers import any_alive
-from raingauge.storage.database import Database
 from raingauge.storage.gate import charges, find_gate, held
 
 MOST_COUNTED: Final = 5000
@@ -81,8 +80,7 @@ class _Kept:
 class Outlook:
     """The surroundings of all collections at one moment of the database's. Used within one transaction."""
 
-    def __init__(self, connection: Connection, database: Database, account: Account, crowd: Crowd) -> None:
-        now = database.now(connection)
+    def __init__(self, connection: Connection, now: datetime, account: Account, crowd: Crowd) -> None:
         read = charges(connection, account.name, now, now, MOST_CHARGES)
         all_read = len(read) < MOST_CHARGES
         self._around = Surroundings(

@@ -139,6 +139,11 @@ def foresee(connection: Connection, now: datetime, request: CollectionRequest) -
     state = find(connection, request.id)
     if state is not None:
         return _of_request(state, request)
+    return _new_state(now, request)
+
+
+def _new_state(now: datetime, request: CollectionRequest) -> CollectionState:
+    """As it stands when it has just been accepted."""
     hashed, total = request.cities_hash, len(request.city_ids)
     return CollectionState(request.id, now, request.max_age_s, hashed, total, 0, 0, None, None, None)
 
@@ -171,11 +176,10 @@ def accept_all(
     if new:
         try:
             with connection.begin_nested():
-                _insert(connection, now, [*new.values()])
+                known |= _insert(connection, now, [*new.values()])
         except IntegrityError:
             # Another producer was quicker with one of them.
             return [_answer(connection, now, request) for request in requests]
-        known |= find_all(connection, [*new])
     return [
         (known[request.id], True) if new.get(request.id) is request else _compared(known[request.id], request)
         for request in requests
@@ -198,21 +202,15 @@ def _compared(state: CollectionState, request: CollectionRequest) -> tuple[Colle
         return error
 
 
-def _insert(connection: Connection, now: datetime, requests: Sequence[CollectionRequest]) -> None:
-    rows = [
-        {
-            "id": request.id,
-            "requested_at": now,
-            "max_age_s": request.max_age_s,
-            "cities_hash": request.cities_hash,
-            "total": len(request.city_ids),
-        }
-        for request in requests
-    ]
-    connection.execute(_NEW, rows)
+def _insert(connection: Connection, now: datetime, requests: Sequence[CollectionRequest]) -> dict[str, CollectionState]:
+    """Store new collections and their batches; answer them as they stand."""
+    states = {request.id: _new_state(now, request) for request in requests}
+    given = ("id", "requested_at", "max_age_s", "cities_hash", "total")
+    connection.execute(_NEW, [{name: getattr(state, name) for name in given} for state in states.values()])
     pieces = ((request, start) for request in requests for start in range(0, len(request.city_ids), PIECE))
     while some := list(islice(pieces, TOGETHER)):
         connection.execute(_NEW_BATCH, [row for request, start in some for row in _batches(request, start)])
+    return states
 
 
 def _batches(request: CollectionRequest, start: int) -> list[dict[str, Any]]:
