@@ -29,8 +29,7 @@ class Deadlines:
         """
         with self._changed:
             if not self._watched:
-                threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
-                self._watched = True
+                self._begin()
             self._due[call] = _CLOCK.monotonic() + self._after_s
         try:
             yield
@@ -43,15 +42,23 @@ class Deadlines:
         with self._changed:
             self._changed.notify()
 
+    def _begin(self) -> None:
+        threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
+        self._watched = True
+
     def _watch(self) -> None:
         """Wake for the first that was due when it went to sleep: who is done by then has cost it nothing."""
         with self._changed:
-            while self._due:
-                call, moment = next(iter(self._due.items()))
-                left = moment - _CLOCK.monotonic()
-                if left > 0:
-                    self._changed.wait(left)
-                else:
-                    del self._due[call]
-                    call()
-            self._watched = False
+            try:
+                while self._due:
+                    call, moment = next(iter(self._due.items()))
+                    left = moment - _CLOCK.monotonic()
+                    if left > 0:
+                        self._changed.wait(left)
+                    else:
+                        del self._due[call]
+                        call()
+            finally:
+                self._watched = False
+                if self._due:  # an error ended this thread: the others' deadlines hold all the same
+                    self._begin()

@@ -197,7 +197,7 @@ class Desk:
             else:
                 taken.append((one, *answer))
         fresh = fresh_cities(connection, now, [(state, one.request) for one, state, _ in taken])
-        outlook = self._outlook(connection, now)
+        outlook = self._outlook(connection, self._database.now(connection))  # storing may have taken long
         for (one, state, created), number in zip(taken, fresh, strict=True):
             answers[one] = (outlook.view(state, number), created)
         return answers

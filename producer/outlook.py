@@ -21,6 +21,7 @@ FEW: Final = 200
 """Open collections whose list is read every time."""
 KEPT_FOR_EACH: Final = timedelta(milliseconds=5)
 """How long a longer list is used again, for each collection on it: a hundred times what reading it takes."""
+KEPT_AT_MOST: Final = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Crowd:
     def at(self, connection: Connection, now: datetime) -> Sequence[OpenWork]:
         """Those open now, or a little before."""
         kept, number = self._kept, len(self._kept.open)
-        if number <= FEW or not timedelta() <= now - kept.read_at <= number * KEPT_FOR_EACH:
+        if number <= FEW or not timedelta() <= now - kept.read_at <= min(KEPT_AT_MOST, number * KEPT_FOR_EACH):
             kept = self._kept = _Kept(now, collections.open_work(connection))
         return kept.open
 

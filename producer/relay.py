@@ -36,10 +36,10 @@ MOST_AT_ONCE: Final = 50
 """Batches of a round."""
 GATHER_S: Final = 0.005
 """What is accepted within as long shares a round."""
-PATIENCE: Final = 4
+PATIENCE: Final = 2
 """It rests so many times as long as a round took, and a look at all open collections: requests need the time."""
 LONGEST_REST_S: Final = 0.1
-"""Between rounds, however long they take. Between such looks it may be longer."""
+"""Between rounds, however long they take. Between such looks it rests longer."""
 MOST_NEW: Final = 1000
 """New collections that are remembered."""
 
@@ -87,6 +87,8 @@ class Relay:
         self._rested_at = 0.0
         self._look_at = 0.0
         """When all open collections are looked at the next time."""
+        self._looked_until = 0.0
+        """Until then it rests from the last such look."""
         self._new: dict[str, None] = {}
         self._pending: dict[BatchRef, asyncio.Task[bool]] = {}
         self._until: dict[BatchRef, datetime] = {}
@@ -166,8 +168,9 @@ class Relay:
             self._pending[ref] = asyncio.create_task(self._publish(message))
         self._complain(done.leased.unreadable)
         if done.leased.messages or ended:  # then there may be more, or more room
-            took_s = loop.time() - began
-            self._look_at = min(self._look_at, loop.time() + (_rest_s(took_s) if looks_at_all else GATHER_S))
+            if looks_at_all:
+                self._looked_until = loop.time() + _rest_s(loop.time() - began)
+            self._look_at = min(self._look_at, max(self._looked_until, loop.time() + GATHER_S))
         if self._new:
             self._have_round()
 

@@ -24,8 +24,9 @@ DatabaseClock = Callable[[Connection], datetime]
 
 STATEMENT_S: Final = 15
 DEADLOCK_TRIES: Final = 6
-DEADLOCKS: Final = frozenset[object]({1205, 1213, "40P01", "40001", "55P03"})
-"""Lock wait timeout and deadlock of MySQL; deadlock, serialization failure and lock timeout of PostgreSQL."""
+DEADLOCKS: Final = frozenset[object]({1205, 1213, 1305, "40P01", "40001", "55P03"})
+"""MySQL's lock wait timeout and deadlock, and the savepoint that a deadlock took away with the transaction;
+PostgreSQL's deadlock, serialization failure and lock timeout."""
 NO_TABLE: Final = frozenset[object]({1146, "42P01"})
 """A table that is not there: MySQL, PostgreSQL. SQLite says it in words."""
 

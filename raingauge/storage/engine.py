@@ -6,7 +6,7 @@ Everything that is done on them is done by `raingauge.storage.database`.
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, PoolResetState, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DisconnectionError
 
@@ -16,6 +16,9 @@ from raingauge.errors import SettingsError
 CONNECT_S: Final = 3
 IDLE_S: Final = 1.0
 """A connection that was used that lately is not looked at before it is used again."""
+
+IN_TRANSACTION: Final = 1
+"""SERVER_STATUS_IN_TRANS of MySQL's protocol, which every answer of the server carries."""
 
 
 def make_engine(target: URL, pool_size: int, statement_s: int) -> Engine:
@@ -39,13 +42,13 @@ def make_engine(target: URL, pool_size: int, statement_s: int) -> Engine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_S,
-        # Every transaction is committed or rolled back by `Database`; a ROLLBACK more would be one more message.
-        pool_reset_on_return=None,
         hide_parameters=True,
         pool_recycle=3600,
         **options,
     )
     _ping_the_idle(engine, SystemClock())
+    if engine.dialect.name in {"mysql", "mariadb"}:
+        _roll_back_what_is_open(engine)
     return engine
 
 
@@ -56,7 +59,8 @@ def _mysql(statement_s: int) -> dict[str, Any]:
         "write_timeout": statement_s,
         "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 10",
     }
-    return {"connect_args": limits, "paramstyle": "format"}  # the driver renders tuples faster than mappings
+    # The driver renders tuples faster than mappings. For the pool it would send a ROLLBACK after every transaction.
+    return {"connect_args": limits, "paramstyle": "format", "pool_reset_on_return": None}
 
 
 def _postgresql(statement_s: int) -> dict[str, Any]:
@@ -70,6 +74,15 @@ def _postgresql(statement_s: int) -> dict[str, Any]:
         "keepalives_count": 5,
     }
     return {"connect_args": limits}
+
+
+def _roll_back_what_is_open(engine: Engine) -> None:
+    """After a COMMIT that failed the transaction may still be open, and the next work would commit it."""
+
+    @event.listens_for(engine, "reset")
+    def roll_back(connection: Any, _record: Any, state: PoolResetState) -> None:
+        if not state.terminate_only and connection.server_status & IN_TRANSACTION:
+            connection.rollback()
 
 
 def _ping_the_idle(engine: Engine, clock: Clock) -> None:

@@ -84,6 +84,42 @@ def test_a_deadlock_is_retried_until_both_are_through(database: Database) -> Non
     assert [row.humidity for row in rows(database, City)] == [2, 2]
 
 
+@ON_SERVERS
+def test_a_deadlock_behind_a_savepoint_is_retried(database: Database) -> None:
+    database.write(add_cities(1, 2))
+    crossed = Barrier(2, timeout=20)
+    tries: list[int] = []
+
+    def increment(city_ids: tuple[int, int], connection: Connection) -> None:
+        tries.append(city_ids[0])
+        with connection.begin_nested():
+            for city_id in city_ids:
+                connection.execute(update(City).where(City.id == city_id).values(humidity=City.humidity + 1))
+                if city_id == city_ids[0] and tries.count(city_id) == 1:
+                    crossed.wait()
+
+    at_once([partial(database.write, partial(increment, order)) for order in ((1, 2), (2, 1))])
+    assert [row.humidity for row in rows(database, City)] == [2, 2]
+
+
+def test_what_a_failed_commit_leaves_open_is_not_committed_by_the_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialect = database.engine.dialect
+    error = dialect.loaded_dbapi.OperationalError(1180, "Got error during COMMIT")
+
+    def fail(_connection: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dialect, "do_commit", fail)
+        with pytest.raises(DatabaseUnavailable):
+            database.write(add_cities(1))
+    for city_id in range(2, 12):  # whichever connection of the pool is taken
+        database.write(add_cities(city_id))
+    assert [row.id for row in rows(database, City)] == list(range(2, 12))
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -11,15 +11,20 @@ LONG_S = 30.0
 """Longer than anything here takes."""
 
 
-def watching() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "deadlines"]
+@pytest.fixture
+def watching() -> Callable[[], list[threading.Thread]]:
+    """Tells the threads that have begun to watch since the test began, and still do."""
+    before = set(threading.enumerate())
+    return lambda: [t for t in threading.enumerate() if t.name == "deadlines" and t not in before]
 
 
 def ignore() -> None:
     """Nothing is to be interrupted."""
 
 
-def test_what_takes_too_long_is_interrupted_and_the_thread_ends() -> None:
+def test_what_takes_too_long_is_interrupted_and_the_thread_ends(
+    watching: Callable[[], list[threading.Thread]],
+) -> None:
     interrupted = threading.Event()
     with Deadlines(0.01).interrupt(interrupted.set):
         [thread] = watching()
@@ -50,7 +55,7 @@ def test_each_has_its_own_deadline() -> None:
             assert second.wait(LONG_S)
 
 
-def test_one_thread_serves_all_until_it_is_closed() -> None:
+def test_one_thread_serves_all_until_it_is_closed(watching: Callable[[], list[threading.Thread]]) -> None:
     deadlines = Deadlines(LONG_S)
     with deadlines.interrupt(ignore):
         [thread] = watching()
@@ -76,3 +81,16 @@ def test_a_deadline_goes_with_its_block_whatever_ends_it() -> None:
     with deadlines.interrupt(last.set):
         assert last.wait(LONG_S)
     assert calls == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_error_in_one_takes_no_others_deadline() -> None:
+    deadlines, second, third = Deadlines(0.05), threading.Event(), threading.Event()
+
+    def fail() -> None:
+        raise ZeroDivisionError("a fault")
+
+    with deadlines.interrupt(fail), deadlines.interrupt(second.set):
+        assert second.wait(LONG_S)
+    with deadlines.interrupt(third.set):
+        assert third.wait(LONG_S)
