@@ -18,6 +18,8 @@ EndpointSetting = Literal["auto", "group", "single"]
 
 KEY_RETRY_S: Final = 60.0
 QUOTA_CAP_S: Final = 3600.0
+PROBE_RECHECK_S: Final = 0.2
+"""How soon one who waits for a probe looks again, or sooner where the pace allows more."""
 SILENCE_BASE_S: Final = 1.0
 SILENCE_CAP_S: Final = 60.0
 SILENCES: Final = 3
@@ -50,7 +52,7 @@ def plan(gate: Gate, now: datetime, setting: EndpointSetting, terms: Terms) -> P
     chosen = _plan(gate, now, setting)
     if chosen.probe and gate.probe_until > now:
         # Somebody's probe is under way and will most likely be answered soon.
-        again = now + timedelta(seconds=min(1.0, terms.spread_s(1)))
+        again = now + timedelta(seconds=min(PROBE_RECHECK_S, terms.spread_s(1)))
         return Wait(min(gate.probe_until, again), gate.state if gate.state != "open" else "probe")
     return chosen
 

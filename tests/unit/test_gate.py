@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.gate import Endpoint, EndpointSetting, Event, Plan, after, plan
+from consumer.gate import PROBE_RECHECK_S, Endpoint, EndpointSetting, Event, Plan, after, plan
 from raingauge.pacing import Terms, Wait
 from raingauge.storage.gate import Gate
 
@@ -111,7 +111,7 @@ def test_what_auto_found_is_looked_at_again_each_day(age: timedelta, planned: Pl
 @pytest.mark.parametrize(("state", "reason"), [("quota", "quota"), ("open", "probe")])
 def test_while_a_probe_is_under_way_no_other_goes(state: str, reason: str) -> None:
     gate = replace(OPEN, state=state, endpoint="unknown", probe_until=FUTURE)
-    assert plan(gate, NOW, "auto", TERMS) == Wait(NOW + timedelta(seconds=1), reason)
+    assert plan(gate, NOW, "auto", TERMS) == Wait(NOW + timedelta(seconds=PROBE_RECHECK_S), reason)
     soon = NOW + timedelta(milliseconds=10)
     assert plan(replace(gate, probe_until=soon), NOW, "auto", TERMS) == Wait(soon, reason)
     assert plan(replace(gate, probe_until=NOW), NOW, "auto", TERMS) == GROUP_PROBE
