@@ -1,11 +1,14 @@
 """Deadlines kept by one thread. A timer, which is a thread for each call, would cost more than the call itself."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from raingauge.clock import SystemClock
+
+log = logging.getLogger("raingauge.deadlines")
 
 _CLOCK: Final = SystemClock()
 
@@ -29,7 +32,8 @@ class Deadlines:
         """
         with self._changed:
             if not self._watched:
-                self._begin()
+                threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
+                self._watched = True
             self._due[call] = _CLOCK.monotonic() + self._after_s
         try:
             yield
@@ -42,23 +46,22 @@ class Deadlines:
         with self._changed:
             self._changed.notify()
 
-    def _begin(self) -> None:
-        threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
-        self._watched = True
-
     def _watch(self) -> None:
         """Wake for the first that was due when it went to sleep: who is done by then has cost it nothing."""
         with self._changed:
-            try:
-                while self._due:
-                    call, moment = next(iter(self._due.items()))
-                    left = moment - _CLOCK.monotonic()
-                    if left > 0:
-                        self._changed.wait(left)
-                    else:
-                        del self._due[call]
-                        call()
-            finally:
-                self._watched = False
-                if self._due:  # an error ended this thread: the others' deadlines hold all the same
-                    self._begin()
+            while self._due:
+                call, moment = next(iter(self._due.items()))
+                left = moment - _CLOCK.monotonic()
+                if left > 0:
+                    self._changed.wait(left)
+                else:
+                    del self._due[call]
+                    self._interrupt(call)
+            self._watched = False
+
+    @staticmethod
+    def _interrupt(call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception:  # the others' deadlines hold all the same
+            log.exception("deadlines.unexpected")

@@ -83,8 +83,7 @@ def test_a_deadline_goes_with_its_block_whatever_ends_it() -> None:
     assert calls == []
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_error_in_one_takes_no_others_deadline() -> None:
+def test_an_error_in_one_is_logged_and_takes_no_others_deadline(caplog: pytest.LogCaptureFixture) -> None:
     deadlines, second, third = Deadlines(0.05), threading.Event(), threading.Event()
 
     def fail() -> None:
@@ -94,3 +93,6 @@ def test_an_error_in_one_takes_no_others_deadline() -> None:
         assert second.wait(LONG_S)
     with deadlines.interrupt(third.set):
         assert third.wait(LONG_S)
+    [logged] = caplog.records
+    assert (logged.name, logged.message) == ("raingauge.deadlines", "deadlines.unexpected")
+    assert "a fault" in caplog.text
