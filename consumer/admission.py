@@ -1,34 +1,18 @@
-"""Whether anything may go and how much: what a reservation is asked and may answer, and the reading behind it.
+"""Whether anything may go and how much: what a reservation may answer, and the decisions behind it.
 
 To be called under the gate's lock. It writes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection
 
 from consumer.gate import Plan
+from consumer.look import Candidate, Known
 from raingauge.pacing import CALL_SIZE, Terms, Wait, admit, month_allows, month_moment, next_month, room_beside
 from raingauge.storage.gate import Gate, charged, held, next_releases
-from raingauge.storage.models import City
-
-# Built once: it runs for every call of the provider.
-_CLAIMS: Final = select(City.id, City.fetched_at, City.claimed_by, City.claimed_until).where(
-    City.id.in_(bindparam("cities", expanding=True))
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A city to ask for; an observation fetched at or after `since` would do."""
-
-    city_id: int
-    since: datetime
-    collection_id: str | None = None
-    """Whose turn it is; None: nobody's in particular."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +58,13 @@ class Over:
     collection_ids: frozenset[str]
 
 
-def allowed(connection: Connection, gate: Gate, now: datetime, want: int, full: int, terms: Terms) -> int | Wait:
-    """How many of `want` cities may go now, or until when to wait. A full call has `full` cities."""
+def allowed(
+    connection: Connection, gate: Gate, now: datetime, *, held_then: int, want: int, full: int, terms: Terms
+) -> int | Wait:
+    """How many of `want` cities may go now, or until when to wait. A full call has `full` cities.
+
+    `held_then`: how many are held when the next call may start.
+    """
     spent = gate.spent(now)
     want = min(want, terms.cities_per_month - spent)
     if want <= 0:
@@ -86,8 +75,8 @@ def allowed(connection: Connection, gate: Gate, now: datetime, want: int, full: 
     if start > now:
         lately = charged(connection, gate.account, now - timedelta(seconds=terms.gather_s))
         if (beside := room_beside(start, now, lately, full, terms)) > 0:
-            start, want = now, min(want, beside)
-    free = terms.cities_per_window - held(connection, gate.account, start)
+            start, want, held_then = now, min(want, beside), held(connection, gate.account, now)
+    free = terms.cities_per_window - held_then
     # A charge is held to the worst case until it closes. If it closes now, it is released in a window: look again then.
     soonest = now + timedelta(seconds=terms.window_s)
     later = [] if free >= want else next_releases(connection, gate.account, start, want)
@@ -98,14 +87,9 @@ def allowed(connection: Connection, gate: Gate, now: datetime, want: int, full: 
     return number
 
 
-def left_out(connection: Connection, chosen: Sequence[Candidate], now: datetime, consumer: str) -> LeftOut | None:
+def left_out(chosen: Sequence[Candidate], known: Mapping[int, Known], now: datetime) -> LeftOut | None:
     """The candidates that need no call, if any."""
-    since = {candidate.city_id: candidate.since for candidate in chosen}
-    rows = connection.execute(_CLAIMS, {"cities": list(since)}).all()
-    fresh = {row.id for row in rows if row.fetched_at is not None and row.fetched_at >= since[row.id]}
-    claimed = {
-        row.id
-        for row in rows
-        if row.claimed_until is not None and row.claimed_until > now and row.claimed_by != consumer
-    } - fresh
+    found = [(candidate, known[candidate.city_id]) for candidate in chosen if candidate.city_id in known]
+    fresh = {c.city_id for c, city in found if city.fetched_at is not None and city.fetched_at >= c.since}
+    claimed = {c.city_id for c, city in found if city.claimed_until is not None and city.claimed_until > now} - fresh
     return LeftOut(frozenset(fresh), frozenset(claimed)) if fresh or claimed else None

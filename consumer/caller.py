@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
-from consumer.admission import Candidate, Grant, LeftOut, NotNow, Over
+from consumer.admission import Grant, LeftOut, NotNow, Over
 from consumer.calls import Result, Silence, combine
+from consumer.look import Candidate
 from consumer.means import Listener, Means, Tally
 from consumer.offers import Offers
 from consumer.patience import Patience

@@ -1,4 +1,4 @@
-"""What each answer of the provider means for the gate of its account. Pure: a gate in, the columns to change out.
+"""What each charge and each answer means for the gate of an account. Pure: a gate in, the columns to change out.
 
 States: open, or closed because of quota (429), key (401), provider (no answers) or database (its clock stepped).
 A closed gate lets ONE probe of one city through when its time has come; the answer opens it or closes it longer.
@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, Literal
 
-from raingauge.pacing import Terms, Wait, backoff_s
+from raingauge.pacing import Terms, Wait, backoff_s, month_of, next_month, next_start
 from raingauge.storage.gate import Gate
 
 Endpoint = Literal["group", "single"]
@@ -67,6 +67,26 @@ def _plan(gate: Gate, now: datetime, setting: EndpointSetting) -> Plan:
     if gate.endpoint == "unknown" or gate.endpoint_at + ENDPOINT_VALID_FOR <= now:
         return Plan("group", probe=True)
     return Plan("group" if gate.endpoint == "group" else "single", probe=closed)
+
+
+def spend(gate: Gate, now: datetime, cost: int, call: Plan, terms: Terms) -> dict[str, Any]:
+    """The gate's columns that change with a charge."""
+    month = month_of(now)
+    carried = gate.next_month_spent if gate.month == month else 0
+    # The calls may arrive in the next month: then it pays for them, too.
+    late = next_month(now) - now <= timedelta(seconds=terms.claim_s)
+    changes: dict[str, Any] = {
+        "last_now": now,
+        "next_start_at": next_start(gate.next_start_at, now, cost, terms),
+        "month": month,
+        "month_spent": gate.spent(now) + cost,
+        "next_month_spent": carried + cost if late else carried,
+    }
+    if call.probe:
+        changes["probe_until"] = now + timedelta(seconds=terms.claim_s)
+    if gate.state == "database":
+        changes |= {"state": "open", "strikes": 0}
+    return changes
 
 
 def after(  # noqa: PLR0913, PLR0917

@@ -12,15 +12,16 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, case, delete, insert, update
 from sqlalchemy.exc import IntegrityError
 
-from consumer.admission import Candidate, Grant, LeftOut, NotNow, Over, allowed, left_out
-from consumer.gate import EndpointSetting, Event, Plan, after, plan
+from consumer.admission import Grant, LeftOut, NotNow, Over, allowed, left_out
+from consumer.gate import EndpointSetting, Event, Plan, after, plan, spend
+from consumer.look import Candidate, Look, look
 from consumer.opening import differences, make_gate, reconcile
 from consumer.turns import Line, Shares, forget_tickets
 from raingauge.errors import GateMismatch
-from raingauge.pacing import CALL_SIZE, Terms, Wait, month_of, next_month, next_start
+from raingauge.pacing import CALL_SIZE, Terms, Wait, month_of
 from raingauge.storage.cities import claim
 from raingauge.storage.database import Database
-from raingauge.storage.gate import Gate, find_gate, last_now
+from raingauge.storage.gate import Gate, find_gate, ledger_time
 from raingauge.storage.models import City, QuotaCharge, QuotaGate, UtcDateTime
 
 CLOCK_STEP: Final = timedelta(seconds=2)
@@ -84,9 +85,15 @@ class Ledger:
         """
         return self._database.write(lambda connection: self._reserve(connection, candidates, calls if together else 0))
 
-    def close(self, connection: Connection, grants: Sequence[Grant]) -> None:
-        """Within the transaction that stores the answers: the charges are held one window longer, and no more."""
-        answered = max(self._database.now(connection), last_now(connection, self._account))
+    def now(self, connection: Connection) -> datetime:
+        """The time as the ledger takes it."""
+        return ledger_time(connection, self._database, self._account)
+
+    def close(self, connection: Connection, grants: Sequence[Grant], answered: datetime) -> None:
+        """Within the transaction that stores the answers: the charges are held one window longer, and no more.
+
+        `answered`: the ledger's time, read after the answers were in.
+        """
         release_at = answered + timedelta(seconds=self._terms.window_s)
         if self._database.dialect == "sqlite":
             release_at += timedelta(milliseconds=1)  # its clock has whole milliseconds: round up
@@ -148,41 +155,42 @@ class Ledger:
 
     def _reserve(self, connection: Connection, candidates: Sequence[Candidate], calls: int) -> Answer:
         gate = self._locked(connection)
-        read = self._database.now(connection)
-        if read < gate.last_now - CLOCK_STEP:
-            return self._clock_stepped_back(connection, gate, read)
-        now = max(read, gate.last_now)
+        found = look(connection, self._database, gate, self._consumer, candidates)
+        if found.read_at < gate.last_now - CLOCK_STEP:
+            return self._clock_stepped_back(connection, gate, found.read_at)
+        now = found.now
         if differences(gate, self._terms):
             return _not_now(Wait(now + OTHER_TERMS, "terms"), now)
         planned = plan(gate, now, self._endpoint, self._terms)
         if isinstance(planned, Wait):
             return _not_now(planned, now)
-        line = Line(connection, self._account, self._consumer, self._terms, now, candidates, self._shares)
+        line = Line(connection, self._consumer, self._terms, found, candidates, self._shares)
         if line.over:
             return Over(line.over)
         together = calls > 0 and planned.endpoint == "group"
         # A probe takes whose turn it is here: with the city that had least it could fail for that city for ever.
         most = self._most(calls if together else 0)
         wanted = candidates[:1] if planned.probe else line.in_turn(candidates)[:most]
-        answer = self._choose(connection, gate, now, wanted, most, line)
+        answer = self._choose(connection, gate, found, wanted, most, line)
         if not isinstance(answer, int):
             return answer
-        line.leave()
+        line.leave(connection)
         return self._grant(connection, gate, now, wanted[:answer], planned, together)
 
     def _choose(
-        self, connection: Connection, gate: Gate, now: datetime, wanted: Sequence[Candidate], most: int, line: Line
+        self, connection: Connection, gate: Gate, found: Look, wanted: Sequence[Candidate], most: int, line: Line
     ) -> int | NotNow | LeftOut:
         """How many of these may go now, if it is this consumer's turn."""
-        number = allowed(connection, gate, now, len(wanted), most, self._terms)
+        now, want = found.now, len(wanted)
+        number = allowed(connection, gate, now, held_then=found.held, want=want, full=most, terms=self._terms)
         if isinstance(number, Wait):
             if number.reason == "pace":
-                line.stand(number.until)
+                line.stand(connection, self._account, number.until)
             return _not_now(number, now)
-        if (without_call := left_out(connection, wanted[:number], now, self._consumer)) is not None:
+        if (without_call := left_out(wanted[:number], found.cities, now)) is not None:
             return without_call
         if (again := line.wait_for_others()) is not None:
-            line.stand(again)
+            line.stand(connection, self._account, again)
             return _not_now(Wait(again, "turn"), now)
         return number
 
@@ -211,17 +219,7 @@ class Ledger:
             "consumer": self._consumer,
         }
         key: Any = connection.execute(_NEW_CHARGE, values).inserted_primary_key
-        changes: dict[str, Any] = {"last_now": now, "next_start_at": next_start(gate.next_start_at, now, cost, terms)}
-        changes |= {"month": month_of(now), "month_spent": gate.spent(now) + cost}
-        carried = gate.next_month_spent if gate.month == month_of(now) else 0
-        # The calls may arrive in the next month: then it pays for them, too.
-        late = next_month(now) - now <= timedelta(seconds=terms.claim_s)
-        changes["next_month_spent"] = carried + cost if late else carried
-        if call.probe:
-            changes["probe_until"] = now + timedelta(seconds=terms.claim_s)
-        if gate.state == "database":
-            changes |= {"state": "open", "strikes": 0}
-        self._set(connection, changes)
+        self._set(connection, spend(gate, now, cost, call, terms))
         return int(key[0])
 
     def _clock_stepped_back(self, connection: Connection, gate: Gate, now: datetime) -> NotNow:

@@ -107,10 +107,11 @@ class Store:
 
         def work(connection: Connection) -> None:
             remember(connection, observed, unknown)  # cities before collections, whoever locks both
-            settle(connection, self._database.now(connection), outcomes)
+            now = self._ledger.now(connection)
+            settle(connection, now, outcomes)
             unclaim(connection, asked - observed.keys() - unknown.keys(), self._consumer)
             if over:
-                self._ledger.close(connection, over)
+                self._ledger.close(connection, over, now)
 
         self._database.write(work)
 

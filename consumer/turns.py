@@ -10,45 +10,22 @@ import json
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, bindparam, delete
 
-from consumer.admission import Candidate
+from consumer.look import Candidate, Look, Open, Ticket, open_ones
 from raingauge.pacing import FIRST_FEW, HEAD_START, Terms
 from raingauge.storage.database import upsert
-from raingauge.storage.models import Collection, QuotaTicket, UtcDateTime
+from raingauge.storage.models import QuotaTicket
 
 TURN: Final = timedelta(seconds=0.25)
 """How long a grant waits for the first in line. Longer than some round trips to a far database."""
 RECHECK: Final = timedelta(milliseconds=25)
 """How soon one who let another go first looks whether it has gone."""
 
-# Built once: these run for every call of the provider.
-_TICKETS: Final = select(QuotaTicket.id, QuotaTicket.collection_ids, QuotaTicket.taken_at, QuotaTicket.due_at).where(
-    QuotaTicket.account == bindparam("gate"), QuotaTicket.due_at >= bindparam("oldest", type_=UtcDateTime)
-)
-_OPEN: Final = select(
-    Collection.id,
-    Collection.requested_at,
-    Collection.last_progress_at,
-    (Collection.collected + Collection.failed).label("settled"),
-).where(Collection.id.in_(bindparam("ids", expanding=True)), Collection.finished_at.is_(None))
 _LEAVE: Final = delete(QuotaTicket).where(QuotaTicket.id == bindparam("consumer"))
-
-
-@dataclass(frozen=True, slots=True)
-class _Ticket:
-    """A consumer that waits."""
-
-    consumer: str
-    collection_ids: tuple[str, ...]
-    """Those that it asked for."""
-    taken_at: datetime
-    due_at: datetime
-    """When it comes again."""
 
 
 class Shares:
@@ -109,27 +86,25 @@ class Line:
     def __init__(
         self,
         connection: Connection,
-        account: str,
         consumer: str,
         terms: Terms,
-        now: datetime,
+        found: Look,
         candidates: Sequence[Candidate],
         shares: Shares,
     ) -> None:
-        self._connection = connection
-        self._account = account
         self._consumer = consumer
         self._terms = terms
-        self._now = now
-        rows = connection.execute(_TICKETS, {"gate": account, "oldest": now - TURN}).all()
-        tickets = [_Ticket(row[0], tuple(json.loads(row[1])), row[2], row[3]) for row in rows]
+        self._now = found.now
+        tickets = [ticket for ticket in found.tickets if ticket.due_at >= found.now - TURN]
         self._own = next((ticket for ticket in tickets if ticket.consumer == consumer), None)
         self._others = [ticket for ticket in tickets if ticket.consumer != consumer]
         self._asked = {candidate.collection_id for candidate in candidates if candidate.collection_id is not None}
+        others = set[str]().union(*(ticket.collection_ids for ticket in self._others)) - self._asked
+        known = {**found.collections, **open_ones(connection, sorted(others))}
         self._late: set[str] = set()
-        self._open, settled = self._read(self._asked.union(*(ticket.collection_ids for ticket in self._others)))
-        self._had, self._first = shares.of(settled, now)
-        self.over = frozenset(self._asked - self._open.keys())
+        self._open = self._waiting(known)
+        self._had, self._first = shares.of({name: one.settled for name, one in known.items()}, found.now)
+        self.over = frozenset(self._asked - known.keys())
         """Collections asked for that are done or cancelled: nothing is to be spent for them."""
 
     def in_turn(self, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -164,44 +139,40 @@ class Line:
         first = not any(self._key(ticket) < mine for ticket in self._others if ticket.due_at <= soon)
         return None if first else self._now + RECHECK
 
-    def stand(self, due_at: datetime) -> None:
+    def stand(self, connection: Connection, account: str, due_at: datetime) -> None:
         """Leave a ticket: this consumer was refused, and comes again then."""
         row = {
             "id": self._consumer,
-            "account": self._account,
+            "account": account,
             "collection_ids": json.dumps(sorted(self._asked)),
             "taken_at": self._taken_at,
             "due_at": due_at,
         }
-        upsert(self._connection, QuotaTicket, [row], ("collection_ids", "taken_at", "due_at"))
+        upsert(connection, QuotaTicket, [row], ("collection_ids", "taken_at", "due_at"))
 
-    def leave(self) -> None:
+    def leave(self, connection: Connection) -> None:
         """This consumer got a grant: it goes to the end of the line."""
         if self._own is not None:
-            self._connection.execute(_LEAVE, {"consumer": self._consumer})
+            connection.execute(_LEAVE, {"consumer": self._consumer})
 
     @property
     def _taken_at(self) -> datetime:
         return self._now if self._own is None else self._own.taken_at
 
-    def _key(self, ticket: _Ticket) -> tuple[datetime, datetime, str]:
+    def _key(self, ticket: Ticket) -> tuple[datetime, datetime, str]:
         return (self._waiting_since(ticket.collection_ids), ticket.taken_at, ticket.consumer)
 
     def _waiting_since(self, collection_ids: Iterable[str]) -> datetime:
         """Of the one that waits longest."""
         return min((self._open[name] for name in collection_ids if name in self._open), default=self._now)
 
-    def _read(self, ids: Iterable[str]) -> tuple[Mapping[str, datetime], Mapping[str, int]]:
-        """Since when each of the open ones of these waits, and how many of its cities are settled.
-
-        What has not had its first few is ahead of the others.
-        """
-        wanted, head_start = list(ids), timedelta(seconds=HEAD_START * self._terms.window_s)
-        rows = self._connection.execute(_OPEN, {"ids": wanted}).all() if wanted else []
-        since = {row.id: row.last_progress_at or row.requested_at for row in rows if row.settled >= FIRST_FEW}
-        self._late = {name for name, moment in since.items() if moment <= self._now - head_start}
-        since |= {row.id: row.requested_at - head_start for row in rows if row.settled < FIRST_FEW}
-        return since, {row.id: row.settled for row in rows}
+    def _waiting(self, known: Mapping[str, Open]) -> Mapping[str, datetime]:
+        """Since when each of these waits. What has not had its first few is ahead of the others."""
+        head_start = timedelta(seconds=HEAD_START * self._terms.window_s)
+        since = {name: one.last_progress_at or one.requested_at for name, one in known.items()}
+        newcomers = {name: one for name, one in known.items() if one.settled < FIRST_FEW}
+        self._late = {name for name in since.keys() - newcomers if since[name] <= self._now - head_start}
+        return since | {name: one.requested_at - head_start for name, one in newcomers.items()}
 
 
 def forget_tickets(connection: Connection, due_before: datetime) -> None:

@@ -18,7 +18,8 @@ from bench.processes import CLOCK
 from bench.report import Figure, Outcome, at_least, at_most
 from bench.size import Size
 from bench.statistics import percentile
-from consumer.admission import Candidate, Grant
+from consumer.admission import Grant
+from consumer.look import Candidate
 from consumer.quota import Ledger
 from raingauge.pacing import Terms
 from raingauge.storage.database import Database, open_database
@@ -71,4 +72,4 @@ def _worker(database: Database, number: int, until: float) -> list[float]:
 
 
 def _close(own: Ledger, grant: Grant, connection: Connection) -> None:
-    own.close(connection, [grant])
+    own.close(connection, [grant], own.now(connection))

@@ -6,10 +6,22 @@ Blocking. Every transaction is a function of a connection, so that it can be run
 import functools
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, make_url, null, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    bindparam,
+    cast,
+    literal_column,
+    make_url,
+    null,
+    select,
+    type_coerce,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -17,7 +29,7 @@ from sqlalchemy.sql.dml import Insert
 
 from raingauge.errors import DatabaseUnavailable, SettingsError
 from raingauge.storage.engine import make_engine
-from raingauge.storage.models import Schema
+from raingauge.storage.models import Schema, UtcDateTime
 
 T = TypeVar("T")
 DatabaseClock = Callable[[Connection], datetime]
@@ -30,20 +42,36 @@ PostgreSQL's deadlock, serialization failure and lock timeout."""
 NO_TABLE: Final = frozenset[object]({1146, "42P01"})
 """A table that is not there: MySQL, PostgreSQL. SQLite says it in words."""
 
-NOW: Final = {
+_CLOCKS: Final = {
     # NOW() has whole seconds in MySQL, CURRENT_TIMESTAMP in SQLite; in PostgreSQL both are the transaction's start.
-    "mysql": text("SELECT UTC_TIMESTAMP(6)"),
-    "mariadb": text("SELECT UTC_TIMESTAMP(6)"),
-    "postgresql": text("SELECT clock_timestamp() AT TIME ZONE 'UTC'"),
-    "sqlite": text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"),
+    "mysql": "UTC_TIMESTAMP(6)",
+    "mariadb": "UTC_TIMESTAMP(6)",
+    "postgresql": "(clock_timestamp() AT TIME ZONE 'UTC')",
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%f000', 'now')",  # as long as what is stored: it compares as text
 }
+
+
+def moment_of(dialect: str, *, told: bool) -> ColumnElement[datetime]:
+    """The time, for a statement that asks for it: the server's, or the one that it is told as `moment`."""
+    return moment_as(dialect, "moment") if told else literal_column(_CLOCKS[dialect], UtcDateTime())
+
+
+def moment_as(dialect: str, name: str) -> ColumnElement[datetime]:
+    """A moment that a statement is given under a name, and computes with."""
+    given = bindparam(name, type_=UtcDateTime)
+    if dialect in {"mysql", "mariadb"}:  # the driver sends text
+        return type_coerce(cast(given, mysql.DATETIME(fsp=6)), UtcDateTime)
+    return given
+
+
+@functools.cache
+def _ask_server(dialect: str) -> Select[datetime]:
+    return select(moment_of(dialect, told=False))
 
 
 def server_time(connection: Connection) -> datetime:
     """The database's clock now: aware, UTC; microseconds, on SQLite milliseconds."""
-    value = connection.execute(NOW[connection.dialect.name]).scalar_one()
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment.replace(tzinfo=UTC)
+    return connection.execute(_ask_server(connection.dialect.name)).scalar_one()
 
 
 class Database:
@@ -73,6 +101,15 @@ class Database:
     def now(self, connection: Connection) -> datetime:
         """The database's clock: the only one that promises rest on."""
         return self._clock(connection)
+
+    @property
+    def told(self) -> bool:
+        """Whether statements are told the time, because its clock is not the server's."""
+        return self._clock is not server_time
+
+    def moment(self, connection: Connection) -> Mapping[str, datetime]:
+        """What a statement that asks for the time is to be given for it: see `moment_of`."""
+        return {"moment": self._clock(connection)} if self.told else {}
 
     def close(self) -> None:
         """Give the connections back."""

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
-from sqlalchemy import Connection, Integer, String, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, Select, String, bindparam, func, select
 
 from raingauge.pacing import Release, month_of, month_start
 from raingauge.proof import Charge
+from raingauge.storage.database import Database, moment_of
 from raingauge.storage.models import QuotaCharge, QuotaGate, UtcDateTime
 
 
@@ -40,16 +42,22 @@ class Gate:
         return self.next_month_spent if self.month == last_month else 0
 
 
-# Built once: these run several times for every call of the provider.
 _ACCOUNT: Final = bindparam("account", type_=String)
 _AFTER: Final = bindparam("after", type_=UtcDateTime)
+
+
+def held_after(moment: ColumnElement[datetime]) -> Select[Any]:
+    """For a statement: cities held at a moment, of the account that it is given as `account`."""
+    released_later = (QuotaCharge.account == _ACCOUNT, QuotaCharge.release_at > moment)
+    return select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(*released_later)
+
+
+# Built once: these run several times for every call of the provider.
 _GATE: Final = select(*(getattr(QuotaGate, name) for name in Gate.__dataclass_fields__)).where(
     QuotaGate.account == _ACCOUNT
 )
-_LAST_NOW: Final = select(QuotaGate.last_now).where(QuotaGate.account == _ACCOUNT)
 _GATE_LOCKED: Final = _GATE.with_for_update()
 _UNRELEASED: Final = (QuotaCharge.account == _ACCOUNT, QuotaCharge.release_at > _AFTER)
-_HELD: Final = select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(*_UNRELEASED)
 _RELEASES: Final = (
     select(QuotaCharge.release_at, QuotaCharge.cost)
     .where(*_UNRELEASED)
@@ -61,6 +69,7 @@ _CHARGES: Final = (
     .where(*_UNRELEASED, QuotaCharge.reserved_at <= bindparam("until", type_=UtcDateTime))
     .limit(bindparam("most", type_=Integer))
 )
+_HELD: Final = held_after(_AFTER)
 _CHARGED: Final = select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(
     *_UNRELEASED, QuotaCharge.reserved_at > _AFTER
 )
@@ -72,9 +81,16 @@ def find_gate(connection: Connection, account: str, *, lock: bool = False) -> Ga
     return None if row is None else Gate(*row)
 
 
-def last_now(connection: Connection, account: str) -> datetime:
-    """The latest database time that a reservation of an account saw. Locks nothing."""
-    return connection.execute(_LAST_NOW, {"account": account}).scalar_one()
+def ledger_time(connection: Connection, database: Database, account: str) -> datetime:
+    """The time as the ledger takes it: the database's clock, or what a reservation saw, if that is later."""
+    given = {"account": account, **database.moment(connection)}
+    seen, now = connection.execute(_ledger_time(database.dialect, database.told), given).one()
+    return max(seen, now)
+
+
+@cache
+def _ledger_time(dialect: str, told: bool) -> Select[datetime, datetime]:
+    return select(QuotaGate.last_now, moment_of(dialect, told=told)).where(QuotaGate.account == _ACCOUNT)
 
 
 def held(connection: Connection, account: str, at: datetime) -> int:

@@ -15,8 +15,9 @@ import pytest
 from sqlalchemy import Connection, create_engine, inspect, make_url, select, text, update
 from sqlalchemy.engine import Row
 
-from consumer.admission import Candidate, Grant, NotNow
+from consumer.admission import Grant, NotNow
 from consumer.gate import EndpointSetting
+from consumer.look import Candidate
 from consumer.quota import Ledger
 from raingauge.observation import Observation
 from raingauge.pacing import Terms
@@ -182,7 +183,7 @@ class Account:
 
 
 def _close(ledger: Ledger, grant: Grant, connection: Connection) -> None:
-    ledger.close(connection, [grant])
+    ledger.close(connection, [grant], ledger.now(connection))
 
 
 def milliseconds(seconds: float) -> Any:

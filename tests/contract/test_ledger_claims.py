@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from consumer.admission import Candidate, Grant, LeftOut
+from consumer.admission import Grant, LeftOut
+from consumer.look import Candidate
 from consumer.quota import Ledger
 from raingauge.errors import GateMismatch
 from raingauge.storage import cities

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import Row
 
-from consumer.admission import Candidate, Grant, LeftOut
+from consumer.admission import Grant, LeftOut
 from consumer.gate import Event
+from consumer.look import Candidate
 from consumer.quota import Ledger
 from raingauge.pacing import Terms
 from raingauge.storage.database import Database
@@ -69,7 +70,7 @@ class Worker:
 
 
 def _close(ledger: Ledger, grant: Grant, connection: Any) -> None:
-    ledger.close(connection, [grant])
+    ledger.close(connection, [grant], ledger.now(connection))
 
 
 def granted(workers: Sequence[Worker]) -> int:

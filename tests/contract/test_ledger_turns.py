@@ -7,7 +7,8 @@ from itertools import count
 import pytest
 from sqlalchemy import update
 
-from consumer.admission import Candidate, Grant, NotNow, Over
+from consumer.admission import Grant, NotNow, Over
+from consumer.look import Candidate
 from consumer.quota import Ledger
 from consumer.turns import RECHECK, TURN
 from raingauge.pacing import FIRST_FEW

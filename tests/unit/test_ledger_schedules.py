@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from consumer.admission import Candidate, Grant, NotNow
+from consumer.admission import Grant, NotNow
+from consumer.look import Candidate
 from consumer.quota import Ledger
 from raingauge.pacing import MARGIN_S, SEND_DELAY_S, Pacing, Terms
 from raingauge.storage.database import Database
@@ -106,7 +107,7 @@ class Schedule:
         self.at(again, lambda: self.reserve(ledger))
 
     def close(self, ledger: Ledger, grant: Grant) -> None:
-        self.database.write(lambda connection: ledger.close(connection, [grant]))
+        self.database.write(lambda connection: ledger.close(connection, [grant], ledger.now(connection)))
 
 
 def most_in_any_window(arrivals: list[tuple[float, int]], window_s: float) -> int:

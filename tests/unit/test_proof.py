@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.admission import Candidate, Grant
+from consumer.admission import Grant
+from consumer.look import Candidate
 from consumer.quota import Ledger
 from raingauge.pacing import Terms
 from raingauge.proof import Charge, Worst, arrived_by, worst_window
@@ -182,7 +183,7 @@ def a_ledger(
 
 
 def _close(ledger: Ledger, grant: Grant, connection: object) -> None:
-    ledger.close(connection, [grant])  # type: ignore[arg-type]
+    ledger.close(connection, [grant], ledger.now(connection))  # type: ignore[arg-type]
 
 
 @settings(max_examples=80, deadline=None)

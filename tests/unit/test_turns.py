@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from consumer.admission import Candidate
+from consumer.look import Candidate
 from consumer.turns import Shares
 from raingauge.pacing import FIRST_FEW
 

@@ -1,0 +1,159 @@
+"""What a reservation finds under the gate's lock: the time, and all that its decisions rest on, in one statement.
+
+To be called under the gate's lock. It decides nothing and writes nothing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy import BindParameter, CompoundSelect, Connection, Select, bindparam, func, literal_column, null, select
+from sqlalchemy import union_all as together
+
+from raingauge.storage.database import Database, moment_as, moment_of
+from raingauge.storage.gate import Gate, held_after
+from raingauge.storage.models import City, Collection, QuotaTicket, UtcDateTime
+
+_TIME, _CITY, _TICKET, _COLLECTION = range(4)
+"""What a row of the statement tells of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A city to ask for; an observation fetched at or after `since` would do."""
+
+    city_id: int
+    since: datetime
+    collection_id: str | None = None
+    """Whose turn it is; None: nobody's in particular."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A candidate that has been fetched, perhaps late enough, or is claimed by another consumer."""
+
+    fetched_at: datetime | None
+    claimed_until: datetime | None
+    """None: by nobody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A consumer that waits."""
+
+    consumer: str
+    collection_ids: tuple[str, ...]
+    """Those that it asked for."""
+    taken_at: datetime
+    due_at: datetime
+    """When it comes again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A collection that is neither done nor cancelled."""
+
+    requested_at: datetime
+    last_progress_at: datetime | None
+    settled: int
+    """Cities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What there is."""
+
+    read_at: datetime
+    """The database's clock, read after the lock was taken."""
+    now: datetime
+    """The same, but never earlier than what a reservation before this one saw."""
+    held: int
+    """Cities held when the next call may start: now, or as the pace has planned it."""
+    cities: Mapping[int, Known]
+    tickets: Sequence[Ticket]
+    """All, also those of consumers that never came again."""
+    collections: Mapping[str, Open]
+    """Those of the candidates that are open."""
+
+
+def look(
+    connection: Connection, database: Database, gate: Gate, consumer: str, candidates: Sequence[Candidate]
+) -> Look:
+    """Look at all that concerns these candidates of a consumer."""
+    given = {
+        "account": gate.account,
+        "after": max(gate.last_now, gate.next_start_at),
+        "cities": [candidate.city_id for candidate in candidates],
+        "since": min((candidate.since for candidate in candidates), default=gate.last_now),
+        "consumer": consumer,
+        "collections": list({candidate.collection_id for candidate in candidates} - {None}),
+    }
+    statement = _statement(database.dialect, database.told)
+    rows: dict[int, list[Any]] = {_TIME: [], _CITY: [], _TICKET: [], _COLLECTION: []}
+    for row in connection.execute(statement, {**given, **database.moment(connection)}):
+        rows[row.kind].append(row)
+    [time] = rows[_TIME]
+    return Look(
+        read_at=time.first,
+        now=max(time.first, gate.last_now),
+        held=int(time.number),
+        cities={int(row.number): _known(row, consumer) for row in rows[_CITY]},
+        tickets=[Ticket(row.name, tuple(json.loads(row.more)), row.first, row.second) for row in rows[_TICKET]],
+        collections=_opened(rows[_COLLECTION]),
+    )
+
+
+def open_ones(connection: Connection, collection_ids: Sequence[str]) -> Mapping[str, Open]:
+    """Those of these collections that are open: for whom other consumers wait."""
+    return _opened(connection.execute(_OPEN, {"collections": collection_ids}).all()) if collection_ids else {}
+
+
+def _known(row: Any, consumer: str) -> Known:
+    return Known(row.first, None if row.name == consumer else row.second)
+
+
+def _opened(rows: Sequence[Any]) -> Mapping[str, Open]:
+    return {row.name: Open(row.first, row.second, int(row.number)) for row in rows}
+
+
+_CITIES: Final[BindParameter[Any]] = bindparam("cities", expanding=True, literal_execute=True)
+_COLLECTIONS: Final[BindParameter[Any]] = bindparam("collections", expanding=True)
+_CONSUMER: Final[BindParameter[Any]] = bindparam("consumer")
+
+
+def _row(kind: int, *columns: Any) -> Select[Any]:
+    names = ("number", "name", "first", "second", "more")
+    labelled = (column.label(name) for column, name in zip(columns, names, strict=True))
+    return select(literal_column(str(kind)).label("kind"), *labelled)
+
+
+_OPEN: Final = _row(
+    *(_COLLECTION, Collection.collected + Collection.failed, Collection.id),
+    *(Collection.requested_at, Collection.last_progress_at, null()),
+).where(Collection.id.in_(_COLLECTIONS), Collection.finished_at.is_(None))
+
+
+@cache
+def _statement(dialect: str, told: bool) -> CompoundSelect[Any]:
+    """One row with the time and what is held then, and one for each city, ticket and collection. Built once."""
+    now: Any = moment_of(dialect, told=told)
+    if dialect == "postgresql":
+        # Its clock goes on while a statement runs. What is released after this moment is held at this moment.
+        now = select(now.label("now")).subquery("moment").c.now
+    later = func.max if dialect == "sqlite" else func.greatest
+    held = held_after(later(now, moment_as(dialect, "after"))).scalar_subquery()
+    late_enough = City.fetched_at >= bindparam("since", type_=UtcDateTime)
+    return together(
+        _row(_TIME, held, null(), now, now, null()),
+        _row(_CITY, City.id, City.claimed_by, City.fetched_at, City.claimed_until, null()).where(
+            City.id.in_(_CITIES), late_enough | (City.claimed_by != _CONSUMER)
+        ),
+        _row(
+            *(_TICKET, literal_column("0"), QuotaTicket.id, QuotaTicket.taken_at, QuotaTicket.due_at),
+            QuotaTicket.collection_ids,
+        ).where(QuotaTicket.account == bindparam("account")),
+        _OPEN,
+    )

@@ -1,0 +1,97 @@
+"""What a reservation finds under the gate's lock, on every database, by its own clock and by one that it is told."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Connection, insert
+
+from consumer.look import Candidate, Known, Look, Open, Ticket, look
+from raingauge.storage.cities import claim, remember
+from raingauge.storage.database import Database
+from raingauge.storage.gate import find_gate, held, ledger_time
+from raingauge.storage.models import QuotaTicket
+from tests.contract.storage_support import NOW, SECOND, Account, accept, an_observation, cancel
+
+
+def found(account: Account, *candidates: Candidate, consumer: str = "one") -> Look:
+    gate = account.database.read(lambda c: find_gate(c, "account"))
+    assert gate is not None
+    return account.database.write(lambda c: look(c, account.database, gate, consumer, candidates))
+
+
+def by_its_own_clock(database: Database) -> Account:
+    account = Account(database, window_s=3600.0, pacing="burst")
+    account.database = Database(database.engine)
+    return account
+
+
+def test_it_reads_the_databases_own_clock_and_what_is_held_at_that_moment(database: Database) -> None:
+    account = by_its_own_clock(database)
+    ledger = account.ledger()
+    account.close(ledger, account.take(ledger, 7))
+    account.take(ledger, 5)
+    before = account.database.read(account.database.now)
+    seen = found(account, Candidate(1, NOW))
+    after = account.database.read(account.database.now)
+    assert before <= seen.read_at <= after
+    assert seen.now == seen.read_at
+    assert seen.held == 12 == account.database.read(lambda c: held(c, "account", seen.now))
+    assert before <= account.database.read(lambda c: ledger_time(c, account.database, "account"))
+
+
+def test_a_clock_that_is_behind_does_not_take_the_ledger_back(database: Database) -> None:
+    account = Account(database, pacing="burst")
+    account.take(account.ledger(), 3)
+    account.moment.forward(-1)
+    seen = found(account, Candidate(1, NOW))
+    assert (seen.read_at, seen.now) == (NOW - SECOND, NOW)
+    assert account.database.read(lambda c: ledger_time(c, account.database, "account")) == NOW
+
+
+@pytest.mark.parametrize(("later_s", "expected"), [(0.0, 20), (84.999, 20), (85.0, 0)])
+def test_what_is_released_at_a_moment_is_held_until_then(database: Database, later_s: float, expected: int) -> None:
+    account = Account(database, pacing="burst")
+    account.take(account.ledger())
+    account.moment.forward(later_s)
+    assert found(account, Candidate(1, NOW)).held == expected
+
+
+def test_what_is_held_is_told_for_the_moment_at_which_the_pace_lets_the_next_call_go(database: Database) -> None:
+    account = Account(database)  # smooth: the next call starts 20 s later
+    ledger = account.ledger()
+    account.close(ledger, account.take(ledger))
+    account.moment.forward(41)
+    account.take(ledger)
+    account.moment.forward(1)
+    # At 42 s both are held; at 61 s, when the next may go, only the second is.
+    assert found(account, Candidate(1, NOW)).held == 20
+
+
+def test_it_tells_of_cities_that_were_fetched_or_are_claimed_by_others(database: Database) -> None:
+    account = Account(database)
+    account.ledger()
+    until = NOW + 25 * SECOND
+
+    def prepare(connection: Connection) -> None:
+        remember(connection, {1: (NOW, an_observation(1)), 2: (NOW - SECOND, an_observation(2))}, {})
+        claim(connection, [3], "one", until)
+        claim(connection, [4], "two", until)
+
+    account.database.write(prepare)
+    seen = found(account, *(Candidate(city_id, NOW) for city_id in (1, 2, 3, 4, 5)))
+    assert seen.cities == {1: Known(NOW, None), 4: Known(None, until)}
+
+
+def test_it_tells_of_the_collections_that_are_open_and_of_all_tickets(database: Database) -> None:
+    account = Account(database)
+    account.ledger()
+    accept(database, "open", [1])
+    accept(database, "cancelled", [1])
+    cancel(database, "cancelled")
+    stale = NOW - timedelta(hours=1)
+    ticket = {"id": "two", "account": "account", "collection_ids": '["open"]', "taken_at": stale, "due_at": stale}
+    tickets = [ticket, ticket | {"id": "three", "account": "other"}]
+    account.database.write(lambda c: c.execute(insert(QuotaTicket), tickets))
+    seen = found(account, Candidate(1, NOW, "open"), Candidate(2, NOW, "cancelled"), Candidate(3, NOW))
+    assert seen.collections == {"open": Open(NOW, None, 0)}
+    assert seen.tickets == [Ticket("two", ("open",), stale, stale)]
