@@ -1,4 +1,4 @@
-"""Storing what calls bring, several at a time: what comes while a transaction runs shares the next one.
+"""Storing what calls bring, several at a time: what comes while a transaction runs, and as long after, shares the next.
 
 A call alone is stored at once. It makes no calls and touches no pool.
 """
@@ -12,12 +12,15 @@ from typing import Final
 
 from consumer.means import Means
 from consumer.store import Brought
+from raingauge.clock import happens_within
 from raingauge.storage.readings import Want
 
 log = logging.getLogger("raingauge.keeping")
 
 MOST: Final = 10
 """Calls in one transaction."""
+LONGEST_REST_S: Final = 0.05
+"""However long a transaction took: the next is not put off for longer."""
 
 
 @dataclass(slots=True)
@@ -34,18 +37,34 @@ class Keeping:
 
     def __init__(self, means: Means) -> None:
         self._means = means
+        self._clock = means.clock
         self._waiting: list[_Waiting] = []
         self._storing = asyncio.Lock()
+        self._rests_until = self._clock.monotonic()
+        self._full = asyncio.Event()
 
     async def keep(self, brought: Brought) -> Sequence[Want]:
         """Store what a call brought; answer the wants that are stored: all, unless something unexpected happens."""
         mine = _Waiting(brought)
         self._waiting.append(mine)
+        if len(self._waiting) >= MOST:
+            self._full.set()
         async with self._storing:
             while not mine.tried:
+                await self._gather()
+                began = self._clock.monotonic()
                 await self._store(self._waiting[:MOST])
                 self._waiting = [one for one in self._waiting if not one.tried]
+                ended = self._clock.monotonic()
+                self._rests_until = ended + min(LONGEST_REST_S, ended - began)
         return mine.kept
+
+    async def _gather(self) -> None:
+        """Wait for others as long as the last transaction took: half of the time, where many come, is theirs."""
+        left = self._rests_until - self._clock.monotonic()
+        if left > 0 and len(self._waiting) < MOST:
+            self._full.clear()
+            await happens_within(self._full, left)
 
     async def _store(self, together: Sequence[_Waiting]) -> None:
         all_stored = len(together) > 1 and await self._stored([one.brought for one in together])
