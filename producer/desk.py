@@ -38,7 +38,7 @@ GATHER_S: Final = 0.001
 """What is asked within as long shares a transaction, though none is under way: else one is spent on the first alone."""
 MOST_PARTS: Final = 16
 """Parts of pages that are read in one transaction: about ten milliseconds."""
-PARTS_PATIENCE_S: Final = 0.01
+PARTS_PATIENCE_S: Final = 0.005
 """The same for parts: two transactions overlap then, three would only read the same again."""
 
 

@@ -9,9 +9,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from producer.api.described import described
 from producer.api.get_body import Time
 from producer.api.json_body import read_body
-from producer.api.problems import UNAVAILABLE, UNEXPECTED, invalid, refuse_repeated, responses
+from producer.api.problems import UNAVAILABLE, UNEXPECTED, invalid, responses
 from producer.desk import Desk, Estimate
 from producer.outlook import View
 from producer.progress import Status
@@ -193,7 +194,7 @@ LEADS_ON: Final[dict[str, Any]] = {
 
 def router(desk: Desk, collecting: Collecting, accepted_one: Callable[[str], None]) -> APIRouter:
     """The front door; `accepted_one` is called with the id of each new collection."""
-    api = APIRouter(tags=["collections"])
+    api = APIRouter(tags=["collections"], route_class=described(Question))
 
     @api.post(
         "/collect",
@@ -216,7 +217,7 @@ def router(desk: Desk, collecting: Collecting, accepted_one: Callable[[str], Non
             ),
         },
     )
-    async def collect(request: Request, response: Response, question: Annotated[Question, Query()]) -> Any:
+    async def collect(request: Request, question: Annotated[Question, Query()]) -> Response:
         """Accepts a collection and answers at once, whatever its size; the collecting goes on by itself.
 
         Sending the same request again collects nothing twice: it answers 200 and the state as it stands. The same id
@@ -225,15 +226,13 @@ def router(desk: Desk, collecting: Collecting, accepted_one: Callable[[str], Non
         `dry_run=true` checks the same and answers what it would cost and when it would be done, or, of a collection
         that stands, what it costs still. Nothing is accepted and no city is asked for.
         """
-        refuse_repeated((name for name, _ in request.query_params.multi_items()), "query")
         wanted = collecting.request(await read_body(request, CollectBody))
         if question.dry_run:
             return JSONResponse(estimated(await desk.estimate(wanted)))
         view, created = await desk.accept(wanted)
         if created:
             accepted_one(wanted.id)
-        response.status_code = 202 if created else 200
-        response.headers["Location"] = f"/get?id={view.state.id}"
-        return accepted(view)
+        location = {"Location": f"/get?id={view.state.id}"}
+        return JSONResponse(accepted(view), 202 if created else 200, location)
 
     return api

@@ -95,6 +95,13 @@ _STATE = tuple(getattr(Collection, name) for name in CollectionState.__dataclass
 _FOUND: Final = select(*_STATE).where(Collection.id.in_(bindparam("ids", expanding=True)))
 _NEW: Final = insert(Collection)
 _NEW_BATCH: Final = insert(Batch)
+_SAME_BATCHES: Final = insert(Batch).from_select(
+    ["collection_id", "batch", "city_ids", "size"],
+    select(Collection.id, Batch.batch, Batch.city_ids, Batch.size)
+    .join(Batch, Batch.collection_id == bindparam("first"))
+    .where(Collection.id.in_(bindparam("others", expanding=True))),
+)
+"""Many ask for the same cities, most of them for the default ones: their batches are written once and copied."""
 _REMAINING: Final = Collection.total - Collection.collected - Collection.failed
 _OPEN_WORK: Final = select(
     *(Collection.id, Collection.cities_hash, _REMAINING, Collection.collected + Collection.failed),
@@ -207,16 +214,22 @@ def _insert(connection: Connection, now: datetime, requests: Sequence[Collection
     states = {request.id: _new_state(now, request) for request in requests}
     given = ("id", "requested_at", "max_age_s", "cities_hash", "total")
     connection.execute(_NEW, [{name: getattr(state, name) for name in given} for state in states.values()])
-    pieces = ((request, start) for request in requests for start in range(0, len(request.city_ids), PIECE))
-    while some := list(islice(pieces, TOGETHER)):
-        connection.execute(_NEW_BATCH, [row for request, start in some for row in _batches(request, start)])
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for request in requests:
+        alike.setdefault(tuple(request.city_ids), []).append(request.id)
+    firsts = ((ids[0], city_ids, start) for city_ids, ids in alike.items() for start in range(0, len(city_ids), PIECE))
+    while some := list(islice(firsts, TOGETHER)):
+        connection.execute(_NEW_BATCH, [row for piece in some for row in _batches(*piece)])
+    for first, *others in alike.values():
+        if others:
+            connection.execute(_SAME_BATCHES, {"first": first, "others": others})
     return states
 
 
-def _batches(request: CollectionRequest, start: int) -> list[dict[str, Any]]:
+def _batches(collection_id: str, city_ids: Sequence[int], start: int) -> list[dict[str, Any]]:
     return [
-        {"collection_id": request.id, "batch": number, "city_ids": json.dumps(city_ids), "size": len(city_ids)}
-        for number, city_ids in enumerate(split(request.city_ids[start : start + PIECE]), start // BATCH_SIZE)
+        {"collection_id": collection_id, "batch": number, "city_ids": json.dumps(some), "size": len(some)}
+        for number, some in enumerate(split(city_ids[start : start + PIECE]), start // BATCH_SIZE)
     ]
 
 

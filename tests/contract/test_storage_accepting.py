@@ -1,5 +1,6 @@
 """Several collections in one transaction: the same as one after the other."""
 
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -36,6 +37,20 @@ def test_each_is_stored_with_its_batches(database: Database) -> None:
         *(("a", 0, 3), ("b", 0, 20), ("b", 1, 20), ("b", 2, 1), ("c", 0, 1))
     ]
     assert all(answer[0].requested_at == NOW for answer in answers if not isinstance(answer, OtherRequest))
+
+
+def test_those_that_want_the_same_cities_have_the_same_batches_of_their_own(database: Database) -> None:
+    several = [wanting(name, range(1, 30)) for name in ("a", "b", "c")]
+    accept_all(database, *several, wanting("reversed", range(29, 0, -1)))
+    stored = {(row.collection_id, row.batch): json.loads(row.city_ids) for row in rows(database, Batch)}
+    assert stored == {
+        **{(name, 0): list(range(1, 21)) for name in ("a", "b", "c")},
+        **{(name, 1): list(range(21, 30)) for name in ("a", "b", "c")},
+        ("reversed", 0): list(range(29, 9, -1)),
+        ("reversed", 1): list(range(9, 0, -1)),
+    }
+    sizes = [(row.size, row.settled, row.attempts, row.published_at) for row in rows(database, Batch)]
+    assert sizes == [(20, 0, 0, None), (9, 0, 0, None)] * 4
 
 
 def test_the_same_twice_is_stored_once_and_new_once(database: Database) -> None:
