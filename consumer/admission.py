@@ -13,6 +13,7 @@ from consumer.gate import Plan
 from consumer.look import Candidate, Known
 from raingauge.pacing import CALL_SIZE, Terms, Wait, admit, month_allows, month_moment, next_month, room_beside
 from raingauge.storage.gate import Gate, charged, held, next_releases
+from raingauge.storage.readings import Want
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Grant:
     """In group calls of up to 20 cities, in their order; else one by one."""
     clean: bool
     """The gate was open and untroubled: an ordinary answer changes nothing of it."""
+    lent: tuple[Want, ...] = ()
+    """Who wants those of the cities that other consumers lent."""
 
     @property
     def group_calls(self) -> int:
@@ -87,9 +90,27 @@ def allowed(
     return number
 
 
-def left_out(chosen: Sequence[Candidate], known: Mapping[int, Known], now: datetime) -> LeftOut | None:
-    """The candidates that need no call, if any."""
-    found = [(candidate, known[candidate.city_id]) for candidate in chosen if candidate.city_id in known]
-    fresh = {c.city_id for c, city in found if city.fetched_at is not None and city.fetched_at >= c.since}
-    claimed = {c.city_id for c, city in found if city.claimed_until is not None and city.claimed_until > now} - fresh
-    return LeftOut(frozenset(fresh), frozenset(claimed)) if fresh or claimed else None
+def left_out(
+    chosen: Sequence[Candidate], all_of_them: Sequence[Candidate], known: Mapping[int, Known], now: datetime
+) -> LeftOut | None:
+    """The chosen candidates that need no call, if any; then also all others that have been fetched."""
+    if not any(is_left_out(candidate, known, now) for candidate in chosen):
+        return None
+    fresh = frozenset(one.city_id for one in all_of_them if _is_fresh(one, known))
+    claimed = frozenset(one.city_id for one in chosen if _is_claimed(one, known, now))
+    return LeftOut(fresh, claimed - fresh)
+
+
+def is_left_out(candidate: Candidate, known: Mapping[int, Known], now: datetime) -> bool:
+    """Whether a city needs no call: fetched meanwhile, or being fetched by another consumer."""
+    return _is_fresh(candidate, known) or _is_claimed(candidate, known, now)
+
+
+def _is_fresh(candidate: Candidate, known: Mapping[int, Known]) -> bool:
+    city = known.get(candidate.city_id)
+    return city is not None and city.fetched_at is not None and city.fetched_at >= candidate.since
+
+
+def _is_claimed(candidate: Candidate, known: Mapping[int, Known], now: datetime) -> bool:
+    city = known.get(candidate.city_id)
+    return city is not None and city.claimed_until is not None and city.claimed_until > now

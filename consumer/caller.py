@@ -45,15 +45,15 @@ class Caller:
         self._clock = means.clock
         self._listener = listener
         self._lanes = asyncio.Semaphore(means.lanes)
-        patience = Patience()
+        self._patience = Patience()
         self._stop = asyncio.Event()
         self._wanted = asyncio.Event()
         self._newcomer = asyncio.Event()
         self._ended = asyncio.Event()
         self._turned_at = self._clock.monotonic()
         self.tally = Tally()
-        self._offers = Offers(pool, means, patience)
-        self._settler = Settler(pool, means, patience, self.tally)
+        self._offers = Offers(pool, means, self._patience)
+        self._settler = Settler(pool, means, self._patience, self.tally)
         self.waiting_for: str | None = None
         """Why nothing goes now: quota, key, provider, database, terms, month, pace, turn, probe; None when calls go."""
 
@@ -119,13 +119,14 @@ class Caller:
         if not turns:
             await self._until_wanted()
             return None
-        candidates = [Candidate(turn.city_id, turn.since, turn.collection_id) for turn in turns]
+        candidates = self._offers.candidates(turns, may_be_lent=together)
         good = await self._offers.good_city(turns)
         if good is not None:
             self._pool.give_back(turns)
             turns, together, candidates = [], False, [Candidate(good, NEVER)]
         try:
-            reserve = partial(self._means.ledger.reserve, candidates, together=together, calls=calls)
+            avoid = frozenset(self._patience.failing)
+            reserve = partial(self._means.ledger.reserve, candidates, together=together, calls=calls, avoid=avoid)
             answer = await self._means.run_database(reserve)
         except DatabaseUnavailable:
             answer = NotNow(DATABASE_RETRY_S * random.uniform(0.5, 1.0), "database")

@@ -69,6 +69,11 @@ def _plan(gate: Gate, now: datetime, setting: EndpointSetting) -> Plan:
     return Plan("group" if gate.endpoint == "group" else "single", probe=closed)
 
 
+def is_untroubled(gate: Gate) -> bool:
+    """Whether it is open, and no call since the last answer failed."""
+    return gate.state == "open" and gate.strikes == 0
+
+
 def spend(gate: Gate, now: datetime, cost: int, call: Plan, terms: Terms) -> dict[str, Any]:
     """The gate's columns that change with a charge."""
     month = month_of(now)

@@ -16,6 +16,7 @@ from sqlalchemy import union_all as together
 from raingauge.storage.database import Database, moment_as, moment_of
 from raingauge.storage.gate import Gate, held_after
 from raingauge.storage.models import City, Collection, QuotaTicket, UtcDateTime
+from raingauge.storage.readings import Want
 
 _TIME, _CITY, _TICKET, _COLLECTION = range(4)
 """What a row of the statement tells of."""
@@ -29,6 +30,8 @@ class Candidate:
     since: datetime
     collection_id: str | None = None
     """Whose turn it is; None: nobody's in particular."""
+    wants: tuple[Want, ...] = ()
+    """Everybody who wants it, the one whose turn it is first; none: no other consumer may ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Ticket:
     taken_at: datetime
     due_at: datetime
     """When it comes again."""
+    offers: str | None
+    """As `consumer.lending` writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ def look(
         now=max(time.first, gate.last_now),
         held=int(time.number),
         cities={int(row.number): _known(row, consumer) for row in rows[_CITY]},
-        tickets=[Ticket(row.name, tuple(json.loads(row.more)), row.first, row.second) for row in rows[_TICKET]],
+        tickets=[_ticket(row) for row in rows[_TICKET]],
         collections=_opened(rows[_COLLECTION]),
     )
 
@@ -109,6 +114,22 @@ def look(
 def open_ones(connection: Connection, collection_ids: Sequence[str]) -> Mapping[str, Open]:
     """Those of these collections that are open: for whom other consumers wait."""
     return _opened(connection.execute(_OPEN, {"collections": collection_ids}).all()) if collection_ids else {}
+
+
+def known_cities(connection: Connection, consumer: str, candidates: Sequence[Candidate]) -> Mapping[int, Known]:
+    """What a look tells of cities, of these that other consumers lend."""
+    if not candidates:
+        return {}
+    given = {
+        "cities": [candidate.city_id for candidate in candidates],
+        "since": min(candidate.since for candidate in candidates),
+        "consumer": consumer,
+    }
+    return {int(row.number): _known(row, consumer) for row in connection.execute(_KNOWN, given)}
+
+
+def _ticket(row: Any) -> Ticket:
+    return Ticket(row.name, tuple(json.loads(row.more)), row.first, row.second, row.most)
 
 
 def _known(row: Any, consumer: str) -> Known:
@@ -125,15 +146,22 @@ _CONSUMER: Final[BindParameter[Any]] = bindparam("consumer")
 
 
 def _row(kind: int, *columns: Any) -> Select[Any]:
-    names = ("number", "name", "first", "second", "more")
+    names = ("number", "name", "first", "second", "more", "most")
     labelled = (column.label(name) for column, name in zip(columns, names, strict=True))
     return select(literal_column(str(kind)).label("kind"), *labelled)
 
 
 _OPEN: Final = _row(
     *(_COLLECTION, Collection.collected + Collection.failed, Collection.id),
-    *(Collection.requested_at, Collection.last_progress_at, null()),
+    *(Collection.requested_at, Collection.last_progress_at, null(), null()),
 ).where(Collection.id.in_(_COLLECTIONS), Collection.finished_at.is_(None))
+
+_KNOWN: Final = _row(
+    *(_CITY, City.id, City.claimed_by, City.fetched_at, City.claimed_until, null(), null()),
+).where(
+    City.id.in_(_CITIES),
+    (City.fetched_at >= bindparam("since", type_=UtcDateTime)) | (City.claimed_by != _CONSUMER),
+)
 
 
 @cache
@@ -145,15 +173,12 @@ def _statement(dialect: str, told: bool) -> CompoundSelect[Any]:
         now = select(now.label("now")).subquery("moment").c.now
     later = func.max if dialect == "sqlite" else func.greatest
     held = held_after(later(now, moment_as(dialect, "after"))).scalar_subquery()
-    late_enough = City.fetched_at >= bindparam("since", type_=UtcDateTime)
     return together(
-        _row(_TIME, held, null(), now, now, null()),
-        _row(_CITY, City.id, City.claimed_by, City.fetched_at, City.claimed_until, null()).where(
-            City.id.in_(_CITIES), late_enough | (City.claimed_by != _CONSUMER)
-        ),
+        _row(_TIME, held, null(), now, now, null(), null()),
+        _KNOWN,
         _row(
             *(_TICKET, literal_column("0"), QuotaTicket.id, QuotaTicket.taken_at, QuotaTicket.due_at),
-            QuotaTicket.collection_ids,
+            *(QuotaTicket.collection_ids, QuotaTicket.offers),
         ).where(QuotaTicket.account == bindparam("account")),
         _OPEN,
     )

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Final
 
+from consumer.look import Candidate
 from consumer.means import Means
 from consumer.patience import Patience
 from consumer.pool import Pool, Turn
 from raingauge.pacing import CALL_SIZE
+from raingauge.storage.readings import Want
 
 CHOICE: Final = 3
 """A reservation may choose from so many times the cities that it can be granted, and from so many newcomers:"""
@@ -36,6 +38,21 @@ class Offers:
             self._pool.give_back(turns[CALL_SIZE:])  # which of them go must be known: see `good_city`
             turns = turns[:CALL_SIZE]
         return turns, together
+
+    def candidates(self, turns: Sequence[Turn], *, may_be_lent: bool) -> list[Candidate]:
+        """These for a reservation. Where quota is scarce, other consumers learn who wants them."""
+        lends = may_be_lent and self._means.ledger.terms.calls_at_once == 1
+        return [
+            Candidate(turn.city_id, turn.since, turn.collection_id, self._wants(turn) if lends else ())
+            for turn in turns
+        ]
+
+    def _wants(self, turn: Turn) -> tuple[Want, ...]:
+        """Everybody who wants it, the one whose turn it is first; nobody, if it must be asked for here."""
+        if turn.city_id in self._patience.failing:
+            return ()
+        wants = self._pool.wants([turn.city_id])
+        return tuple(sorted(wants, key=lambda want: want.ref.collection_id != turn.collection_id))
 
     async def good_city(self, turns: Sequence[Turn]) -> int | None:
         """A city to ask for instead, when all of these are suspects; None when they are not, or none is known."""

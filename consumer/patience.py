@@ -5,7 +5,7 @@ city is to blame. When nothing but suspects is left to ask for, a city known to 
 answer tells an outage from a city that the provider cannot answer for.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, KeysView
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,6 +65,11 @@ class Patience:
         rest = backoff_s(record.failures, BASE_S, CAP_S) * (0.5 + jitter / 2)
         give_up = record.strikes >= GIVE_UP_AFTER or record.failures >= GIVE_UP_ANYWAY_AFTER
         return Verdict(rest, record.strikes >= ALONE_AFTER, give_up)
+
+    @property
+    def failing(self) -> KeysView[int]:
+        """The cities that failed and have had no answer since."""
+        return self._records.keys()
 
     def suspects(self, city_id: int) -> bool:
         """Whether it failed several times, and nobody knows since whether the provider answers at all."""

@@ -47,7 +47,8 @@ class Settler:
         harvest = Harvest(fetched_at, result.observations, frozenset(result.unknown), self._blame(result))
         self._pool.put_back(sorted(result.split), self._clock.monotonic(), alone=True)
         # Who came since the answer, while the database was away perhaps, may want a newer one.
-        wants = [want for want in self._pool.wants(harvest.city_ids) if harvest.serves(want)]
+        everybody = dict.fromkeys([*self._pool.wants(harvest.city_ids), *grant.lent])
+        wants = [want for want in everybody if harvest.settles(want)]
         kept = await self._keeping.keep(Brought(grant, harvest, wants, result.closes))
         self._tally.cities_collected += len(result.observations)
         settled = self._pool.settle(kept)

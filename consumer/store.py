@@ -48,9 +48,11 @@ class Harvest:
             return None
         return UNKNOWN_CITY if city_id in self.unknown else self.given_up[city_id]
 
-    def serves(self, want: Want) -> bool:
-        """Whether it is late enough for someone who wants one of its cities."""
-        return want.city_id not in self.observations or want.since <= self.fetched_at
+    def settles(self, want: Want) -> bool:
+        """Whether it has what someone wants, and late enough."""
+        if want.city_id in self.observations:
+            return want.since <= self.fetched_at
+        return want.city_id in self.unknown or want.city_id in self.given_up
 
     @property
     def city_ids(self) -> list[int]:

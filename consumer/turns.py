@@ -9,12 +9,14 @@ import heapq
 import json
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete
 
+from consumer.admission import is_left_out
+from consumer.lending import read, written
 from consumer.look import Candidate, Look, Open, Ticket, open_ones
 from raingauge.pacing import FIRST_FEW, HEAD_START, Terms
 from raingauge.storage.database import upsert
@@ -95,6 +97,7 @@ class Line:
         self._consumer = consumer
         self._terms = terms
         self._now = found.now
+        self._candidates = [one for one in candidates if not is_left_out(one, found.cities, found.now)]
         tickets = [ticket for ticket in found.tickets if ticket.due_at >= found.now - TURN]
         self._own = next((ticket for ticket in tickets if ticket.consumer == consumer), None)
         self._others = [ticket for ticket in tickets if ticket.consumer != consumer]
@@ -132,6 +135,13 @@ class Line:
             return False, since, 0.0, more, name
         return True, self._had.get(name, 0) + more, since, more, name
 
+    def lent(self, avoid: Container[int]) -> list[Candidate]:
+        """Cities of open collections that others in line lend; none that stands to be avoided, or that is asked for."""
+        asked = {candidate.city_id for candidate in self._candidates}
+        offers = (offer for ticket in self._others for offer in read(ticket.offers))
+        found = {offer.city_id: offer for offer in offers if offer.collection_id in self._open}
+        return [offer for city_id, offer in found.items() if city_id not in asked and city_id not in avoid]
+
     def wait_for_others(self) -> datetime | None:
         """When to come again, because somebody else is first in line; None when nobody is."""
         mine = (self._waiting_since(self._asked), self._taken_at, self._consumer)
@@ -147,8 +157,9 @@ class Line:
             "collection_ids": json.dumps(sorted(self._asked)),
             "taken_at": self._taken_at,
             "due_at": due_at,
+            "offers": written(self._candidates),
         }
-        upsert(connection, QuotaTicket, [row], ("collection_ids", "taken_at", "due_at"))
+        upsert(connection, QuotaTicket, [row], ("collection_ids", "taken_at", "due_at", "offers"))
 
     def leave(self, connection: Connection) -> None:
         """This consumer got a grant: it goes to the end of the line."""

@@ -1,10 +1,11 @@
 """How long 167 cities take, beside the optimum that no schedule within the quota can beat (docs/quota.md).
 
-From the first call, the probe of one city, to the last answer. At full scale in virtual time; and with real processes
-on Kafka and MariaDB at a tenth of it, 60 cities in six seconds. Beside it the consumer that sleeps a second for each
-city.
+From the first call, the probe of one city, to the last answer. In virtual time; and with real processes on Kafka and
+MariaDB, all at the same time: each has a simulator with a quota of its own, and little to do. Beside it the consumer
+that sleeps a second for each city.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Final
 
@@ -22,7 +23,9 @@ PACINGS: Final[tuple[Pacing, ...]] = ("smooth", "burst")
 QUOTA: Final = 60
 OPTIMUM: Final = {("smooth", "group"): 160.0, ("burst", "group"): 120.0, ("smooth", "single"): 166.0}
 """Seconds from the first call to the last at 60 in 60 s."""
-TENTH: Final = 0.1
+WINDOW_S: Final = 60.0
+QUICK_S: Final = 6.0
+"""A tenth of it, for rough figures: there a hundredth of a second is a thousandth."""
 LATENCY_S: Final = 0.02
 SHARE: Final = 1.01
 
@@ -38,9 +41,8 @@ def pace(size: Size) -> Outcome:
     for conditions, (arrivals, _) in zip(towns, sweeps, strict=True):
         _virtual(outcome, conditions, arrivals)
     outcome.add(within_quota(max(most for _, most in sweeps), QUOTA))
-    for pacing in PACINGS:
-        for consumers in size.of((1, 3), (3,)):
-            _real(outcome, pacing, consumers)
+    for figures in _all_real(size):
+        outcome.add(*figures)
     _sleepers(outcome)
     return outcome
 
@@ -66,26 +68,34 @@ def _virtual(outcome: Outcome, conditions: Conditions, arrivals: Arrivals) -> No
         outcome.draw(f"{conditions}", points)
 
 
-def _real(outcome: Outcome, pacing: Pacing, consumers: int) -> None:
-    window_s = 60 * TENTH
+def _all_real(size: Size) -> list[list[Figure]]:
+    window_s = size.of(WINDOW_S, QUICK_S)
+    runs = [(pacing, consumers) for pacing in PACINGS for consumers in size.of((1, 3), (3,))]
+    with ExitStack() as databases, ThreadPoolExecutor(len(runs)) as threads:
+        # One after the other: Alembic has one context for the whole process.
+        urls = [databases.enter_context(on_mariadb()) for _ in runs]
+        futures = [threads.submit(_real, url, *run, window_s) for url, run in zip(urls, runs, strict=True)]
+        return [future.result(600) for future in futures]
+
+
+def _real(url: str, pacing: Pacing, consumers: int, window_s: float) -> list[Figure]:
     with ExitStack() as parts:
-        url = parts.enter_context(on_mariadb())
         limits = ("--quota", str(QUOTA), "--window-s", str(window_s), "--latency-s", str(LATENCY_S))
         weather = parts.enter_context(simulator(*limits))
         quota = {"QUOTA__WINDOW_S": str(window_s), "QUOTA__PACING": pacing}
         running = parts.enter_context(on_kafka(url, weather.url, consumers, **quota))
         running.collect("all", range(3_439_525, 3_439_525 + CITIES))
-        running.until_done(90)
+        running.until_done(5 * window_s)
         witness = weather.get("/control/witness")
         stored_s = running.seconds_of("all")
     took = witness["last_at_s"] - witness["first_at_s"] + LATENCY_S
-    optimum = OPTIMUM[pacing, "group"] * TENTH + LATENCY_S
-    name = f"Kafka, MariaDB, 60 in {window_s:g} s: {Conditions(pacing, consumers=consumers)}"
-    outcome.add(
+    optimum = OPTIMUM[pacing, "group"] * window_s / WINDOW_S + LATENCY_S
+    name = f"Kafka, MariaDB, {QUOTA} in {window_s:g} s: {Conditions(pacing, consumers=consumers)}"
+    return [
         Figure(name, took, "s", optimum, "optimum", at_most(SHARE)),
-        Figure(f"{name}: POST to stored", stored_s, "s", optimum, "optimum"),
+        Figure(f"{name}: POST to stored", stored_s, "s", optimum, "optimum", at_most(SHARE)),
         within_quota(witness["most_in_window"], QUOTA, name),
-    )
+    ]
 
 
 def _sleepers(outcome: Outcome) -> None:

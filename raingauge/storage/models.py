@@ -193,6 +193,8 @@ class QuotaTicket(Schema):
     account: Mapped[str] = mapped_column(exact(64))
     collection_ids: Mapped[str] = mapped_column(Text)
     """JSON list: those that it wants quota for."""
+    offers: Mapped[str | None] = mapped_column(Text)
+    """JSON, as `consumer.lending` writes it: cities of theirs that another consumer may ask for, too."""
     taken_at: Mapped[datetime]
     due_at: Mapped[datetime]
     """When it comes for its grant."""

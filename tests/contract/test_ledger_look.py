@@ -94,4 +94,4 @@ def test_it_tells_of_the_collections_that_are_open_and_of_all_tickets(database: 
     account.database.write(lambda c: c.execute(insert(QuotaTicket), tickets))
     seen = found(account, Candidate(1, NOW, "open"), Candidate(2, NOW, "cancelled"), Candidate(3, NOW))
     assert seen.collections == {"open": Open(NOW, None, 0)}
-    assert seen.tickets == [Ticket("two", ("open",), stale, stale)]
+    assert seen.tickets == [Ticket("two", ("open",), stale, stale, None)]

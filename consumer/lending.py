@@ -1,0 +1,36 @@
+"""What consumers that wait for quota lend each other: cities that whoever is granted first may ask for, too.
+
+They lie in tickets, as JSON: of each city its id, and everybody who wants it as `[collection, batch, since]`.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from consumer.look import Candidate
+from raingauge.storage.batches import BatchRef
+from raingauge.storage.readings import Want
+
+MOST_WANTS: Final = 400
+"""In one ticket: with the longest ids they still fit into a TEXT column of MySQL."""
+
+
+def written(candidates: Iterable[Candidate]) -> str:
+    """These of the candidates that may be lent, as far as a ticket has room."""
+    offers, room = [], MOST_WANTS
+    for candidate in candidates:
+        if candidate.wants and (room := room - len(candidate.wants)) >= 0:
+            wants = [[want.ref.collection_id, want.ref.batch, want.since.isoformat()] for want in candidate.wants]
+            offers.append([candidate.city_id, wants])
+    return json.dumps(offers, separators=(",", ":"))
+
+
+def read(offers: str | None) -> list[Candidate]:
+    """What a ticket lends; nothing, if a consumer of an older version wrote it."""
+    return [] if offers is None else [_candidate(city_id, wants) for city_id, wants in json.loads(offers)]
+
+
+def _candidate(city_id: int, given: Sequence[tuple[str, int, str]]) -> Candidate:
+    wants = tuple(Want(BatchRef(name, batch), city_id, datetime.fromisoformat(since)) for name, batch, since in given)
+    return Candidate(city_id, min(want.since for want in wants), wants[0].ref.collection_id, wants)
