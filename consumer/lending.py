@@ -20,7 +20,8 @@ def written(candidates: Iterable[Candidate]) -> str:
     """These of the candidates that may be lent, as far as a ticket has room."""
     offers, room = [], MOST_WANTS
     for candidate in candidates:
-        if candidate.wants and (room := room - len(candidate.wants)) >= 0:
+        if 0 < len(candidate.wants) <= room:
+            room -= len(candidate.wants)
             wants = [[want.ref.collection_id, want.ref.batch, want.since.isoformat()] for want in candidate.wants]
             offers.append([candidate.city_id, wants])
     return json.dumps(offers, separators=(",", ":"))

@@ -133,18 +133,20 @@ def test_alone_a_collection_is_done_when_it_is_expected(
 
 
 @EACH_PACE
+@pytest.mark.parametrize("consumers", [1, 3])
 def test_six_that_are_posted_together_are_done_when_they_are_expected(
-    template: Path, pacing: Pacing, group_mode: str
+    template: Path, pacing: Pacing, group_mode: str, consumers: int
 ) -> None:
-    looks = watched(template, TOGETHER, pacing, group_mode)
+    looks = watched(template, TOGETHER, pacing, group_mode, consumers)
     assert max(look.beyond_s for look in looks if look.at_s > 5) <= 0, [look for look in looks if look.beyond_s > 0]
 
 
 @EACH_PACE
+@pytest.mark.parametrize("consumers", [1, 3])
 def test_among_five_that_are_under_way_it_is_off_by_one_call_at_most_and_seldom(
-    template: Path, pacing: Pacing, group_mode: str
+    template: Path, pacing: Pacing, group_mode: str, consumers: int
 ) -> None:
-    looks = watched(template, UNDER_WAY, pacing, group_mode)
+    looks = watched(template, UNDER_WAY, pacing, group_mode, consumers)
     off = [look for look in looks if look.beyond_s > 0]
     assert len(off) <= LATE * len(looks), off
     one_call_s = WINDOW_S if pacing == "burst" else CALL_S if group_mode == "works" else 1.0

@@ -1,6 +1,7 @@
 """Which of those who want a city an answer settles."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from raingauge.blocking import inline
 from raingauge.clock import SystemClock
 from raingauge.observation import Observation
 from raingauge.storage.batches import BatchRef
-from raingauge.storage.readings import OpenBatch
+from raingauge.storage.readings import OpenBatch, Want
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 GRANT = Grant(1, NOON, (1, 2), Plan("group", probe=False), together=True, clean=True)
@@ -32,11 +33,11 @@ class Stored:
         self.brought.extend(brought)
 
 
-async def settled(pool: Pool, result: Result) -> tuple[Sequence[BatchRef], Stored]:
+async def settled(pool: Pool, result: Result, grant: Grant = GRANT) -> tuple[Sequence[BatchRef], Stored]:
     stored = Stored()
     means = Means(cast("Any", None), cast("Any", None), cast("Any", stored), inline, inline, SystemClock(), 1)
     settler = Settler(pool, means, Patience(), Tally())
-    refs, broken = await settler.settle(GRANT, result, NOON)
+    refs, broken = await settler.settle(grant, result, NOON)
     assert broken == []
     return refs, stored
 
@@ -67,3 +68,14 @@ async def test_that_a_city_is_unknown_is_told_to_all() -> None:
     pool = pool_of(before=NOON, after=NOON + timedelta(seconds=1))
     refs, _ = await settled(pool, Result(Event.ANSWERED, closes=True, unknown={1, 2}))
     assert sorted(refs) == [BatchRef("after", 0), BatchRef("before", 0)]
+
+
+async def test_what_others_lent_is_stored_for_them_and_settles_nothing_here() -> None:
+    pool = pool_of(own=NOON)
+    lent = [Want(BatchRef("theirs", number), 3, NOON + timedelta(seconds=number)) for number in (0, 1)]
+    lent.append(Want(BatchRef("theirs", 2), 4, NOON))  # without an answer: its owner asks again
+    result = Result(Event.ANSWERED, closes=True, observations={city: an_observation(city) for city in (1, 3)})
+    refs, stored = await settled(pool, result, replace(GRANT, city_ids=(1, 3, 4), lent=tuple(lent)))
+    assert refs == []
+    assert stored.brought[0].wants == [Want(BatchRef("own", 0), 1, NOON), lent[0]]
+    assert pool.wants([1, 2, 3, 4]) == [Want(BatchRef("own", 0), 2, NOON)]
