@@ -13,7 +13,7 @@ from consumer.gate import Plan
 from consumer.look import Candidate, Known
 from raingauge.pacing import CALL_SIZE, Terms, Wait, admit, month_allows, month_moment, next_month, room_beside
 from raingauge.storage.gate import Gate, charged, held, next_releases
-from raingauge.storage.readings import Want
+from raingauge.storage.readings import UNKNOWN_FOR, Want
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,12 @@ class NotNow:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Some candidates need no call: fetched meanwhile, or being fetched by another consumer. Nothing was charged."""
+    """Some candidates need no call. Nothing was charged."""
 
     fresh: frozenset[int]
+    """Fetched, or found unknown to the provider."""
     claimed: frozenset[int]
+    """Being fetched by another consumer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +98,22 @@ def left_out(
     """The chosen candidates that need no call, if any; then also all others that have been fetched."""
     if not any(is_left_out(candidate, known, now) for candidate in chosen):
         return None
-    fresh = frozenset(one.city_id for one in all_of_them if _is_fresh(one, known))
+    fresh = frozenset(one.city_id for one in all_of_them if _is_fresh(one, known, now))
     claimed = frozenset(one.city_id for one in chosen if _is_claimed(one, known, now))
     return LeftOut(fresh, claimed - fresh)
 
 
 def is_left_out(candidate: Candidate, known: Mapping[int, Known], now: datetime) -> bool:
-    """Whether a city needs no call: fetched meanwhile, or being fetched by another consumer."""
-    return _is_fresh(candidate, known) or _is_claimed(candidate, known, now)
+    """Whether a city needs no call: fetched or found unknown meanwhile, or being fetched by another consumer."""
+    return _is_fresh(candidate, known, now) or _is_claimed(candidate, known, now)
 
 
-def _is_fresh(candidate: Candidate, known: Mapping[int, Known]) -> bool:
-    city = known.get(candidate.city_id)
-    return city is not None and city.fetched_at is not None and city.fetched_at >= candidate.since
+def _is_fresh(candidate: Candidate, known: Mapping[int, Known], now: datetime) -> bool:
+    if (city := known.get(candidate.city_id)) is None:
+        return False
+    if city.unknown_at is not None and city.unknown_at >= now - UNKNOWN_FOR:
+        return True
+    return city.fetched_at is not None and city.fetched_at >= candidate.since
 
 
 def _is_claimed(candidate: Candidate, known: Mapping[int, Known], now: datetime) -> bool:

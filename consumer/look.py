@@ -36,11 +36,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A candidate that has been fetched, perhaps late enough, or is claimed by another consumer."""
+    """A candidate that was fetched, perhaps late enough, or found unknown, or is claimed by another consumer."""
 
     fetched_at: datetime | None
     claimed_until: datetime | None
     """None: by nobody else."""
+    unknown_at: datetime | None = None
+    """When the provider last said that it does not know it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ def _ticket(row: Any) -> Ticket:
 
 
 def _known(row: Any, consumer: str) -> Known:
-    return Known(row.first, None if row.name == consumer else row.second)
+    return Known(row.first, None if row.name == consumer else row.second, row.third)
 
 
 def _opened(rows: Sequence[Any]) -> Mapping[str, Open]:
@@ -146,21 +148,23 @@ _CONSUMER: Final[BindParameter[Any]] = bindparam("consumer")
 
 
 def _row(kind: int, *columns: Any) -> Select[Any]:
-    names = ("number", "name", "first", "second", "more", "most")
+    names = ("number", "name", "first", "second", "third", "more", "most")
     labelled = (column.label(name) for column, name in zip(columns, names, strict=True))
     return select(literal_column(str(kind)).label("kind"), *labelled)
 
 
 _OPEN: Final = _row(
     *(_COLLECTION, Collection.collected + Collection.failed, Collection.id),
-    *(Collection.requested_at, Collection.last_progress_at, null(), null()),
+    *(Collection.requested_at, Collection.last_progress_at, Collection.finished_at, null(), null()),
 ).where(Collection.id.in_(_COLLECTIONS), Collection.finished_at.is_(None))
-
 _KNOWN: Final = _row(
-    *(_CITY, City.id, City.claimed_by, City.fetched_at, City.claimed_until, null(), null()),
+    *(_CITY, City.id, City.claimed_by),
+    *(City.fetched_at, City.claimed_until, City.unknown_at, null(), null()),
 ).where(
     City.id.in_(_CITIES),
-    (City.fetched_at >= bindparam("since", type_=UtcDateTime)) | (City.claimed_by != _CONSUMER),
+    (City.fetched_at >= bindparam("since", type_=UtcDateTime))
+    | City.unknown_at.is_not(None)
+    | (City.claimed_by != _CONSUMER),
 )
 
 
@@ -174,11 +178,11 @@ def _statement(dialect: str, told: bool) -> CompoundSelect[Any]:
     later = func.max if dialect == "sqlite" else func.greatest
     held = held_after(later(now, moment_as(dialect, "after"))).scalar_subquery()
     return together(
-        _row(_TIME, held, null(), now, now, null(), null()),
+        _row(_TIME, held, null(), now, now, now, null(), null()),
         _KNOWN,
         _row(
             *(_TICKET, literal_column("0"), QuotaTicket.id, QuotaTicket.taken_at, QuotaTicket.due_at),
-            *(QuotaTicket.collection_ids, QuotaTicket.offers),
+            *(QuotaTicket.due_at, QuotaTicket.collection_ids, QuotaTicket.offers),
         ).where(QuotaTicket.account == bindparam("account")),
         _OPEN,
     )

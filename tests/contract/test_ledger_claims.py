@@ -11,6 +11,7 @@ from raingauge.errors import GateMismatch
 from raingauge.storage import cities
 from raingauge.storage.database import Database
 from raingauge.storage.models import City, QuotaCharge, QuotaGate
+from raingauge.storage.readings import UNKNOWN_FOR
 from tests.contract.storage_support import MICROSECOND, NOW, SECOND, TERMS, Account, an_observation, milliseconds, rows
 
 CLAIM = timedelta(seconds=25)
@@ -69,6 +70,16 @@ def test_cities_fetched_meanwhile_are_left_out_and_nothing_is_charged(database: 
     assert left_out(ledger, wanted(1, 2, 3, 4, max_age_s=60)) == ([1, 2], [])
     assert rows(database, QuotaCharge) == []
     assert granted(ledger, wanted(3, 4, max_age_s=60)).city_ids == (3, 4)
+
+
+def test_a_city_that_was_found_unknown_is_left_out_for_a_day(database: Database) -> None:
+    account, ledger, _ = burst(database)
+    database.write(lambda connection: cities.remember(connection, {}, {1: NOW}))
+    assert left_out(ledger, wanted(1, 2)) == ([1], [])
+    account.moment.now = NOW + UNKNOWN_FOR
+    assert left_out(ledger, wanted(1, 2)) == ([1], [])
+    account.moment.now += MICROSECOND
+    assert granted(ledger, wanted(1, 2)).city_ids == (1, 2)
 
 
 def test_each_candidate_is_fresh_by_its_own_measure(database: Database) -> None:

@@ -67,19 +67,19 @@ def test_what_is_held_is_told_for_the_moment_at_which_the_pace_lets_the_next_cal
     assert found(account, Candidate(1, NOW)).held == 20
 
 
-def test_it_tells_of_cities_that_were_fetched_or_are_claimed_by_others(database: Database) -> None:
+def test_it_tells_of_cities_that_were_fetched_or_found_unknown_or_are_claimed_by_others(database: Database) -> None:
     account = Account(database)
     account.ledger()
     until = NOW + 25 * SECOND
 
     def prepare(connection: Connection) -> None:
-        remember(connection, {1: (NOW, an_observation(1)), 2: (NOW - SECOND, an_observation(2))}, {})
+        remember(connection, {1: (NOW, an_observation(1)), 2: (NOW - SECOND, an_observation(2))}, {6: NOW})
         claim(connection, [3], "one", until)
         claim(connection, [4], "two", until)
 
     account.database.write(prepare)
-    seen = found(account, *(Candidate(city_id, NOW) for city_id in (1, 2, 3, 4, 5)))
-    assert seen.cities == {1: Known(NOW, None), 4: Known(None, until)}
+    seen = found(account, *(Candidate(city_id, NOW) for city_id in range(1, 7)))
+    assert seen.cities == {1: Known(NOW, None), 4: Known(None, until), 6: Known(None, None, NOW)}
 
 
 def test_it_tells_of_the_collections_that_are_open_and_of_all_tickets(database: Database) -> None:
