@@ -111,8 +111,8 @@ def is_left_out(candidate: Candidate, known: Mapping[int, Known], now: datetime)
 def _is_fresh(candidate: Candidate, known: Mapping[int, Known], now: datetime) -> bool:
     if (city := known.get(candidate.city_id)) is None:
         return False
-    if city.unknown_at is not None and city.unknown_at >= now - UNKNOWN_FOR:
-        return True
+    if city.unknown_at is not None and city.unknown_at >= now - UNKNOWN_FOR and candidate.since <= now:
+        return True  # unless it is to be asked for in any case
     return city.fetched_at is not None and city.fetched_at >= candidate.since
 
 

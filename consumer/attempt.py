@@ -15,7 +15,7 @@ from consumer.admission import Grant, LeftOut, NotNow, Over, allowed, is_left_ou
 from consumer.gate import Plan, is_untroubled, plan, spend
 from consumer.look import Candidate, known_cities, look
 from consumer.opening import differences
-from consumer.turns import Line, Shares
+from consumer.turns import TURN, Line, Shares
 from raingauge.pacing import CALL_SIZE, Wait
 from raingauge.storage.cities import claim
 from raingauge.storage.models import City, QuotaCharge
@@ -52,7 +52,7 @@ class Attempt:
         self._shares = shares
         self._asked = asked
         self._gate = account.lock(connection)
-        self._found = look(connection, account.database, self._gate, account.consumer, asked.candidates)
+        self._found = look(connection, account.database, self._gate, account.consumer, asked.candidates, TURN)
         self._now = self._found.now
 
     def answer(self) -> Answer:
@@ -87,7 +87,7 @@ class Attempt:
         if not self._asked.calls or not is_untroubled(self._gate):
             return []
         lent = line.lent(self._asked.avoid)
-        known = known_cities(self._connection, self._account.consumer, lent)
+        known = known_cities(self._connection, lent)
         return [candidate for candidate in lent if not is_left_out(candidate, known, self._now)]
 
     def _admitted(self, line: Line, wanted: Sequence[Candidate], most: int) -> int | NotNow | LeftOut:

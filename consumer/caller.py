@@ -125,7 +125,7 @@ class Caller:
             self._pool.give_back(turns)
             turns, together, candidates = [], False, [Candidate(good, NEVER)]
         try:
-            avoid = frozenset(self._patience.failing)
+            avoid = self._patience.failing | self._settler.spurned.at(self._clock.monotonic())
             reserve = partial(self._means.ledger.reserve, candidates, together=together, calls=calls, avoid=avoid)
             answer = await self._means.run_database(reserve)
         except DatabaseUnavailable:

@@ -49,15 +49,17 @@ class Deadlines:
     def _watch(self) -> None:
         """Wake for the first that was due when it went to sleep: who is done by then has cost it nothing."""
         with self._changed:
-            while self._due:
-                call, moment = next(iter(self._due.items()))
-                left = moment - _CLOCK.monotonic()
-                if left > 0:
-                    self._changed.wait(left)
-                else:
-                    del self._due[call]
-                    self._interrupt(call)
-            self._watched = False
+            try:
+                while self._due:
+                    call, moment = next(iter(self._due.items()))
+                    left = moment - _CLOCK.monotonic()
+                    if left > 0:
+                        self._changed.wait(left)
+                    else:
+                        del self._due[call]
+                        self._interrupt(call)
+            finally:
+                self._watched = False
 
     @staticmethod
     def _interrupt(call: Callable[[], None]) -> None:

@@ -1,6 +1,6 @@
 """What consumers that wait for quota lend each other: cities that whoever is granted first may ask for, too.
 
-They lie in tickets, as JSON: of each city its id, and everybody who wants it as `[collection, batch, since]`.
+They lie in tickets, as JSON: of each city its id, and some of those who want it as `[collection, batch, since]`.
 """
 
 import json
@@ -12,6 +12,8 @@ from consumer.look import Candidate
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.readings import Want
 
+MOST_EACH: Final = 5
+"""Of those who want a city, so many are told: for the others its owner copies what was fetched."""
 MOST_WANTS: Final = 400
 """In one ticket: with the longest ids they still fit into a TEXT column of MySQL."""
 
@@ -35,3 +37,19 @@ def read(offers: str | None) -> list[Candidate]:
 def _candidate(city_id: int, given: Sequence[tuple[str, int, str]]) -> Candidate:
     wants = tuple(Want(BatchRef(name, batch), city_id, datetime.fromisoformat(since)) for name, batch, since in given)
     return Candidate(city_id, min(want.since for want in wants), wants[0].ref.collection_id, wants)
+
+
+class Spurned:
+    """Cities that were borrowed in vain: for a while their owners ask for them. Moments on one monotonic clock."""
+
+    def __init__(self) -> None:
+        self._until: dict[int, float] = {}
+
+    def add(self, city_ids: Iterable[int], until: float) -> None:
+        """Borrow none of these before then."""
+        self._until |= dict.fromkeys(city_ids, until)
+
+    def at(self, now: float) -> frozenset[int]:
+        """Those that are not to be borrowed now."""
+        self._until = {city_id: until for city_id, until in self._until.items() if until > now}
+        return frozenset(self._until)

@@ -6,7 +6,7 @@ To be called under the gate's lock. It decides nothing and writes nothing.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
 
@@ -22,6 +22,10 @@ _TIME, _CITY, _TICKET, _COLLECTION = range(4)
 """What a row of the statement tells of."""
 
 
+NOBODY: Final = ""
+"""No consumer has this name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A city to ask for; an observation fetched at or after `since` would do."""
@@ -31,7 +35,7 @@ class Candidate:
     collection_id: str | None = None
     """Whose turn it is; None: nobody's in particular."""
     wants: tuple[Want, ...] = ()
-    """Everybody who wants it, the one whose turn it is first; none: no other consumer may ask for it."""
+    """Some who want it, the one whose turn it is first; none: no other consumer may ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +85,30 @@ class Look:
     """Cities held when the next call may start: now, or as the pace has planned it."""
     cities: Mapping[int, Known]
     tickets: Sequence[Ticket]
-    """All, also those of consumers that never came again."""
+    """Of consumers that come again, or were to come not long ago."""
     collections: Mapping[str, Open]
     """Those of the candidates that are open."""
 
 
 def look(
-    connection: Connection, database: Database, gate: Gate, consumer: str, candidates: Sequence[Candidate]
+    connection: Connection,
+    database: Database,
+    gate: Gate,
+    consumer: str,
+    candidates: Sequence[Candidate],
+    patience: timedelta,
 ) -> Look:
-    """Look at all that concerns these candidates of a consumer."""
+    """Look at all that concerns these candidates of a consumer.
+
+    `patience`: a ticket counts for so long after its consumer was to come again.
+    """
     given = {
         "account": gate.account,
         "after": max(gate.last_now, gate.next_start_at),
         "cities": [candidate.city_id for candidate in candidates],
         "since": min((candidate.since for candidate in candidates), default=gate.last_now),
         "consumer": consumer,
+        "due_after": gate.last_now - patience,
         "collections": list({candidate.collection_id for candidate in candidates} - {None}),
     }
     statement = _statement(database.dialect, database.told)
@@ -118,16 +131,16 @@ def open_ones(connection: Connection, collection_ids: Sequence[str]) -> Mapping[
     return _opened(connection.execute(_OPEN, {"collections": collection_ids}).all()) if collection_ids else {}
 
 
-def known_cities(connection: Connection, consumer: str, candidates: Sequence[Candidate]) -> Mapping[int, Known]:
-    """What a look tells of cities, of these that other consumers lend."""
+def known_cities(connection: Connection, candidates: Sequence[Candidate]) -> Mapping[int, Known]:
+    """What a look tells of cities, of these that other consumers lend; claimed is what anybody has claimed."""
     if not candidates:
         return {}
     given = {
         "cities": [candidate.city_id for candidate in candidates],
         "since": min(candidate.since for candidate in candidates),
-        "consumer": consumer,
+        "consumer": NOBODY,
     }
-    return {int(row.number): _known(row, consumer) for row in connection.execute(_KNOWN, given)}
+    return {int(row.number): _known(row, NOBODY) for row in connection.execute(_KNOWN, given)}
 
 
 def _ticket(row: Any) -> Ticket:
@@ -183,6 +196,9 @@ def _statement(dialect: str, told: bool) -> CompoundSelect[Any]:
         _row(
             *(_TICKET, literal_column("0"), QuotaTicket.id, QuotaTicket.taken_at, QuotaTicket.due_at),
             *(QuotaTicket.due_at, QuotaTicket.collection_ids, QuotaTicket.offers),
-        ).where(QuotaTicket.account == bindparam("account")),
+        ).where(
+            QuotaTicket.account == bindparam("account"),
+            QuotaTicket.due_at >= bindparam("due_after", type_=UtcDateTime),
+        ),
         _OPEN,
     )

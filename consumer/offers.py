@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from consumer.lending import MOST_EACH
 from consumer.look import Candidate
 from consumer.means import Means
 from consumer.patience import Patience
@@ -48,11 +49,10 @@ class Offers:
         ]
 
     def _wants(self, turn: Turn) -> tuple[Want, ...]:
-        """Everybody who wants it, the one whose turn it is first; nobody, if it must be asked for here."""
+        """Who wants it, the one whose turn it is first; nobody, if it must be asked for here."""
         if turn.city_id in self._patience.failing:
             return ()
-        wants = self._pool.wants([turn.city_id])
-        return tuple(sorted(wants, key=lambda want: want.ref.collection_id != turn.collection_id))
+        return self._pool.some_wants(turn.city_id, turn.collection_id, MOST_EACH)
 
     async def good_city(self, turns: Sequence[Turn]) -> int | None:
         """A city to ask for instead, when all of these are suspects; None when they are not, or none is known."""

@@ -5,7 +5,7 @@ city is to blame. When nothing but suspects is left to ask for, a city known to 
 answer tells an outage from a city that the provider cannot answer for.
 """
 
-from collections.abc import Iterable, KeysView
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,12 +48,17 @@ class Patience:
         self.good: int | None = None
         """The city that the provider answered for last."""
 
-    def succeeded(self, city_ids: Iterable[int]) -> None:
-        """The provider answered for these."""
-        for city_id in city_ids:
-            self._records.pop(city_id, None)
-            self._successes += 1
+    def succeeded(self, observed: Iterable[int], unknown: Iterable[int] = ()) -> None:
+        """The provider answered for these, for some of them that it does not know them."""
+        for city_id in observed:
+            self._answered(city_id)
             self.good = city_id
+        for city_id in unknown:
+            self._answered(city_id)
+
+    def _answered(self, city_id: int) -> None:
+        self._records.pop(city_id, None)
+        self._successes += 1
 
     def failed(self, city_id: int, jitter: float) -> Verdict:
         """A call with this city failed. `jitter` is a random number in [0, 1)."""
@@ -67,9 +72,9 @@ class Patience:
         return Verdict(rest, record.strikes >= ALONE_AFTER, give_up)
 
     @property
-    def failing(self) -> KeysView[int]:
+    def failing(self) -> frozenset[int]:
         """The cities that failed and have had no answer since."""
-        return self._records.keys()
+        return frozenset(self._records)
 
     def suspects(self, city_id: int) -> bool:
         """Whether it failed several times, and nobody knows since whether the provider answers at all."""

@@ -140,6 +140,12 @@ class Pool:
         wanted = ((city_id, self._cities[city_id]) for city_id in city_ids if city_id in self._cities)
         return [Want(ref, city_id, since) for city_id, city in wanted for ref, since in city.wants.items()]
 
+    def some_wants(self, city_id: int, collection_id: str, most: int) -> tuple[Want, ...]:
+        """Up to `most` batches that want a city, those of a collection first."""
+        wants = self._cities[city_id].wants
+        ordered = heapq.nsmallest(most, wants, key=lambda ref: ref.collection_id != collection_id)
+        return tuple(Want(ref, city_id, wants[ref]) for ref in ordered)
+
     def settle(self, wants: Iterable[Want]) -> list[BatchRef]:
         """These are stored; answer which batches are settled by it. Cities that are out stay out."""
         settled = []

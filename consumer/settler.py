@@ -5,6 +5,7 @@ It makes no calls and takes nothing from the pool's turns.
 
 import logging
 import random
+from collections.abc import Collection as Many
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -14,6 +15,7 @@ from consumer.admission import Grant
 from consumer.calls import Result
 from consumer.gate import Event
 from consumer.keeping import Keeping
+from consumer.lending import Spurned
 from consumer.means import Means, Tally
 from consumer.patience import Patience
 from consumer.pool import Pool
@@ -23,6 +25,8 @@ from raingauge.storage.batches import BatchRef
 log = logging.getLogger("raingauge.settler")
 
 UNEXPECTED_REST_S: Final = 5.0
+SPURN_S: Final = 60.0
+"""What was borrowed in vain is left to its owner for so long."""
 GIVEN_UP: Final = "the provider failed for this city, again and again"
 
 
@@ -36,6 +40,8 @@ class Settler:
         self._patience = patience
         self._tally = tally
         self._keeping = Keeping(means)
+        self.spurned = Spurned()
+        """What is not to be borrowed."""
 
     async def settle(
         self, grant: Grant, result: Result, fetched_at: datetime
@@ -43,8 +49,10 @@ class Settler:
         """Store what came; answer the batches that are settled by it, and those that met an error nobody expected."""
         if not (grant.clean and result.event is Event.ANSWERED):
             await self._report(grant, result)
-        self._patience.succeeded([*result.observations, *result.unknown])
-        harvest = Harvest(fetched_at, result.observations, frozenset(result.unknown), self._blame(result))
+        self._patience.succeeded(result.observations, result.unknown)
+        lent = {want.city_id for want in grant.lent}
+        given_up = self._blame(result.blamed - lent)
+        harvest = Harvest(fetched_at, result.observations, frozenset(result.unknown), given_up)
         self._pool.put_back(sorted(result.split), self._clock.monotonic(), alone=True)
         # Who came since the answer, while the database was away perhaps, may want a newer one.
         everybody = dict.fromkeys([*self._pool.wants(harvest.city_ids), *grant.lent])
@@ -52,9 +60,12 @@ class Settler:
         kept = await self._keeping.keep(Brought(grant, harvest, wants, result.closes))
         self._tally.cities_collected += len(result.observations)
         settled = self._pool.settle(kept)
-        left = sorted({want.city_id for want in wants} - {want.city_id for want in kept})
-        self._pool.put_back(left, self._clock.monotonic() + UNEXPECTED_REST_S)
-        return settled, sorted({want.ref for want in wants} - {want.ref for want in kept})
+        left = {want.city_id for want in wants} - {want.city_id for want in kept}
+        self._pool.put_back(sorted(left), self._clock.monotonic() + UNEXPECTED_REST_S)
+        # What goes wrong with cities that others lent, their owners meet themselves, count and bury.
+        self.spurned.add(lent & (result.blamed | result.split | left), self._clock.monotonic() + SPURN_S)
+        own = [want for want in wants if want not in grant.lent]
+        return settled, sorted({want.ref for want in own} - {want.ref for want in kept})
 
     async def _report(self, grant: Grant, result: Result) -> None:
         """Tell the gate, and say in the log what changed."""
@@ -71,10 +82,10 @@ class Settler:
             else:
                 log.warning("gate.changed", extra=told | {"why": why})
 
-    def _blame(self, result: Result) -> dict[int, str]:
-        """Have the cities without an answer rest; answer those that are given up."""
+    def _blame(self, city_ids: Many[int]) -> dict[int, str]:
+        """Have cities without an answer rest; answer those that are given up."""
         given_up = {}
-        for city_id in sorted(result.blamed):
+        for city_id in sorted(city_ids):
             verdict = self._patience.failed(city_id, random.random())
             if verdict.give_up:
                 given_up[city_id] = GIVEN_UP

@@ -127,5 +127,5 @@ def unclaim(connection: Connection, city_ids: Many[int], holder: str) -> None:
 
 def good_city(connection: Connection) -> int | None:
     """The city that was fetched last, or None before any was."""
-    fetched = select(City.id).where(City.fetched_at.is_not(None)).order_by(City.fetched_at.desc())
-    return connection.scalar(fetched.limit(1))
+    fetched = select(City.id).where(City.fetched_at.is_not(None), City.unknown_at.is_(None))
+    return connection.scalar(fetched.order_by(City.fetched_at.desc()).limit(1))

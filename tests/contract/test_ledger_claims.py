@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from consumer.admission import Grant, LeftOut
+from consumer.caller import NEVER
 from consumer.look import Candidate
 from consumer.quota import Ledger
 from raingauge.errors import GateMismatch
@@ -80,6 +81,13 @@ def test_a_city_that_was_found_unknown_is_left_out_for_a_day(database: Database)
     assert left_out(ledger, wanted(1, 2)) == ([1], [])
     account.moment.now += MICROSECOND
     assert granted(ledger, wanted(1, 2)).city_ids == (1, 2)
+
+
+def test_a_city_that_is_to_be_asked_for_in_any_case_is_though_it_was_found_unknown(database: Database) -> None:
+    _, ledger, _ = burst(database)
+    observe(database, 1)
+    database.write(lambda connection: cities.remember(connection, {}, {1: NOW}))
+    assert granted(ledger, [Candidate(1, NEVER)]).city_ids == (1,)
 
 
 def test_each_candidate_is_fresh_by_its_own_measure(database: Database) -> None:

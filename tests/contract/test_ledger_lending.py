@@ -103,6 +103,18 @@ def test_what_must_not_be_asked_for_is_not(database: Database, kind: str) -> Non
     assert bool(hers(grant)) is (kind != "cancelled")
 
 
+def test_what_is_borrowed_is_not_borrowed_again_while_its_call_is_under_way(database: Database) -> None:
+    two = Two(database)
+    first = two.granted(two.one, wanted("his", range(21, 81)))
+    # A slow answer: the next moment comes before it, and her ticket still lends the same cities.
+    two.account.moment.forward(CALL_S)
+    last = update(QuotaTicket).values(due_at=two.account.moment.now)
+    database.write(lambda connection: connection.execute(last))
+    second = two.granted(two.one, wanted("his", range(41, 81)))
+    assert (len(hers(first)), len(hers(second))) == (10, 10)
+    assert not set(hers(first)) & set(hers(second))
+
+
 def test_when_calls_fail_everybody_asks_for_its_own(database: Database) -> None:
     two = Two(database)
     two.one.report(two.first, Event.SILENT)

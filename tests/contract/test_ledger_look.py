@@ -1,22 +1,21 @@
 """What a reservation finds under the gate's lock, on every database, by its own clock and by one that it is told."""
 
-from datetime import timedelta
-
 import pytest
 from sqlalchemy import Connection, insert
 
 from consumer.look import Candidate, Known, Look, Open, Ticket, look
+from consumer.turns import TURN
 from raingauge.storage.cities import claim, remember
 from raingauge.storage.database import Database
 from raingauge.storage.gate import find_gate, held, ledger_time
 from raingauge.storage.models import QuotaTicket
-from tests.contract.storage_support import NOW, SECOND, Account, accept, an_observation, cancel
+from tests.contract.storage_support import MICROSECOND, NOW, SECOND, Account, accept, an_observation, cancel
 
 
 def found(account: Account, *candidates: Candidate, consumer: str = "one") -> Look:
     gate = account.database.read(lambda c: find_gate(c, "account"))
     assert gate is not None
-    return account.database.write(lambda c: look(c, account.database, gate, consumer, candidates))
+    return account.database.write(lambda c: look(c, account.database, gate, consumer, candidates, TURN))
 
 
 def by_its_own_clock(database: Database) -> Account:
@@ -82,16 +81,16 @@ def test_it_tells_of_cities_that_were_fetched_or_found_unknown_or_are_claimed_by
     assert seen.cities == {1: Known(NOW, None), 4: Known(None, until), 6: Known(None, None, NOW)}
 
 
-def test_it_tells_of_the_collections_that_are_open_and_of_all_tickets(database: Database) -> None:
+def test_it_tells_of_the_collections_that_are_open_and_of_the_tickets_that_count(database: Database) -> None:
     account = Account(database)
     account.ledger()
     accept(database, "open", [1])
     accept(database, "cancelled", [1])
     cancel(database, "cancelled")
-    stale = NOW - timedelta(hours=1)
-    ticket = {"id": "two", "account": "account", "collection_ids": '["open"]', "taken_at": stale, "due_at": stale}
-    tickets = [ticket, ticket | {"id": "three", "account": "other"}]
+    due = NOW - TURN
+    ticket = {"id": "two", "account": "account", "collection_ids": '["open"]', "taken_at": due, "due_at": due}
+    tickets = [ticket, ticket | {"id": "3", "account": "other"}, ticket | {"id": "4", "due_at": due - MICROSECOND}]
     account.database.write(lambda c: c.execute(insert(QuotaTicket), tickets))
     seen = found(account, Candidate(1, NOW, "open"), Candidate(2, NOW, "cancelled"), Candidate(3, NOW))
     assert seen.collections == {"open": Open(NOW, None, 0)}
-    assert seen.tickets == [Ticket("two", ("open",), stale, stale, None)]
+    assert seen.tickets == [Ticket("two", ("open",), due, due, None)]

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from consumer.lending import MOST_WANTS, read, written
+from consumer.lending import MOST_WANTS, Spurned, read, written
 from consumer.look import Candidate
 from raingauge.contracts import MAX_CITY_ID
 from raingauge.storage.batches import BatchRef
@@ -39,5 +39,12 @@ def test_it_lends_no_more_than_a_column_holds() -> None:
     text = written(everybody)
     assert read(text) == everybody[:MOST_WANTS]
     assert len(text.encode()) < TEXT_BYTES
-    # One that too many want is left to its owner.
+    # One that more want than there is room for is left to its owner.
     assert read(written([wanted(1, *longest, "one more"), wanted(2, "a")])) == [wanted(2, "a")]
+
+
+def test_what_was_borrowed_in_vain_is_spurned_for_a_while() -> None:
+    spurned = Spurned()
+    spurned.add([1, 2], 60.0)
+    spurned.add([2], 70.0)
+    assert [sorted(spurned.at(now)) for now in (59.9, 60.0, 70.0)] == [[1, 2], [2], []]

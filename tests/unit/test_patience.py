@@ -98,3 +98,11 @@ def test_a_city_is_given_up_at_its_eighth_failure_that_others_did_not_share(even
         else:
             patience.succeeded([2])
             answered = True
+
+
+def test_a_city_that_the_provider_does_not_know_is_no_good_one_to_ask_for() -> None:
+    patience = Patience()
+    patience.failed(2, 0.0)
+    patience.succeeded([1], [2, 3])
+    assert patience.good == 1
+    assert patience.failing == frozenset()

@@ -473,3 +473,10 @@ def test_dropped_collections_leave_the_line_and_only_what_is_in_calls_is_waited_
     assert pool.drop_collections(frozenset({"a", "nobody"})) == [BatchRef("a", 1)]
     assert ids(pool.take(20)[0]) == [2, 4]
     assert pool.settle([Want(BatchRef("a", 0), 1, SINCE)]) == [BatchRef("a", 0)]
+
+
+def test_some_of_those_who_want_a_city_are_told_its_turn_first() -> None:
+    pool = pool_of(batch("a", [1, 2]), batch("b", [1], number=3), batch("c", [1]))
+    pool.take(20)
+    assert pool.some_wants(1, "c", 2) == (Want(BatchRef("c", 0), 1, SINCE), Want(BatchRef("a", 0), 1, SINCE))
+    assert pool.some_wants(2, "a", 2) == (Want(BatchRef("a", 0), 2, SINCE),)

@@ -33,10 +33,14 @@ class Stored:
         self.brought.extend(brought)
 
 
+def settler_of(pool: Pool, stored: Stored, patience: Patience) -> Settler:
+    means = Means(cast("Any", None), cast("Any", None), cast("Any", stored), inline, inline, SystemClock(), 1)
+    return Settler(pool, means, patience, Tally())
+
+
 async def settled(pool: Pool, result: Result, grant: Grant = GRANT) -> tuple[Sequence[BatchRef], Stored]:
     stored = Stored()
-    means = Means(cast("Any", None), cast("Any", None), cast("Any", stored), inline, inline, SystemClock(), 1)
-    settler = Settler(pool, means, Patience(), Tally())
+    settler = settler_of(pool, stored, Patience())
     refs, broken = await settler.settle(grant, result, NOON)
     assert broken == []
     return refs, stored
@@ -79,3 +83,25 @@ async def test_what_others_lent_is_stored_for_them_and_settles_nothing_here() ->
     assert refs == []
     assert stored.brought[0].wants == [Want(BatchRef("own", 0), 1, NOON), lent[0]]
     assert pool.wants([1, 2, 3, 4]) == [Want(BatchRef("own", 0), 2, NOON)]
+
+
+class Refusing(Stored):
+    """A store that an unexpected error meets with some cities."""
+
+    def keep(self, brought: Sequence[Brought]) -> None:
+        if any(want.city_id >= 3 for one in brought for want in one.wants):
+            raise ZeroDivisionError
+        super().keep(brought)
+
+
+async def test_what_goes_wrong_with_cities_that_others_lent_is_left_to_them() -> None:
+    pool, patience = pool_of(own=NOON), Patience()
+    settler = settler_of(pool, Refusing(), patience)
+    grant = replace(GRANT, city_ids=tuple(range(1, 6)), lent=tuple(Want(BatchRef("a", 0), n, NOON) for n in (3, 4, 5)))
+    observed = {city: an_observation(city) for city in (1, 3)}
+    result = Result(Event.ANSWERED, closes=True, observations=observed, blamed={2, 4}, split={5})
+    refs, broken = await settler.settle(grant, result, NOON)
+    assert (refs, broken) == ([], [])
+    assert settler.spurned.at(0.0) == {3, 4, 5}
+    assert patience.failing == {2}
+    assert pool.wants(range(1, 6)) == [Want(BatchRef("own", 0), 2, NOON)]
