@@ -3,7 +3,9 @@
 What is decided lies elsewhere: `consumer.gate` and `consumer.admission` say whether and how much, `consumer.turns` who.
 """
 
-from collections.abc import Container, Sequence
+import json
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -109,23 +111,25 @@ class Attempt:
         return number
 
     def _grant(self, chosen: Sequence[Candidate], call: Plan, together: bool) -> Grant:
-        charge_id = self._charge(len(chosen), call)
+        asked = Counter(candidate.collection_id for candidate in chosen if candidate.collection_id is not None)
+        charge_id = self._charge(len(chosen), asked, call)
         city_ids = tuple(candidate.city_id for candidate in chosen)
         until = self._now + timedelta(seconds=self._terms.claim_s)
         claim(self._connection, city_ids, self._account.consumer, until)
-        self._shares.asked(charge_id, chosen, until)
+        self._shares.tried(asked)
         clean = is_untroubled(self._gate) and not call.probe
         own = {candidate.city_id for candidate in self._asked.candidates}
         lent = tuple(want for one in chosen if one.city_id not in own for want in one.wants)
         return Grant(charge_id, self._now, city_ids, call, together, clean, lent)
 
-    def _charge(self, cost: int, call: Plan) -> int:
+    def _charge(self, cost: int, asked: Mapping[str, int], call: Plan) -> int:
         values = {
             "account": self._account.name,
             "cost": cost,
             "reserved_at": self._now,
             "release_at": self._now + timedelta(seconds=self._terms.worst_hold_s),
             "consumer": self._account.consumer,
+            "asked": json.dumps(asked),
         }
         key: Any = self._connection.execute(_NEW_CHARGE, values).inserted_primary_key
         self._account.change(self._connection, spend(self._gate, self._now, cost, call, self._terms))

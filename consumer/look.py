@@ -15,10 +15,10 @@ from sqlalchemy import union_all as together
 
 from raingauge.storage.database import Database, moment_as, moment_of
 from raingauge.storage.gate import Gate, held_after
-from raingauge.storage.models import City, Collection, QuotaTicket, UtcDateTime
+from raingauge.storage.models import City, Collection, QuotaCharge, QuotaTicket, UtcDateTime
 from raingauge.storage.readings import Want
 
-_TIME, _CITY, _TICKET, _COLLECTION = range(4)
+_TIME, _CITY, _TICKET, _COLLECTION, _CHARGE = range(5)
 """What a row of the statement tells of."""
 
 
@@ -74,6 +74,15 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A charge that is not closed."""
+
+    reserved_at: datetime
+    asked: Mapping[str, int]
+    """How many cities of which collections."""
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What there is."""
 
@@ -88,6 +97,8 @@ class Look:
     """Of consumers that come again, or were to come not long ago."""
     collections: Mapping[str, Open]
     """Those of the candidates that are open."""
+    under_way: Sequence[UnderWay]
+    """Charges that are not closed, all consumers'; perhaps without some whose consumers were given up long ago."""
 
 
 def look(
@@ -109,10 +120,12 @@ def look(
         "since": min((candidate.since for candidate in candidates), default=gate.last_now),
         "consumer": consumer,
         "due_after": gate.last_now - patience,
+        # What is held for longer than a window from now on is not closed: so its index leads to few rows.
+        "held_after": gate.last_now + timedelta(seconds=gate.window_s),
         "collections": list({candidate.collection_id for candidate in candidates} - {None}),
     }
     statement = _statement(database.dialect, database.told)
-    rows: dict[int, list[Any]] = {_TIME: [], _CITY: [], _TICKET: [], _COLLECTION: []}
+    rows: dict[int, list[Any]] = {_TIME: [], _CITY: [], _TICKET: [], _COLLECTION: [], _CHARGE: []}
     for row in connection.execute(statement, {**given, **database.moment(connection)}):
         rows[row.kind].append(row)
     [time] = rows[_TIME]
@@ -123,6 +136,7 @@ def look(
         cities={int(row.number): _known(row, consumer) for row in rows[_CITY]},
         tickets=[_ticket(row) for row in rows[_TICKET]],
         collections=_opened(rows[_COLLECTION]),
+        under_way=[UnderWay(row.first, json.loads(row.more)) for row in rows[_CHARGE] if row.more is not None],
     )
 
 
@@ -201,4 +215,12 @@ def _statement(dialect: str, told: bool) -> CompoundSelect[Any]:
             QuotaTicket.due_at >= bindparam("due_after", type_=UtcDateTime),
         ),
         _OPEN,
+        _row(
+            *(_CHARGE, QuotaCharge.cost, QuotaCharge.consumer, QuotaCharge.reserved_at, QuotaCharge.release_at),
+            *(QuotaCharge.closed_at, QuotaCharge.asked, null()),
+        ).where(
+            QuotaCharge.account == bindparam("account"),
+            QuotaCharge.release_at > bindparam("held_after", type_=UtcDateTime),
+            QuotaCharge.closed_at.is_(None),
+        ),
     )

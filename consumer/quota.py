@@ -96,7 +96,6 @@ class Ledger:
         if self._database.dialect == "sqlite":
             release_at += timedelta(milliseconds=1)  # its clock has whole milliseconds: round up
         charges = [grant.charge_id for grant in grants]
-        self._shares.answered(charges)
         connection.execute(_CLOSE, {"charges": charges, "release": release_at, "answered": answered})
 
     def report(self, grant: Grant, event: Event, retry_after_s: float | None = None) -> Mapping[str, Any]:

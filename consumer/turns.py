@@ -43,31 +43,24 @@ class Shares:
         self._met: dict[str, tuple[int, int]] = {}
         self._least = 0
         self._tried: Counter[str] = Counter()
-        self._asked: dict[int, tuple[datetime, Counter[str]]] = {}
         self._lock = threading.Lock()
 
-    def asked(self, charge_id: int, candidates: Iterable[Candidate], until: datetime) -> None:
-        """These are being asked for, until then at the latest."""
-        names = Counter(candidate.collection_id or "" for candidate in candidates)
+    def tried(self, asked: Counter[str]) -> None:
+        """So many cities of these are being asked for by this consumer."""
         with self._lock:
-            self._tried += names
-            self._asked[charge_id] = (until, names)
+            self._tried += asked
 
-    def answered(self, charge_ids: Iterable[int]) -> None:
-        """The answers are being stored."""
-        with self._lock:
-            for charge_id in charge_ids:
-                self._asked.pop(charge_id, None)
+    def of(
+        self, settled: Mapping[str, int], under_way: Counter[str], now: datetime
+    ) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """What these had, whose settled cities are given; and how many of their first few cities are left.
 
-    def of(self, settled: Mapping[str, int], now: datetime) -> tuple[Mapping[str, int], Mapping[str, int]]:
-        """What these had, whose settled cities are given; and how many of their first few cities are left."""
+        `under_way`: cities in calls, whoever makes them.
+        """
         with self._lock:
             if now - self._begin > self._lately:
                 self._begin, self._met, self._least, self._tried = now, {}, 0, Counter()
-            self._asked = {charge: asked for charge, asked in self._asked.items() if asked[0] > now}
-            had = Counter(settled)
-            for _, names in self._asked.values():
-                had.update(names)
+            had = Counter(settled) + under_way
             first = {name: max(0, FIRST_FEW - max(had[name], self._tried[name])) for name in settled}
             shares = {name: self._share(name, had[name]) for name in settled if name in self._met}
             self._least = min((share + first[name] for name, share in shares.items()), default=self._least)
@@ -106,7 +99,8 @@ class Line:
         known = {**found.collections, **open_ones(connection, sorted(others))}
         self._late: set[str] = set()
         self._open = self._waiting(known)
-        self._had, self._first = shares.of({name: one.settled for name, one in known.items()}, found.now)
+        settled = {name: one.settled for name, one in known.items()}
+        self._had, self._first = shares.of(settled, _under_way(found, terms), found.now)
         self.over = frozenset(self._asked - known.keys())
         """Collections asked for that are done or cancelled: nothing is to be spent for them."""
 
@@ -184,6 +178,15 @@ class Line:
         newcomers = {name: one for name, one in known.items() if one.settled < FIRST_FEW}
         self._late = {name for name in since.keys() - newcomers if since[name] <= self._now - head_start}
         return since | {name: one.requested_at - head_start for name, one in newcomers.items()}
+
+
+def _under_way(found: Look, terms: Terms) -> Counter[str]:
+    """Cities in calls, of each collection; of no calls whose consumer must be dead."""
+    oldest, total = found.now - timedelta(seconds=terms.claim_s), Counter[str]()
+    for call in found.under_way:
+        if call.reserved_at > oldest:
+            total.update(call.asked)
+    return total
 
 
 def forget_tickets(connection: Connection, due_before: datetime) -> None:

@@ -1,4 +1,4 @@
-"""Tickets tell which cities their consumers offered, so that others may ask for them, too."""
+"""Tickets tell which cities may be asked for by others, too, and charges for which collections they are."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,10 +8,14 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+ADDED = (("quota_tickets", "offers"), ("quota_charges", "asked"))
+
 
 def upgrade() -> None:
-    op.add_column("quota_tickets", sa.Column("offers", sa.Text(), nullable=True))
+    for table, column in ADDED:
+        op.add_column(table, sa.Column(column, sa.Text(), nullable=True))
 
 
 def downgrade() -> None:
-    op.drop_column("quota_tickets", "offers")
+    for table, column in ADDED:
+        op.drop_column(table, column)

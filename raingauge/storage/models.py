@@ -179,6 +179,8 @@ class QuotaCharge(Schema):
     release_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
     consumer: Mapped[str] = mapped_column(exact(64))
+    asked: Mapped[str | None] = mapped_column(Text)
+    """JSON: for which collections, and how many cities of each."""
 
     __table_args__ = (Index("ix_quota_charges_held", "account", "release_at", "cost"),)
 

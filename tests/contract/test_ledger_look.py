@@ -3,7 +3,9 @@
 import pytest
 from sqlalchemy import Connection, insert
 
-from consumer.look import Candidate, Known, Look, Open, Ticket, look
+from consumer.admission import Grant
+from consumer.look import Candidate, Known, Look, Open, Ticket, UnderWay, look
+from consumer.quota import Ledger
 from consumer.turns import TURN
 from raingauge.storage.cities import claim, remember
 from raingauge.storage.database import Database
@@ -94,3 +96,23 @@ def test_it_tells_of_the_collections_that_are_open_and_of_the_tickets_that_count
     seen = found(account, Candidate(1, NOW, "open"), Candidate(2, NOW, "cancelled"), Candidate(3, NOW))
     assert seen.collections == {"open": Open(NOW, None, 0)}
     assert seen.tickets == [Ticket("two", ("open",), due, due, None)]
+
+
+def test_it_tells_for_which_collections_calls_are_under_way(database: Database) -> None:
+    account = Account(database, pacing="burst")
+    one, two = account.ledger("one"), account.ledger("two")
+    accept(database, "a", [1])
+    accept(database, "b", [2])
+    answered, open_one = (
+        granted(one, Candidate(10, NOW, "a")),
+        granted(two, Candidate(11, NOW, "a"), Candidate(12, NOW, "b"), Candidate(13, NOW)),
+    )
+    account.close(one, answered)
+    assert open_one.city_ids == (11, 12, 13)
+    assert found(account, Candidate(1, NOW, "a")).under_way == [UnderWay(NOW, {"a": 1, "b": 1})]
+
+
+def granted(ledger: Ledger, *candidates: Candidate) -> Grant:
+    answer = ledger.reserve(candidates, together=True)
+    assert isinstance(answer, Grant), answer
+    return answer

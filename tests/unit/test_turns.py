@@ -1,8 +1,8 @@
 """How much each collection had lately, as a consumer reckons it."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
-from consumer.look import Candidate
 from consumer.turns import Shares
 from raingauge.pacing import FIRST_FEW
 
@@ -14,8 +14,8 @@ def seconds(number: float) -> datetime:
     return NOON + timedelta(seconds=number)
 
 
-def had(shares: Shares, settled: dict[str, int], now: datetime) -> dict[str, int]:
-    return dict(shares.of(settled, now)[0])
+def had(shares: Shares, settled: dict[str, int], now: datetime, **under_way: int) -> dict[str, int]:
+    return dict(shares.of(settled, Counter(under_way), now)[0])
 
 
 def test_what_others_settle_counts_from_the_first_look_on() -> None:
@@ -26,7 +26,7 @@ def test_what_others_settle_counts_from_the_first_look_on() -> None:
 
 def test_a_new_one_begins_with_the_least_of_the_others_and_a_few_as_a_gift() -> None:
     shares = Shares(MINUTE)
-    shares.of({"a": 10, "b": 10}, NOON)
+    shares.of({"a": 10, "b": 10}, Counter(), NOON)
     assert had(shares, {"a": 19, "b": 14, "new": 0}, seconds(1)) == {"a": 9, "b": 4, "new": 4 - FIRST_FEW}
     # The gift of one is none of the next one's.
     later = had(shares, {"a": 19, "b": 14, "new": 1, "newer": 0}, seconds(2))
@@ -35,29 +35,33 @@ def test_a_new_one_begins_with_the_least_of_the_others_and_a_few_as_a_gift() -> 
 
 def test_what_was_asked_for_counts_once_whatever_becomes_of_it() -> None:
     shares = Shares(MINUTE)
-    shares.of({"a": 10, "b": 10}, NOON)
-    candidates = [Candidate(1, NOON, "a"), Candidate(2, NOON, "a"), Candidate(3, NOON, None)]
-    shares.asked(1, candidates, seconds(25))
-    shares.asked(2, candidates[:1], seconds(25))
-    assert had(shares, {"a": 10, "b": 10}, seconds(1)) == {"a": 3, "b": 0}
-    shares.answered([1])
-    assert had(shares, {"a": 12, "b": 10}, seconds(2)) == {"a": 3, "b": 0}
+    had(shares, {"a": 10, "b": 10}, NOON)
+    shares.tried(Counter(a=2))
+    shares.tried(Counter(a=1))
+    assert had(shares, {"a": 10, "b": 10}, seconds(1), a=3) == {"a": 3, "b": 0}
+    assert had(shares, {"a": 12, "b": 10}, seconds(2), a=1) == {"a": 3, "b": 0}
     assert had(shares, {"a": 12, "b": 11}, seconds(26)) == {"a": 3, "b": 1}
+
+
+def test_what_others_are_asking_for_counts_too() -> None:
+    shares = Shares(MINUTE)
+    had(shares, {"a": 10, "b": 10}, NOON)
+    assert had(shares, {"a": 10, "b": 10}, seconds(1), a=14, b=6) == {"a": 14, "b": 6}
+    assert had(shares, {"a": 24, "b": 16}, seconds(2)) == {"a": 14, "b": 6}
 
 
 def test_what_lies_further_back_is_forgotten() -> None:
     shares = Shares(MINUTE)
-    shares.of({"a": 10, "b": 10}, NOON)
-    shares.of({"a": 50, "b": 10}, seconds(1))
+    shares.of({"a": 10, "b": 10}, Counter(), NOON)
+    shares.of({"a": 50, "b": 10}, Counter(), seconds(1))
     assert had(shares, {"a": 51, "b": 10}, seconds(61)) == {"a": 0, "b": 0}
 
 
 def test_an_attempt_in_vain_counts_as_had_and_so_do_the_first_few() -> None:
     shares = Shares(MINUTE)
-    shares.of({"a": 10, "new": 0}, NOON)
-    shares.asked(1, [Candidate(number, NOON, "new") for number in range(4)], seconds(25))
-    shares.answered([1])
-    assert shares.of({"a": 10, "new": 0}, seconds(1)) == (
+    shares.of({"a": 10, "new": 0}, Counter(), NOON)
+    shares.tried(Counter(new=4))
+    assert shares.of({"a": 10, "new": 0}, Counter(), seconds(1)) == (
         {"a": 0, "new": 4 - FIRST_FEW},
         {"a": 0, "new": FIRST_FEW - 4},
     )
@@ -65,6 +69,6 @@ def test_an_attempt_in_vain_counts_as_had_and_so_do_the_first_few() -> None:
 
 def test_who_is_absent_for_a_moment_is_not_left_behind() -> None:
     shares = Shares(MINUTE)
-    shares.of({"a": 10}, NOON)
+    shares.of({"a": 10}, Counter(), NOON)
     assert had(shares, {"a": 810}, seconds(1)) == {"a": 800}
     assert had(shares, {"new": 0}, seconds(2)) == {"new": 800 - FIRST_FEW}
