@@ -197,7 +197,7 @@ _KNOWN: Final = _row(
 
 @cache
 def _statement(dialect: str, told: bool) -> CompoundSelect[Any]:
-    """One row with the time and what is held then; one for each city, ticket, collection and open charge. Built once."""
+    """One row with the time and what is held then; one for each city, ticket, collection, open charge. Built once."""
     now: Any = moment_of(dialect, told=told)
     if dialect == "postgresql":
         # Its clock goes on while a statement runs. What is released after this moment is held at this moment.
