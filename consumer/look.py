@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BindParameter, CompoundSelect, Connection, Select, bindparam, func, literal_column, null, select
 from sqlalchemy import union_all as together
@@ -26,8 +26,7 @@ NOBODY: Final = ""
 """No consumer has this name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A city to ask for; an observation fetched at or after `since` would do."""
 
     city_id: int

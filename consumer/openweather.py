@@ -181,7 +181,7 @@ def _redacted(weather: Weather, redact: Callable[[str], str]) -> Weather:
     return replace(
         weather,
         observations={
-            city_id: replace(o, name=o.name and redact(o.name), description=o.description and redact(o.description))
+            city_id: o._replace(name=o.name and redact(o.name), description=o.description and redact(o.description))
             for city_id, o in weather.observations.items()
         },
     )

@@ -8,6 +8,7 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from consumer.queues import Newcomers, Queues
 from raingauge.pacing import FIRST_FEW
@@ -15,8 +16,7 @@ from raingauge.storage.batches import BatchRef
 from raingauge.storage.readings import OpenBatch, Want
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """A ready city whose turn it is; an observation fetched at or after `since` would do for one who wants it."""
 
     city_id: int
@@ -84,10 +84,12 @@ class Pool:
         new = batch.ref.collection_id not in self._together
         if batch.city_ids and batch.ref not in self._batches:
             self._newcomers.came(batch.ref.collection_id)
+            self._batches[batch.ref] = set()
         for city_id in batch.city_ids:
-            city = self._cities.setdefault(city_id, _City())
+            if (city := self._cities.get(city_id)) is None:
+                city = self._cities[city_id] = _City()
             city.wants[batch.ref] = batch.since
-            self._batches.setdefault(batch.ref, set()).add(city_id)
+            self._batches[batch.ref].add(city_id)
             self._queue(city_id, city)
         return new
 
@@ -160,7 +162,7 @@ class Pool:
                 del self._batches[want.ref]
                 self._newcomers.left(want.ref.collection_id)
                 settled.append(want.ref)
-            if want.ref.collection_id not in city.collections:
+            if not city.out and want.ref.collection_id not in city.collections:
                 self._line(city).remove(want.ref.collection_id, want.city_id)
             self._forget_if_unwanted(want.city_id, city)
         return settled
@@ -211,8 +213,8 @@ class Pool:
                 self._line(city).push(ref.collection_id, city_id)
 
     def _leave_line(self, city_id: int, city: _City) -> None:
-        for collection_id in city.collections:
-            self._line(city).remove(collection_id, city_id)
+        for ref in city.wants:
+            self._line(city).remove(ref.collection_id, city_id)
 
     def _forget_if_unwanted(self, city_id: int, city: _City) -> None:
         if not city.wants and not city.out:

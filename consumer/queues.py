@@ -21,7 +21,9 @@ class Queues:
 
     def push(self, collection_id: str, city_id: int) -> None:
         """To the end of its collection's queue; where it stands already, it stays."""
-        self._queues.setdefault(collection_id, OrderedDict())[city_id] = None
+        if (queue := self._queues.get(collection_id)) is None:
+            queue = self._queues[collection_id] = OrderedDict()
+        queue[city_id] = None
 
     def push_front(self, collection_id: str, city_id: int) -> None:
         """Have it be the very next."""
@@ -31,10 +33,10 @@ class Queues:
 
     def remove(self, collection_id: str, city_id: int) -> None:
         """Out of its collection's queue, if it stands there."""
-        queue = self._queues.get(collection_id, OrderedDict())
-        queue.pop(city_id, None)
-        if not queue:
-            self._queues.pop(collection_id, None)
+        if (queue := self._queues.get(collection_id)) is not None:
+            queue.pop(city_id, None)
+            if not queue:
+                del self._queues[collection_id]
 
     def first(self, collection_id: str, most: int) -> list[int]:
         """The first cities of its queue."""

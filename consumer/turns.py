@@ -145,15 +145,9 @@ class Line:
 
     def stand(self, connection: Connection, account: str, due_at: datetime) -> None:
         """Leave a ticket: this consumer was refused, and comes again then."""
-        row = {
-            "id": self._consumer,
-            "account": account,
-            "collection_ids": json.dumps(sorted(self._asked)),
-            "taken_at": self._taken_at,
-            "due_at": due_at,
-            "offers": written(self._candidates),
-        }
-        upsert(connection, QuotaTicket, [row], ("collection_ids", "taken_at", "due_at", "offers"))
+        columns = ("collection_ids", "taken_at", "due_at", "offers")
+        row = (json.dumps(sorted(self._asked)), self._taken_at, due_at, written(self._candidates))
+        upsert(connection, QuotaTicket, ("id", "account", *columns), [(self._consumer, account, *row)], columns)
 
     def leave(self, connection: Connection) -> None:
         """This consumer got a grant: it goes to the end of the line."""

@@ -1,14 +1,10 @@
 """What the provider says about one city: the shape that the provider's client makes and storage keeps."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
-from typing import Any, Final
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """The weather of one city. Times are aware and in UTC; what the provider left out is None, never 0."""
 
     city_id: int
@@ -44,11 +40,3 @@ class Observation:
     description: str | None = None
     utc_offset_s: int | None = None
     """Seconds that local time is ahead of UTC."""
-
-    def values(self) -> Mapping[str, Any]:
-        """All of it by name, but the id. Ten times as fast as `dataclasses.asdict`."""
-        return dict(zip(_NAMES, _ALL(self), strict=True))
-
-
-_NAMES: Final = tuple(name for name in Observation.__dataclass_fields__ if name != "city_id")
-_ALL: Final = attrgetter(*_NAMES)

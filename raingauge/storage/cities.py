@@ -13,7 +13,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from raingauge.observation import Observation
 from raingauge.storage.database import upsert
-from raingauge.storage.models import WEATHER_COLUMNS, City, Reading, UtcDateTime
+from raingauge.storage.models import City, Reading, UtcDateTime
 from raingauge.storage.readings import UNKNOWN_FOR
 
 CITIES_AT_ONCE: Final = 1000
@@ -27,7 +27,7 @@ _GIVEN: Final = {
 }
 """A JSON list of ids as a table, in its order."""
 _CLAIM: Final = ("claimed_by", "claimed_until")
-_OBSERVED: Final = ("name", "country", "latitude", "longitude", *WEATHER_COLUMNS)
+_OBSERVED: Final = (*Observation._fields[1:], "fetched_at")
 
 # Built once: it runs many times for a large collection.
 _NEEDS_NO_CALL: Final = (
@@ -87,15 +87,12 @@ def remember(
 
     Their claims end with it.
     """
-    rows: dict[int, dict[str, Any]] = {
-        city: {"id": city, **observation.values(), "fetched_at": fetched_at}
-        for city, (fetched_at, observation) in observed.items()
-    }
-    rows |= {city: {"id": city, "unknown_at": asked_at} for city, asked_at in unknown.items()}
+    rows: dict[int, tuple[Any, ...]] = {city: (city, asked_at) for city, asked_at in unknown.items()}
+    rows |= {city: (city, *observation[1:], fetched_at) for city, (fetched_at, observation) in observed.items()}
     # In the order of their ids whatever became of them: opposite orders would deadlock.
     for is_known, cities in groupby(sorted(rows), key=observed.__contains__):
         changed, cleared = (_OBSERVED, ("unknown_at", *_CLAIM)) if is_known else (("unknown_at",), _CLAIM)
-        upsert(connection, City, [rows[city] for city in cities], changed, cleared)
+        upsert(connection, City, ("id", *changed), [rows[city] for city in cities], changed, cleared)
 
 
 def claim(connection: Connection, city_ids: Many[int], holder: str, until: datetime) -> None:

@@ -23,8 +23,8 @@ _HEARD_OF: Final = select(
 
 def beat(connection: Connection, now: datetime, consumer: str, account: str) -> None:
     """Say that this consumer is alive, and forget those long dead."""
-    row = {"id": consumer, "account": account, "started_at": now, "seen_at": now}
-    upsert(connection, ConsumerBeat, [row], ["seen_at"])
+    columns, row = ("id", "account", "started_at", "seen_at"), (consumer, account, now, now)
+    upsert(connection, ConsumerBeat, columns, [row], ("seen_at",))
     connection.execute(delete(ConsumerBeat).where(ConsumerBeat.seen_at < now - FORGOTTEN_AFTER))
 
 

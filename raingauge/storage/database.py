@@ -6,12 +6,14 @@ Blocking. Every transaction is a function of a connection, so that it can be run
 import functools
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Dialect,
     Engine,
     Select,
     bindparam,
@@ -176,18 +178,40 @@ def open_database(
 def upsert(
     connection: Connection,
     table: type[Schema],
-    rows: Sequence[Mapping[str, Any]],
-    changed: Sequence[str],
-    cleared: Sequence[str] = (),
+    columns: tuple[str, ...],
+    rows: Sequence[tuple[Any, ...]],
+    changed: tuple[str, ...],
+    cleared: tuple[str, ...] = (),
 ) -> None:
-    """Insert rows; where one with the same `id` stands, set its `changed` columns instead, and the `cleared` to NULL.
+    """Insert rows of these columns; where one with the same `id` stands, set its `changed` ones, and clear `cleared`.
 
     The rows go in their order, so callers sort them: opposite orders would deadlock.
     """
-    connection.execute(_upsert(connection.dialect.name, table, tuple(changed), tuple(cleared)), list(rows))
+    known: dict[Any, _Prepared] = connection.info.setdefault("raingauge_upserts", {})
+    if (key := (table, columns, changed, cleared)) not in known:
+        known[key] = _prepared(connection.dialect, _upsert(connection.dialect.name, table, changed, cleared), columns)
+    prepared, values = known[key], list(zip(*rows, strict=True))
+    stored = (values[place] if make is None else map(make, values[place]) for place, make in prepared.values)
+    # SQLAlchemy's own way goes through all values of each row, and takes as long as the driver and the database do.
+    connection.exec_driver_sql(prepared.statement, list(zip(*stored, strict=True)))
 
 
-@functools.cache
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A statement as the driver takes it, with its values in the order of their marks."""
+
+    statement: str
+    values: Sequence[tuple[int, Callable[[Any], Any] | None]]
+    """The place of each in a row, and what makes of it what is stored."""
+
+
+def _prepared(dialect: Dialect, insert: Insert, columns: tuple[str, ...]) -> _Prepared:
+    compiled: Any = insert.compile(dialect=dialect, column_keys=columns)
+    types = [insert.table.c[name].type.dialect_impl(dialect) for name in compiled.positiontup]
+    makers = [kind.bind_processor(dialect) for kind in types]
+    return _Prepared(str(compiled), list(zip(map(columns.index, compiled.positiontup), makers, strict=True)))
+
+
 def _upsert(dialect: str, table: type[Schema], changed: tuple[str, ...], cleared: tuple[str, ...]) -> Insert:
     nothing = dict.fromkeys(cleared, null())
     if dialect in {"mysql", "mariadb"}:

@@ -59,7 +59,7 @@ def _mysql(statement_s: int) -> dict[str, Any]:
         "write_timeout": statement_s,
         "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 10",
     }
-    # The driver renders tuples faster than mappings. For the pool it would send a ROLLBACK after every transaction.
+    # For the pool it would send a ROLLBACK after every transaction.
     return {"connect_args": limits, "paramstyle": "format", "pool_reset_on_return": None}
 
 
@@ -73,7 +73,7 @@ def _postgresql(statement_s: int) -> dict[str, Any]:
         "keepalives_interval": 2,
         "keepalives_count": 5,
     }
-    return {"connect_args": limits}
+    return {"connect_args": limits, "paramstyle": "format"}
 
 
 def _roll_back_what_is_open(engine: Engine) -> None:

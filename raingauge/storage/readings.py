@@ -9,7 +9,7 @@ from collections.abc import Collection as Many
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BindParameter, Connection, String, bindparam, case, insert, literal, select, update
 
@@ -78,8 +78,7 @@ Outcome = str | None
 """Of a city that is settled: None, it is collected, and its weather is what `cities` has; or why it failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(NamedTuple):
     """One city of one batch, not settled yet. An observation fetched at or after `since` is good enough for it."""
 
     ref: BatchRef
