@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Final
 
 from sqlalchemy import Connection
 
-from producer.progress import MOST_CHARGES, Progress, Surroundings, progress
+from producer.progress import MOST_CHARGES, Progress, Surroundings, ended, progress
 from producer.sharing import Sharer, in_turn
 from raingauge.pacing import Terms
 from raingauge.storage import cities, collections
 from raingauge.storage.collections import CollectionRequest, CollectionState, OpenWork
-from raingauge.storage.consumers import any_alive
-from raingauge.storage.gate import charges, find_gate, held
+from raingauge.storage.consumers import attended_gate
+from raingauge.storage.database import Database
+from raingauge.storage.gate import charges, held
 
 MOST_COUNTED: Final = 5000
 """Of a larger collection a POST does not count the fresh cities: that would take longer than storing it."""
@@ -79,36 +81,49 @@ class _Kept:
 
 
 class Outlook:
-    """The surroundings of all collections at one moment of the database's. Used within one transaction."""
+    """What stands around all collections at one moment of the database's; read when the first open one asks for it.
 
-    def __init__(self, connection: Connection, now: datetime, account: Account, crowd: Crowd) -> None:
-        read = charges(connection, account.name, now, now, MOST_CHARGES)
-        all_read = len(read) < MOST_CHARGES
-        self._around = Surroundings(
-            now=now,
-            terms=account.terms,
-            gate=find_gate(connection, account.name),
-            consumer_alive=any_alive(connection, now, account.name),
-            others=(),
-            held=sum(charge.cost for charge in read) if all_read else held(connection, account.name, now),
-            charges=read,
-            endpoint=account.endpoint,
-        )
+    Used within one transaction.
+    """
+
+    def __init__(self, connection: Connection, database: Database, account: Account, crowd: Crowd) -> None:
+        self._connection = connection
+        self._database = database
+        self._account = account
         self._crowd = crowd
-        self._open = crowd.at(connection, now)
         self._told: dict[object, Progress] = {}
 
     def view(self, state: CollectionState, fresh: int = 0) -> View:
         """A collection in these surroundings; `fresh`: how many of its cities need no call."""
         if state.finished_at is not None:
-            return View(state, progress(state, self._around))
+            return View(state, ended(state))
         # Nothing else of a collection enters: what was told of one holds for those that are alike.
         left = state.total - state.settled
         alike = (state.cities_hash, left, state.settled, fresh, state.requested_at, state.last_progress_at)
         if alike not in self._told:
-            others = self._crowd.sharers(self._open, state, left - fresh)
-            self._told[alike] = progress(state, replace(self._around, others=others, fresh=fresh))
+            around, open_now = self._read
+            others = self._crowd.sharers(open_now, state, left - fresh)
+            self._told[alike] = progress(state, replace(around, others=others, fresh=fresh))
         return View(state, self._told[alike])
+
+    @cached_property
+    def _read(self) -> tuple[Surroundings, Sequence[OpenWork]]:
+        connection, name = self._connection, self._account.name
+        now = self._database.now(connection)
+        gate, consumer_alive = attended_gate(connection, now, name)
+        read = charges(connection, name, now, now, MOST_CHARGES)
+        all_read = len(read) < MOST_CHARGES
+        around = Surroundings(
+            now=now,
+            terms=self._account.terms,
+            gate=gate,
+            consumer_alive=consumer_alive,
+            others=(),
+            held=sum(charge.cost for charge in read) if all_read else held(connection, name, now),
+            charges=read,
+            endpoint=self._account.endpoint,
+        )
+        return around, self._crowd.at(connection, now)
 
 
 def fresh_cities(

@@ -71,13 +71,18 @@ class Progress:
 
 def progress(state: CollectionState, around: Surroundings) -> Progress:
     """Where a collection stands."""
-    if state.cancelled_at is not None:
-        return Progress("cancelled", None, None)
     if state.finished_at is not None:
-        return Progress("done", None, state.finished_at)
+        return ended(state)
     reason = _reason(around)
     status: Status = "waiting" if reason else "collecting" if state.settled else "queued"
     return Progress(status, reason, expected_at(state.total - state.settled - around.fresh, around))
+
+
+def ended(state: CollectionState) -> Progress:
+    """Of a collection that is done or cancelled: nothing around it matters."""
+    if state.cancelled_at is not None:
+        return Progress("cancelled", None, None)
+    return Progress("done", None, state.finished_at)
 
 
 def _reason(around: Surroundings) -> Reason | None:

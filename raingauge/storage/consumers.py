@@ -1,24 +1,23 @@
-"""Heartbeats: which consumers are alive."""
+"""Heartbeats: whether anybody works for an account."""
 
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, String, bindparam, delete, exists, select
+from sqlalchemy import Connection, bindparam, delete, exists
 
 from raingauge.storage.database import upsert
-from raingauge.storage.models import ConsumerBeat, UtcDateTime
+from raingauge.storage.gate import GATE, Gate
+from raingauge.storage.models import ConsumerBeat, QuotaGate, UtcDateTime
 
 BEAT_S: Final = 5.0
 ALIVE_FOR: Final = timedelta(seconds=20)
 FORGOTTEN_AFTER: Final = timedelta(days=1)
 
-# Built once: it runs for every question that a client asks.
-_HEARD_OF: Final = select(
-    exists().where(
-        ConsumerBeat.account == bindparam("account", type_=String),
-        ConsumerBeat.seen_at >= bindparam("since", type_=UtcDateTime),
-    )
+_HEARD_OF: Final = exists().where(
+    ConsumerBeat.account == QuotaGate.account, ConsumerBeat.seen_at >= bindparam("since", type_=UtcDateTime)
 )
+# Built once: it runs for every question that a client asks about an open collection.
+_ATTENDED: Final = GATE.add_columns(_HEARD_OF)
 
 
 def beat(connection: Connection, now: datetime, consumer: str, account: str) -> None:
@@ -33,6 +32,7 @@ def leave(connection: Connection, consumer: str) -> None:
     connection.execute(delete(ConsumerBeat).where(ConsumerBeat.id == consumer))
 
 
-def any_alive(connection: Connection, now: datetime, account: str) -> bool:
-    """Whether any consumer of that account has been heard of lately."""
-    return bool(connection.scalar(_HEARD_OF, {"account": account, "since": now - ALIVE_FOR}))
+def attended_gate(connection: Connection, now: datetime, account: str) -> tuple[Gate | None, bool]:
+    """The gate of an account, and whether any consumer of it has been heard of lately; before any made one: None."""
+    row = connection.execute(_ATTENDED, {"account": account, "since": now - ALIVE_FOR}).one_or_none()
+    return (None, False) if row is None else (Gate(*row[:-1]), bool(row[-1]))

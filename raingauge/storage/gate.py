@@ -53,10 +53,11 @@ def held_after(moment: ColumnElement[datetime]) -> Select[Any]:
 
 
 # Built once: these run several times for every call of the provider.
-_GATE: Final = select(*(getattr(QuotaGate, name) for name in Gate.__dataclass_fields__)).where(
+GATE: Final = select(*(getattr(QuotaGate, name) for name in Gate.__dataclass_fields__)).where(
     QuotaGate.account == _ACCOUNT
 )
-_GATE_LOCKED: Final = _GATE.with_for_update()
+"""Of the account that it is given as `account`; the columns are those of `Gate`."""
+_GATE_LOCKED: Final = GATE.with_for_update()
 _UNRELEASED: Final = (QuotaCharge.account == _ACCOUNT, QuotaCharge.release_at > _AFTER)
 _RELEASES: Final = (
     select(QuotaCharge.release_at, QuotaCharge.cost)
@@ -77,7 +78,7 @@ _CHARGED: Final = select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(
 
 def find_gate(connection: Connection, account: str, *, lock: bool = False) -> Gate | None:
     """The gate of an account, locked until the transaction ends if asked for; None before any consumer made it."""
-    row = connection.execute(_GATE_LOCKED if lock else _GATE, {"account": account}).one_or_none()
+    row = connection.execute(_GATE_LOCKED if lock else GATE, {"account": account}).one_or_none()
     return None if row is None else Gate(*row)
 
 

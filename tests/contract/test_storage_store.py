@@ -11,9 +11,8 @@ from consumer.admission import Grant
 from consumer.quota import Ledger
 from consumer.store import INTERNAL_ERROR, Brought, Harvest, Store
 from raingauge.errors import GateMismatch
-from raingauge.storage import consumers
 from raingauge.storage.batches import BatchRef
-from raingauge.storage.consumers import ALIVE_FOR
+from raingauge.storage.consumers import ALIVE_FOR, attended_gate
 from raingauge.storage.database import Database
 from raingauge.storage.models import City, ConsumerBeat, QuotaCharge, QuotaGate, Reading
 from raingauge.storage.readings import Want
@@ -159,15 +158,18 @@ def test_the_city_that_was_fetched_last_is_known_to_be_good(database: Database, 
     assert consumer.store.good_city() == 1
 
 
-def any_alive(consumer: Consumer, account: str = "account") -> bool:
+def any_alive(consumer: Consumer) -> bool:
     database = consumer.account.database
-    return database.read(lambda connection: consumers.any_alive(connection, database.now(connection), account))
+    gate, alive = database.read(lambda connection: attended_gate(connection, database.now(connection), "account"))
+    assert gate is not None
+    return alive
 
 
 def test_a_consumer_is_alive_for_a_while_after_each_heartbeat(consumer: Consumer) -> None:
+    Store(consumer.account.database, consumer.ledger, "other", "Account").beat()
     assert not any_alive(consumer)
     consumer.store.beat()
-    assert not any_alive(consumer, "Account")
+    assert any_alive(consumer)
     consumer.account.moment.now += ALIVE_FOR
     assert any_alive(consumer)
     consumer.account.moment.now += MICROSECOND

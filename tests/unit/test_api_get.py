@@ -179,6 +179,18 @@ async def test_rows_can_be_left_out(front: Front) -> None:
     assert not [statement for statement in executed if "readings" in statement]
 
 
+async def test_of_a_collection_that_is_over_only_its_own_row_is_read(front: Front) -> None:
+    await front.collect(1, cities=[1])
+    await front.collect(2, cities=[2])
+    front.settle("1", [observation(1)])
+    with statements(front.database) as executed:
+        assert (await front.body(1, data="false"))["status"] == "done"
+    assert len([statement for statement in executed if statement.startswith("SELECT")]) == 1
+    with statements(front.database) as executed:
+        assert (await front.body(2, data="false"))["status"] == "queued"
+    assert [statement for statement in executed if "FROM quota_gate" in statement]
+
+
 async def test_fields_adds_what_else_is_stored(front: Front) -> None:
     await front.collect(1, cities=[1])
     front.settle("1", [observation(1, pressure=1016.0, condition_id=800, description="clear sky", rain_1h=None)])
