@@ -88,9 +88,11 @@ class KafkaSubscription:
 
     def acknowledge(self, delivery: Delivery) -> None:
         """Say that all of it is settled. A second time, or after it was taken away, this does nothing."""
+        before = self._waits
         if self._window.acknowledge(delivery):
             self._commits.moved()
-            self._arrange()
+            if self._waits != before:
+                self._arrange()
 
     def hold(self, delivery: Delivery) -> None:
         """Say that this delivery cannot be worked on by this version: its partition waits behind it."""
@@ -98,6 +100,11 @@ class KafkaSubscription:
         if self._window.hold(delivery) and not waited:
             log.error("handoff.held", extra={"partition": delivery.partition, "offset": delivery.offset})
             self._arrange()
+
+    @property
+    def _waits(self) -> tuple[bool, frozenset[int]]:
+        """What may not be fetched: anything, or which partitions."""
+        return self._window.full, self._window.held_partitions
 
     def _arrange(self) -> None:
         # At once, not at the next poll, which may be a second away.

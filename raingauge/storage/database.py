@@ -41,8 +41,9 @@ DEADLOCK_TRIES: Final = 6
 DEADLOCKS: Final = frozenset[object]({1205, 1213, 1305, "40P01", "40001", "55P03"})
 """MySQL's lock wait timeout and deadlock, and the savepoint that a deadlock took away with the transaction;
 PostgreSQL's deadlock, serialization failure and lock timeout."""
-NO_TABLE: Final = frozenset[object]({1146, "42P01"})
-"""A table that is not there: MySQL, PostgreSQL. SQLite says it in words."""
+NOT_THERE: Final = frozenset[object]({1146, 1054, "42P01", "42703"})
+"""A table or a column that is not there: MySQL, PostgreSQL."""
+NOT_THERE_IN_SQLITE: Final = ("no such table", "no such column", "has no column named")
 
 _CLOCKS: Final = {
     # NOW() has whole seconds in MySQL, CURRENT_TIMESTAMP in SQLite; in PostgreSQL both are the transaction's start.
@@ -125,8 +126,9 @@ class Database:
             except DBAPIError as error:
                 if is_deadlock(error) and tries < DEADLOCK_TRIES:
                     continue
-                if lacks_tables(error):
-                    raise DatabaseUnavailable("it has no tables: run `python -m alembic upgrade head`") from error
+                if lacks_schema(error):
+                    hint = "it has no tables, or old ones: run `python -m alembic upgrade head`"
+                    raise DatabaseUnavailable(hint) from error
                 if is_outage(error):
                     raise DatabaseUnavailable(type(error.orig).__name__) from error
                 raise
@@ -140,9 +142,11 @@ def is_deadlock(error: DBAPIError) -> bool:
     return not DEADLOCKS.isdisjoint(_codes(error))
 
 
-def lacks_tables(error: DBAPIError) -> bool:
-    """Whether the schema has not been brought up."""
-    return not NO_TABLE.isdisjoint(_codes(error)) or str(error.orig).startswith("no such table")
+def lacks_schema(error: DBAPIError) -> bool:
+    """Whether the schema has not been brought up, or not as far as this program needs it."""
+    if isinstance(error.orig, sqlite3.Error):
+        return any(words in str(error.orig) for words in NOT_THERE_IN_SQLITE)
+    return not NOT_THERE.isdisjoint(_codes(error))
 
 
 def _codes(error: DBAPIError) -> set[object]:

@@ -13,12 +13,12 @@ from sqlalchemy.exc import DBAPIError
 
 from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable, RaingaugeError, SettingsError
-from raingauge.storage import collections, engine
+from raingauge.storage import cities, collections, engine
 from raingauge.storage.collections import CollectionRequest
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.engine import CONNECT_S
-from raingauge.storage.models import City
-from tests.contract.storage_support import NOW, ON_SERVERS, SERVER_KINDS, own_database, rows
+from raingauge.storage.models import City, Schema
+from tests.contract.storage_support import NOW, ON_SERVERS, SERVER_KINDS, an_observation, own_database, rows
 from tests.support.databases import SERVERS, need_port
 
 TAKES_LONG = {"mysql": "SELECT SLEEP(20)", "postgresql": "SELECT pg_sleep(20)"}
@@ -127,6 +127,20 @@ def test_without_tables_it_is_unavailable_and_says_what_to_do(kind: str) -> None
             bare.read(lambda connection: collections.find(connection, "1"))
         with pytest.raises(DatabaseUnavailable, match="run `python -m alembic upgrade head`"):
             bare.write(lambda connection: collections.accept(connection, NOW, request))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", *SERVER_KINDS])
+def test_with_tables_of_an_older_version_it_says_so(kind: str) -> None:
+    old = "or old ones: run `python -m alembic upgrade head`"
+    with own_database(kind) as url, closing(open_database(url)) as behind:
+        Schema.metadata.create_all(behind.engine)
+        with behind.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE collections DROP COLUMN cancelled_at"))
+            connection.execute(text("ALTER TABLE cities DROP COLUMN name"))
+        with pytest.raises(DatabaseUnavailable, match=old):
+            behind.read(lambda connection: collections.find(connection, "1"))
+        with pytest.raises(DatabaseUnavailable, match=old):
+            behind.write(lambda connection: cities.remember(connection, {1: (NOW, an_observation(1))}, {}))
 
 
 def test_a_mistake_in_a_statement_is_no_outage(database: Database) -> None:
