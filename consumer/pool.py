@@ -118,6 +118,13 @@ class Pool:
             turns += [self._out(collection_id, city_id) for city_id in few]
         return turns
 
+    def borrow(self, city_ids: Iterable[int]) -> None:
+        """These go for others: they are out as well, so that who comes to want one waits for its call."""
+        for city_id in city_ids:
+            city = self._cities.setdefault(city_id, _City())
+            self._leave_line(city_id, city)
+            city.out = True
+
     def give_back(self, turns: Iterable[Turn]) -> None:
         """These were not asked for after all: they stand where they stood."""
         for turn in reversed(list(turns)):

@@ -107,6 +107,13 @@ class PoolMachine(RuleBasedStateMachine):
         waiting = {ref.collection_id for ref, city_id in self.wanted if city_id in left}
         assert all(got[collection_id] >= max(got.values()) - 1 for collection_id in waiting)
 
+    @rule(cities=st.sets(st.sampled_from(CITIES), min_size=1))
+    def borrow(self, cities: set[int]) -> None:
+        mine = cities - self.out
+        self.pool.borrow(mine)
+        self.calls.append([Turn(city_id, SINCE, "nobody") for city_id in sorted(mine)])
+        self.calls = [call for call in self.calls if call]
+
     @precondition(lambda self: self.calls)
     @rule(data=st.data())
     def give_back(self, data: st.DataObject) -> None:
@@ -324,6 +331,17 @@ def test_who_wants_a_city_while_it_is_in_a_call_gets_it_when_it_comes_back() -> 
 
 
 # -- giving back, putting back, dropping -------------------------------------------------------------------------------
+
+
+def test_who_comes_to_want_a_borrowed_city_waits_for_its_call_and_is_settled_by_it() -> None:
+    pool = pool_of(batch("a", [1, 2]))
+    pool.borrow([2, 3])
+    pool.add(batch("b", [3]))
+    assert taken(pool) == [1]
+    settled = pool.settle(pool.wants([3]))
+    assert settled == [BatchRef("b", 0)]
+    pool.come_back([2, 3])
+    assert (taken(pool), len(pool)) == ([2], 2)
 
 
 def test_what_was_not_granted_stands_where_it_stood() -> None:
