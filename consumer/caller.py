@@ -87,10 +87,10 @@ class Caller:
                 lanes = await self._free_lanes()
                 began = self._turned_at = self._clock.monotonic()
                 reserved = await self._reserve(lanes)
-                needed = 0 if reserved is None else reserved.group_calls
+                needed = 0 if reserved is None else reserved[0].group_calls
                 self._give_up_lanes(lanes - needed)
                 if reserved is not None:
-                    calls.create_task(self._call(reserved, began))
+                    calls.create_task(self._call(*reserved, began))
 
     async def _free_lanes(self) -> int:
         """Wait for a lane, and take as many more as one charge can use."""
@@ -107,8 +107,8 @@ class Caller:
 
     # -- reserve -------------------------------------------------------------------------------------------------
 
-    async def _reserve(self, calls: int) -> Grant | None:
-        """One attempt to get quota for so many calls: a grant, whose cities are out of the pool.
+    async def _reserve(self, calls: int) -> tuple[Grant, Sequence[int]] | None:
+        """One attempt to get quota for so many calls: a grant, and the cities that are out of the pool for it.
 
         None, after a wait where there is reason to, when none came.
         """
@@ -134,18 +134,18 @@ class Caller:
             self._pool.give_back(turns)
             raise
         if isinstance(answer, Grant):
-            self._granted(turns, answer)
-            return answer
+            return answer, self._granted(turns, answer)
         await self._refused(turns, answer)
         return None
 
-    def _granted(self, turns: Sequence[Turn], grant: Grant) -> None:
-        """Give back what may not go yet; what goes without having been taken is out from now on."""
+    def _granted(self, turns: Sequence[Turn], grant: Grant) -> Sequence[int]:
+        """Give back what may not go yet; answer what is out for this grant, borrowed cities too."""
         granted = set(grant.city_ids)
         self._pool.give_back([turn for turn in turns if turn.city_id not in granted])
-        self._pool.borrow(granted - {turn.city_id for turn in turns})
+        taken = [turn.city_id for turn in turns if turn.city_id in granted]
         self._ended.set()
         self.waiting_for = None
+        return [*taken, *self._pool.borrow(sorted(granted.difference(taken)))]
 
     async def _refused(self, turns: Sequence[Turn], answer: NotNow | LeftOut | Over) -> None:
         """Do what a refusal asks for; wait where it says so."""
@@ -192,7 +192,7 @@ class Caller:
 
     # -- fetch ---------------------------------------------------------------------------------------------------
 
-    async def _call(self, grant: Grant, began: float) -> None:
+    async def _call(self, grant: Grant, out: Sequence[int], began: float) -> None:
         """Fetch and settle one grant. Whatever happens, its cities are settled or wanted again."""
         broken: Sequence[BatchRef] = ()
         try:
@@ -202,7 +202,7 @@ class Caller:
             settled, broken = await self._settler.settle(grant, result, grant.reserved_at + took)
             self._listener.settled(settled)
         finally:
-            self._pool.come_back(grant.city_ids)
+            self._pool.come_back(out)
             self._give_up_lanes(grant.group_calls)
             self._wanted.set()
             self._ended.set()

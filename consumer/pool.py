@@ -118,12 +118,19 @@ class Pool:
             turns += [self._out(collection_id, city_id) for city_id in few]
         return turns
 
-    def borrow(self, city_ids: Iterable[int]) -> None:
-        """These go for others: they are out as well, so that who comes to want one waits for its call."""
+    def borrow(self, city_ids: Iterable[int]) -> list[int]:
+        """These go for others: they are out as well, so that who comes to want one waits for its call.
+
+        Answers those that come back with it: what is out already comes back with the call that took it.
+        """
+        borrowed = []
         for city_id in city_ids:
             city = self._cities.setdefault(city_id, _City())
-            self._leave_line(city_id, city)
-            city.out = True
+            if not city.out:
+                self._leave_line(city_id, city)
+                city.out = True
+                borrowed.append(city_id)
+        return borrowed
 
     def give_back(self, turns: Iterable[Turn]) -> None:
         """These were not asked for after all: they stand where they stood."""

@@ -110,7 +110,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(cities=st.sets(st.sampled_from(CITIES), min_size=1))
     def borrow(self, cities: set[int]) -> None:
         mine = cities - self.out
-        self.pool.borrow(mine)
+        assert set(self.pool.borrow(cities)) == mine
         self.calls.append([Turn(city_id, SINCE, "nobody") for city_id in sorted(mine)])
         self.calls = [call for call in self.calls if call]
 
@@ -335,9 +335,10 @@ def test_who_wants_a_city_while_it_is_in_a_call_gets_it_when_it_comes_back() -> 
 
 def test_who_comes_to_want_a_borrowed_city_waits_for_its_call_and_is_settled_by_it() -> None:
     pool = pool_of(batch("a", [1, 2]))
-    pool.borrow([2, 3])
+    assert pool.borrow([2, 3]) == [2, 3]
     pool.add(batch("b", [3]))
     assert taken(pool) == [1]
+    assert pool.borrow([1, 2, 3]) == [], "these come back with the calls that took them"
     settled = pool.settle(pool.wants([3]))
     assert settled == [BatchRef("b", 0)]
     pool.come_back([2, 3])
