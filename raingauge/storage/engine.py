@@ -43,6 +43,7 @@ def make_engine(target: URL, pool_size: int, statement_s: int) -> Engine:
         max_overflow=0,
         pool_timeout=CONNECT_S,
         hide_parameters=True,
+        paramstyle="format",  # by position: `upsert` hands tuples to the driver
         pool_recycle=3600,
         **options,
     )
@@ -59,8 +60,8 @@ def _mysql(statement_s: int) -> dict[str, Any]:
         "write_timeout": statement_s,
         "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 10",
     }
-    # For the pool it would send a ROLLBACK after every transaction.
-    return {"connect_args": limits, "paramstyle": "format", "pool_reset_on_return": None}
+    # The pool would send a ROLLBACK after every transaction.
+    return {"connect_args": limits, "pool_reset_on_return": None}
 
 
 def _postgresql(statement_s: int) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def _postgresql(statement_s: int) -> dict[str, Any]:
         "keepalives_interval": 2,
         "keepalives_count": 5,
     }
-    return {"connect_args": limits, "paramstyle": "format"}
+    return {"connect_args": limits}
 
 
 def _roll_back_what_is_open(engine: Engine) -> None:
