@@ -170,7 +170,7 @@ async def test_what_is_accepted_in_a_burst_is_published_in_few_rounds(sqlite: Da
         while len(keys) < len(names):
             keys |= {delivery.key for delivery in await subscription.receive()}
     assert keys == {f"{name}/0".encode() for name in names}
-    assert len(looked) <= 5
+    assert len(looked) <= len(names) // 7, "far fewer than one for every other; how many exactly is the machine's"
 
 
 @pytest.mark.parametrize("publisher", [Ends(), NeverEnds()], ids=["published at once", "under way for ever"])
