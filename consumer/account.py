@@ -10,7 +10,8 @@ from consumer.gate import EndpointSetting
 from raingauge.errors import GateMismatch
 from raingauge.pacing import Terms
 from raingauge.storage.database import Database
-from raingauge.storage.gate import Gate, find_gate
+from raingauge.storage.gate import GATE_LOCKED, Gate
+from raingauge.storage.message import Answer, Statement, send
 from raingauge.storage.models import QuotaGate
 
 # Built once: it runs for every call of the provider.
@@ -33,12 +34,29 @@ class Account:
         Raises:
             GateMismatch: there is none.
         """
-        gate = find_gate(connection, self.name, lock=True)
-        if gate is None:
+        [answer] = send(connection, [self.locking])
+        return self.gate(answer)
+
+    @property
+    def locking(self) -> Statement:
+        """The statement that locks the gate."""
+        return GATE_LOCKED, {"account": self.name}
+
+    def gate(self, locked: Answer) -> Gate:
+        """The gate, by the answer to that statement.
+
+        Raises:
+            GateMismatch: there is none.
+        """
+        if not locked.rows:
             raise GateMismatch(f"the gate of account {self.name} does not exist: start a consumer first")
-        return gate
+        return Gate(*locked.rows[0])
+
+    def changing(self, changes: Mapping[str, Any]) -> Statement:
+        """The statement that sets these columns of the gate, which is locked."""
+        return _CHANGE, {"gate": self.name, **changes}
 
     def change(self, connection: Connection, changes: Mapping[str, Any]) -> None:
         """Set these columns of the gate, which is locked."""
         if changes:
-            connection.execute(_CHANGE, {"gate": self.name, **changes})
+            connection.execute(*self.changing(changes))

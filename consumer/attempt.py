@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection, insert, update
 
@@ -19,7 +19,8 @@ from consumer.look import Candidate, known_cities, look
 from consumer.opening import differences
 from consumer.turns import TURN, Line, Shares
 from raingauge.pacing import CALL_SIZE, Wait
-from raingauge.storage.cities import claim
+from raingauge.storage.cities import claiming
+from raingauge.storage.message import Statement, finish
 from raingauge.storage.models import City, QuotaCharge
 
 CLOCK_STEP: Final = timedelta(seconds=2)
@@ -42,6 +43,8 @@ class Asked:
     """Group calls that they may ride in; 0: they go one by one."""
     avoid: Container[int]
     """Cities that it does not take from others."""
+    seen: datetime
+    """The ledger's time when it asked before."""
 
 
 class Attempt:
@@ -53,9 +56,14 @@ class Attempt:
         self._terms = account.terms
         self._shares = shares
         self._asked = asked
-        self._gate = account.lock(connection)
-        self._found = look(connection, account.database, self._gate, account.consumer, asked.candidates, TURN)
+        self._found = look(connection, account, asked.candidates, seen=asked.seen, patience=TURN)
+        self._gate = self._found.gate
         self._now = self._found.now
+
+    @property
+    def now(self) -> datetime:
+        """The time of this attempt, as the ledger takes it."""
+        return self._now
 
     def answer(self) -> Answer:
         """Reserve what may go now, or say why nothing does."""
@@ -81,8 +89,7 @@ class Attempt:
         answer = self._admitted(line, wanted, most)
         if not isinstance(answer, int):
             return answer
-        line.leave(self._connection)
-        return self._grant(wanted[:answer], planned, together)
+        return self._grant(wanted[:answer], planned, line.leaving, together=together)
 
     def _lent(self, line: Line) -> Sequence[Candidate]:
         """What others lend, while all goes well: when calls fail, everybody must learn of its own cities."""
@@ -110,20 +117,22 @@ class Attempt:
             return self._not_now(Wait(again, "turn"))
         return number
 
-    def _grant(self, chosen: Sequence[Candidate], call: Plan, together: bool) -> Grant:
+    def _grant(self, chosen: Sequence[Candidate], call: Plan, leaving: Sequence[Statement], *, together: bool) -> Grant:
         asked = Counter(candidate.collection_id for candidate in chosen if candidate.collection_id is not None)
-        charge_id = self._charge(len(chosen), asked, call)
         city_ids = tuple(candidate.city_id for candidate in chosen)
         until = self._now + timedelta(seconds=self._terms.claim_s)
-        claim(self._connection, city_ids, self._account.consumer, until)
+        changes = spend(self._gate, self._now, len(chosen), call, self._terms)
+        charging = self._charging(len(chosen), asked)
+        claiming_them = claiming(self._account.database.dialect, city_ids, self._account.consumer, until)
+        charged, *_ = finish(self._connection, [charging, claiming_them, self._account.changing(changes), *leaving])
         self._shares.tried(asked)
         clean = is_untroubled(self._gate) and not call.probe
         own = {candidate.city_id for candidate in self._asked.candidates}
         lent = tuple(want for one in chosen if one.city_id not in own for want in one.wants)
-        return Grant(charge_id, self._now, city_ids, call, together, clean, lent)
+        return Grant(charged.key, self._now, city_ids, call, together, clean, lent)
 
-    def _charge(self, cost: int, asked: Mapping[str, int], call: Plan) -> int:
-        values = {
+    def _charging(self, cost: int, asked: Mapping[str, int]) -> Statement:
+        return _NEW_CHARGE, {
             "account": self._account.name,
             "cost": cost,
             "reserved_at": self._now,
@@ -131,9 +140,6 @@ class Attempt:
             "consumer": self._account.consumer,
             "asked": json.dumps(asked),
         }
-        key: Any = self._connection.execute(_NEW_CHARGE, values).inserted_primary_key
-        self._account.change(self._connection, spend(self._gate, self._now, cost, call, self._terms))
-        return int(key[0])
 
     def _clock_stepped_back(self, now: datetime) -> NotNow:
         """By then all that was reserved has been answered or given up: nothing of it lasts longer."""

@@ -1,10 +1,10 @@
-"""What a reservation finds under the gate's lock: the time, and all that its decisions rest on, in one statement.
+"""What a reservation finds once it has the gate's lock: the time, and all that its decisions rest on, in one statement.
 
-To be called under the gate's lock. It decides nothing and writes nothing.
+It decides nothing and writes nothing.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -13,9 +13,11 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import BindParameter, CompoundSelect, Connection, Select, bindparam, func, literal_column, null, select
 from sqlalchemy import union_all as together
 
-from raingauge.storage.database import Database, moment_as, moment_of
-from raingauge.storage.gate import Gate, held_after
-from raingauge.storage.models import City, Collection, QuotaCharge, QuotaTicket, UtcDateTime
+from consumer.account import Account
+from raingauge.storage.database import moment_of
+from raingauge.storage.gate import ACCOUNT, Gate, held_after
+from raingauge.storage.message import send
+from raingauge.storage.models import City, Collection, QuotaCharge, QuotaGate, QuotaTicket, UtcDateTime
 from raingauge.storage.readings import Want
 
 _TIME, _CITY, _TICKET, _COLLECTION, _CHARGE = range(5)
@@ -24,6 +26,19 @@ _TIME, _CITY, _TICKET, _COLLECTION, _CHARGE = range(5)
 
 NOBODY: Final = ""
 """No consumer has this name."""
+
+
+class _Row(NamedTuple):
+    """What is meant by its columns depends on its kind."""
+
+    kind: int
+    number: Any
+    name: Any
+    first: Any
+    second: Any
+    third: Any
+    more: Any
+    most: Any
 
 
 class Candidate(NamedTuple):
@@ -85,6 +100,7 @@ class UnderWay:
 class Look:
     """What there is."""
 
+    gate: Gate
     read_at: datetime
     """The database's clock, read after the lock was taken."""
     now: datetime
@@ -101,39 +117,42 @@ class Look:
 
 
 def look(
-    connection: Connection,
-    database: Database,
-    gate: Gate,
-    consumer: str,
-    candidates: Sequence[Candidate],
-    patience: timedelta,
+    connection: Connection, account: Account, candidates: Sequence[Candidate], *, seen: datetime, patience: timedelta
 ) -> Look:
-    """Look at all that concerns these candidates of a consumer.
+    """Lock the gate; look at all that concerns these candidates of a consumer.
 
-    `patience`: a ticket counts for so long after its consumer was to come again.
+    `seen`: the ledger's time when it looked before. `patience`: a ticket counts for so long after its consumer was to
+    come again.
+
+    Raises:
+        GateMismatch: there is no gate.
     """
+    database, consumer = account.database, account.consumer
     given = {
-        "account": gate.account,
-        "after": max(gate.last_now, gate.next_start_at),
+        "account": account.name,
         "cities": [candidate.city_id for candidate in candidates],
-        "since": min((candidate.since for candidate in candidates), default=gate.last_now),
+        "since": min((candidate.since for candidate in candidates), default=seen),
         "consumer": consumer,
-        "due_after": gate.last_now - patience,
+        # It is later now, so this leads to some rows too many; the reservations of others bring few.
+        "due_after": seen - patience,
         # What is held for longer than a window from now on is not closed: so its index leads to few rows.
-        "held_after": gate.last_now + timedelta(seconds=gate.window_s),
+        "held_after": seen + timedelta(seconds=account.terms.window_s),
         "collections": list({candidate.collection_id for candidate in candidates} - {None}),
     }
-    statement = _statement(database.dialect, database.told)
-    rows: dict[int, list[Any]] = {_TIME: [], _CITY: [], _TICKET: [], _COLLECTION: [], _CHARGE: []}
-    for row in connection.execute(statement, {**given, **database.moment(connection)}):
+    looking = (_statement(database.dialect, database.told), {**given, **database.moment(connection)})
+    locked, found = send(connection, [account.locking, looking])
+    gate = account.gate(locked)
+    rows: dict[int, list[_Row]] = {_TIME: [], _CITY: [], _TICKET: [], _COLLECTION: [], _CHARGE: []}
+    for row in map(_Row._make, found.rows):
         rows[row.kind].append(row)
     [time] = rows[_TIME]
     return Look(
+        gate=gate,
         read_at=time.first,
         now=max(time.first, gate.last_now),
         held=int(time.number),
         cities={int(row.number): _known(row, consumer) for row in rows[_CITY]},
-        tickets=[_ticket(row) for row in rows[_TICKET]],
+        tickets=[_ticket(row) for row in rows[_TICKET] if row.second >= gate.last_now - patience],
         collections=_opened(rows[_COLLECTION]),
         under_way=[UnderWay(row.first, json.loads(row.more)) for row in rows[_CHARGE] if row.more is not None],
     )
@@ -141,7 +160,10 @@ def look(
 
 def open_ones(connection: Connection, collection_ids: Sequence[str]) -> Mapping[str, Open]:
     """Those of these collections that are open: for whom other consumers wait."""
-    return _opened(connection.execute(_OPEN, {"collections": collection_ids}).all()) if collection_ids else {}
+    if not collection_ids:
+        return {}
+    [found] = send(connection, [(_OPEN, {"collections": list(collection_ids)})])
+    return _opened(map(_Row._make, found.rows))
 
 
 def known_cities(connection: Connection, candidates: Sequence[Candidate]) -> Mapping[int, Known]:
@@ -153,18 +175,19 @@ def known_cities(connection: Connection, candidates: Sequence[Candidate]) -> Map
         "since": min(candidate.since for candidate in candidates),
         "consumer": NOBODY,
     }
-    return {int(row.number): _known(row, NOBODY) for row in connection.execute(_KNOWN, given)}
+    [found] = send(connection, [(_KNOWN, given)])
+    return {int(row.number): _known(row, NOBODY) for row in map(_Row._make, found.rows)}
 
 
-def _ticket(row: Any) -> Ticket:
+def _ticket(row: _Row) -> Ticket:
     return Ticket(row.name, tuple(json.loads(row.more)), row.first, row.second, row.most)
 
 
-def _known(row: Any, consumer: str) -> Known:
+def _known(row: _Row, consumer: str) -> Known:
     return Known(row.first, None if row.name == consumer else row.second, row.third)
 
 
-def _opened(rows: Sequence[Any]) -> Mapping[str, Open]:
+def _opened(rows: Iterable[_Row]) -> Mapping[str, Open]:
     return {row.name: Open(row.first, row.second, int(row.number)) for row in rows}
 
 
@@ -174,8 +197,7 @@ _CONSUMER: Final[BindParameter[Any]] = bindparam("consumer")
 
 
 def _row(kind: int, *columns: Any) -> Select[Any]:
-    names = ("number", "name", "first", "second", "third", "more", "most")
-    labelled = (column.label(name) for column, name in zip(columns, names, strict=True))
+    labelled = (column.label(name) for column, name in zip(columns, _Row._fields[1:], strict=True))
     return select(literal_column(str(kind)).label("kind"), *labelled)
 
 
@@ -202,7 +224,8 @@ def _statement(dialect: str, told: bool) -> CompoundSelect[Any]:
         # Its clock goes on while a statement runs. What is released after this moment is held at this moment.
         now = select(now.label("now")).subquery("moment").c.now
     later = func.max if dialect == "sqlite" else func.greatest
-    held = held_after(later(now, moment_as(dialect, "after"))).scalar_subquery()
+    planned = select(later(QuotaGate.last_now, QuotaGate.next_start_at)).where(QuotaGate.account == ACCOUNT)
+    held = held_after(later(now, planned.scalar_subquery())).scalar_subquery()
     return together(
         _row(_TIME, held, null(), now, now, now, null(), null()),
         _KNOWN,

@@ -22,6 +22,7 @@ from consumer.turns import Shares, forget_tickets
 from raingauge.pacing import Terms, month_of
 from raingauge.storage.database import Database
 from raingauge.storage.gate import ledger_time
+from raingauge.storage.message import finish
 from raingauge.storage.models import QuotaCharge, UtcDateTime
 
 KEPT_FOR: Final = timedelta(days=1)
@@ -50,6 +51,7 @@ class Ledger:
         self._account = Account(database, account, terms, endpoint, consumer)
         self._terms = terms
         self._shares = Shares(timedelta(seconds=LATELY_WINDOWS * terms.window_s))
+        self._seen: datetime | None = None
 
     @property
     def terms(self) -> Terms:
@@ -80,15 +82,23 @@ class Ledger:
         `together`: they may ride in group calls, where there are such, and in so many of them at most. Then those that
         other consumers lend may ride along, except cities to `avoid`.
         """
-        asked = Asked(candidates, calls if together else 0, avoid)
-        return self._database.write(lambda c: Attempt(c, self._account, self._shares, asked).answer())
+        if self._seen is None:
+            self._seen = self._database.write(self._account.lock).last_now
+        asked = Asked(candidates, calls if together else 0, avoid, self._seen)
+
+        def work(connection: Connection) -> Answer:
+            attempt = Attempt(connection, self._account, self._shares, asked)
+            self._seen = attempt.now
+            return attempt.answer()
+
+        return self._database.write(work)
 
     def now(self, connection: Connection) -> datetime:
         """The time as the ledger takes it."""
         return ledger_time(connection, self._database, self._account.name)
 
     def close(self, connection: Connection, grants: Sequence[Grant], answered: datetime) -> None:
-        """Within the transaction that stores the answers: the charges are held one window longer, and no more.
+        """End the transaction that stores the answers: the charges are held one window longer, and no more.
 
         `answered`: the ledger's time, read after the answers were in.
         """
@@ -96,7 +106,7 @@ class Ledger:
         if self._database.dialect == "sqlite":
             release_at += timedelta(milliseconds=1)  # its clock has whole milliseconds: round up
         charges = [grant.charge_id for grant in grants]
-        connection.execute(_CLOSE, {"charges": charges, "release": release_at, "answered": answered})
+        finish(connection, [(_CLOSE, {"charges": charges, "release": release_at, "answered": answered})])
 
     def report(self, grant: Grant, event: Event, retry_after_s: float | None = None) -> Mapping[str, Any]:
         """Tell the gate what became of a call; answer which of its columns changed."""

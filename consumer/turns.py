@@ -19,7 +19,7 @@ from consumer.admission import is_left_out
 from consumer.lending import read, written
 from consumer.look import Candidate, Look, Open, Ticket, open_ones
 from raingauge.pacing import FIRST_FEW, HEAD_START, Terms
-from raingauge.storage.database import upsert
+from raingauge.storage.message import Statement, upsert
 from raingauge.storage.models import QuotaTicket
 
 TURN: Final = timedelta(seconds=0.25)
@@ -149,10 +149,10 @@ class Line:
         row = (json.dumps(sorted(self._asked)), self._taken_at, due_at, written(self._candidates))
         upsert(connection, QuotaTicket, ("id", "account", *columns), [(self._consumer, account, *row)], columns)
 
-    def leave(self, connection: Connection) -> None:
-        """This consumer got a grant: it goes to the end of the line."""
-        if self._own is not None:
-            connection.execute(_LEAVE, {"consumer": self._consumer})
+    @property
+    def leaving(self) -> Sequence[Statement]:
+        """What is to be said when this consumer gets a grant: it goes to the end of the line."""
+        return [] if self._own is None else [(_LEAVE, {"consumer": self._consumer})]
 
     @property
     def _taken_at(self) -> datetime:

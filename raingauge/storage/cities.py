@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Insert, bindparam, func, literal_column, or_,
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from raingauge.observation import Observation
-from raingauge.storage.database import upsert
+from raingauge.storage.message import Statement, upsert
 from raingauge.storage.models import City, Reading, UtcDateTime
 from raingauge.storage.readings import UNKNOWN_FOR
 
@@ -95,10 +95,9 @@ def remember(
         upsert(connection, City, ("id", *changed), [rows[city] for city in cities], changed, cleared)
 
 
-def claim(connection: Connection, city_ids: Many[int], holder: str, until: datetime) -> None:
-    """Say that someone is fetching these cities now."""
-    given = {"cities": json.dumps(sorted(city_ids)), "holder": holder, "until": until}
-    connection.execute(_claim(connection.dialect.name), given)
+def claiming(dialect: str, city_ids: Many[int], holder: str, until: datetime) -> Statement:
+    """The statement that says that someone is fetching these cities now."""
+    return _claim(dialect), {"cities": json.dumps(sorted(city_ids)), "holder": holder, "until": until}
 
 
 @cache

@@ -5,8 +5,8 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, exists
 
-from raingauge.storage.database import upsert
 from raingauge.storage.gate import GATE, Gate
+from raingauge.storage.message import upsert
 from raingauge.storage.models import ConsumerBeat, QuotaGate, UtcDateTime
 
 BEAT_S: Final = 5.0

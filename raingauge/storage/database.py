@@ -5,33 +5,29 @@ Blocking. Every transaction is a function of a connection, so that it can be run
 
 import functools
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Dialect,
     Engine,
     Select,
     bindparam,
     cast,
     literal_column,
     make_url,
-    null,
     select,
     type_coerce,
 )
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.sql.dml import Insert
 
 from raingauge.errors import DatabaseUnavailable, SettingsError
 from raingauge.storage.engine import make_engine
-from raingauge.storage.models import Schema, UtcDateTime
+from raingauge.storage.models import UtcDateTime
 
 T = TypeVar("T")
 DatabaseClock = Callable[[Connection], datetime]
@@ -56,12 +52,9 @@ _CLOCKS: Final = {
 
 def moment_of(dialect: str, *, told: bool) -> ColumnElement[datetime]:
     """The time, for a statement that asks for it: the server's, or the one that it is told as `moment`."""
-    return moment_as(dialect, "moment") if told else literal_column(_CLOCKS[dialect], UtcDateTime())
-
-
-def moment_as(dialect: str, name: str) -> ColumnElement[datetime]:
-    """A moment that a statement is given under a name, and computes with."""
-    given = bindparam(name, type_=UtcDateTime)
+    if not told:
+        return literal_column(_CLOCKS[dialect], UtcDateTime())
+    given = bindparam("moment", type_=UtcDateTime)
     if dialect in {"mysql", "mariadb"}:  # the driver sends text
         return type_coerce(cast(given, mysql.DATETIME(fsp=6)), UtcDateTime)
     return given
@@ -177,50 +170,3 @@ def open_database(
         raise SettingsError("database.url: expected dialect+driver://user:password@host:port/database") from None
     except (ImportError, OSError) as error:
         raise SettingsError(f"database.url: {error}") from error
-
-
-def upsert(
-    connection: Connection,
-    table: type[Schema],
-    columns: tuple[str, ...],
-    rows: Sequence[tuple[Any, ...]],
-    changed: tuple[str, ...],
-    cleared: tuple[str, ...] = (),
-) -> None:
-    """Insert rows of these columns; where one with the same `id` stands, set its `changed` ones, and clear `cleared`.
-
-    The rows go in their order, so callers sort them: opposite orders would deadlock.
-    """
-    known: dict[Any, _Prepared] = connection.info.setdefault("raingauge_upserts", {})
-    if (key := (table, columns, changed, cleared)) not in known:
-        known[key] = _prepared(connection.dialect, _upsert(connection.dialect.name, table, changed, cleared), columns)
-    prepared, values = known[key], list(zip(*rows, strict=True))
-    stored = (values[place] if make is None else map(make, values[place]) for place, make in prepared.values)
-    # SQLAlchemy's own way goes through all values of each row, and takes as long as the driver and the database do.
-    connection.exec_driver_sql(prepared.statement, list(zip(*stored, strict=True)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A statement as the driver takes it, with its values in the order of their marks."""
-
-    statement: str
-    values: Sequence[tuple[int, Callable[[Any], Any] | None]]
-    """The place of each in a row, and what makes of it what is stored."""
-
-
-def _prepared(dialect: Dialect, insert: Insert, columns: tuple[str, ...]) -> _Prepared:
-    compiled: Any = insert.compile(dialect=dialect, column_keys=columns)
-    types = [insert.table.c[name].type.dialect_impl(dialect) for name in compiled.positiontup]
-    makers = [kind.bind_processor(dialect) for kind in types]
-    return _Prepared(str(compiled), list(zip(map(columns.index, compiled.positiontup), makers, strict=True)))
-
-
-def _upsert(dialect: str, table: type[Schema], changed: tuple[str, ...], cleared: tuple[str, ...]) -> Insert:
-    nothing = dict.fromkeys(cleared, null())
-    if dialect in {"mysql", "mariadb"}:
-        insert = mysql.insert(table)
-        return insert.on_duplicate_key_update({name: insert.inserted[name] for name in changed} | nothing)
-    other = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-    given = {name: other.excluded[name] for name in changed}
-    return other.on_conflict_do_update(index_elements=["id"], set_=given | nothing)

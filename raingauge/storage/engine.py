@@ -12,11 +12,14 @@ from sqlalchemy.exc import DisconnectionError
 
 from raingauge.clock import Clock, SystemClock
 from raingauge.errors import SettingsError
+from raingauge.storage.message import take_messages
 
 CONNECT_S: Final = 3
 IDLE_S: Final = 1.0
 """A connection that was used that lately is not looked at before it is used again."""
 
+MULTI_STATEMENTS: Final = 1 << 16
+"""CLIENT_MULTI_STATEMENTS of MySQL's protocol."""
 IN_TRANSACTION: Final = 1
 """SERVER_STATUS_IN_TRANS of MySQL's protocol, which every answer of the server carries."""
 
@@ -50,6 +53,7 @@ def make_engine(target: URL, pool_size: int, statement_s: int) -> Engine:
     _ping_the_idle(engine, SystemClock())
     if engine.dialect.name in {"mysql", "mariadb"}:
         _roll_back_what_is_open(engine)
+        take_messages(engine)
     return engine
 
 
@@ -60,6 +64,8 @@ def _mysql(statement_s: int) -> dict[str, Any]:
         "write_timeout": statement_s,
         "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 10",
     }
+    # Several statements in one message: see `raingauge.storage.message`. The driver writes every value itself.
+    limits["client_flag"] = MULTI_STATEMENTS
     # The pool would send a ROLLBACK after every transaction.
     return {"connect_args": limits, "pool_reset_on_return": None}
 

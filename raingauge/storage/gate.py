@@ -42,23 +42,25 @@ class Gate:
         return self.next_month_spent if self.month == last_month else 0
 
 
-_ACCOUNT: Final = bindparam("account", type_=String)
+ACCOUNT: Final = bindparam("account", type_=String)
+"""For a statement: whose gate."""
 _AFTER: Final = bindparam("after", type_=UtcDateTime)
 
 
 def held_after(moment: ColumnElement[datetime]) -> Select[Any]:
     """For a statement: cities held at a moment, of the account that it is given as `account`."""
-    released_later = (QuotaCharge.account == _ACCOUNT, QuotaCharge.release_at > moment)
+    released_later = (QuotaCharge.account == ACCOUNT, QuotaCharge.release_at > moment)
     return select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(*released_later)
 
 
 # Built once: these run several times for every call of the provider.
 GATE: Final = select(*(getattr(QuotaGate, name) for name in Gate.__dataclass_fields__)).where(
-    QuotaGate.account == _ACCOUNT
+    QuotaGate.account == ACCOUNT
 )
 """Of the account that it is given as `account`; the columns are those of `Gate`."""
-_GATE_LOCKED: Final = GATE.with_for_update()
-_UNRELEASED: Final = (QuotaCharge.account == _ACCOUNT, QuotaCharge.release_at > _AFTER)
+GATE_LOCKED: Final = GATE.with_for_update()
+"""The same, locked until the transaction ends."""
+_UNRELEASED: Final = (QuotaCharge.account == ACCOUNT, QuotaCharge.release_at > _AFTER)
 _RELEASES: Final = (
     select(QuotaCharge.release_at, QuotaCharge.cost)
     .where(*_UNRELEASED)
@@ -78,7 +80,7 @@ _CHARGED: Final = select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(
 
 def find_gate(connection: Connection, account: str, *, lock: bool = False) -> Gate | None:
     """The gate of an account, locked until the transaction ends if asked for; None before any consumer made it."""
-    row = connection.execute(_GATE_LOCKED if lock else GATE, {"account": account}).one_or_none()
+    row = connection.execute(GATE_LOCKED if lock else GATE, {"account": account}).one_or_none()
     return None if row is None else Gate(*row)
 
 
@@ -91,7 +93,7 @@ def ledger_time(connection: Connection, database: Database, account: str) -> dat
 
 @cache
 def _ledger_time(dialect: str, told: bool) -> Select[datetime, datetime]:
-    return select(QuotaGate.last_now, moment_of(dialect, told=told)).where(QuotaGate.account == _ACCOUNT)
+    return select(QuotaGate.last_now, moment_of(dialect, told=told)).where(QuotaGate.account == ACCOUNT)
 
 
 def held(connection: Connection, account: str, at: datetime) -> int:

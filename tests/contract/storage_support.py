@@ -23,8 +23,10 @@ from raingauge.observation import Observation
 from raingauge.pacing import Terms
 from raingauge.storage import collections
 from raingauge.storage.batches import BatchRef
+from raingauge.storage.cities import claiming
 from raingauge.storage.collections import CollectionRequest, CollectionState
 from raingauge.storage.database import Database
+from raingauge.storage.message import send
 from raingauge.storage.models import Collection, QuotaCharge, Schema
 from raingauge.storage.readings import Want, open_batches, settle
 from tests.support.databases import SERVERS, memory_folder, need_port
@@ -180,6 +182,11 @@ class Account:
     def charge(self, grant: Grant) -> Row[Any]:
         """The row of a grant."""
         return next(row for row in rows(self.database, QuotaCharge) if row.id == grant.charge_id)
+
+
+def claim(connection: Connection, city_ids: Sequence[int], holder: str, until: datetime) -> None:
+    """Have someone fetch these cities."""
+    send(connection, [claiming(connection.dialect.name, city_ids, holder, until)])
 
 
 def _close(ledger: Ledger, grant: Grant, connection: Connection) -> None:

@@ -13,7 +13,17 @@ from raingauge.storage import cities
 from raingauge.storage.database import Database
 from raingauge.storage.models import City, QuotaCharge, QuotaGate
 from raingauge.storage.readings import UNKNOWN_FOR
-from tests.contract.storage_support import MICROSECOND, NOW, SECOND, TERMS, Account, an_observation, milliseconds, rows
+from tests.contract.storage_support import (
+    MICROSECOND,
+    NOW,
+    SECOND,
+    TERMS,
+    Account,
+    an_observation,
+    claim,
+    milliseconds,
+    rows,
+)
 
 CLAIM = timedelta(seconds=25)
 
@@ -118,7 +128,7 @@ def test_a_city_that_is_fresh_and_claimed_is_fresh(database: Database) -> None:
     _, one, two = burst(database)
     granted(one, wanted(1, 2))
     observe(database, 1)
-    database.write(lambda connection: cities.claim(connection, [1], "one", NOW + CLAIM))
+    database.write(lambda connection: claim(connection, [1], "one", NOW + CLAIM))
     assert left_out(two, wanted(1, 2)) == ([1], [2])
 
 

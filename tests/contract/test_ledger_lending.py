@@ -13,11 +13,11 @@ from consumer.look import Candidate
 from consumer.quota import Ledger
 from raingauge.pacing import FIRST_FEW
 from raingauge.storage.batches import BatchRef
-from raingauge.storage.cities import claim, remember
+from raingauge.storage.cities import remember
 from raingauge.storage.database import Database
 from raingauge.storage.models import City, Collection, QuotaCharge, QuotaTicket
 from raingauge.storage.readings import Want
-from tests.contract.storage_support import NOW, SECOND, Account, accept, an_observation, cancel, rows
+from tests.contract.storage_support import NOW, SECOND, Account, accept, an_observation, cancel, claim, rows
 
 CALL_S: Final = 20.01
 CITY_S: Final = 1.01

@@ -3,21 +3,22 @@
 import pytest
 from sqlalchemy import Connection, insert
 
+from consumer.account import Account as LedgerAccount
 from consumer.admission import Grant
 from consumer.look import Candidate, Known, Look, Open, Ticket, UnderWay, look
 from consumer.quota import Ledger
 from consumer.turns import TURN
-from raingauge.storage.cities import claim, remember
+from raingauge.storage.cities import remember
 from raingauge.storage.database import Database
-from raingauge.storage.gate import find_gate, held, ledger_time
+from raingauge.storage.gate import held, ledger_time
 from raingauge.storage.models import QuotaTicket
-from tests.contract.storage_support import MICROSECOND, NOW, SECOND, Account, accept, an_observation, cancel
+from tests.contract.storage_support import MICROSECOND, NOW, SECOND, Account, accept, an_observation, cancel, claim
 
 
 def found(account: Account, *candidates: Candidate, consumer: str = "one") -> Look:
-    gate = account.database.read(lambda c: find_gate(c, "account"))
-    assert gate is not None
-    return account.database.write(lambda c: look(c, account.database, gate, consumer, candidates, TURN))
+    one = LedgerAccount(account.database, "account", account.terms, "group", consumer)
+    seen = account.database.read(lambda c: ledger_time(c, account.database, "account"))
+    return account.database.write(lambda c: look(c, one, candidates, seen=seen - SECOND, patience=TURN))
 
 
 def by_its_own_clock(database: Database) -> Account:

@@ -14,7 +14,17 @@ from raingauge.storage import cities, readings
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.database import Database
 from raingauge.storage.models import WEATHER_COLUMNS, City, Reading
-from tests.contract.storage_support import MICROSECOND, NOW, SECOND, accept, an_observation, at_once, rows, wants_of
+from tests.contract.storage_support import (
+    MICROSECOND,
+    NOW,
+    SECOND,
+    accept,
+    an_observation,
+    at_once,
+    claim,
+    rows,
+    wants_of,
+)
 
 LONGEST = "🌦️雨ñ" * 50
 """200 characters, of which some take four bytes."""
@@ -100,15 +110,15 @@ def claims(database: Database) -> dict[int, tuple[str | None, datetime | None]]:
 
 
 def test_a_claim_ends_with_its_answer(database: Database) -> None:
-    database.write(lambda connection: cities.claim(connection, [3, 1, 2], "me", NOW + SECOND))
+    database.write(lambda connection: claim(connection, [3, 1, 2], "me", NOW + SECOND))
     assert claims(database) == dict.fromkeys([1, 2, 3], ("me", NOW + SECOND))
     remember(database, [an_observation(1)], unknown=[2])
     assert claims(database) == {1: (None, None), 2: (None, None), 3: ("me", NOW + SECOND)}
 
 
 def test_a_claim_is_given_back_by_its_holder_only(database: Database) -> None:
-    database.write(lambda connection: cities.claim(connection, [1, 2], "me", NOW))
-    database.write(lambda connection: cities.claim(connection, [2], "other", NOW + SECOND))
+    database.write(lambda connection: claim(connection, [1, 2], "me", NOW))
+    database.write(lambda connection: claim(connection, [2], "other", NOW + SECOND))
     database.write(lambda connection: cities.unclaim(connection, [1, 2, 3], "me"))
     database.write(lambda connection: cities.unclaim(connection, [], "other"))
     assert claims(database) == {1: (None, None), 2: ("other", NOW + SECOND)}

@@ -20,6 +20,7 @@ from tests.contract.storage_support import (
     accept,
     an_observation,
     cancel,
+    claim,
     rows,
     settle_batches,
     wants_of,
@@ -142,7 +143,7 @@ def test_nothing_is_fresh_for_nobody(database: Database) -> None:
 
 
 def test_a_claimed_city_that_was_never_fetched_is_not_fresh(database: Database) -> None:
-    database.write(lambda connection: cities.claim(connection, [5], "me", NOW + SECOND))
+    database.write(lambda connection: claim(connection, [5], "me", NOW + SECOND))
     assert fresh(database, wants(5, NOW - DAY)) == {}
 
 

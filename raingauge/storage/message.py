@@ -1,0 +1,178 @@
+"""Statements on their way to the server: several in one message where the driver can, and rows past SQLAlchemy.
+
+Whoever holds a lock has others wait for every message and its answer, and for what is done in Python between them. So
+a statement is compiled once for its database, and goes to PyMySQL as text, together with those beside it.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any, Final
+
+from sqlalchemy import Connection, Dialect, Engine, Executable, event, null
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.sql.dml import Insert
+
+from raingauge.storage.models import Schema
+
+Statement = tuple[Executable, Mapping[str, Any]]
+"""A statement and its values by name. It is compiled once: so it is made once, not for every use."""
+
+_COMMIT: Final = ";COMMIT"
+_COMMITTED: Final = "raingauge_committed"
+"""The server says in its answer to a SELECT that a transaction is open, too, but the driver does not keep it."""
+_ANSWERS: Final = "raingauge_answers"
+_LIST: Final = re.compile(r"\(__\[POSTCOMPILE_\w+\]\)")
+"""How SQLAlchemy writes a list whose length it does not know yet; the driver writes one with its parentheses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server says to one statement."""
+
+    rows: Sequence[Sequence[Any]] = ()
+    key: int = 0
+    """Of a row that was inserted, where the database numbers them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A statement as the driver takes it."""
+
+    text: str
+    names: Sequence[str]
+    """Its values, in the order of their marks."""
+    makers: Sequence[Callable[[Any], Any] | None]
+    """What makes of each value what is stored."""
+    constants: Mapping[str, Any]
+    readers: Sequence[Callable[[Any], Any] | None]
+    """What makes of each column of an answer what is meant."""
+
+    def values(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The values as the driver takes them; lists as tuples, an empty one as one that nothing is in."""
+        known = {**self.constants, **given}
+        return tuple(map(_made, self.makers, map(known.__getitem__, self.names)))
+
+    def read(self, row: Sequence[Any]) -> Sequence[Any]:
+        """A row of the answer."""
+        return [value if read is None else read(value) for read, value in zip(self.readers, row, strict=True)]
+
+
+def send(connection: Connection, statements: Sequence[Statement]) -> list[Answer]:
+    """Run the statements, in their order, and answer what each of them brought."""
+    return _send(connection, statements, "")
+
+
+def finish(connection: Connection, statements: Sequence[Statement]) -> list[Answer]:
+    """The same with the last ones of a transaction: its COMMIT goes along, if the driver can. Nothing may follow."""
+    return _send(connection, statements, _COMMIT)
+
+
+def _send(connection: Connection, statements: Sequence[Statement], end: str) -> list[Answer]:
+    if connection.dialect.driver != "pymysql":
+        return [_one_by_one(connection, *statement) for statement in statements]
+    cursor: Any = connection.connection.cursor()
+    all_prepared = [prepare(connection.dialect, statement, tuple(values)) for statement, values in statements]
+    text = ";".join(
+        cursor.mogrify(prepared.text, prepared.values(values))
+        for prepared, (_, values) in zip(all_prepared, statements, strict=True)
+    )
+    answers: list[Answer] = []
+    connection.exec_driver_sql(text + end, execution_options={_ANSWERS: answers})
+    return [
+        Answer([prepared.read(row) for row in answer.rows], answer.key)
+        for prepared, answer in zip(all_prepared, answers, strict=False)
+    ]
+
+
+def _one_by_one(connection: Connection, statement: Executable, values: Mapping[str, Any]) -> Answer:
+    result = connection.execute(statement, values)
+    if result.is_insert:
+        key = result.inserted_primary_key
+        return Answer(key=key[0] if key else 0)
+    return Answer(result.all() if result.returns_rows else ())
+
+
+def upsert(
+    connection: Connection,
+    table: type[Schema],
+    columns: tuple[str, ...],
+    rows: Sequence[tuple[Any, ...]],
+    changed: tuple[str, ...],
+    cleared: tuple[str, ...] = (),
+) -> None:
+    """Insert rows of these columns; where one with the same `id` stands, set its `changed` ones, and clear `cleared`.
+
+    The rows go in their order, so callers sort them: opposite orders would deadlock.
+    """
+    prepared = prepare(connection.dialect, _upsert(connection.dialect.name, table, changed, cleared), columns)
+    values = list(zip(*rows, strict=True))
+    given = (values[columns.index(name)] for name in prepared.names)
+    stored = (these if make is None else map(make, these) for make, these in zip(prepared.makers, given, strict=True))
+    # SQLAlchemy's own way goes through all values of each row, and takes as long as the driver and the database do.
+    connection.exec_driver_sql(prepared.text, list(zip(*stored, strict=True)))
+
+
+@cache
+def _upsert(dialect: str, table: type[Schema], changed: tuple[str, ...], cleared: tuple[str, ...]) -> Insert:
+    nothing = dict.fromkeys(cleared, null())
+    if dialect in {"mysql", "mariadb"}:
+        insert = mysql.insert(table)
+        return insert.on_duplicate_key_update({name: insert.inserted[name] for name in changed} | nothing)
+    other = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    given = {name: other.excluded[name] for name in changed}
+    return other.on_conflict_do_update(index_elements=["id"], set_=given | nothing)
+
+
+def take_messages(engine: Engine) -> None:
+    """Have an engine for PyMySQL take all answers to a message, and send no COMMIT after one that went along."""
+    commit = engine.dialect.do_commit
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.info.pop(_COMMITTED, None)
+
+    @event.listens_for(engine, "do_execute")
+    def execute(cursor: Any, message: str, _values: Any, context: Any) -> bool:
+        answers = context.execution_options.get(_ANSWERS)
+        if answers is None:
+            return False
+        cursor.execute(message)
+        answers.append(Answer(cursor.fetchall(), cursor.lastrowid))
+        while cursor.nextset():
+            answers.append(Answer(cursor.fetchall(), cursor.lastrowid))
+        context.root_connection.info[_COMMITTED] = message.endswith(_COMMIT)
+        return True
+
+    def do_commit(connection: Any) -> None:
+        if not connection.info.pop(_COMMITTED, False):
+            commit(connection)
+
+    engine.dialect.do_commit = do_commit  # type: ignore[method-assign, assignment]
+
+
+@lru_cache(maxsize=256)
+def prepare(dialect: Dialect, statement: Executable, names: tuple[str, ...]) -> Prepared:
+    """Compile a statement whose values have these names."""
+    compiled: Any = statement.compile(dialect=dialect, column_keys=names)  # type: ignore[attr-defined]
+    order: Sequence[str] = compiled.positiontup
+    kinds = [compiled.binds[name].type.dialect_impl(dialect) for name in order]
+    return Prepared(
+        text=_LIST.sub("%s", str(compiled)),
+        names=order,
+        makers=[kind.bind_processor(dialect) for kind in kinds],
+        constants={name: bind.value for name, bind in compiled.binds.items() if not bind.required},
+        readers=_readers(dialect, statement),
+    )
+
+
+def _readers(dialect: Dialect, statement: Executable) -> Sequence[Callable[[Any], Any] | None]:
+    columns: Iterable[Any] = getattr(statement, "selected_columns", ())
+    return [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
+
+
+def _made(make: Callable[[Any], Any] | None, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value if make is None else map(make, value)) or (None,)
+    return value if make is None else make(value)

@@ -1,0 +1,112 @@
+"""Statements on their way to the server, on every database."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, bindparam, insert, literal, select, update
+from sqlalchemy.exc import IntegrityError, StatementError
+
+from raingauge.storage.database import Database
+from raingauge.storage.message import Answer, finish, send
+from raingauge.storage.models import City, QuotaCharge, QuotaGate
+from tests.contract.storage_support import NOW, SECOND, Account, at_once, rows
+
+NAMES = select(City.id, City.name, City.fetched_at).where(City.id.in_(bindparam("cities", expanding=True)))
+RENAME = update(City).where(City.id == bindparam("city")).values(name=bindparam("as"))
+ADD = insert(City)
+CHARGE = insert(QuotaCharge)
+LOCK = select(QuotaGate.strikes).where(QuotaGate.account == bindparam("whose")).with_for_update()
+STRIKE = update(QuotaGate).where(QuotaGate.account == bindparam("whose")).values(strikes=QuotaGate.strikes + 1)
+
+
+def city(number: int, name: str | None = None) -> Mapping[str, Any]:
+    return {"id": number, "name": name, "fetched_at": NOW + number * SECOND}
+
+
+def charge(consumer: str) -> Mapping[str, Any]:
+    return {"account": "a", "cost": 1, "reserved_at": NOW, "release_at": NOW, "consumer": consumer}
+
+
+def test_each_statement_is_answered_in_its_turn(database: Database) -> None:
+    names = (NAMES, {"cities": [3, 1]})
+
+    def work(connection: Connection) -> list[Answer]:
+        some = [(ADD, city(1, "Ávila")), (ADD, city(3)), names, (RENAME, {"city": 1, "as": "x"}), names]
+        return send(connection, some)
+
+    *_, before, renamed, after = database.write(work)
+    assert sorted(map(tuple, before.rows)) == [(1, "Ávila", NOW + SECOND), (3, None, NOW + 3 * SECOND)]
+    assert not renamed.rows
+    assert min(map(tuple, after.rows)) == (1, "x", NOW + SECOND)
+
+
+def test_whatever_a_text_holds_is_a_text(database: Database) -> None:
+    nasty = "a';COMMIT;DROP TABLE cities;-- %s %(city)s %% \\' \" \x00 🌦️"
+    if database.dialect == "postgresql":
+        nasty = nasty.replace("\x00", "")  # PostgreSQL stores none
+    database.write(lambda c: finish(c, [(ADD, city(1, nasty)), (ADD, city(2, ";COMMIT"))]))
+    assert [row.name for row in rows(database, City)] == [nasty, ";COMMIT"]
+
+
+def test_a_list_may_be_empty_and_constants_are_kept(database: Database) -> None:
+    database.write(lambda c: send(c, [(ADD, city(1))]))
+    asked = select(literal("100%"), City.id).where(City.id.in_(bindparam("cities", expanding=True)))
+    nothing, something = database.read(lambda c: send(c, [(asked, {"cities": []}), (asked, {"cities": [1, 2]})]))
+    assert (list(nothing.rows), [tuple(row) for row in something.rows]) == ([], [("100%", 1)])
+
+
+def test_a_value_that_is_missing_is_an_error(database: Database) -> None:
+    with pytest.raises((StatementError, KeyError)):
+        database.write(lambda c: send(c, [(RENAME, {"city": 1})]))
+
+
+def test_the_database_numbers_what_is_inserted(database: Database) -> None:
+    first, other, second = database.write(
+        lambda c: finish(c, [(CHARGE, charge("1")), (RENAME, {"city": 1, "as": "x"}), (CHARGE, charge("2"))])
+    )
+    assert {row.id: row.consumer for row in rows(database, QuotaCharge)} == {first.key: "1", second.key: "2"}
+    assert other.key == 0
+
+
+def test_when_one_fails_none_is_kept(database: Database) -> None:
+    twice = [(ADD, city(1)), (ADD, city(1)), (ADD, city(2))]
+    for way in (send, finish):
+        with pytest.raises(IntegrityError):
+            database.write(partial(way, statements=twice))
+        assert rows(database, City) == []
+    database.write(lambda c: send(c, [(ADD, city(1))]))
+    assert [row.id for row in rows(database, City)] == [1]
+
+
+def test_what_follows_a_transaction_that_was_finished_is_committed_too(database: Database) -> None:
+    """Also when it does nothing but lock: a connection that goes back to its pool holds nothing."""
+    Account(database).ledger()
+    account = {"whose": "account"}
+
+    def strike(connection: Connection) -> None:
+        finish(connection, [(LOCK, account), (STRIKE, account)])
+
+    def look(connection: Connection) -> int:
+        [locked] = send(connection, [(LOCK, account)])
+        return int(locked.rows[0][0])
+
+    def add(connection: Connection) -> None:
+        connection.execute(STRIKE, account)
+
+    def break_off(connection: Connection) -> None:
+        finish(connection, [(LOCK, account)])
+        raise ArithmeticError
+
+    def all_of_it() -> None:
+        for _ in range(5):
+            for work in (strike, look, add):
+                database.write(work)
+            with pytest.raises(ArithmeticError):
+                database.write(break_off)
+            for work in (add, look):
+                database.write(work)
+
+    at_once([all_of_it] * 4)
+    assert database.write(look) == 4 * 5 * 3
