@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Insert, bindparam, func, literal_column, or_,
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from raingauge.observation import Observation
-from raingauge.storage.message import Statement, upsert
+from raingauge.storage.message import Statement, ask, upsert
 from raingauge.storage.models import City, Reading, UtcDateTime
 from raingauge.storage.readings import UNKNOWN_FOR
 
@@ -75,7 +75,7 @@ def fetched_since(
     """Those of these that were fetched since then, and when; those known to be unknown as if they were fetched now."""
     given = {"since": since, "unknown_since": now - UNKNOWN_FOR}
     parts = (city_ids[start : start + CITIES_AT_ONCE] for start in range(0, len(city_ids), CITIES_AT_ONCE))
-    rows = [row for part in parts for row in connection.execute(_FETCHED_SINCE, given | {"cities": part})]
+    rows = [row for part in parts for row in ask(connection, _FETCHED_SINCE, given | {"cities": list(part)})]
     unknown = {row[0] for row in rows if row[2] is not None and row[2] >= now - UNKNOWN_FOR}
     return {row[0]: now if row[0] in unknown or row[1] is None else row[1] for row in rows}
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from raingauge.contracts import BATCH_SIZE, split
 from raingauge.errors import Permanent
+from raingauge.storage.message import ask
 from raingauge.storage.models import Batch, Collection
 
 DEFAULT_CITIES = "default"
@@ -116,7 +117,7 @@ def find(connection: Connection, collection_id: str) -> CollectionState | None:
 
 def find_all(connection: Connection, ids: Sequence[str]) -> dict[str, CollectionState]:
     """Those of these collections that there are, as they stand. One row for each, whatever its size."""
-    return {row[0]: CollectionState(*row) for row in connection.execute(_FOUND, {"ids": ids})}
+    return {row[0]: CollectionState(*row) for row in ask(connection, _FOUND, {"ids": list(ids)})}
 
 
 def accept(connection: Connection, now: datetime, request: CollectionRequest) -> tuple[CollectionState, bool]:
@@ -235,4 +236,4 @@ def _batches(collection_id: str, city_ids: Sequence[int], start: int) -> list[di
 
 def open_work(connection: Connection) -> list[OpenWork]:
     """What every collection that is not finished still needs, and what tells whether two want the same cities."""
-    return [OpenWork(*row) for row in connection.execute(_OPEN_WORK)]
+    return [OpenWork(*row) for row in ask(connection, _OPEN_WORK, {})]

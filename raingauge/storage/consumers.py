@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, exists
 
 from raingauge.storage.gate import GATE, Gate
-from raingauge.storage.message import upsert
+from raingauge.storage.message import ask, upsert
 from raingauge.storage.models import ConsumerBeat, QuotaGate, UtcDateTime
 
 BEAT_S: Final = 5.0
@@ -34,5 +34,5 @@ def leave(connection: Connection, consumer: str) -> None:
 
 def attended_gate(connection: Connection, now: datetime, account: str) -> tuple[Gate | None, bool]:
     """The gate of an account, and whether any consumer of it has been heard of lately; before any made one: None."""
-    row = connection.execute(_ATTENDED, {"account": account, "since": now - ALIVE_FOR}).one_or_none()
-    return (None, False) if row is None else (Gate(*row[:-1]), bool(row[-1]))
+    rows = ask(connection, _ATTENDED, {"account": account, "since": now - ALIVE_FOR})
+    return (Gate(*rows[0][:-1]), bool(rows[0][-1])) if rows else (None, False)

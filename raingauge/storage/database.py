@@ -27,6 +27,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from raingauge.errors import DatabaseUnavailable, SettingsError
 from raingauge.storage.engine import make_engine
+from raingauge.storage.message import ask
 from raingauge.storage.models import UtcDateTime
 
 T = TypeVar("T")
@@ -67,7 +68,9 @@ def _ask_server(dialect: str) -> Select[datetime]:
 
 def server_time(connection: Connection) -> datetime:
     """The database's clock now: aware, UTC; microseconds, on SQLite milliseconds."""
-    return connection.execute(_ask_server(connection.dialect.name)).scalar_one()
+    [row] = ask(connection, _ask_server(connection.dialect.name), {})
+    now: datetime = row[0]
+    return now
 
 
 class Database:

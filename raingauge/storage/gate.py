@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, Select, String, bindp
 from raingauge.pacing import Release, month_of, month_start
 from raingauge.proof import Charge
 from raingauge.storage.database import Database, moment_of
+from raingauge.storage.message import ask
 from raingauge.storage.models import QuotaCharge, QuotaGate, UtcDateTime
 
 
@@ -78,17 +79,18 @@ _CHARGED: Final = select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(
 )
 
 
-def find_gate(connection: Connection, account: str, *, lock: bool = False) -> Gate | None:
-    """The gate of an account, locked until the transaction ends if asked for; None before any consumer made it."""
-    row = connection.execute(GATE_LOCKED if lock else GATE, {"account": account}).one_or_none()
-    return None if row is None else Gate(*row)
+def find_gate(connection: Connection, account: str) -> Gate | None:
+    """The gate of an account; None before any consumer made it."""
+    rows = ask(connection, GATE, {"account": account})
+    return Gate(*rows[0]) if rows else None
 
 
 def ledger_time(connection: Connection, database: Database, account: str) -> datetime:
     """The time as the ledger takes it: the database's clock, or what a reservation saw, if that is later."""
     given = {"account": account, **database.moment(connection)}
-    seen, now = connection.execute(_ledger_time(database.dialect, database.told), given).one()
-    return max(seen, now)
+    [(seen, now)] = ask(connection, _ledger_time(database.dialect, database.told), given)
+    later: datetime = max(seen, now)
+    return later
 
 
 @cache
@@ -103,14 +105,14 @@ def held(connection: Connection, account: str, at: datetime) -> int:
 
 def next_releases(connection: Connection, account: str, after: datetime, most: int) -> Sequence[Release]:
     """The next charges to be released, in their order."""
-    rows = connection.execute(_RELEASES, {"account": account, "after": after, "most": most})
+    rows = ask(connection, _RELEASES, {"account": account, "after": after, "most": most})
     return [(row[0], row[1]) for row in rows]
 
 
 def charges(connection: Connection, account: str, released_after: datetime, until: datetime, most: int) -> list[Charge]:
     """Up to `most` charges that were reserved up to `until` and are released after that, in no order."""
     given = {"account": account, "after": released_after, "until": until, "most": most}
-    return [Charge(*row) for row in connection.execute(_CHARGES, given)]
+    return [Charge(*row) for row in ask(connection, _CHARGES, given)]
 
 
 def charged(connection: Connection, account: str, since: datetime) -> int:

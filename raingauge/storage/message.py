@@ -6,7 +6,7 @@ a statement is compiled once for its database, and goes to PyMySQL as text, toge
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any, Final
 
@@ -34,6 +34,8 @@ class Answer:
     rows: Sequence[Sequence[Any]] = ()
     key: int = 0
     """Of a row that was inserted, where the database numbers them."""
+    count: int = -1
+    """Rows that were inserted or changed, where the database tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,12 @@ class Prepared:
         return [value if read is None else read(value) for read, value in zip(self.readers, row, strict=True)]
 
 
+def ask(connection: Connection, statement: Executable, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+    """The rows that a statement brings."""
+    [answer] = send(connection, [(statement, values)])
+    return answer.rows
+
+
 def send(connection: Connection, statements: Sequence[Statement]) -> list[Answer]:
     """Run the statements, in their order, and answer what each of them brought."""
     return _send(connection, statements, "")
@@ -81,7 +89,7 @@ def _send(connection: Connection, statements: Sequence[Statement], end: str) -> 
     answers: list[Answer] = []
     connection.exec_driver_sql(text + end, execution_options={_ANSWERS: answers})
     return [
-        Answer([prepared.read(row) for row in answer.rows], answer.key)
+        replace(answer, rows=[prepared.read(row) for row in answer.rows]) if answer.rows else answer
         for prepared, answer in zip(all_prepared, answers, strict=False)
     ]
 
@@ -90,8 +98,8 @@ def _one_by_one(connection: Connection, statement: Executable, values: Mapping[s
     result = connection.execute(statement, values)
     if result.is_insert:
         key = result.inserted_primary_key
-        return Answer(key=key[0] if key else 0)
-    return Answer(result.all() if result.returns_rows else ())
+        return Answer(key=key[0] if key else 0, count=result.rowcount)
+    return Answer(result.all()) if result.returns_rows else Answer(count=result.rowcount)
 
 
 def upsert(
@@ -139,9 +147,9 @@ def take_messages(engine: Engine) -> None:
         if answers is None:
             return False
         cursor.execute(message)
-        answers.append(Answer(cursor.fetchall(), cursor.lastrowid))
+        answers.append(Answer(cursor.fetchall(), cursor.lastrowid, cursor.rowcount))
         while cursor.nextset():
-            answers.append(Answer(cursor.fetchall(), cursor.lastrowid))
+            answers.append(Answer(cursor.fetchall(), cursor.lastrowid, cursor.rowcount))
         context.root_connection.info[_COMMITTED] = message.endswith(_COMMIT)
         return True
 

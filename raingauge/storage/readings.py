@@ -6,14 +6,15 @@ Settling is the one place where readings are written. It is idempotent by key, i
 import json
 from collections import Counter
 from collections.abc import Collection as Many
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BindParameter, Connection, String, bindparam, case, insert, literal, select, update
+from sqlalchemy import BindParameter, Connection, String, bindparam, case, insert, literal_column, select, update
 
 from raingauge.storage.batches import BatchRef, parts
+from raingauge.storage.message import Statement, ask, send
 from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, Reading, UtcDateTime
 
 UNKNOWN_FOR: Final = timedelta(days=1)
@@ -46,7 +47,7 @@ _COLLECT: Final = (
         select(
             bindparam("collection", type_=String),
             City.id,
-            literal("collected", literal_execute=True),
+            literal_column("'collected'"),
             *(getattr(City, name) for name in WEATHER_COLUMNS),
         ).where(City.id.in_(_CITIES)),
     )
@@ -125,8 +126,13 @@ def _settled_cities(connection: Connection, cities: Sequence[tuple[str, int]]) -
     """Which of these (collection id, city id) have a reading."""
     if not cities:
         return set()
+    return {(row[0], row[1]) for row in ask(connection, *_settled(cities))}
+
+
+def _settled(cities: Sequence[tuple[str, int]]) -> Statement:
+    """The statement that tells which of these, and perhaps some others, have a reading."""
     names, ids = {collection for collection, _ in cities}, {city for _, city in cities}
-    return {(row[0], row[1]) for row in connection.execute(_SETTLED, {"collections": list(names), "cities": list(ids)})}
+    return _SETTLED, {"collections": list(names), "cities": list(ids)}
 
 
 def fresh(connection: Connection, now: datetime, wants: Many[Want], *, lock: bool = False) -> dict[Want, Outcome]:
@@ -158,13 +164,13 @@ def settle(connection: Connection, now: datetime, outcomes: Mapping[Want, Outcom
     """
     if not outcomes:
         return
-    locked = _lock(connection, sorted({want.ref.collection_id for want in outcomes}))
-    present = _settled_cities(connection, [(want.ref.collection_id, want.city_id) for want in outcomes])
-    missing = {
-        (want.ref.collection_id, want.city_id): want
-        for want in outcomes
-        if want.ref.collection_id in locked and (want.ref.collection_id, want.city_id) not in present
-    }
+    wants = {(want.ref.collection_id, want.city_id): want for want in outcomes}
+    names = sorted({name for name, _ in wants})
+    locking = (_LOCK, {"collections": names})  # the open ones of these, in their order
+    open_ones, settled = send(connection, [locking, _settled(list(wants))])
+    remaining = {row[0]: row[1] for row in open_ones.rows}
+    present = {(row[0], row[1]) for row in settled.rows}
+    missing = {key: want for key, want in wants.items() if key[0] in remaining and key not in present}
     if not missing:
         return
     collected: dict[str, list[int]] = {}
@@ -174,41 +180,38 @@ def settle(connection: Connection, now: datetime, outcomes: Mapping[Want, Outcom
             collected.setdefault(collection, []).append(city)
         else:
             failed.append({"collection_id": collection, "city_id": city, "status": "failed", "reason": reason[:200]})
-    for collection, cities in collected.items():
-        if connection.execute(_COLLECT, {"collection": collection, "cities": cities}).rowcount != len(cities):
-            raise LookupError(f"not all of these cities have weather: {cities}")
     if failed:
         connection.execute(_FAIL, failed)
     more = {name: len(cities) for name, cities in collected.items()}
-    _count(connection, now, locked, more, Counter(row["collection_id"] for row in failed))
-    _count_batches(connection, now, Counter(want.ref for want in missing.values()))
+    copied = send(
+        connection,
+        [
+            *((_COLLECT, {"collection": name, "cities": cities}) for name, cities in collected.items()),
+            *_counting(now, remaining, more, Counter(row["collection_id"] for row in failed)),
+            *_counting_batches(now, Counter(want.ref for want in missing.values())),
+        ],
+    )
+    for cities, answer in zip(collected.values(), copied, strict=False):
+        if answer.count != len(cities):
+            raise LookupError(f"not all of these cities have weather: {cities}")
 
 
-def _lock(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
-    """Lock the open ones of these collections, in order; answer how many cities of each are unsettled."""
-    return {row[0]: row[1] for row in connection.execute(_LOCK, {"collections": ids})}
-
-
-def _count(
-    connection: Connection,
-    now: datetime,
-    remaining: Mapping[str, int],
-    collected: Mapping[str, int],
-    failed: Mapping[str, int],
-) -> None:
+def _counting(
+    now: datetime, remaining: Mapping[str, int], collected: Mapping[str, int], failed: Mapping[str, int]
+) -> Iterator[Statement]:
     for collection in sorted(collected.keys() | failed.keys()):
         more, less = collected.get(collection, 0), failed.get(collection, 0)
         finished_at = now if more + less == remaining[collection] else None
         changes = {"more_collected": more, "more_failed": less, "progress": now, "finished": finished_at}
-        connection.execute(_COUNT, {"key": collection, **changes})
+        yield _COUNT, {"key": collection, **changes}
 
 
-def _count_batches(connection: Connection, now: datetime, tally: Mapping[BatchRef, int]) -> None:
+def _counting_batches(now: datetime, tally: Mapping[BatchRef, int]) -> Iterator[Statement]:
     equal: dict[tuple[str, int], list[int]] = {}
     for ref, more in sorted(tally.items()):
         equal.setdefault((ref.collection_id, more), []).append(ref.batch)
     for (collection, more), numbers in equal.items():
-        connection.execute(_COUNT_BATCHES, {"collection": collection, "numbers": numbers, "more": more, "now": now})
+        yield _COUNT_BATCHES, {"collection": collection, "numbers": numbers, "more": more, "now": now}
 
 
 def count_attempt(connection: Connection, ref: BatchRef) -> int:
