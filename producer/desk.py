@@ -126,7 +126,7 @@ class Desk:
             now = self._database.now(connection)
             state = collections.foresee(connection, now, request)
             fresh = self._fresh(connection, now, state, request)
-            return Estimate(self._outlook(connection).view(state, fresh), fresh)
+            return Estimate(self._outlook(connection, now).view(state, fresh), fresh)
 
         more_s = len(request.city_ids) / CITIES_PER_SECOND
         return await self._in_time(lambda: self._database.read(work), more_s)
@@ -137,7 +137,7 @@ class Desk:
         def work(connection: Connection) -> View | None:
             now = self._database.now(connection)
             state = collections.cancel(connection, now, collection_id)
-            return None if state is None else self._outlook(connection).view(state)
+            return None if state is None else self._outlook(connection, now).view(state)
 
         return await self._in_time(lambda: self._database.write(work))
 
@@ -173,8 +173,8 @@ class Desk:
         since = state.requested_at - timedelta(seconds=state.max_age_s)
         return cities.count_fresh(connection, now, state.id, request.city_ids, since)
 
-    def _outlook(self, connection: Connection) -> Outlook:
-        return Outlook(connection, self._database, self._account, self._crowd)
+    def _outlook(self, connection: Connection, now: datetime | None = None) -> Outlook:
+        return Outlook(connection, self._database, self._account, self._crowd, now)
 
     def _look(self, ids: Sequence[str], connection: Connection) -> dict[str, View]:
         outlook = self._outlook(connection)
@@ -197,7 +197,7 @@ class Desk:
             else:
                 taken.append((one, *answer))
         fresh = fresh_cities(connection, now, [(state, one.request) for one, state, _ in taken])
-        outlook = self._outlook(connection)
+        outlook = self._outlook(connection, now)
         for (one, state, created), number in zip(taken, fresh, strict=True):
             answers[one] = (outlook.view(state, number), created)
         return answers

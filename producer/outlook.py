@@ -83,14 +83,17 @@ class _Kept:
 class Outlook:
     """What stands around all collections at one moment of the database's; read when the first open one asks for it.
 
-    Used within one transaction.
+    Used within one transaction. `now`: the moment, where it is known already.
     """
 
-    def __init__(self, connection: Connection, database: Database, account: Account, crowd: Crowd) -> None:
+    def __init__(
+        self, connection: Connection, database: Database, account: Account, crowd: Crowd, now: datetime | None = None
+    ) -> None:
         self._connection = connection
         self._database = database
         self._account = account
         self._crowd = crowd
+        self._now = now
         self._told: dict[object, Progress] = {}
 
     def view(self, state: CollectionState, fresh: int = 0) -> View:
@@ -109,7 +112,7 @@ class Outlook:
     @cached_property
     def _read(self) -> tuple[Surroundings, Sequence[OpenWork]]:
         connection, name = self._connection, self._account.name
-        now = self._database.now(connection)
+        now = self._now or self._database.now(connection)
         gate, consumer_alive = attended_gate(connection, now, name)
         read = charges(connection, name, now, now, MOST_CHARGES)
         all_read = len(read) < MOST_CHARGES
