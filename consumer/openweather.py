@@ -36,7 +36,7 @@ TELLING = 8
 
 Json = Mapping[str, Any]
 """A JSON object."""
-ReadBody = Callable[[Json, Sequence[int]], Weather]
+ReadBody = Callable[[Json, Sequence[int]], Reply]
 """Finds the cities asked for in the body of a 200. Raises ProviderUnavailable where its shape is another."""
 
 
@@ -113,14 +113,19 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
     return min(seconds, MAX_RETRY_AFTER_S) if seconds >= 0 else None
 
 
-def read_group(body: Json, asked: Sequence[int]) -> Weather:
-    """A `ReadBody` for /group. Unknown ids among known ones are left out of its list; its order is not promised."""
+def read_group(body: Json, asked: Sequence[int]) -> Reply:
+    """A `ReadBody` for /group. Unknown ids among known ones are left out of its list; its order is not promised.
+
+    To a list with none of several cities each of them is asked for by itself: all unknown would be a 404.
+    """
     entries = body.get("list")
     if not isinstance(entries, list):
         raise ProviderUnavailable("HTTP 200 without a list of cities")
     named = {_whole(_object(entry).get("id")): entry for entry in entries}
     found = _weather({city_id: named[city_id] for city_id in asked if city_id in named})
     absent = frozenset(asked) - named.keys()
+    if len(asked) > 1 and not named:
+        return Refusal(Reason.CITIES, "HTTP 200 with an empty list")
     if None in named:
         # Any of the absent may be the entry without a readable id, so none is known to be unknown.
         return Weather(found.observations, unreadable=found.unreadable | absent)

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from producer.api import cancel, collect, docs, get, problems, quota
-from producer.api.middleware import BodyLimit, Head, TrailingSlash
+from producer.api.middleware import BodyLimit, Head, SameOrigin, TrailingSlash
 from producer.cities import default_cities
 from producer.desk import Desk
 from producer.quota import QuotaDesk
@@ -87,6 +87,7 @@ def create_api(settings: Settings, desk: Desk, relay: Relay, parts: Iterable[hea
     docs.install(api)
     problems.install(api)
     api.add_middleware(BodyLimit, limit=4096 + BYTES_PER_CITY * settings.collect.max_cities)
+    api.add_middleware(SameOrigin)
     api.add_middleware(Head)
     api.add_middleware(TrailingSlash)
     return api

@@ -8,7 +8,7 @@ from pydantic import BaseModel, create_model
 from starlette.exceptions import HTTPException
 
 from producer.api.get_body import CollectionBody, head
-from producer.api.problems import UNAVAILABLE, UNEXPECTED, WORDS, invalid, responses, shown
+from producer.api.problems import ELSEWHERE, UNAVAILABLE, UNEXPECTED, WORDS, refuse_parameters, responses, shown
 from producer.desk import Desk
 from raingauge.contracts import COLLECTION_ID
 
@@ -35,6 +35,7 @@ def router(desk: Desk) -> APIRouter:
         response_model=CollectionHead,
         response_description="The collection as it stands: cancelled, unless it was done before.",
         responses=responses(
+            s403=ELSEWHERE,
             s404="there is no collection 7",
             s422=f"force: {WORDS['extra_forbidden']}",
             s500=UNEXPECTED,
@@ -52,8 +53,7 @@ def router(desk: Desk) -> APIRouter:
         What is collected stays readable. Calls under way are finished, and their quota is spent. Cancelling what is
         done or cancelled already changes nothing and answers how it stands. No body is needed.
         """
-        for name in request.query_params:
-            raise invalid(WORDS["extra_forbidden"], "query", name)
+        refuse_parameters(request)
         view = await desk.cancel(collection_id) if COLLECTION_ID.fullmatch(collection_id) else None
         if view is None:
             raise HTTPException(404, f"there is no collection {shown(collection_id)}")

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from producer.api.described import described
 from producer.api.get_body import Time
 from producer.api.json_body import read_body
-from producer.api.problems import UNAVAILABLE, UNEXPECTED, invalid, responses
+from producer.api.problems import ELSEWHERE, UNAVAILABLE, UNEXPECTED, invalid, responses
 from producer.desk import Desk, Estimate
 from producer.outlook import View
 from producer.progress import Status
@@ -148,8 +148,9 @@ class Collecting:
         if len(city_ids) > self.max_cities:
             what = f"a collection has at most {self.max_cities} distinct cities, not {len(city_ids)}"
             raise invalid(what, "body", "cities")
-        max_age_s = body.max_age_s if "max_age_s" in body.model_fields_set else self.max_age_s
-        return CollectionRequest(body.id, city_ids, max_age_s, named)
+        any_age = "max_age_s" not in body.model_fields_set
+        max_age_s = self.max_age_s if any_age else body.max_age_s
+        return CollectionRequest(body.id, city_ids, max_age_s, named, any_age)
 
 
 REQUEST_BODY: Final[dict[str, Any]] = {
@@ -209,6 +210,7 @@ def router(desk: Desk, collecting: Collecting, accepted_one: Callable[[str], Non
             200: LOCATION
             | {"model": Accepted | EstimateBody, "description": "The same request was accepted before; or a dry run."},
             **responses(
+                s403=ELSEWHERE,
                 s409="a collection 1 exists already, with other cities or another max_age_s",
                 s413="the body is longer than 4004096 bytes",
                 s422="id: it is missing",
@@ -221,7 +223,8 @@ def router(desk: Desk, collecting: Collecting, accepted_one: Callable[[str], Non
         """Accepts a collection and answers at once, whatever its size; the collecting goes on by itself.
 
         Sending the same request again collects nothing twice: it answers 200 and the state as it stands. The same id
-        with other cities or another `max_age_s` is refused with 409.
+        with other cities or another `max_age_s` is refused with 409; a request that says nothing of `max_age_s` is not
+        another one for it.
 
         `dry_run=true` checks the same and answers what it would cost and when it would be done, or, of a collection
         that stands, what it costs still. Nothing is accepted and no city is asked for.

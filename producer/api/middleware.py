@@ -1,9 +1,14 @@
-"""What holds for every request: a limit on its body, HEAD wherever GET is, paths with or without a trailing slash."""
+"""What holds for every request: who may change anything, a limit on its body, HEAD wherever GET is, slashes."""
 
+from typing import Final
+
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producer.api.problems import problem
+from producer.api.problems import ELSEWHERE, problem
+
+READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class TrailingSlash:
@@ -33,6 +38,30 @@ class Head:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
         await self._app({**scope, "method": "GET"}, receive, without_body)
+
+
+class SameOrigin:
+    """Refuses with 403 what a browser sends for a page of another site, unless it only reads.
+
+    Programs send neither header. The rule is that of Go's `http.CrossOriginProtection`: `Sec-Fetch-Site` where there is
+    one (Fetch Metadata), else `Origin` (RFC 6454) against `Host`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] not in READS and _from_elsewhere(Headers(scope=scope)):
+            await problem(403, ELSEWHERE)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _from_elsewhere(headers: Headers) -> bool:
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site not in {"same-origin", "none"}
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 class BodyLimit:

@@ -20,12 +20,14 @@ RETRY_AFTER_S: Final = 2
 MOST_SHOWN: Final = 64
 MOST_VIOLATIONS: Final = 20
 UNAVAILABLE: Final = "the database does not answer; nothing is half-done, try again"
+ELSEWHERE: Final = "a page of another site asks for this"
 UNEXPECTED: Final = "an unexpected error; it is in the log"
 
 TITLES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
 """Where RFC 9110 has another phrase than Python before 3.13."""
 
 MEANINGS: Final = {
+    403: "A browser asks for a page of another site; nothing was changed.",
     404: "There is no such collection.",
     409: "The id stands for another request already; nothing was changed.",
     413: "The body is too long; nothing was changed.",
@@ -79,6 +81,16 @@ def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = Non
 def invalid(what: str, *where: str) -> RequestValidationError:
     """The error of a request that is wrong at one place, for example `invalid("it is empty", "body", "cities")`."""
     return RequestValidationError([{"type": "value_error", "loc": where, "msg": what, "input": None}])
+
+
+def refuse_parameters(request: Request) -> None:
+    """For an endpoint that takes no query.
+
+    Raises:
+        RequestValidationError: it was given one.
+    """
+    for name in request.query_params:
+        raise invalid(WORDS["extra_forbidden"], "query", name)
 
 
 def refuse_repeated(names: Iterable[str], place: str) -> None:

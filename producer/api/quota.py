@@ -9,7 +9,15 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
-from producer.api.problems import UNAVAILABLE, UNEXPECTED, invalid, refuse_repeated, responses
+from producer.api.problems import (
+    UNAVAILABLE,
+    UNEXPECTED,
+    WORDS,
+    invalid,
+    refuse_parameters,
+    refuse_repeated,
+    responses,
+)
 from producer.api.quota_body import ProofBody, QuotaBody, proof_body, quota_body
 from producer.quota import KEPT_FOR, MOST_CHARGES, Period, QuotaDesk, TooManyCharges
 from raingauge.contracts import utc_text
@@ -85,10 +93,11 @@ def router(quota: QuotaDesk) -> APIRouter:
         summary="How the provider account stands",
         response_model=QuotaBody,
         response_description="The quota as it stands.",
-        responses=_problems(),
+        responses=_problems(s422=f"at: {WORDS['extra_forbidden']}"),
     )
-    async def standing() -> dict[str, Any]:
+    async def standing(request: Request) -> dict[str, Any]:
         """Tells what the account may spend, what is held and free now, and why nothing goes when nothing does."""
+        refuse_parameters(request)
         found = await quota.standing()
         if found is None:
             raise HTTPException(404, NO_GATE)

@@ -42,12 +42,16 @@ def _digest(city_ids: Sequence[int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CollectionRequest:
-    """What a client asks for. `city_ids` are distinct; `named` tells whether the client named them."""
+    """What a client asks for. `city_ids` are distinct; `named` tells whether the client named them.
+
+    `any_age`: the client said nothing of ages, so a collection that stands is the same whatever its `max_age_s`.
+    """
 
     id: str
     city_ids: Sequence[int]
     max_age_s: int
     named: bool
+    any_age: bool = False
 
     @property
     def cities_hash(self) -> str:
@@ -167,7 +171,8 @@ def cancel(connection: Connection, now: datetime, collection_id: str) -> Collect
 
 
 def _of_request(state: CollectionState, request: CollectionRequest) -> CollectionState:
-    if (state.cities_hash, state.max_age_s) != (request.cities_hash, request.max_age_s):
+    same_age = request.any_age or state.max_age_s == request.max_age_s
+    if not same_age or state.cities_hash != request.cities_hash:
         raise OtherRequest(f"a collection {request.id} exists already, with other cities or another max_age_s")
     return state
 

@@ -90,7 +90,7 @@ class Database:
         return self.engine.dialect.name
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """The result of `work` in a transaction that changes nothing."""
+        """The result of `work` in a transaction that changes nothing. It runs again when its connection was broken."""
         return self._run(self.engine, work)
 
     def write(self, work: Callable[[Connection], T]) -> T:
@@ -122,6 +122,8 @@ class Database:
             except DBAPIError as error:
                 if is_deadlock(error) and tries < DEADLOCK_TRIES:
                     continue
+                if error.connection_invalidated and engine is self.engine and tries == 1:
+                    continue  # it may have broken long ago: not every connection is looked at before its use
                 if lacks_schema(error):
                     hint = "it has no tables, or old ones: run `python -m alembic upgrade head`"
                     raise DatabaseUnavailable(hint) from error

@@ -89,6 +89,14 @@ def test_requests_that_leave_the_cities_out_are_the_same_whatever_the_default_is
     assert state.total == 3
 
 
+def test_a_request_that_leaves_its_age_out_is_the_same_whatever_the_age_is(database: Database) -> None:
+    ask(database, named("1", 1, 2, max_age_s=5))
+    state, created = ask(database, CollectionRequest("1", [2, 1], 600, named=True, any_age=True))
+    assert (created, state.max_age_s) == (False, 5)
+    with pytest.raises(OtherRequest):
+        ask(database, CollectionRequest("1", [3], 600, named=True, any_age=True))
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -115,15 +115,46 @@ def test_a_connection_that_broke_while_idle_is_replaced_unnoticed(
 
 
 @ON_SERVERS
-def test_a_connection_that_broke_right_after_its_use_is_told_once(
+def test_one_who_reads_does_not_notice_a_connection_that_broke_right_after_its_use(
     far: Database, road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "IDLE_S", 60.0)
     assert one(far) == 1
     road.cut()
-    with pytest.raises(DatabaseUnavailable):
-        one(far)
     assert one(far) == 1
+
+
+@ON_SERVERS
+def test_one_who_writes_is_told_once_of_a_connection_that_broke_right_after_its_use(
+    database: Database, far: Database, road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(connection: Connection) -> None:
+        connection.execute(insert(City), [{"id": 1}])
+
+    monkeypatch.setattr(engine, "IDLE_S", 60.0)
+    assert one(far) == 1
+    road.cut()
+    with pytest.raises(DatabaseUnavailable):
+        far.write(add)
+    assert not rows(database, City)
+    far.write(add)
+    assert len(rows(database, City)) == 1
+
+
+@ON_SERVERS
+def test_a_connection_that_breaks_while_one_reads_is_replaced_once(far: Database, road: Road) -> None:
+    tries = 0
+
+    def work(connection: Connection) -> None:
+        nonlocal tries
+        tries += 1
+        connection.execute(text("SELECT 1"))
+        road.cut()
+        connection.execute(text("SELECT 2"))
+
+    with pytest.raises(DatabaseUnavailable):
+        far.read(work)
+    assert tries == 2
 
 
 @ON_SERVERS

@@ -107,6 +107,12 @@ async def test_the_same_id_for_another_request_is_refused(
     assert (front.rows(), front.relay.woken) == (before, 1)
 
 
+async def test_a_request_that_says_nothing_of_ages_is_the_same_after_the_setting_changed(front: Front) -> None:
+    await front.collect(1, cities=[1, 2], max_age_s=5)
+    assert (await front.collect(1, cities=[2, 1])).status_code == 200
+    assert (await front.collect(1, cities=[1])).status_code == 409
+
+
 async def test_naming_the_default_cities_is_another_request_than_leaving_them_out(front: Front) -> None:
     await front.collect(1)
     assert (await front.collect(1, cities=list(default_cities()))).status_code == 409

@@ -159,3 +159,40 @@ async def test_a_body_that_is_longer_than_it_says_is_refused(front: Front) -> No
 async def test_a_body_in_chunks_within_the_limit_is_taken(front: Front) -> None:
     answer = await front.http.post("/collect", content=chunks(b'{"id": 1, "cities": [1, 2]}', 3), headers=JSON)
     assert (answer.status_code, answer.json()["total"]) == (202, 2)
+
+
+ELSEWHERE: Final = "a page of another site asks for this"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Origin": "http://other.raingauge"},
+        {"Origin": "http://other"},
+        {"Origin": "null"},
+    ],
+)
+async def test_a_page_of_another_site_changes_nothing(front: Front, headers: dict[str, str]) -> None:
+    await front.collect(1, cities=[1])
+    before = front.rows()
+    assert_problem(await front.http.post("/collections/1/cancel", headers=headers), 403, ELSEWHERE)
+    assert_problem(await front.http.post("/collect", json={"id": 2}, headers=headers), 403, ELSEWHERE)
+    assert (await front.http.get("/get?id=1", headers=headers)).json()["status"] == "waiting"
+    assert front.rows() == before
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Site": "same-origin", "Origin": "http://behind.a.proxy"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "http://raingauge"},
+        {"Origin": "https://raingauge"},
+    ],
+)
+async def test_a_program_and_a_page_of_its_own_may_change_things(front: Front, headers: dict[str, str]) -> None:
+    await front.collect(1, cities=[1])
+    headers |= {"Host": "raingauge"}
+    assert (await front.http.post("/collections/1/cancel", headers=headers)).json()["status"] == "cancelled"

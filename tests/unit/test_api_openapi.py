@@ -10,10 +10,10 @@ from raingauge.storage.database import Database
 from tests.api_support import Front
 
 ANSWERS: Final = {
-    ("post", "/collect"): {"200", "202", "409", "413", "422", "500", "503"},
-    ("post", "/collections/{id}/cancel"): {"200", "404", "422", "500", "503"},
+    ("post", "/collect"): {"200", "202", "403", "409", "413", "422", "500", "503"},
+    ("post", "/collections/{id}/cancel"): {"200", "403", "404", "422", "500", "503"},
     ("get", "/get"): {"200", "304", "404", "422", "500", "503"},
-    ("get", "/quota"): {"200", "404", "500", "503"},
+    ("get", "/quota"): {"200", "404", "422", "500", "503"},
     ("get", "/quota/proof"): {"200", "404", "422", "500", "503"},
     ("get", "/health"): {"200"},
     ("get", "/ready"): {"200", "503"},

@@ -328,6 +328,10 @@ async def test_a_database_that_is_away_is_told_in_time(front: Front) -> None:
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
 
 
+async def test_a_parameter_that_is_not_known_is_refused(front: Front) -> None:
+    assert_problem(await front.http.get("/quota?at=2026-11-20T16:00:00Z"), 422, "at: it is not known here")
+
+
 async def test_every_field_and_status_is_described(front: Front) -> None:
     description = create_api(front.settings, front.desk, front.relay).openapi()
     shapes = description["components"]["schemas"]
@@ -337,5 +341,5 @@ async def test_every_field_and_status_is_described(front: Front) -> None:
             assert schema.get("examples"), (name, field)
     assert list(shapes["ProofBody"]["properties"])[:2] == ["from", "to"]
     paths = description["paths"]
-    assert set(paths["/quota"]["get"]["responses"]) == {"200", "404", "500", "503"}
+    assert set(paths["/quota"]["get"]["responses"]) == {"200", "404", "422", "500", "503"}
     assert set(paths["/quota/proof"]["get"]["responses"]) == {"200", "404", "422", "500", "503"}

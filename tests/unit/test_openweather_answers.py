@@ -220,8 +220,14 @@ def test_cities_are_matched_by_id_and_those_not_asked_for_are_ignored() -> None:
     assert (reply.unknown, reply.unreadable) == (frozenset({6}), frozenset())
 
 
-def test_a_group_that_names_none_of_the_cities_knows_none_of_them() -> None:
-    assert group(asked=(7, 8)) == Weather({}, unknown=frozenset({7, 8}))
+def test_an_empty_list_is_not_believed_of_several_cities_at_once() -> None:
+    empty = b'{"cnt":0,"list":[]}'
+    assert told(200, empty, GROUP_OF_MANY) == Refusal(Reason.CITIES, "HTTP 200 with an empty list")
+    assert told(200, empty, GROUP_OF_ONE) == UNKNOWN
+
+
+def test_a_group_that_names_other_cities_alone_knows_none_of_these() -> None:
+    assert group(entry(9), asked=(7, 8)) == Weather({}, unknown=frozenset({7, 8}))
 
 
 @pytest.mark.parametrize("nobody", [None, "7", [], {}, {"main": {"temp": 1}}, entry("8"), entry(8.0), entry(True)])
@@ -414,6 +420,8 @@ def test_whatever_a_200_holds_each_city_is_in_exactly_one_place(call: Call, body
     try:
         reply = told(200, body, call)
     except ProviderUnavailable:
+        return
+    if reply == Refusal(Reason.CITIES, "HTTP 200 with an empty list"):
         return
     assert isinstance(reply, Weather)
     places = [*reply.observations, *reply.unknown, *reply.unreadable]
