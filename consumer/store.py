@@ -3,6 +3,7 @@
 Blocking; every method raises DatabaseUnavailable when the database is away.
 """
 
+import logging
 from collections.abc import Collection as Many
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from raingauge.storage.readings import (
     open_batches,
     settle,
 )
+
+log = logging.getLogger("raingauge.store")
 
 INTERNAL_ERROR: Final = "internal error"
 
@@ -89,13 +92,14 @@ class Store:
         if not self._database.read(lambda connection: fresh(connection, self._database.now(connection), wants)):
             return []
 
-        def work(connection: Connection) -> list[Want]:
+        def work(connection: Connection) -> tuple[list[Want], list[str]]:
             now = self._database.now(connection)
             outcomes = fresh(connection, now, wants, lock=True)  # cities before collections, as in `keep`
-            settle(connection, now, outcomes)
-            return list(outcomes)
+            return list(outcomes), settle(connection, now, outcomes)
 
-        return self._database.write(work)
+        settled, done = self._database.write(work)
+        _tell(done)
+        return settled
 
     def keep(self, brought: Sequence[Brought]) -> None:
         """Store what calls brought, for everybody who wants it; end their claims, and close the charges that closed."""
@@ -107,15 +111,16 @@ class Store:
         asked = {city for one in brought for city in one.grant.city_ids}
         over = [one.grant for one in brought if one.closes]
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> list[str]:
             remember(connection, observed, unknown)  # cities before collections, whoever locks both
             now = self._ledger.now(connection)
-            settle(connection, now, outcomes)
+            done = settle(connection, now, outcomes)
             unclaim(connection, asked - observed.keys() - unknown.keys(), self._consumer)
             if over:
                 self._ledger.close(connection, over, now)
+            return done
 
-        self._database.write(work)
+        _tell(self._database.write(work))
 
     def good_city(self) -> int | None:
         """A city that the provider has answered for, the latest one; None before any."""
@@ -128,12 +133,12 @@ class Store:
     def fail(self, ref: BatchRef) -> None:
         """Fail what is left of a batch."""
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> list[str]:
             batch = open_batches(connection, [ref]).get(ref)
             wants = batch.wants if batch is not None else []
-            settle(connection, self._database.now(connection), dict.fromkeys(wants, INTERNAL_ERROR))
+            return settle(connection, self._database.now(connection), dict.fromkeys(wants, INTERNAL_ERROR))
 
-        self._database.write(work)
+        _tell(self._database.write(work))
 
     def beat(self) -> None:
         """Say that this consumer is alive."""
@@ -144,3 +149,9 @@ class Store:
     def leave(self) -> None:
         """Say that it stops."""
         self._database.write(lambda connection: leave(connection, self._consumer))
+
+
+def _tell(done: Many[str]) -> None:
+    """Say which collections are done."""
+    for collection_id in done:
+        log.info("collection.done", extra={"collection_id": collection_id})

@@ -156,14 +156,16 @@ def fresh(connection: Connection, now: datetime, wants: Many[Want], *, lock: boo
     return settled
 
 
-def settle(connection: Connection, now: datetime, outcomes: Mapping[Want, Outcome]) -> None:
+def settle(connection: Connection, now: datetime, outcomes: Mapping[Want, Outcome]) -> list[str]:
     """Store readings for cities that have none yet, and count them: each city once, however often this is called.
+
+    Answers the collections that are done with it.
 
     Raises:
         LookupError: one is to be collected whose weather is not stored.
     """
     if not outcomes:
-        return
+        return []
     wants = {(want.ref.collection_id, want.city_id): want for want in outcomes}
     names = sorted({name for name, _ in wants})
     locking = (_LOCK, {"collections": names})  # the open ones of these, in their order
@@ -172,7 +174,7 @@ def settle(connection: Connection, now: datetime, outcomes: Mapping[Want, Outcom
     present = {(row[0], row[1]) for row in settled.rows}
     missing = {key: want for key, want in wants.items() if key[0] in remaining and key not in present}
     if not missing:
-        return
+        return []
     collected: dict[str, list[int]] = {}
     failed: list[dict[str, Any]] = []
     for (collection, city), want in sorted(missing.items()):
@@ -182,28 +184,29 @@ def settle(connection: Connection, now: datetime, outcomes: Mapping[Want, Outcom
             failed.append({"collection_id": collection, "city_id": city, "status": "failed", "reason": reason[:200]})
     if failed:
         connection.execute(_FAIL, failed)
-    more = {name: len(cities) for name, cities in collected.items()}
+    tally = Counter(name for name, _ in missing)
+    done = [name for name, number in sorted(tally.items()) if number == remaining[name]]
     copied = send(
         connection,
         [
             *((_COLLECT, {"collection": name, "cities": cities}) for name, cities in collected.items()),
-            *_counting(now, remaining, more, Counter(row["collection_id"] for row in failed)),
+            *_counting(now, tally, Counter(row["collection_id"] for row in failed), done),
             *_counting_batches(now, Counter(want.ref for want in missing.values())),
         ],
     )
     for cities, answer in zip(collected.values(), copied, strict=False):
         if answer.count != len(cities):
             raise LookupError(f"not all of these cities have weather: {cities}")
+    return done
 
 
 def _counting(
-    now: datetime, remaining: Mapping[str, int], collected: Mapping[str, int], failed: Mapping[str, int]
+    now: datetime, settled: Mapping[str, int], failed: Mapping[str, int], done: Many[str]
 ) -> Iterator[Statement]:
-    for collection in sorted(collected.keys() | failed.keys()):
-        more, less = collected.get(collection, 0), failed.get(collection, 0)
-        finished_at = now if more + less == remaining[collection] else None
-        changes = {"more_collected": more, "more_failed": less, "progress": now, "finished": finished_at}
-        yield _COUNT, {"key": collection, **changes}
+    for collection, number in sorted(settled.items()):
+        less = failed.get(collection, 0)
+        changes = {"more_collected": number - less, "more_failed": less, "progress": now}
+        yield _COUNT, {"key": collection, **changes, "finished": now if collection in done else None}
 
 
 def _counting_batches(now: datetime, tally: Mapping[BatchRef, int]) -> Iterator[Statement]:

@@ -1,5 +1,6 @@
 """The consumer's transactions, each whole: what a call brought, what needs none, what is given up; and who is alive."""
 
+import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -86,6 +87,37 @@ def test_what_a_call_brought_is_kept_for_everybody_who_wants_it(database: Databa
     ]
     assert claimed(database) == []
     assert consumer.account.charge(grant).closed_at == NOW + SECOND
+
+
+def test_whoever_settles_the_last_city_says_that_a_collection_is_done(
+    database: Database, consumer: Consumer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "raingauge.store")
+    refs = [
+        *accept(database, "a", [1, 2]),
+        *accept(database, "b", [2, 3]),
+        *accept(database, "c", [3]),
+        *accept(database, "d", [9]),
+    ]
+
+    def told() -> list[str]:
+        names = [record.__dict__["collection_id"] for record in caplog.records if record.message == "collection.done"]
+        caplog.clear()
+        return names
+
+    wants = consumer.wants(*refs)
+    consumer.store.keep([Brought(consumer.grant(1), harvest([1]), wants[:1], closes=True)])
+    assert told() == []
+    for _ in range(2):
+        twos = [want for want in wants if want.city_id == 2]
+        consumer.store.keep([Brought(consumer.grant(1), harvest([2]), twos, closes=True)])
+    assert told() == ["a"]
+    consumer.store.keep([Brought(consumer.grant(1), harvest([3]), [], closes=True)])
+    assert len(consumer.store.copy_fresh(wants)) == 5
+    assert told() == ["b", "c"]
+    consumer.store.fail(refs[-1])
+    consumer.store.fail(refs[-1])
+    assert told() == ["d"]
 
 
 def test_what_is_kept_for_nobody_is_kept_for_those_who_come_later(database: Database, consumer: Consumer) -> None:
