@@ -35,7 +35,6 @@ TELLING = 8
 """So many of a long key's first characters are a part of it that must not be shown."""
 
 Json = Mapping[str, Any]
-"""A JSON object."""
 ReadBody = Callable[[Json, Sequence[int]], Reply]
 """Finds the cities asked for in the body of a 200. Raises ProviderUnavailable where its shape is another."""
 
@@ -114,17 +113,14 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
 
 
 def read_group(body: Json, asked: Sequence[int]) -> Reply:
-    """A `ReadBody` for /group. Unknown ids among known ones are left out of its list; its order is not promised.
-
-    To a list with none of several cities each of them is asked for by itself: all unknown would be a 404.
-    """
+    """A `ReadBody` for /group. Unknown ids among known ones are left out of its list; its order is not promised."""
     entries = body.get("list")
     if not isinstance(entries, list):
         raise ProviderUnavailable("HTTP 200 without a list of cities")
     named = {_whole(_object(entry).get("id")): entry for entry in entries}
     found = _weather({city_id: named[city_id] for city_id in asked if city_id in named})
     absent = frozenset(asked) - named.keys()
-    if len(asked) > 1 and not named:
+    if len(asked) > 1 and not named:  # were all unknown, it would be a 404: they are asked for one by one
         return Refusal(Reason.CITIES, "HTTP 200 with an empty list")
     if None in named:
         # Any of the absent may be the entry without a readable id, so none is known to be unknown.

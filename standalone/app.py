@@ -5,9 +5,11 @@ Nothing outside the process is needed: SQLite, and without an API key the simula
 
 import asyncio
 import contextlib
+import fcntl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from alembic import command
@@ -39,7 +41,7 @@ async def run(settings: Settings) -> None:
     """Serve and collect until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the hand-off is Kafka, or the address is taken.
+        SettingsError: the hand-off is Kafka, the address is taken, or another process works on the same SQLite file.
         GateMismatch: the account's gate was made with other terms.
     """
     if settings.broker.url != "inprocess://":
@@ -53,6 +55,7 @@ async def _serve(settings: Settings) -> None:
         settings, key = await parts.enter_async_context(_provided(settings))
         pool_size = THREADS + DATABASE_THREADS
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size)))
+        parts.enter_context(alone(settings.database.url))
         await _prepared(database, clock, simulated=_is_simulated(settings, key))
         broker = InProcessBroker(settings.broker.topic, settings.consumer.window)
         subscription = await parts.enter_async_context(broker.subscription())
@@ -90,6 +93,27 @@ def simulated_settings(settings: Settings, url: str) -> Settings:
             "quota": settings.quota.model_copy(update={"account": SIMULATED}),
         }
     )
+
+
+@contextlib.contextmanager
+def alone(url: str) -> Iterator[None]:
+    """Keep every other embedded process from this SQLite file: two would each wait for what the other holds.
+
+    The lock is the kernel's (flock), so a process that is killed leaves none.
+
+    Raises:
+        SettingsError: another one works on it.
+    """
+    target = make_url(url)
+    if target.get_backend_name() != "sqlite":
+        yield
+        return
+    with Path(f"{target.database}.lock").open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError("database.url: another embedded process works on this database") from None
+        yield
 
 
 def _is_simulated(settings: Settings, key: str | None) -> bool:

@@ -166,13 +166,7 @@ def settle(connection: Connection, now: datetime, outcomes: Mapping[Want, Outcom
     """
     if not outcomes:
         return []
-    wants = {(want.ref.collection_id, want.city_id): want for want in outcomes}
-    names = sorted({name for name, _ in wants})
-    locking = (_LOCK, {"collections": names})  # the open ones of these, in their order
-    open_ones, settled = send(connection, [locking, _settled(list(wants))])
-    remaining = {row[0]: row[1] for row in open_ones.rows}
-    present = {(row[0], row[1]) for row in settled.rows}
-    missing = {key: want for key, want in wants.items() if key[0] in remaining and key not in present}
+    remaining, missing = _missing(connection, outcomes)
     if not missing:
         return []
     collected: dict[str, list[int]] = {}
@@ -198,6 +192,18 @@ def settle(connection: Connection, now: datetime, outcomes: Mapping[Want, Outcom
         if answer.count != len(cities):
             raise LookupError(f"not all of these cities have weather: {cities}")
     return done
+
+
+def _missing(
+    connection: Connection, outcomes: Mapping[Want, Outcome]
+) -> tuple[Mapping[str, int], Mapping[tuple[str, int], Want]]:
+    """Lock the open ones of these collections, in their order; how many cities each still lacks, and which of these."""
+    wants = {(want.ref.collection_id, want.city_id): want for want in outcomes}
+    locking = (_LOCK, {"collections": sorted({name for name, _ in wants})})
+    open_ones, settled = send(connection, [locking, _settled(list(wants))])
+    remaining = {row[0]: row[1] for row in open_ones.rows}
+    present = {(row[0], row[1]) for row in settled.rows}
+    return remaining, {key: want for key, want in wants.items() if key[0] in remaining and key not in present}
 
 
 def _counting(

@@ -136,3 +136,16 @@ def test_simulated_and_real_weather_never_get_into_one_database(tmp_path: Path) 
     with launched("standalone", simulated | {"RAINGAUGE_DATABASE__URL": real["RAINGAUGE_DATABASE__URL"]}) as refused:
         assert refused.ended() == 2
     assert "database.url: real weather is in this database" in refused.output
+
+
+def test_a_second_process_on_the_same_file_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+    settings = {"RAINGAUGE_DATABASE__URL": f"sqlite:///{tmp_path}/own.db", "RAINGAUGE_HTTP__PORT": "0"}
+    with program("standalone", settings=settings) as first:
+        with launched("standalone", settings) as second:
+            assert second.ended() == 2
+        assert "database.url: another embedded process works on this database" in second.output
+        first.collect(id="small", cities=[3439525])
+        first.kill()
+    with program("standalone", settings=settings) as third:
+        eventually(lambda: (s := third.get("/get", id="small")) and s["status"] == "done", START_UP_S)
+        assert third.stop() == 0
