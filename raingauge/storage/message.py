@@ -19,6 +19,8 @@ from raingauge.storage.models import Schema
 Statement = tuple[Executable, Mapping[str, Any]]
 """A statement and its values by name. It is compiled once: so it is made once, not for every use."""
 
+MOST: Final = 100
+"""Statements in one message: servers take only so many bytes at once."""
 _COMMIT: Final = ";COMMIT"
 _COMMITTED: Final = "raingauge_committed"
 """The server says in its answer to a SELECT that a transaction is open, too, but the driver does not keep it."""
@@ -80,6 +82,14 @@ def finish(connection: Connection, statements: Sequence[Statement]) -> list[Answ
 def _send(connection: Connection, statements: Sequence[Statement], end: str) -> list[Answer]:
     if connection.dialect.driver != "pymysql":
         return [_one_by_one(connection, *statement) for statement in statements]
+    answers: list[Answer] = []
+    for start in range(0, len(statements), MOST):
+        is_last = start + MOST >= len(statements)
+        answers += _together(connection, statements[start : start + MOST], end if is_last else "")
+    return answers
+
+
+def _together(connection: Connection, statements: Sequence[Statement], end: str) -> list[Answer]:
     cursor: Any = connection.connection.cursor()
     all_prepared = [prepare(connection.dialect, statement, tuple(values)) for statement, values in statements]
     text = ";".join(

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from raingauge.storage.database import Database
-from raingauge.storage.message import Answer, finish, send
+from raingauge.storage.message import MOST, Answer, finish, send
 from raingauge.storage.models import City, QuotaCharge, QuotaGate
 from tests.contract.storage_support import NOW, SECOND, Account, at_once, rows
 
@@ -68,6 +68,13 @@ def test_the_database_numbers_what_is_inserted(database: Database) -> None:
     )
     assert {row.id: row.consumer for row in rows(database, QuotaCharge)} == {first.key: "1", second.key: "2"}
     assert other.key == 0
+
+
+@pytest.mark.parametrize("number", [MOST, MOST + 1, 2 * MOST + 50])
+def test_there_may_be_more_than_one_message_has_room_for(database: Database, number: int) -> None:
+    answers = database.write(lambda c: finish(c, [(CHARGE, charge(str(n))) for n in range(number)]))
+    stored = {row.id: row.consumer for row in rows(database, QuotaCharge)}
+    assert [stored[answer.key] for answer in answers] == [str(n) for n in range(number)]
 
 
 def test_when_one_fails_none_is_kept(database: Database) -> None:
