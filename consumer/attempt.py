@@ -43,8 +43,6 @@ class Asked:
     """Group calls that they may ride in; 0: they go one by one."""
     avoid: Container[int]
     """Cities that it does not take from others."""
-    seen: datetime
-    """The ledger's time when it asked before."""
 
 
 class Attempt:
@@ -56,14 +54,9 @@ class Attempt:
         self._terms = account.terms
         self._shares = shares
         self._asked = asked
-        self._found = look(connection, account, asked.candidates, seen=asked.seen, patience=TURN)
+        self._found = look(connection, account, asked.candidates, patience=TURN)
         self._gate = self._found.gate
         self._now = self._found.now
-
-    @property
-    def now(self) -> datetime:
-        """The time of this attempt, as the ledger takes it."""
-        return self._now
 
     def answer(self) -> Answer:
         """Reserve what may go now, or say why nothing does."""

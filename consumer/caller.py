@@ -8,13 +8,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
 from consumer.admission import Grant, LeftOut, NotNow, Over
 from consumer.calls import Result, Silence, combine
-from consumer.look import Candidate
+from consumer.look import NEVER, Candidate
 from consumer.means import Listener, Means, Tally
 from consumer.offers import Offers
 from consumer.patience import Patience
@@ -31,8 +31,6 @@ log = logging.getLogger("raingauge.caller")
 LONGEST_WAIT_S: Final = 60.0
 """A gate may be opened by hand (`quota set-month`), so nobody sleeps longer."""
 CLAIM_RECHECK_S: Final = 0.5
-NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
-"""No observation is as late as this."""
 DATABASE_RETRY_S: Final = 2.0
 
 

@@ -6,7 +6,7 @@ It decides nothing and writes nothing.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +14,7 @@ from sqlalchemy import BindParameter, CompoundSelect, Connection, Select, bindpa
 from sqlalchemy import union_all as together
 
 from consumer.account import Account
-from raingauge.storage.database import moment_of
+from raingauge.storage.database import moment_beside, moment_of
 from raingauge.storage.gate import ACCOUNT, Gate, held_after
 from raingauge.storage.message import send
 from raingauge.storage.models import City, Collection, QuotaCharge, QuotaGate, QuotaTicket, UtcDateTime
@@ -24,6 +24,10 @@ _TIME, _CITY, _TICKET, _COLLECTION, _CHARGE = range(5)
 """What a row of the statement tells of."""
 
 
+NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""Nothing was fetched as late as this."""
+BOUND_S: Final = 2.0
+"""How much more is read of what lies around now than counts."""
 NOBODY: Final = ""
 """No consumer has this name."""
 
@@ -116,13 +120,10 @@ class Look:
     """Charges that are not closed, all consumers'; perhaps without some whose consumers were given up long ago."""
 
 
-def look(
-    connection: Connection, account: Account, candidates: Sequence[Candidate], *, seen: datetime, patience: timedelta
-) -> Look:
+def look(connection: Connection, account: Account, candidates: Sequence[Candidate], *, patience: timedelta) -> Look:
     """Lock the gate; look at all that concerns these candidates of a consumer.
 
-    `seen`: the ledger's time when it looked before. `patience`: a ticket counts for so long after its consumer was to
-    come again.
+    `patience`: a ticket counts for so long after its consumer was to come again, a second at most.
 
     Raises:
         GateMismatch: there is no gate.
@@ -131,15 +132,12 @@ def look(
     given = {
         "account": account.name,
         "cities": [candidate.city_id for candidate in candidates],
-        "since": min((candidate.since for candidate in candidates), default=seen),
+        "since": min((candidate.since for candidate in candidates), default=NEVER),
         "consumer": consumer,
-        # It is later now, so this leads to some rows too many; the reservations of others bring few.
-        "due_after": seen - patience,
-        # What is held for longer than a window from now on is not closed: so its index leads to few rows.
-        "held_after": seen + timedelta(seconds=account.terms.window_s),
         "collections": list({candidate.collection_id for candidate in candidates} - {None}),
     }
-    looking = (_statement(database.dialect, database.told), {**given, **database.moment(connection)})
+    statement = _statement(database.dialect, database.told, account.terms.window_s)
+    looking = (statement, {**given, **database.moment(connection)})
     locked, found = send(connection, [account.locking, looking])
     gate = account.gate(locked)
     rows: dict[int, list[_Row]] = {_TIME: [], _CITY: [], _TICKET: [], _COLLECTION: [], _CHARGE: []}
@@ -217,7 +215,7 @@ _KNOWN: Final = _row(
 
 
 @cache
-def _statement(dialect: str, told: bool) -> CompoundSelect[Any]:
+def _statement(dialect: str, told: bool, window_s: float) -> CompoundSelect[Any]:
     """One row with the time and what is held then; one for each city, ticket, collection, open charge. Built once."""
     now: Any = moment_of(dialect, told=told)
     if dialect == "postgresql":
@@ -234,7 +232,7 @@ def _statement(dialect: str, told: bool) -> CompoundSelect[Any]:
             *(QuotaTicket.due_at, QuotaTicket.collection_ids, QuotaTicket.offers),
         ).where(
             QuotaTicket.account == bindparam("account"),
-            QuotaTicket.due_at >= bindparam("due_after", type_=UtcDateTime),
+            QuotaTicket.due_at >= moment_beside(dialect, now, -BOUND_S),
         ),
         _OPEN,
         _row(
@@ -242,7 +240,8 @@ def _statement(dialect: str, told: bool) -> CompoundSelect[Any]:
             *(QuotaCharge.closed_at, QuotaCharge.asked, null()),
         ).where(
             QuotaCharge.account == bindparam("account"),
-            QuotaCharge.release_at > bindparam("held_after", type_=UtcDateTime),
+            # What is held for longer than a window from now on is not closed: so its index leads to few rows.
+            QuotaCharge.release_at > moment_beside(dialect, now, window_s - BOUND_S),
             QuotaCharge.closed_at.is_(None),
         ),
     )

@@ -35,7 +35,7 @@ TELLING = 8
 """So many of a long key's first characters are a part of it that must not be shown."""
 
 Json = Mapping[str, Any]
-ReadBody = Callable[[Json, Sequence[int]], Reply]
+ReadBody = Callable[[Json, Sequence[int]], Weather]
 """Finds the cities asked for in the body of a 200. Raises ProviderUnavailable where its shape is another."""
 
 
@@ -112,7 +112,7 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
     return min(seconds, MAX_RETRY_AFTER_S) if seconds >= 0 else None
 
 
-def read_group(body: Json, asked: Sequence[int]) -> Reply:
+def read_group(body: Json, asked: Sequence[int]) -> Weather:
     """A `ReadBody` for /group. Unknown ids among known ones are left out of its list; its order is not promised."""
     entries = body.get("list")
     if not isinstance(entries, list):
@@ -120,10 +120,8 @@ def read_group(body: Json, asked: Sequence[int]) -> Reply:
     named = {_whole(_object(entry).get("id")): entry for entry in entries}
     found = _weather({city_id: named[city_id] for city_id in asked if city_id in named})
     absent = frozenset(asked) - named.keys()
-    if len(asked) > 1 and not named:  # were all unknown, it would be a 404: they are asked for one by one
-        return Refusal(Reason.CITIES, "HTTP 200 with an empty list")
-    if None in named:
-        # Any of the absent may be the entry without a readable id, so none is known to be unknown.
+    if None in named or not named:
+        # Any of the absent may be the entry without a readable id; and were all unknown, it would be a 404.
         return Weather(found.observations, unreadable=found.unreadable | absent)
     return Weather(found.observations, unknown=absent, unreadable=found.unreadable)
 

@@ -51,7 +51,6 @@ class Ledger:
         self._account = Account(database, account, terms, endpoint, consumer)
         self._terms = terms
         self._shares = Shares(timedelta(seconds=LATELY_WINDOWS * terms.window_s))
-        self._seen: datetime | None = None
 
     @property
     def terms(self) -> Terms:
@@ -82,16 +81,8 @@ class Ledger:
         `together`: they may ride in group calls, where there are such, and in so many of them at most. Then those that
         other consumers lend may ride along, except cities to `avoid`.
         """
-        if self._seen is None:
-            self._seen = self._database.write(self._account.lock).last_now
-        asked = Asked(candidates, calls if together else 0, avoid, self._seen)
-
-        def work(connection: Connection) -> Answer:
-            attempt = Attempt(connection, self._account, self._shares, asked)
-            self._seen = attempt.now
-            return attempt.answer()
-
-        return self._database.write(work)
+        asked = Asked(candidates, calls if together else 0, avoid)
+        return self._database.write(lambda c: Attempt(c, self._account, self._shares, asked).answer())
 
     def now(self, connection: Connection) -> datetime:
         """The time as the ledger takes it."""

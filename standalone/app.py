@@ -108,11 +108,14 @@ def alone(url: str) -> Iterator[None]:
     if target.get_backend_name() != "sqlite":
         yield
         return
-    with Path(f"{target.database}.lock").open("wb") as file:
+    with contextlib.ExitStack() as held:
         try:
+            file = held.enter_context(Path(f"{Path(str(target.database)).resolve()}.lock").open("wb"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SettingsError("database.url: another embedded process works on this database") from None
+        except OSError as error:
+            raise SettingsError(f"database.url: {error}") from error
         yield
 
 

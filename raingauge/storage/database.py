@@ -6,7 +6,7 @@ Blocking. Every transaction is a function of a connection, so that it can be run
 import functools
 import sqlite3
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from sqlalchemy import (
@@ -16,6 +16,8 @@ from sqlalchemy import (
     Select,
     bindparam,
     cast,
+    func,
+    literal,
     literal_column,
     make_url,
     select,
@@ -25,8 +27,9 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable, SettingsError
-from raingauge.storage.engine import make_engine
+from raingauge.storage.engine import CONNECT_S, make_engine
 from raingauge.storage.message import ask
 from raingauge.storage.models import UtcDateTime
 
@@ -61,6 +64,15 @@ def moment_of(dialect: str, *, told: bool) -> ColumnElement[datetime]:
     return given
 
 
+def moment_beside(dialect: str, moment: ColumnElement[datetime], seconds: float) -> ColumnElement[datetime]:
+    """So long after a moment, or before it; on SQLite to the millisecond."""
+    if dialect == "sqlite":
+        return func.strftime("%Y-%m-%d %H:%M:%f000", moment, f"{seconds:+.3f} seconds", type_=UtcDateTime)
+    if dialect == "postgresql":
+        return moment + literal(timedelta(seconds=seconds))
+    return func.timestampadd(literal_column("MICROSECOND"), round(seconds * 1e6), moment, type_=UtcDateTime)
+
+
 @functools.cache
 def _ask_server(dialect: str) -> Select[datetime]:
     return select(moment_of(dialect, told=False))
@@ -82,6 +94,7 @@ class Database:
     def __init__(self, engine: Engine, clock: DatabaseClock = server_time) -> None:
         self.engine = engine
         self._clock = clock
+        self._stopwatch = SystemClock()
         self._writing = engine.execution_options(raingauge_begin="BEGIN IMMEDIATE")
 
     @property
@@ -116,13 +129,15 @@ class Database:
 
     def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
         for tries in range(1, DEADLOCK_TRIES + 1):
+            began = self._stopwatch.monotonic()
             try:
                 with engine.begin() as connection:
                     return work(connection)
             except DBAPIError as error:
                 if is_deadlock(error) and tries < DEADLOCK_TRIES:
                     continue
-                if error.connection_invalidated and engine is self.engine and tries == 1:
+                at_once = self._stopwatch.monotonic() - began < CONNECT_S
+                if error.connection_invalidated and at_once and engine is self.engine and tries == 1:
                     continue  # it may have broken long ago: not every connection is looked at before its use
                 if lacks_schema(error):
                     hint = "it has no tables, or old ones: run `python -m alembic upgrade head`"

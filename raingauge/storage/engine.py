@@ -18,8 +18,8 @@ CONNECT_S: Final = 3
 IDLE_S: Final = 1.0
 """A connection that was used that lately is not looked at before it is used again."""
 
-MULTI_STATEMENTS: Final = 1 << 16
-"""CLIENT_MULTI_STATEMENTS of MySQL's protocol."""
+MYSQL_FLAGS: Final = 1 << 16 | 1 << 1
+"""CLIENT_MULTI_STATEMENTS of MySQL's protocol; CLIENT_FOUND_ROWS, which SQLAlchemy counts on."""
 IN_TRANSACTION: Final = 1
 """SERVER_STATUS_IN_TRANS of MySQL's protocol, which every answer of the server carries."""
 
@@ -65,7 +65,7 @@ def _mysql(statement_s: int) -> dict[str, Any]:
         "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 10",
     }
     # Several statements in one message: see `raingauge.storage.message`. The driver writes every value itself.
-    limits["client_flag"] = MULTI_STATEMENTS
+    limits["client_flag"] = MYSQL_FLAGS
     # The pool would send a ROLLBACK after every transaction.
     return {"connect_args": limits, "pool_reset_on_return": None}
 

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any, Final
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Dialect, Engine, Executable, event, null
 from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.dml import Insert
 
 from raingauge.storage.models import Schema
@@ -22,8 +24,6 @@ Statement = tuple[Executable, Mapping[str, Any]]
 MOST: Final = 100
 """Statements in one message: servers take only so many bytes at once."""
 _COMMIT: Final = ";COMMIT"
-_COMMITTED: Final = "raingauge_committed"
-"""The server says in its answer to a SELECT that a transaction is open, too, but the driver does not keep it."""
 _ANSWERS: Final = "raingauge_answers"
 _LIST: Final = re.compile(r"\(__\[POSTCOMPILE_\w+\]\)")
 """How SQLAlchemy writes a list whose length it does not know yet; the driver writes one with its parentheses."""
@@ -97,7 +97,11 @@ def _together(connection: Connection, statements: Sequence[Statement], end: str)
         for prepared, (_, values) in zip(all_prepared, statements, strict=True)
     )
     answers: list[Answer] = []
-    connection.exec_driver_sql(text + end, execution_options={_ANSWERS: answers})
+    try:
+        connection.exec_driver_sql(text + end, execution_options={_ANSWERS: answers})
+    except DBAPIError as error:
+        error.statement = ";".join(prepared.text for prepared in all_prepared) + end  # without the values
+        raise
     return [
         replace(answer, rows=[prepared.read(row) for row in answer.rows]) if answer.rows else answer
         for prepared, answer in zip(all_prepared, answers, strict=False)
@@ -144,15 +148,17 @@ def _upsert(dialect: str, table: type[Schema], changed: tuple[str, ...], cleared
 
 
 def take_messages(engine: Engine) -> None:
-    """Have an engine for PyMySQL take all answers to a message, and send no COMMIT after one that went along."""
-    commit = engine.dialect.do_commit
+    """Have an engine for PyMySQL take all answers to a message, and send no COMMIT after one that went along.
 
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.info.pop(_COMMITTED, None)
+    The server says in its answer to a SELECT, too, that a transaction is open, but the driver does not keep it.
+    """
+    commit = engine.dialect.do_commit
+    committed = WeakSet[Any]()
+    """Connections on which a COMMIT that went along was the last thing."""
 
     @event.listens_for(engine, "do_execute")
     def execute(cursor: Any, message: str, _values: Any, context: Any) -> bool:
+        committed.discard(cursor.connection)
         answers = context.execution_options.get(_ANSWERS)
         if answers is None:
             return False
@@ -160,11 +166,16 @@ def take_messages(engine: Engine) -> None:
         answers.append(Answer(cursor.fetchall(), cursor.lastrowid, cursor.rowcount))
         while cursor.nextset():
             answers.append(Answer(cursor.fetchall(), cursor.lastrowid, cursor.rowcount))
-        context.root_connection.info[_COMMITTED] = message.endswith(_COMMIT)
+        if message.endswith(_COMMIT):
+            committed.add(cursor.connection)
         return True
 
+    @event.listens_for(engine, "do_executemany")
+    def execute_many(cursor: Any, _statement: str, _values: Any, _context: Any) -> None:
+        committed.discard(cursor.connection)
+
     def do_commit(connection: Any) -> None:
-        if not connection.info.pop(_COMMITTED, False):
+        if connection.dbapi_connection not in committed:
             commit(connection)
 
     engine.dialect.do_commit = do_commit  # type: ignore[method-assign, assignment]

@@ -5,8 +5,7 @@ from datetime import timedelta
 import pytest
 
 from consumer.admission import Grant, LeftOut
-from consumer.caller import NEVER
-from consumer.look import Candidate
+from consumer.look import NEVER, Candidate
 from consumer.quota import Ledger
 from raingauge.errors import GateMismatch
 from raingauge.storage import cities

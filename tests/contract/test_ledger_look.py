@@ -17,8 +17,7 @@ from tests.contract.storage_support import MICROSECOND, NOW, SECOND, Account, ac
 
 def found(account: Account, *candidates: Candidate, consumer: str = "one") -> Look:
     one = LedgerAccount(account.database, "account", account.terms, "group", consumer)
-    seen = account.database.read(lambda c: ledger_time(c, account.database, "account"))
-    return account.database.write(lambda c: look(c, one, candidates, seen=seen - SECOND, patience=TURN))
+    return account.database.write(lambda c: look(c, one, candidates, patience=TURN))
 
 
 def by_its_own_clock(database: Database) -> Account:

@@ -102,13 +102,18 @@ def test_what_follows_a_transaction_that_was_finished_is_committed_too(database:
     def add(connection: Connection) -> None:
         connection.execute(STRIKE, account)
 
+    def go_on(connection: Connection) -> None:
+        """Which nobody should; but then it is not lost, either."""
+        finish(connection, [(LOCK, account)])
+        connection.execute(STRIKE, account)
+
     def break_off(connection: Connection) -> None:
         finish(connection, [(LOCK, account)])
         raise ArithmeticError
 
     def all_of_it() -> None:
         for _ in range(5):
-            for work in (strike, look, add):
+            for work in (strike, look, add, go_on, look):
                 database.write(work)
             with pytest.raises(ArithmeticError):
                 database.write(break_off)
@@ -116,4 +121,13 @@ def test_what_follows_a_transaction_that_was_finished_is_committed_too(database:
                 database.write(work)
 
     at_once([all_of_it] * 4)
-    assert database.write(look) == 4 * 5 * 3
+    assert database.write(look) == 4 * 5 * 4
+
+
+def test_an_error_does_not_tell_the_values(database: Database) -> None:
+    for way in (send, finish):
+        with pytest.raises(IntegrityError) as raised:
+            database.write(partial(way, statements=[(ADD, city(1, "a secret")), (ADD, city(1, "a secret"))]))
+        told = str(raised.value).partition("[SQL:")[2]  # what stands before is the server's
+        assert "INSERT INTO cities" in told
+        assert "a secret" not in told

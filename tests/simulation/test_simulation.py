@@ -96,7 +96,7 @@ def missing(wants: Sequence[readings.Want], left: Mapping[BatchRef, readings.Ope
 def insert_unchecked(connection: Connection, now: datetime, outcomes: Any) -> None:
     """What settling would be without looking again inside the transaction."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readings, "_settled_cities", lambda *_: set())
+        patch.setattr(readings, "_settled", lambda _: (readings._SETTLED, {"collections": [], "cities": []}))
         readings.settle(connection, now, outcomes)
 
 
