@@ -50,7 +50,7 @@ class Account:
         """
         if not locked.rows:
             raise GateMismatch(f"the gate of account {self.name} does not exist: start a consumer first")
-        return Gate(*locked.rows[0])
+        return Gate(*locked.rows[0][0])
 
     def changing(self, changes: Mapping[str, Any]) -> Statement:
         """The statement that sets these columns of the gate, which is locked."""

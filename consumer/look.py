@@ -10,14 +10,15 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BindParameter, CompoundSelect, Connection, Select, bindparam, func, literal_column, null, select
+from sqlalchemy import BindParameter, CompoundSelect, Connection, Select, bindparam, func, literal_column, select
 from sqlalchemy import union_all as together
 
 from consumer.account import Account
 from raingauge.storage.database import moment_beside, moment_of
 from raingauge.storage.gate import ACCOUNT, Gate, held_after
-from raingauge.storage.message import send
+from raingauge.storage.message import Answer, send
 from raingauge.storage.models import City, Collection, QuotaCharge, QuotaGate, QuotaTicket, UtcDateTime
+from raingauge.storage.packed import json_list, maybe_time, time_of
 from raingauge.storage.readings import Want
 
 _TIME, _CITY, _TICKET, _COLLECTION, _CHARGE = range(5)
@@ -30,19 +31,6 @@ BOUND_S: Final = 2.0
 """How much more is read of what lies around now than counts."""
 NOBODY: Final = ""
 """No consumer has this name."""
-
-
-class _Row(NamedTuple):
-    """What is meant by its columns depends on its kind."""
-
-    kind: int
-    number: Any
-    name: Any
-    first: Any
-    second: Any
-    third: Any
-    more: Any
-    most: Any
 
 
 class Candidate(NamedTuple):
@@ -140,19 +128,19 @@ def look(connection: Connection, account: Account, candidates: Sequence[Candidat
     looking = (statement, {**given, **database.moment(connection)})
     locked, found = send(connection, [account.locking, looking])
     gate = account.gate(locked)
-    rows: dict[int, list[_Row]] = {_TIME: [], _CITY: [], _TICKET: [], _COLLECTION: [], _CHARGE: []}
-    for row in map(_Row._make, found.rows):
-        rows[row.kind].append(row)
-    [time] = rows[_TIME]
+    kinds = _by_kind(found)
+    [(held, read_at)] = kinds[_TIME]
+    now = time_of(read_at)
+    tickets = [_ticket(*row) for row in kinds[_TICKET]]
     return Look(
         gate=gate,
-        read_at=time.first,
-        now=max(time.first, gate.last_now),
-        held=int(time.number),
-        cities={int(row.number): _known(row, consumer) for row in rows[_CITY]},
-        tickets=[_ticket(row) for row in rows[_TICKET] if row.second >= gate.last_now - patience],
-        collections=_opened(rows[_COLLECTION]),
-        under_way=[UnderWay(row.first, json.loads(row.more)) for row in rows[_CHARGE] if row.more is not None],
+        read_at=now,
+        now=max(now, gate.last_now),
+        held=int(held),
+        cities=_known(kinds[_CITY], consumer),
+        tickets=[ticket for ticket in tickets if ticket.due_at >= gate.last_now - patience],
+        collections=_opened(kinds[_COLLECTION]),
+        under_way=[UnderWay(time_of(at), json.loads(asked)) for at, asked in kinds[_CHARGE] if asked is not None],
     )
 
 
@@ -161,7 +149,7 @@ def open_ones(connection: Connection, collection_ids: Sequence[str]) -> Mapping[
     if not collection_ids:
         return {}
     [found] = send(connection, [(_OPEN, {"collections": list(collection_ids)})])
-    return _opened(map(_Row._make, found.rows))
+    return _opened(_by_kind(found)[_COLLECTION])
 
 
 def known_cities(connection: Connection, candidates: Sequence[Candidate]) -> Mapping[int, Known]:
@@ -174,19 +162,30 @@ def known_cities(connection: Connection, candidates: Sequence[Candidate]) -> Map
         "consumer": NOBODY,
     }
     [found] = send(connection, [(_KNOWN, given)])
-    return {int(row.number): _known(row, NOBODY) for row in map(_Row._make, found.rows)}
+    return _known(_by_kind(found)[_CITY], NOBODY)
 
 
-def _ticket(row: _Row) -> Ticket:
-    return Ticket(row.name, tuple(json.loads(row.more)), row.first, row.second, row.most)
+def _by_kind(answer: Answer) -> Mapping[int, Sequence[Any]]:
+    """The rows of an answer, by what they tell of."""
+    kinds: dict[int, list[Any]] = {_TIME: [], _CITY: [], _TICKET: [], _COLLECTION: [], _CHARGE: []}
+    for kind, *row in json.loads(f"[{','.join(row for [row] in answer.rows)}]"):
+        kinds[kind].append(row)
+    return kinds
 
 
-def _known(row: _Row, consumer: str) -> Known:
-    return Known(row.first, None if row.name == consumer else row.second, row.third)
+def _known(rows: Iterable[Any], consumer: str) -> Mapping[int, Known]:
+    return {
+        city_id: Known(maybe_time(fetched), None if holder == consumer else maybe_time(until), maybe_time(unknown))
+        for city_id, holder, fetched, until, unknown in rows
+    }
 
 
-def _opened(rows: Iterable[_Row]) -> Mapping[str, Open]:
-    return {row.name: Open(row.first, row.second, int(row.number)) for row in rows}
+def _ticket(consumer: str, taken_at: str, due_at: str, collection_ids: str, offers: str | None) -> Ticket:
+    return Ticket(consumer, tuple(json.loads(collection_ids)), time_of(taken_at), time_of(due_at), offers)
+
+
+def _opened(rows: Iterable[Any]) -> Mapping[str, Open]:
+    return {name: Open(time_of(asked), maybe_time(progress), settled) for name, asked, progress, settled in rows}
 
 
 _CITIES: Final[BindParameter[Any]] = bindparam("cities", expanding=True, literal_execute=True)
@@ -195,18 +194,14 @@ _CONSUMER: Final[BindParameter[Any]] = bindparam("consumer")
 
 
 def _row(kind: int, *columns: Any) -> Select[Any]:
-    labelled = (column.label(name) for column, name in zip(columns, _Row._fields[1:], strict=True))
-    return select(literal_column(str(kind)).label("kind"), *labelled)
+    return select(json_list(literal_column(str(kind)), *columns).label("row"))
 
 
 _OPEN: Final = _row(
-    *(_COLLECTION, Collection.collected + Collection.failed, Collection.id),
-    *(Collection.requested_at, Collection.last_progress_at, Collection.finished_at, null(), null()),
+    _COLLECTION,
+    *(Collection.id, Collection.requested_at, Collection.last_progress_at, Collection.collected + Collection.failed),
 ).where(Collection.id.in_(_COLLECTIONS), Collection.finished_at.is_(None))
-_KNOWN: Final = _row(
-    *(_CITY, City.id, City.claimed_by),
-    *(City.fetched_at, City.claimed_until, City.unknown_at, null(), null()),
-).where(
+_KNOWN: Final = _row(_CITY, *(City.id, City.claimed_by, City.fetched_at, City.claimed_until, City.unknown_at)).where(
     City.id.in_(_CITIES),
     (City.fetched_at >= bindparam("since", type_=UtcDateTime))
     | City.unknown_at.is_not(None)
@@ -217,31 +212,26 @@ _KNOWN: Final = _row(
 @cache
 def _statement(dialect: str, told: bool, window_s: float) -> CompoundSelect[Any]:
     """One row with the time and what is held then; one for each city, ticket, collection, open charge. Built once."""
-    now: Any = moment_of(dialect, told=told)
-    if dialect == "postgresql":
-        # Its clock goes on while a statement runs. What is released after this moment is held at this moment.
-        now = select(now.label("now")).subquery("moment").c.now
+    # What is released after this moment is held at this moment.
+    now = moment_of(dialect, told=told)
     later = func.max if dialect == "sqlite" else func.greatest
     planned = select(later(QuotaGate.last_now, QuotaGate.next_start_at)).where(QuotaGate.account == ACCOUNT)
     held = held_after(later(now, planned.scalar_subquery())).scalar_subquery()
     return together(
-        _row(_TIME, held, null(), now, now, now, null(), null()),
+        _row(_TIME, held, now),
         _KNOWN,
         _row(
-            *(_TICKET, literal_column("0"), QuotaTicket.id, QuotaTicket.taken_at, QuotaTicket.due_at),
-            *(QuotaTicket.due_at, QuotaTicket.collection_ids, QuotaTicket.offers),
+            *(_TICKET, QuotaTicket.id, QuotaTicket.taken_at, QuotaTicket.due_at),
+            *(QuotaTicket.collection_ids, QuotaTicket.offers),
         ).where(
             QuotaTicket.account == bindparam("account"),
             QuotaTicket.due_at >= moment_beside(dialect, now, -BOUND_S),
         ),
         _OPEN,
-        _row(
-            *(_CHARGE, QuotaCharge.cost, QuotaCharge.consumer, QuotaCharge.reserved_at, QuotaCharge.release_at),
-            *(QuotaCharge.closed_at, QuotaCharge.asked, null()),
-        ).where(
+        _row(_CHARGE, QuotaCharge.reserved_at, QuotaCharge.asked).where(
             QuotaCharge.account == bindparam("account"),
-            # What is held for longer than a window from now on is not closed: so its index leads to few rows.
-            QuotaCharge.release_at > moment_beside(dialect, now, window_s - BOUND_S),
+            # What is held for longer than a window from now on is not closed, as a rule: its index leads to few rows.
+            QuotaCharge.release_at > moment_beside(dialect, now, window_s),
             QuotaCharge.closed_at.is_(None),
         ),
     )

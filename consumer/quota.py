@@ -6,10 +6,11 @@ docs/quota.md. No worker's clock enters it. Blocking; every method raises Databa
 
 import random
 from collections.abc import Container, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, case, delete, update
+from sqlalchemy import Connection, Update, bindparam, case, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from consumer.account import Account
@@ -20,25 +21,31 @@ from consumer.look import Candidate
 from consumer.opening import make_gate, reconcile
 from consumer.turns import Shares, forget_tickets
 from raingauge.pacing import Terms, month_of
-from raingauge.storage.database import Database
-from raingauge.storage.gate import ledger_time
+from raingauge.storage.database import Database, moment_beside, moment_of
 from raingauge.storage.message import finish
-from raingauge.storage.models import QuotaCharge, UtcDateTime
+from raingauge.storage.models import QuotaCharge, QuotaGate, UtcDateTime
 
 KEPT_FOR: Final = timedelta(days=1)
 LATELY_WINDOWS: Final = 20
 """How far back collections are compared."""
 
-# Built once: these run for every call of the provider.
-_RELEASE_AT: Final = bindparam("release", type_=UtcDateTime)
-_CLOSE: Final = (
-    update(QuotaCharge)
-    .where(QuotaCharge.id.in_(bindparam("charges", expanding=True)), QuotaCharge.closed_at.is_(None))
-    .values(
-        release_at=case((QuotaCharge.release_at > _RELEASE_AT, _RELEASE_AT), else_=QuotaCharge.release_at),
-        closed_at=bindparam("answered", type_=UtcDateTime),
+
+@cache
+def _closing(dialect: str, told: bool, window_s: float) -> Update:
+    """The statement that ends charges: held one window longer from now on, the ledger's time. Built once."""
+    later = func.max if dialect == "sqlite" else func.greatest
+    seen = select(QuotaGate.last_now).where(QuotaGate.account == bindparam("gate")).scalar_subquery()
+    now = later(moment_of(dialect, told=told), seen, type_=UtcDateTime)
+    # SQLite's clock has whole milliseconds: round up.
+    release_at = moment_beside(dialect, now, window_s + (0.001 if dialect == "sqlite" else 0))
+    return (
+        update(QuotaCharge)
+        .where(QuotaCharge.id.in_(bindparam("charges", expanding=True)), QuotaCharge.closed_at.is_(None))
+        .values(
+            release_at=case((QuotaCharge.release_at > release_at, release_at), else_=QuotaCharge.release_at),
+            closed_at=now,
+        )
     )
-)
 
 
 class Ledger:
@@ -84,20 +91,11 @@ class Ledger:
         asked = Asked(candidates, calls if together else 0, avoid)
         return self._database.write(lambda c: Attempt(c, self._account, self._shares, asked).answer())
 
-    def now(self, connection: Connection) -> datetime:
-        """The time as the ledger takes it."""
-        return ledger_time(connection, self._database, self._account.name)
-
-    def close(self, connection: Connection, grants: Sequence[Grant], answered: datetime) -> None:
-        """End the transaction that stores the answers: the charges are held one window longer, and no more.
-
-        `answered`: the ledger's time, read after the answers were in.
-        """
-        release_at = answered + timedelta(seconds=self._terms.window_s)
-        if self._database.dialect == "sqlite":
-            release_at += timedelta(milliseconds=1)  # its clock has whole milliseconds: round up
-        charges = [grant.charge_id for grant in grants]
-        finish(connection, [(_CLOSE, {"charges": charges, "release": release_at, "answered": answered})])
+    def close(self, connection: Connection, grants: Sequence[Grant]) -> None:
+        """End the transaction that stores the answers: the charges are held one window longer, and no more."""
+        database, name = self._database, self._account.name
+        given = {"gate": name, "charges": [grant.charge_id for grant in grants], **database.moment(connection)}
+        finish(connection, [(_closing(database.dialect, database.told, self._terms.window_s), given)])
 
     def report(self, grant: Grant, event: Event, retry_after_s: float | None = None) -> Mapping[str, Any]:
         """Tell the gate what became of a call; answer which of its columns changed."""

@@ -113,11 +113,11 @@ class Store:
 
         def work(connection: Connection) -> list[str]:
             remember(connection, observed, unknown)  # cities before collections, whoever locks both
-            now = self._ledger.now(connection)
+            now = self._database.now(connection)
             done = settle(connection, now, outcomes)
             unclaim(connection, asked - observed.keys() - unknown.keys(), self._consumer)
             if over:
-                self._ledger.close(connection, over, now)
+                self._ledger.close(connection, over)
             return done
 
         _tell(self._database.write(work))

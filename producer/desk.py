@@ -173,12 +173,13 @@ class Desk:
         since = state.requested_at - timedelta(seconds=state.max_age_s)
         return cities.count_fresh(connection, now, state.id, request.city_ids, since)
 
-    def _outlook(self, connection: Connection, now: datetime | None = None) -> Outlook:
-        return Outlook(connection, self._database, self._account, self._crowd, now)
+    def _outlook(self, connection: Connection, now: datetime) -> Outlook:
+        return Outlook(connection, now, self._account, self._crowd)
 
     def _look(self, ids: Sequence[str], connection: Connection) -> dict[str, View]:
-        outlook = self._outlook(connection)
-        return {key: outlook.view(state) for key, state in collections.find_all(connection, ids).items()}
+        now, [answer] = self._database.now_and(connection, [collections.finding(ids)])
+        outlook = self._outlook(connection, now)
+        return {key: outlook.view(state) for key, state in collections.found(answer).items()}
 
     def _read(self, wanted: Sequence[pages.Part], connection: Connection) -> dict[pages.Part, Seen]:
         views = self._look(list({part.collection_id for part in wanted}), connection)
@@ -187,15 +188,16 @@ class Desk:
         return {part: (view, written[part]) for part, view in seen.items()}
 
     def _accept(self, posted: Sequence[_Posted], connection: Connection) -> dict[_Posted, Accepted | OtherRequest]:
-        now = self._database.now(connection)
-        found = zip(posted, collections.accept_all(connection, now, [one.request for one in posted]), strict=True)
+        requests = [one.request for one in posted]
+        now, [answer] = self._database.now_and(connection, [collections.finding([one.id for one in requests])])
+        stored = collections.accept_all(connection, now, requests, collections.found(answer))
         answers: dict[_Posted, Accepted | OtherRequest] = {}
         taken: list[tuple[_Posted, CollectionState, bool]] = []
-        for one, answer in found:
-            if isinstance(answer, OtherRequest):
-                answers[one] = answer
+        for one, stands in zip(posted, stored, strict=True):
+            if isinstance(stands, OtherRequest):
+                answers[one] = stands
             else:
-                taken.append((one, *answer))
+                taken.append((one, *stands))
         fresh = fresh_cities(connection, now, [(state, one.request) for one, state, _ in taken])
         outlook = self._outlook(connection, now)
         for (one, state, created), number in zip(taken, fresh, strict=True):

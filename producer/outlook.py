@@ -11,11 +11,11 @@ from sqlalchemy import Connection
 from producer.progress import MOST_CHARGES, Progress, Surroundings, ended, progress
 from producer.sharing import Sharer, in_turn
 from raingauge.pacing import Terms
-from raingauge.storage import cities, collections
-from raingauge.storage.collections import CollectionRequest, CollectionState, OpenWork
-from raingauge.storage.consumers import attended_gate
-from raingauge.storage.database import Database
-from raingauge.storage.gate import charges, held
+from raingauge.storage import cities
+from raingauge.storage.collections import OPEN_WORK, CollectionRequest, CollectionState, OpenWork, open_in
+from raingauge.storage.consumers import attended, attending
+from raingauge.storage.gate import charges_in, charges_of, held
+from raingauge.storage.message import send
 
 MOST_COUNTED: Final = 5000
 """Of a larger collection a POST does not count the fresh cities: that would take longer than storing it."""
@@ -51,12 +51,17 @@ class Crowd:
     def __init__(self) -> None:
         self._kept = _Kept(datetime.min.replace(tzinfo=UTC), ())
 
-    def at(self, connection: Connection, now: datetime) -> Sequence[OpenWork]:
-        """Those open now, or a little before."""
+    def at(self, now: datetime) -> Sequence[OpenWork] | None:
+        """Those open a little before, if their list is used again; None: it is to be read."""
         kept, number = self._kept, len(self._kept.open)
         if number <= FEW or not timedelta() <= now - kept.read_at <= min(KEPT_AT_MOST, number * KEPT_FOR_EACH):
-            kept = self._kept = _Kept(now, collections.open_work(connection))
+            return None
         return kept.open
+
+    def keep(self, now: datetime, open_now: Sequence[OpenWork]) -> Sequence[OpenWork]:
+        """This is the list, read now."""
+        self._kept = _Kept(now, open_now)
+        return open_now
 
     def sharers(self, others: Sequence[OpenWork], state: CollectionState, left: int) -> tuple[Sharer, ...]:
         """`in_turn` of these and a collection.
@@ -83,14 +88,11 @@ class _Kept:
 class Outlook:
     """What stands around all collections at one moment of the database's; read when the first open one asks for it.
 
-    Used within one transaction. `now`: the moment, where it is known already.
+    Used within one transaction.
     """
 
-    def __init__(
-        self, connection: Connection, database: Database, account: Account, crowd: Crowd, now: datetime | None = None
-    ) -> None:
+    def __init__(self, connection: Connection, now: datetime, account: Account, crowd: Crowd) -> None:
         self._connection = connection
-        self._database = database
         self._account = account
         self._crowd = crowd
         self._now = now
@@ -111,10 +113,14 @@ class Outlook:
 
     @cached_property
     def _read(self) -> tuple[Surroundings, Sequence[OpenWork]]:
-        connection, name = self._connection, self._account.name
-        now = self._now or self._database.now(connection)
-        gate, consumer_alive = attended_gate(connection, now, name)
-        read = charges(connection, name, now, now, MOST_CHARGES)
+        now, name = self._now, self._account.name
+        asked = [attending(now, name), charges_of(name, now, now, MOST_CHARGES)]
+        open_now = self._crowd.at(now)
+        whole, charged, *opened = send(self._connection, asked if open_now is not None else [*asked, OPEN_WORK])
+        if open_now is None:
+            open_now = self._crowd.keep(now, open_in(opened[0]))
+        gate, consumer_alive = attended(whole)
+        read = charges_in(charged)
         all_read = len(read) < MOST_CHARGES
         around = Surroundings(
             now=now,
@@ -122,11 +128,11 @@ class Outlook:
             gate=gate,
             consumer_alive=consumer_alive,
             others=(),
-            held=sum(charge.cost for charge in read) if all_read else held(connection, name, now),
+            held=sum(charge.cost for charge in read) if all_read else held(self._connection, name, now),
             charges=read,
             endpoint=self._account.endpoint,
         )
-        return around, self._crowd.at(connection, now)
+        return around, open_now
 
 
 def fresh_cities(

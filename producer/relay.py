@@ -22,8 +22,9 @@ from raingauge.pacing import Terms, month_allows
 from raingauge.settings import RelaySettings
 from raingauge.storage import batches
 from raingauge.storage.batches import BatchRef, Lease, Leased
-from raingauge.storage.consumers import attended_gate
+from raingauge.storage.consumers import attended, attending
 from raingauge.storage.database import Database
+from raingauge.storage.message import send
 
 log = logging.getLogger("raingauge.relay")
 
@@ -205,8 +206,8 @@ class Relay:
     def _republish(self, connection: Connection, now: datetime) -> None:
         """Have published again what stood still for long although somebody could have worked on it all the while."""
         stalled_since = now - timedelta(seconds=self._settings.republish_after_s)
-        gate, attended = attended_gate(connection, now, self._account)
-        if gate is None or gate.blocked_until > stalled_since or not attended:
+        gate, is_attended = attended(*send(connection, [attending(now, self._account)]))
+        if gate is None or gate.blocked_until > stalled_since or not is_attended:
             return
         if month_allows(now, gate.spent(now), self._terms) == 0:
             return

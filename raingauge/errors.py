@@ -4,6 +4,7 @@ RaingaugeError
 ├── Transient              wait, then try again
 │   ├── DatabaseUnavailable
 │   ├── HandoffUnavailable
+│   ├── Overtaken             a transaction is run again
 │   └── ProviderUnavailable   5xx, timeout, broken answer
 ├── Permanent              this one thing can never work: a dead letter, or a failed reading
 │   └── UndecodableMessage
@@ -38,6 +39,10 @@ class DatabaseUnavailable(Transient):
 
 class HandoffUnavailable(Transient):
     """The hand-off (Kafka) does not answer, or its answer is unknown."""
+
+
+class Overtaken(Transient):
+    """Another transaction stored the same at the same time: run again, this one finds it."""
 
 
 class ProviderUnavailable(Transient):

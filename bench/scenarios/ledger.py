@@ -10,8 +10,6 @@ from functools import partial
 from itertools import count
 from typing import Final
 
-from sqlalchemy import Connection
-
 from bench.baselines import NOW, pairs_per_second
 from bench.databases import on_mariadb
 from bench.processes import CLOCK
@@ -67,9 +65,5 @@ def _worker(database: Database, number: int, until: float) -> list[float]:
         took_ms.append((CLOCK.monotonic() - began) * 1000)
         if not isinstance(grant, Grant):
             raise TypeError(f"an unlimited quota refused: {grant}")
-        database.write(partial(_close, own, grant))
+        database.write(partial(own.close, grants=[grant]))
     return took_ms
-
-
-def _close(own: Ledger, grant: Grant, connection: Connection) -> None:
-    own.close(connection, [grant], own.now(connection))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -12,9 +12,10 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from raingauge.contracts import BATCH_SIZE, split
-from raingauge.errors import Permanent
-from raingauge.storage.message import ask
+from raingauge.errors import Overtaken, Permanent
+from raingauge.storage.message import Answer, Statement, send
 from raingauge.storage.models import Batch, Collection
+from raingauge.storage.packed import packed
 
 DEFAULT_CITIES = "default"
 """The hash of a request that left its cities out."""
@@ -96,8 +97,8 @@ class OpenWork:
 
 
 # Built once: these run for every request.
-_STATE = tuple(getattr(Collection, name) for name in CollectionState.__dataclass_fields__)
-_FOUND: Final = select(*_STATE).where(Collection.id.in_(bindparam("ids", expanding=True)))
+_STATE: Final = packed(*(getattr(Collection, name) for name in CollectionState.__dataclass_fields__))
+_FOUND: Final = select(_STATE).where(Collection.id.in_(bindparam("ids", expanding=True)))
 _NEW: Final = insert(Collection)
 _NEW_BATCH: Final = insert(Batch)
 _SAME_BATCHES: Final = insert(Batch).from_select(
@@ -108,38 +109,28 @@ _SAME_BATCHES: Final = insert(Batch).from_select(
 )
 """Many ask for the same cities, most of them for the default ones: their batches are written once and copied."""
 _REMAINING: Final = Collection.total - Collection.collected - Collection.failed
-_OPEN_WORK: Final = select(
+_OPEN_WORK: Final = packed(
     *(Collection.id, Collection.cities_hash, _REMAINING, Collection.collected + Collection.failed),
     *(Collection.requested_at, Collection.last_progress_at),
-).where(Collection.finished_at.is_(None))
+)
+OPEN_WORK: Final[Statement] = select(_OPEN_WORK).where(Collection.finished_at.is_(None)), {}
+"""The statement that asks what every open collection still needs, and what tells whether two want the same cities."""
+
+
+def finding(ids: Sequence[str]) -> Statement:
+    """The statement that asks for these collections. One row for each, whatever its size."""
+    return _FOUND, {"ids": list(ids)}
+
+
+def found(answer: Answer) -> dict[str, CollectionState]:
+    """Those of the collections that there are, as they stand, by the answer to that statement."""
+    return {row[0]: CollectionState(*row) for [row] in answer.rows}
 
 
 def find(connection: Connection, collection_id: str) -> CollectionState | None:
-    """The collection as it stands, or None. One row, whatever its size."""
-    return find_all(connection, [collection_id]).get(collection_id)
-
-
-def find_all(connection: Connection, ids: Sequence[str]) -> dict[str, CollectionState]:
-    """Those of these collections that there are, as they stand. One row for each, whatever its size."""
-    return {row[0]: CollectionState(*row) for row in ask(connection, _FOUND, {"ids": list(ids)})}
-
-
-def accept(connection: Connection, now: datetime, request: CollectionRequest) -> tuple[CollectionState, bool]:
-    """Store a collection and its batches; answer it and whether it is new.
-
-    Raises:
-        OtherRequest: its id stands for another request already.
-    """
-    try:
-        with connection.begin_nested():
-            _insert(connection, now, [request])
-        created = True
-    except IntegrityError:
-        created = False
-    state = find(connection, request.id)
-    if state is None:  # pragma: no cover
-        raise AssertionError("a collection that exists was not found")
-    return _of_request(state, request), created
+    """The collection as it stands, or None."""
+    [answer] = send(connection, [finding([collection_id])])
+    return found(answer).get(collection_id)
 
 
 def foresee(connection: Connection, now: datetime, request: CollectionRequest) -> CollectionState:
@@ -177,35 +168,42 @@ def _of_request(state: CollectionState, request: CollectionRequest) -> Collectio
     return state
 
 
+def accept(connection: Connection, now: datetime, request: CollectionRequest) -> tuple[CollectionState, bool]:
+    """Store a collection and its batches; answer it and whether it is new.
+
+    Raises:
+        OtherRequest: its id stands for another request already.
+        Overtaken: another producer stored it at the same time.
+    """
+    standing = find(connection, request.id)
+    [answer] = accept_all(connection, now, [request], {} if standing is None else {request.id: standing})
+    if isinstance(answer, OtherRequest):
+        raise answer
+    return answer
+
+
 def accept_all(
-    connection: Connection, now: datetime, requests: Sequence[CollectionRequest]
+    connection: Connection,
+    now: datetime,
+    requests: Sequence[CollectionRequest],
+    standing: Mapping[str, CollectionState],
 ) -> list[tuple[CollectionState, bool] | OtherRequest]:
-    """The same for several, in their order, with few statements; what `accept` raises is in the answer."""
-    known = find_all(connection, [request.id for request in requests])
+    """The same for several, in their order, with few statements; `standing`: those of them that there are.
+
+    What `accept` raises of a request is in the answer.
+
+    Raises:
+        Overtaken: another producer stored one of them at the same time.
+    """
     new: dict[str, CollectionRequest] = {}
     for request in sorted(requests, key=lambda r: r.id):  # in one order everywhere: opposite ones would deadlock
-        if request.id not in known:
+        if request.id not in standing:
             new.setdefault(request.id, request)
-    if new:
-        try:
-            with connection.begin_nested():
-                known |= _insert(connection, now, [*new.values()])
-        except IntegrityError:
-            # Another producer was quicker with one of them.
-            return [_answer(connection, now, request) for request in requests]
+    known = {**standing, **_insert(connection, now, [*new.values()])}
     return [
         (known[request.id], True) if new.get(request.id) is request else _compared(known[request.id], request)
         for request in requests
     ]
-
-
-def _answer(
-    connection: Connection, now: datetime, request: CollectionRequest
-) -> tuple[CollectionState, bool] | OtherRequest:
-    try:
-        return accept(connection, now, request)
-    except OtherRequest as error:
-        return error
 
 
 def _compared(state: CollectionState, request: CollectionRequest) -> tuple[CollectionState, bool] | OtherRequest:
@@ -218,8 +216,13 @@ def _compared(state: CollectionState, request: CollectionRequest) -> tuple[Colle
 def _insert(connection: Connection, now: datetime, requests: Sequence[CollectionRequest]) -> dict[str, CollectionState]:
     """Store new collections and their batches; answer them as they stand."""
     states = {request.id: _new_state(now, request) for request in requests}
+    if not states:
+        return states
     given = ("id", "requested_at", "max_age_s", "cities_hash", "total")
-    connection.execute(_NEW, [{name: getattr(state, name) for name in given} for state in states.values()])
+    try:
+        connection.execute(_NEW, [{name: getattr(state, name) for name in given} for state in states.values()])
+    except IntegrityError as error:
+        raise Overtaken from error
     alike: dict[tuple[int, ...], list[str]] = {}
     for request in requests:
         alike.setdefault(tuple(request.city_ids), []).append(request.id)
@@ -239,6 +242,6 @@ def _batches(collection_id: str, city_ids: Sequence[int], start: int) -> list[di
     ]
 
 
-def open_work(connection: Connection) -> list[OpenWork]:
-    """What every collection that is not finished still needs, and what tells whether two want the same cities."""
-    return [OpenWork(*row) for row in ask(connection, _OPEN_WORK, {})]
+def open_in(answer: Answer) -> list[OpenWork]:
+    """What the open collections still need, by the answer to that statement."""
+    return [OpenWork(*row) for [row] in answer.rows]

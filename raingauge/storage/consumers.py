@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, exists
 
 from raingauge.storage.gate import GATE, Gate
-from raingauge.storage.message import ask, upsert
+from raingauge.storage.message import Answer, Statement, upsert
 from raingauge.storage.models import ConsumerBeat, QuotaGate, UtcDateTime
 
 BEAT_S: Final = 5.0
@@ -32,7 +32,14 @@ def leave(connection: Connection, consumer: str) -> None:
     connection.execute(delete(ConsumerBeat).where(ConsumerBeat.id == consumer))
 
 
-def attended_gate(connection: Connection, now: datetime, account: str) -> tuple[Gate | None, bool]:
-    """The gate of an account, and whether any consumer of it has been heard of lately; before any made one: None."""
-    rows = ask(connection, _ATTENDED, {"account": account, "since": now - ALIVE_FOR})
-    return (Gate(*rows[0][:-1]), bool(rows[0][-1])) if rows else (None, False)
+def attending(now: datetime, account: str) -> Statement:
+    """The statement that asks for the gate of an account, and whether any consumer of it has been heard of lately."""
+    return _ATTENDED, {"account": account, "since": now - ALIVE_FOR}
+
+
+def attended(answer: Answer) -> tuple[Gate | None, bool]:
+    """The gate and that, by the answer to that statement; before any consumer made it: None."""
+    if not answer.rows:
+        return None, False
+    gate, heard_of = answer.rows[0]
+    return Gate(*gate), bool(heard_of)

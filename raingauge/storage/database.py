@@ -5,7 +5,7 @@ Blocking. Every transaction is a function of a connection, so that it can be run
 
 import functools
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -28,9 +28,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from raingauge.clock import SystemClock
-from raingauge.errors import DatabaseUnavailable, SettingsError
+from raingauge.errors import DatabaseUnavailable, Overtaken, SettingsError
 from raingauge.storage.engine import CONNECT_S, make_engine
-from raingauge.storage.message import ask
+from raingauge.storage.message import Answer, Statement, ask, send
 from raingauge.storage.models import UtcDateTime
 
 T = TypeVar("T")
@@ -46,10 +46,11 @@ NOT_THERE: Final = frozenset[object]({1146, 1054, "42P01", "42703"})
 NOT_THERE_IN_SQLITE: Final = ("no such table", "no such column", "has no column named")
 
 _CLOCKS: Final = {
-    # NOW() has whole seconds in MySQL, CURRENT_TIMESTAMP in SQLite; in PostgreSQL both are the transaction's start.
+    # NOW() has whole seconds in MySQL, CURRENT_TIMESTAMP in SQLite; in PostgreSQL both are the transaction's start. All
+    # of these stand still while a statement runs, and it begins after those before it in its transaction have ended.
     "mysql": "UTC_TIMESTAMP(6)",
     "mariadb": "UTC_TIMESTAMP(6)",
-    "postgresql": "(clock_timestamp() AT TIME ZONE 'UTC')",
+    "postgresql": "(statement_timestamp() AT TIME ZONE 'UTC')",
     "sqlite": "strftime('%Y-%m-%d %H:%M:%f000', 'now')",  # as long as what is stored: it compares as text
 }
 
@@ -107,12 +108,19 @@ class Database:
         return self._run(self.engine, work)
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """The result of `work` in a transaction that is committed. It may run several times (deadlocks)."""
+        """The result of `work` in a transaction that is committed. It may run several times (deadlocks, Overtaken)."""
         return self._run(self._writing, work)
 
     def now(self, connection: Connection) -> datetime:
         """The database's clock: the only one that promises rest on."""
         return self._clock(connection)
+
+    def now_and(self, connection: Connection, statements: Sequence[Statement]) -> tuple[datetime, list[Answer]]:
+        """The same, and what these statements bring, in one message."""
+        if self.told:
+            return self._clock(connection), send(connection, statements)
+        clock, *answers = send(connection, [(_ask_server(self.dialect), {}), *statements])
+        return clock.rows[0][0], answers
 
     @property
     def told(self) -> bool:
@@ -145,6 +153,9 @@ class Database:
                 if is_outage(error):
                     raise DatabaseUnavailable(type(error.orig).__name__) from error
                 raise
+            except Overtaken as error:
+                if tries == DEADLOCK_TRIES:
+                    raise DatabaseUnavailable("others are always quicker") from error
             except PoolTimeout as error:
                 raise DatabaseUnavailable("all connections are busy") from error
         raise AssertionError("unreachable")  # pragma: no cover

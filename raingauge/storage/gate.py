@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Integer, Select, String, bindparam, func, select
 
 from raingauge.pacing import Release, month_of, month_start
 from raingauge.proof import Charge
-from raingauge.storage.database import Database, moment_of
-from raingauge.storage.message import ask
+from raingauge.storage.message import Answer, Statement, ask, send
 from raingauge.storage.models import QuotaCharge, QuotaGate, UtcDateTime
+from raingauge.storage.packed import packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +54,10 @@ def held_after(moment: ColumnElement[datetime]) -> Select[Any]:
 
 
 # Built once: these run several times for every call of the provider.
-GATE: Final = select(*(getattr(QuotaGate, name) for name in Gate.__dataclass_fields__)).where(
+GATE: Final = select(packed(*(getattr(QuotaGate, name) for name in Gate.__dataclass_fields__))).where(
     QuotaGate.account == ACCOUNT
 )
-"""Of the account that it is given as `account`; the columns are those of `Gate`."""
+"""Of the account that it is given as `account`; what is packed are the columns of `Gate`."""
 GATE_LOCKED: Final = GATE.with_for_update()
 """The same, locked until the transaction ends."""
 _UNRELEASED: Final = (QuotaCharge.account == ACCOUNT, QuotaCharge.release_at > _AFTER)
@@ -69,7 +68,7 @@ _RELEASES: Final = (
     .limit(bindparam("most", type_=Integer))
 )
 _CHARGES: Final = (
-    select(*(getattr(QuotaCharge, name) for name in Charge.__dataclass_fields__))
+    select(packed(*(getattr(QuotaCharge, name) for name in Charge.__dataclass_fields__)))
     .where(*_UNRELEASED, QuotaCharge.reserved_at <= bindparam("until", type_=UtcDateTime))
     .limit(bindparam("most", type_=Integer))
 )
@@ -82,20 +81,7 @@ _CHARGED: Final = select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(
 def find_gate(connection: Connection, account: str) -> Gate | None:
     """The gate of an account; None before any consumer made it."""
     rows = ask(connection, GATE, {"account": account})
-    return Gate(*rows[0]) if rows else None
-
-
-def ledger_time(connection: Connection, database: Database, account: str) -> datetime:
-    """The time as the ledger takes it: the database's clock, or what a reservation saw, if that is later."""
-    given = {"account": account, **database.moment(connection)}
-    [(seen, now)] = ask(connection, _ledger_time(database.dialect, database.told), given)
-    later: datetime = max(seen, now)
-    return later
-
-
-@cache
-def _ledger_time(dialect: str, told: bool) -> Select[datetime, datetime]:
-    return select(QuotaGate.last_now, moment_of(dialect, told=told)).where(QuotaGate.account == ACCOUNT)
+    return Gate(*rows[0][0]) if rows else None
 
 
 def held(connection: Connection, account: str, at: datetime) -> int:
@@ -109,10 +95,20 @@ def next_releases(connection: Connection, account: str, after: datetime, most: i
     return [(row[0], row[1]) for row in rows]
 
 
+def charges_of(account: str, released_after: datetime, until: datetime, most: int) -> Statement:
+    """The statement that asks for `charges`."""
+    return _CHARGES, {"account": account, "after": released_after, "until": until, "most": most}
+
+
+def charges_in(answer: Answer) -> list[Charge]:
+    """The charges, by the answer to that statement."""
+    return [Charge(*row) for [row] in answer.rows]
+
+
 def charges(connection: Connection, account: str, released_after: datetime, until: datetime, most: int) -> list[Charge]:
     """Up to `most` charges that were reserved up to `until` and are released after that, in no order."""
-    given = {"account": account, "after": released_after, "until": until, "most": most}
-    return [Charge(*row) for row in ask(connection, _CHARGES, given)]
+    [answer] = send(connection, [charges_of(account, released_after, until, most)])
+    return charges_in(answer)
 
 
 def charged(connection: Connection, account: str, since: datetime) -> int:

@@ -190,7 +190,7 @@ def claim(connection: Connection, city_ids: Sequence[int], holder: str, until: d
 
 
 def _close(ledger: Ledger, grant: Grant, connection: Connection) -> None:
-    ledger.close(connection, [grant], ledger.now(connection))
+    ledger.close(connection, [grant])
 
 
 def milliseconds(seconds: float) -> Any:

@@ -1,5 +1,7 @@
 """What a reservation finds under the gate's lock, on every database, by its own clock and by one that it is told."""
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import Connection, insert
 
@@ -10,9 +12,21 @@ from consumer.quota import Ledger
 from consumer.turns import TURN
 from raingauge.storage.cities import remember
 from raingauge.storage.database import Database
-from raingauge.storage.gate import held, ledger_time
-from raingauge.storage.models import QuotaTicket
-from tests.contract.storage_support import MICROSECOND, NOW, SECOND, Account, accept, an_observation, cancel, claim
+from raingauge.storage.gate import held
+from raingauge.storage.models import QuotaCharge, QuotaTicket
+from tests.contract.storage_support import (
+    MICROSECOND,
+    NOW,
+    SECOND,
+    Account,
+    accept,
+    an_observation,
+    cancel,
+    claim,
+    rows,
+)
+
+MILLISECOND = SECOND / 1000
 
 
 def found(account: Account, *candidates: Candidate, consumer: str = "one") -> Look:
@@ -37,16 +51,32 @@ def test_it_reads_the_databases_own_clock_and_what_is_held_at_that_moment(databa
     assert before <= seen.read_at <= after
     assert seen.now == seen.read_at
     assert seen.held == 12 == account.database.read(lambda c: held(c, "account", seen.now))
-    assert before <= account.database.read(lambda c: ledger_time(c, account.database, "account"))
+
+
+def test_a_charge_is_ended_by_the_databases_own_clock(database: Database) -> None:
+    account = by_its_own_clock(database)
+    ledger = account.ledger()
+    grant = account.take(ledger)
+    before = account.database.read(account.database.now)
+    account.close(ledger, grant)
+    after = account.database.read(account.database.now)
+    [charge] = rows(database, QuotaCharge)
+    assert before <= charge.closed_at <= after
+    rounded = MILLISECOND if database.dialect == "sqlite" else timedelta()
+    assert charge.closed_at <= charge.release_at - timedelta(hours=1) <= charge.closed_at + rounded
 
 
 def test_a_clock_that_is_behind_does_not_take_the_ledger_back(database: Database) -> None:
     account = Account(database, pacing="burst")
-    account.take(account.ledger(), 3)
+    ledger = account.ledger()
+    grant = account.take(ledger, 3)
     account.moment.forward(-1)
     seen = found(account, Candidate(1, NOW))
     assert (seen.read_at, seen.now) == (NOW - SECOND, NOW)
-    assert account.database.read(lambda c: ledger_time(c, account.database, "account")) == NOW
+    account.close(ledger, grant)
+    [charge] = rows(database, QuotaCharge)
+    assert charge.closed_at == NOW
+    assert NOW <= charge.release_at - timedelta(seconds=account.terms.window_s) <= NOW + MILLISECOND
 
 
 @pytest.mark.parametrize(("later_s", "expected"), [(0.0, 20), (84.999, 20), (85.0, 0)])

@@ -70,7 +70,7 @@ class Worker:
 
 
 def _close(ledger: Ledger, grant: Grant, connection: Any) -> None:
-    ledger.close(connection, [grant], ledger.now(connection))
+    ledger.close(connection, [grant])
 
 
 def granted(workers: Sequence[Worker]) -> int:

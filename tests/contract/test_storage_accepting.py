@@ -1,14 +1,16 @@
 """Several collections in one transaction: the same as one after the other."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from sqlalchemy import Connection
 
+from raingauge.errors import DatabaseUnavailable
 from raingauge.storage import cities, collections
 from raingauge.storage.collections import CollectionRequest, CollectionState, OtherRequest
-from raingauge.storage.database import Database
+from raingauge.storage.database import DEADLOCK_TRIES, Database
+from raingauge.storage.message import send
 from raingauge.storage.models import Batch, Collection
 from tests.contract.storage_support import NOW, SECOND, an_observation, rows
 
@@ -19,8 +21,20 @@ def wanting(name: str, city_ids: Sequence[int] = (1, 2, 3), max_age_s: int = 600
     return CollectionRequest(name, tuple(city_ids), max_age_s, named=True)
 
 
-def accept_all(database: Database, *requests: CollectionRequest) -> list[Answer]:
-    return database.write(lambda connection: collections.accept_all(connection, NOW, requests))
+def standing(connection: Connection, requests: Sequence[CollectionRequest]) -> Mapping[str, CollectionState]:
+    [answer] = send(connection, [collections.finding([request.id for request in requests])])
+    return collections.found(answer)
+
+
+def accept_all(database: Database, *requests: CollectionRequest, blind: int = 0) -> list[Answer]:
+    """`blind`: so many times it does not see what stands already, as if that had come after it looked."""
+    blindly = iter(range(blind))
+
+    def work(connection: Connection) -> list[Answer]:
+        seen = standing(connection, requests) if next(blindly, None) is None else {}
+        return collections.accept_all(connection, NOW, requests, seen)
+
+    return database.write(work)
 
 
 def told(answer: Answer) -> tuple[str, int, bool] | str:
@@ -69,20 +83,18 @@ def test_of_none_there_is_none(database: Database) -> None:
     assert accept_all(database) == []
 
 
-def test_one_that_comes_in_between_leaves_the_others_as_they_are(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_comes_in_between_leaves_the_others_as_they_are(database: Database) -> None:
     accept_all(database, wanting("b"), wanting("d", [8]))
-    looked = collections.find_all
-
-    def blind_once(connection: Connection, ids: Sequence[str]) -> dict[str, CollectionState]:
-        monkeypatch.setattr(collections, "find_all", looked)
-        return {}
-
-    monkeypatch.setattr(collections, "find_all", blind_once)
-    answers = accept_all(database, wanting("a"), wanting("b"), wanting("c"), wanting("d"))
+    answers = accept_all(database, wanting("a"), wanting("b"), wanting("c"), wanting("d"), blind=1)
     assert [told(answer) for answer in answers] == [("a", 3, True), ("b", 3, False), ("c", 3, True), "other"]
     assert sorted(row.id for row in rows(database, Collection)) == ["a", "b", "c", "d"]
+
+
+def test_whoever_is_always_overtaken_stores_nothing_and_says_so(database: Database) -> None:
+    accept_all(database, wanting("b"))
+    with pytest.raises(DatabaseUnavailable, match="others are always quicker"):
+        accept_all(database, wanting("a"), wanting("b"), blind=DEADLOCK_TRIES)
+    assert [row.id for row in rows(database, Collection)] == ["b"]
 
 
 def test_when_cities_were_fetched_is_told_of_those_that_need_no_call(database: Database) -> None:

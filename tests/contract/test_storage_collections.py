@@ -10,6 +10,7 @@ from raingauge.storage import batches, cities, collections
 from raingauge.storage.batches import BatchRef, Lease
 from raingauge.storage.collections import CollectionRequest, CollectionState, OpenWork, OtherRequest
 from raingauge.storage.database import Database
+from raingauge.storage.message import send
 from raingauge.storage.models import Batch, Collection, Reading
 from raingauge.storage.readings import settle
 from tests.contract.storage_support import (
@@ -180,7 +181,8 @@ def test_what_open_collections_need_is_told_with_what_they_want(database: Databa
     settle_batches(database, accept(database, "begun", range(1, 31))[:1], NOW + SECOND)
     accept(database, "new", range(1, 31))
     hashed = found(database, "new").cities_hash
-    assert sorted(database.read(collections.open_work), key=lambda work: work.id) == [
+    [answer] = database.read(lambda connection: send(connection, [collections.OPEN_WORK]))
+    assert sorted(collections.open_in(answer), key=lambda work: work.id) == [
         OpenWork("begun", hashed, 10, 20, NOW, NOW + SECOND),
         OpenWork("new", hashed, 30, 0, NOW, None),
     ]

@@ -13,8 +13,9 @@ from consumer.quota import Ledger
 from consumer.store import INTERNAL_ERROR, Brought, Harvest, Store
 from raingauge.errors import GateMismatch
 from raingauge.storage.batches import BatchRef
-from raingauge.storage.consumers import ALIVE_FOR, attended_gate
+from raingauge.storage.consumers import ALIVE_FOR, attended, attending
 from raingauge.storage.database import Database
+from raingauge.storage.message import send
 from raingauge.storage.models import City, ConsumerBeat, QuotaCharge, QuotaGate, Reading
 from raingauge.storage.readings import Want
 from tests.contract.storage_support import (
@@ -192,7 +193,7 @@ def test_the_city_that_was_fetched_last_is_known_to_be_good(database: Database, 
 
 def any_alive(consumer: Consumer) -> bool:
     database = consumer.account.database
-    gate, alive = database.read(lambda connection: attended_gate(connection, database.now(connection), "account"))
+    gate, alive = attended(*database.read(lambda c: send(c, [attending(database.now(c), "account")])))
     assert gate is not None
     return alive
 

@@ -102,7 +102,7 @@ def insert_unchecked(connection: Connection, now: datetime, outcomes: Any) -> No
 
 def test_a_ledger_that_holds_from_the_claim_on_is_caught(template: Path) -> None:
     class ClaimTime(Ledger):
-        def close(self, connection: Connection, grants: Sequence[Grant], answered: datetime) -> None:
+        def close(self, connection: Connection, grants: Sequence[Grant]) -> None:
             for grant in grants:
                 release_at = grant.reserved_at + timedelta(seconds=self.terms.window_s)
                 early = {"release_at": release_at, "closed_at": grant.reserved_at}

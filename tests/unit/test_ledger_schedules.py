@@ -107,7 +107,7 @@ class Schedule:
         self.at(again, lambda: self.reserve(ledger))
 
     def close(self, ledger: Ledger, grant: Grant) -> None:
-        self.database.write(lambda connection: ledger.close(connection, [grant], ledger.now(connection)))
+        self.database.write(lambda connection: ledger.close(connection, [grant]))
 
 
 def most_in_any_window(arrivals: list[tuple[float, int]], window_s: float) -> int:

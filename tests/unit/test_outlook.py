@@ -4,59 +4,42 @@ from datetime import datetime, timedelta
 from typing import cast
 
 import pytest
-from sqlalchemy import Connection
 
 from producer.outlook import FEW, KEPT_FOR_EACH, Crowd
 from producer.sharing import in_turn
-from raingauge.storage import collections
 from raingauge.storage.collections import CollectionState, OpenWork
-from raingauge.storage.database import Database
 from tests.api_support import NOON
 
 SECOND = timedelta(seconds=1)
 
 
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One entry for every time that the list was read; the last entry is how long it is."""
-    lengths = [0]
-
-    def listed(_connection: Connection) -> list[OpenWork]:
-        lengths.append(lengths[-1])
-        return [cast("OpenWork", n) for n in range(lengths[-1])]
-
-    monkeypatch.setattr(collections, "open_work", listed)
-    return lengths
+def read(crowd: Crowd, now: datetime, length: int) -> int:
+    """As an outlook does: keep a list of so many unless one is used again; how long the one is that counts."""
+    open_now = crowd.at(now)
+    if open_now is None:
+        open_now = crowd.keep(now, [cast("OpenWork", n) for n in range(length)])
+    return len(open_now)
 
 
-@pytest.mark.parametrize(("length", "times"), [(0, 3), (FEW, 3), (FEW + 1, 1)])
-def test_a_short_list_is_read_every_time(sqlite: Database, read: list[int], length: int, times: int) -> None:
-    read[0] = length
+@pytest.mark.parametrize(("length", "again"), [(0, 5), (FEW, 5), (FEW + 1, FEW + 1)])
+def test_a_short_list_is_read_every_time(length: int, again: int) -> None:
     crowd = Crowd()
-    found = sqlite.read(lambda c: [len(crowd.at(c, NOON)) for _ in range(3)])
-    assert (found, len(read) - 1) == ([length] * 3, times)
+    assert [read(crowd, NOON, length), read(crowd, NOON, 5)] == [length, again]
 
 
-def test_a_long_list_is_used_for_a_while_and_not_when_the_clock_steps_back(sqlite: Database, read: list[int]) -> None:
-    read[0] = 1000
+def test_a_long_list_is_used_for_a_while_and_not_when_the_clock_steps_back() -> None:
     crowd = Crowd()
     longest = 1000 * KEPT_FOR_EACH
 
-    def times_after(moments: list[timedelta]) -> int:
-        before = len(read)
-        sqlite.read(lambda c: [crowd.at(c, NOON + moment) for moment in moments])
-        return len(read) - before
+    def lengths(*moments: timedelta) -> list[int]:
+        return [read(crowd, NOON + moment, 1000 + number) for number, moment in enumerate(moments)]
 
-    assert times_after([timedelta(), longest / 2, longest]) == 1
-    assert times_after([longest + timedelta(microseconds=1)]) == 1
-    assert times_after([timedelta()]) == 1
+    assert lengths(timedelta(), longest / 2, longest) == [1000, 1000, 1000]
+    assert lengths(longest, longest + timedelta(microseconds=1)) == [1000, 1001]
+    assert lengths(timedelta()) == [1000]
 
 
-def test_the_list_is_that_of_the_database(sqlite: Database) -> None:
-    assert sqlite.read(lambda c: list(Crowd().at(c, NOON))) == sqlite.read(collections.open_work) == []
-
-
-def test_those_posted_after_the_list_was_read_share_as_each_by_itself_would(sqlite: Database) -> None:
+def test_those_posted_after_the_list_was_read_share_as_each_by_itself_would() -> None:
     def state(number: int, requested_at: datetime, progress_at: datetime | None = None) -> CollectionState:
         return CollectionState(f"{number}", requested_at, 600, "b", 167, 0, 0, progress_at, None, None)
 
@@ -65,9 +48,7 @@ def test_those_posted_after_the_list_was_read_share_as_each_by_itself_would(sqli
         for n in range(FEW + 1)
     ]
     crowd = Crowd()
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(collections, "open_work", lambda _connection: works)
-        found = sqlite.read(lambda c: crowd.at(c, NOON))
+    found = crowd.keep(NOON, works)
     new = [state(n, NOON + n * SECOND) for n in (1, 2)]
     known = [state(1, NOON - SECOND), state(3, NOON - 3 * SECOND, NOON - SECOND), state(9, NOON, NOON + SECOND)]
     for one in [*new, *known]:

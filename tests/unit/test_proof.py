@@ -170,7 +170,7 @@ def a_ledger(
         until = moment.seconds + wait_s
         for at, grant in sorted((each for each in closings if each[0] <= until), key=lambda each: each[0]):
             moment.seconds = max(moment.seconds, at)
-            database.write(partial(_close, ledger, grant))
+            database.write(partial(ledger.close, grants=[grant]))
         closings = [each for each in closings if each[0] > until]
         moment.seconds = until
         answer = ledger.reserve([Candidate(city + n, EPOCH) for n in range(want)], together=True)
@@ -180,10 +180,6 @@ def a_ledger(
                 closings.append((moment.seconds + latency_s, answer))
         elif want % 2:
             moment.seconds += answer.seconds  # type: ignore[union-attr]
-
-
-def _close(ledger: Ledger, grant: Grant, connection: object) -> None:
-    ledger.close(connection, [grant], ledger.now(connection))  # type: ignore[arg-type]
 
 
 @settings(max_examples=80, deadline=None)
