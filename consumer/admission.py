@@ -13,7 +13,7 @@ from consumer.gate import Plan
 from consumer.look import Candidate, Known
 from raingauge.pacing import CALL_SIZE, Terms, Wait, admit, month_allows, month_moment, next_month, room_beside
 from raingauge.storage.gate import Gate, charged, held, next_releases
-from raingauge.storage.readings import UNKNOWN_FOR, Want
+from raingauge.storage.wanted import UNKNOWN_FOR, Want
 
 
 @dataclass(frozen=True, slots=True)

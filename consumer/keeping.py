@@ -13,7 +13,7 @@ from typing import Final
 from consumer.means import Means
 from consumer.store import Brought
 from raingauge.clock import happens_within
-from raingauge.storage.readings import Want
+from raingauge.storage.wanted import Want
 
 log = logging.getLogger("raingauge.keeping")
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from consumer.look import Candidate
 from raingauge.storage.batches import BatchRef
-from raingauge.storage.readings import Want
+from raingauge.storage.wanted import Want
 
 MOST_EACH: Final = 5
 """Of those who want a city, so many are told: for the others its owner copies what was fetched."""

@@ -19,7 +19,7 @@ from raingauge.storage.gate import ACCOUNT, Gate, held_after
 from raingauge.storage.message import Answer, send
 from raingauge.storage.models import City, Collection, QuotaCharge, QuotaGate, QuotaTicket, UtcDateTime
 from raingauge.storage.packed import json_list, maybe_time, time_of
-from raingauge.storage.readings import Want
+from raingauge.storage.wanted import Want
 
 _TIME, _CITY, _TICKET, _COLLECTION, _CHARGE = range(5)
 """What a row of the statement tells of."""

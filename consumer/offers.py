@@ -9,7 +9,7 @@ from consumer.means import Means
 from consumer.patience import Patience
 from consumer.pool import Pool, Turn
 from raingauge.pacing import CALL_SIZE
-from raingauge.storage.readings import Want
+from raingauge.storage.wanted import Want
 
 CHOICE: Final = 3
 """A reservation may choose from so many times the cities that it can be granted, and from so many newcomers:"""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from consumer.queues import Newcomers, Queues
 from raingauge.pacing import FIRST_FEW
 from raingauge.storage.batches import BatchRef
-from raingauge.storage.readings import OpenBatch, Want
+from raingauge.storage.wanted import OpenBatch, Want
 
 
 class Turn(NamedTuple):

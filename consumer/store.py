@@ -19,16 +19,8 @@ from raingauge.storage.batches import BatchRef
 from raingauge.storage.cities import good_city, remember, unclaim
 from raingauge.storage.consumers import beat, leave
 from raingauge.storage.database import Database
-from raingauge.storage.readings import (
-    UNKNOWN_CITY,
-    OpenBatch,
-    Outcome,
-    Want,
-    count_attempt,
-    fresh,
-    open_batches,
-    settle,
-)
+from raingauge.storage.readings import count_attempt, settle
+from raingauge.storage.wanted import UNKNOWN_CITY, OpenBatch, Outcome, Want, fresh, fresh_in, open_batches
 
 log = logging.getLogger("raingauge.store")
 
@@ -83,9 +75,14 @@ class Store:
         self._consumer = consumer
         self._account = account
 
-    def open_batches(self, refs: Many[BatchRef]) -> dict[BatchRef, OpenBatch]:
-        """What is left of these batches; a batch that the database does not know is not in the answer."""
-        return self._database.read(lambda connection: open_batches(connection, refs))
+    def open_batches(self, refs: Many[BatchRef]) -> tuple[dict[BatchRef, OpenBatch], list[Want]]:
+        """What is left of these batches, and what of that needs no call. Unknown batches are not in the answer."""
+
+        def work(connection: Connection) -> tuple[dict[BatchRef, OpenBatch], list[Want]]:
+            batches = open_batches(connection, refs)
+            return batches, fresh_in(connection, self._database.now(connection), batches.values())
+
+        return self._database.read(work)
 
     def copy_fresh(self, wants: Many[Want]) -> list[Want]:
         """Settle the wants that need no call; answer them."""

@@ -151,9 +151,8 @@ class Worker:
 
     async def _want(self, refs: Sequence[BatchRef]) -> None:
         """Put what is left of these batches into the pool; copy what is fresh; acknowledge what is settled."""
-        batches = await self._means.persist(partial(self._means.store.open_batches, refs))
-        wants = [want for batch in batches.values() for want in batch.wants]
-        copied = set(await self._means.persist(partial(self._means.store.copy_fresh, wants))) if wants else set()
+        batches, fresh = await self._means.persist(partial(self._means.store.open_batches, refs))
+        copied = await self._means.persist(partial(self._means.store.copy_fresh, fresh)) if fresh else []
         unknown = [delivery for ref in refs if ref not in batches for delivery in self._arriving.pop(ref, ())]
         newcomer = False
         for ref, batch in batches.items():

@@ -15,7 +15,7 @@ from raingauge.blocking import RunBlocking, inline
 from raingauge.messaging.port import Headers
 from raingauge.observation import Observation
 from raingauge.settings import CollectSettings, Settings
-from raingauge.storage import cities, consumers, readings
+from raingauge.storage import cities, consumers, readings, wanted
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection, QuotaGate, Reading
@@ -128,12 +128,12 @@ class Front:
     ) -> None:
         """What a consumer does when answers are in."""
         observed = list(observations)
-        answered: dict[int, readings.Outcome] = {o.city_id: None for o in observed}
+        answered: dict[int, wanted.Outcome] = {o.city_id: None for o in observed}
         answered |= failures or {}
 
         def work(connection: Connection) -> None:
             numbers = connection.scalars(select(Batch.batch).where(Batch.collection_id == id)).all()
-            opened = readings.open_batches(connection, [BatchRef(id, number) for number in numbers])
+            opened = wanted.open_batches(connection, [BatchRef(id, number) for number in numbers])
             wants = [want for batch in opened.values() for want in batch.wants if want.city_id in answered]
             cities.remember(connection, {o.city_id: (self.clock.moment, o) for o in observed}, {})
             readings.settle(connection, self.clock.moment, {want: answered[want.city_id] for want in wants})

@@ -203,13 +203,19 @@ def parts(refs: Many[BatchRef]) -> Iterator[ColumnElement[bool]]:
     """Conditions on `Batch` that take a part of these each. Not by pairs: for them SQLite uses no index."""
     ordered = sorted(refs)
     for start in range(0, len(ordered), BATCHES_AT_ONCE):
-        numbers: dict[str, list[int]] = {}
-        for collection_id, number in ordered[start : start + BATCHES_AT_ONCE]:
-            numbers.setdefault(collection_id, []).append(number)
-        alike: dict[tuple[int, ...], list[str]] = {}
-        for name, some in numbers.items():
-            alike.setdefault(tuple(some), []).append(name)
-        yield or_(*(and_(Batch.collection_id.in_(names), Batch.batch.in_(some)) for some, names in alike.items()))
+        some = alike(ordered[start : start + BATCHES_AT_ONCE])
+        yield or_(*(and_(Batch.collection_id.in_(names), Batch.batch.in_(numbers)) for names, numbers in some))
+
+
+def alike(refs: Many[BatchRef]) -> Sequence[tuple[list[str], list[int]]]:
+    """These as collections and the batches that are meant of each of them."""
+    numbers: dict[str, list[int]] = {}
+    for collection_id, number in sorted(refs):
+        numbers.setdefault(collection_id, []).append(number)
+    names: dict[tuple[int, ...], list[str]] = {}
+    for name, some in numbers.items():
+        names.setdefault(tuple(some), []).append(name)
+    return [(these, list(some)) for some, these in names.items()]
 
 
 def _message(

@@ -14,7 +14,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from raingauge.observation import Observation
 from raingauge.storage.message import Statement, ask, upsert
 from raingauge.storage.models import City, Reading, UtcDateTime
-from raingauge.storage.readings import UNKNOWN_FOR
+from raingauge.storage.wanted import UNKNOWN_FOR
 
 CITIES_AT_ONCE: Final = 1000
 """In one statement: SQLite takes 32,766 values; from more than these MariaDB makes a table first."""

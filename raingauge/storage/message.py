@@ -25,6 +25,8 @@ MOST: Final = 100
 """Statements in one message: servers take only so many bytes at once."""
 _COMMIT: Final = ";COMMIT"
 _ANSWERS: Final = "raingauge_answers"
+_UNQUOTED: Final = frozenset({int, float, type(None)})
+_ROW: Final = re.compile(r"\(%s(?:, %s)*\)")
 _LIST: Final = re.compile(r"\(__\[POSTCOMPILE_\w+\]\)")
 """How SQLAlchemy writes a list whose length it does not know yet; the driver writes one with its parentheses."""
 
@@ -96,16 +98,22 @@ def _together(connection: Connection, statements: Sequence[Statement], end: str)
         cursor.mogrify(prepared.text, prepared.values(values))
         for prepared, (_, values) in zip(all_prepared, statements, strict=True)
     )
-    answers: list[Answer] = []
-    try:
-        connection.exec_driver_sql(text + end, execution_options={_ANSWERS: answers})
-    except DBAPIError as error:
-        error.statement = ";".join(prepared.text for prepared in all_prepared) + end  # without the values
-        raise
+    answers = _say(connection, text + end, ";".join(prepared.text for prepared in all_prepared) + end)
     return [
         replace(answer, rows=[prepared.read(row) for row in answer.rows]) if answer.rows else answer
         for prepared, answer in zip(all_prepared, answers, strict=False)
     ]
+
+
+def _say(connection: Connection, message: str, meaning: str) -> list[Answer]:
+    """Send a message; an error shows what it means, without the values."""
+    answers: list[Answer] = []
+    try:
+        connection.exec_driver_sql(message, execution_options={_ANSWERS: answers})
+    except DBAPIError as error:
+        error.statement = meaning
+        raise
+    return answers
 
 
 def _one_by_one(connection: Connection, statement: Executable, values: Mapping[str, Any]) -> Answer:
@@ -133,7 +141,24 @@ def upsert(
     given = (values[columns.index(name)] for name in prepared.names)
     stored = (these if make is None else map(make, these) for make, these in zip(prepared.makers, given, strict=True))
     # SQLAlchemy's own way goes through all values of each row, and takes as long as the driver and the database do.
-    connection.exec_driver_sql(prepared.text, list(zip(*stored, strict=True)))
+    if connection.dialect.driver == "pymysql":
+        write = _writer(connection.connection.dbapi_connection)
+        lines = [f"({','.join(map(write, row))})" for row in zip(*stored, strict=True)]
+        _say(connection, _ROW.sub(lambda _: ",".join(lines), prepared.text, 1), prepared.text)
+    else:
+        connection.exec_driver_sql(prepared.text, list(zip(*stored, strict=True)))
+
+
+def _writer(driver: Any) -> Callable[[Any], str]:
+    """How PyMySQL writes a value into SQL, by a shorter way for those that need no quotes."""
+    encoders, escape = driver.encoders, driver.escape
+
+    def write(value: Any) -> str:
+        kind = type(value)
+        text: str = encoders[kind](value, encoders) if kind in _UNQUOTED else escape(value)
+        return text
+
+    return write
 
 
 @cache

@@ -1,45 +1,36 @@
-"""Readings and the cities behind them: what is still wanted, what is fresh already, and settling.
+"""Settling: the one place where readings are written. It is idempotent by key, in one transaction, in a fixed order."""
 
-Settling is the one place where readings are written. It is idempotent by key, in one transaction, in a fixed order.
-"""
-
-import json
 from collections import Counter
 from collections.abc import Collection as Many
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
 
-from sqlalchemy import BindParameter, Connection, String, bindparam, case, insert, literal_column, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    String,
+    bindparam,
+    case,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
-from raingauge.storage.batches import BatchRef, parts
-from raingauge.storage.message import Statement, ask, send
+from raingauge.storage.batches import BatchRef
+from raingauge.storage.message import Statement, send
 from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, Reading, UtcDateTime
-
-UNKNOWN_FOR: Final = timedelta(days=1)
-"""How long an id that the provider does not know is taken for unknown without asking again."""
-
-UNKNOWN_CITY: Final = "unknown city"
+from raingauge.storage.wanted import Outcome, Want, settled_among
 
 # Built once: these run for every call of the provider.
 _COLLECTIONS: Final[BindParameter[Any]] = bindparam("collections", expanding=True)
-_CITIES: Final[BindParameter[Any]] = bindparam("cities", expanding=True)
 _LOCK: Final = (
     select(Collection.id, Collection.total - Collection.collected - Collection.failed)
     .where(Collection.id.in_(_COLLECTIONS), Collection.finished_at.is_(None))
     .order_by(Collection.id)
     .with_for_update()
 )
-_SETTLED: Final = select(Reading.collection_id, Reading.city_id).where(
-    Reading.collection_id.in_(_COLLECTIONS), Reading.city_id.in_(_CITIES)
-)
-_FRESH: Final = select(City.id, City.fetched_at, City.unknown_at).where(
-    City.id.in_(_CITIES),
-    (City.fetched_at >= bindparam("since", type_=UtcDateTime))
-    | (City.unknown_at >= bindparam("unknown_since", type_=UtcDateTime)),
-)
-_FRESH_LOCKED: Final = _FRESH.with_for_update()
 _COLLECT: Final = (
     insert(Reading)
     .from_select(
@@ -49,7 +40,7 @@ _COLLECT: Final = (
             City.id,
             literal_column("'collected'"),
             *(getattr(City, name) for name in WEATHER_COLUMNS),
-        ).where(City.id.in_(_CITIES)),
+        ).where(City.id.in_(bindparam("cities", expanding=True))),
     )
     .execution_options(preserve_rowcount=True)
 )
@@ -74,86 +65,6 @@ _COUNT_BATCHES: Final = (
         (Batch.settled, _MORE),
     )
 )
-
-Outcome = str | None
-"""Of a city that is settled: None, it is collected, and its weather is what `cities` has; or why it failed."""
-
-
-class Want(NamedTuple):
-    """One city of one batch, not settled yet. An observation fetched at or after `since` is good enough for it."""
-
-    ref: BatchRef
-    city_id: int
-    since: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class OpenBatch:
-    """What is left of a batch. An observation fetched at or after `since` is good enough for it."""
-
-    ref: BatchRef
-    since: datetime
-    city_ids: tuple[int, ...]
-    """Cities without a reading; none when the batch is settled, or its collection finished or cancelled."""
-
-    @property
-    def wants(self) -> list[Want]:
-        """The same, city by city."""
-        return [Want(self.ref, city_id, self.since) for city_id in self.city_ids]
-
-
-def open_batches(connection: Connection, refs: Many[BatchRef]) -> dict[BatchRef, OpenBatch]:
-    """What is left of each batch; a batch that the database does not know is not in the answer."""
-    known = select(Batch, Collection.requested_at, Collection.max_age_s, Collection.finished_at).join(
-        Collection, Collection.id == Batch.collection_id
-    )
-    rows = [row for these in parts(refs) for row in connection.execute(known.where(these))]
-    begun = [row for row in rows if row.settled > 0 and row.settled_at is None]
-    settled = _settled_cities(
-        connection, [(row.collection_id, city) for row in begun for city in json.loads(row.city_ids)]
-    )
-    return {BatchRef(row.collection_id, row.batch): _left(row, settled) for row in rows}
-
-
-def _left(row: Any, settled: set[tuple[str, int]]) -> OpenBatch:
-    over = row.settled_at is not None or row.finished_at is not None
-    left = [] if over else [city for city in json.loads(row.city_ids) if (row.collection_id, city) not in settled]
-    since = row.requested_at - timedelta(seconds=row.max_age_s)
-    return OpenBatch(BatchRef(row.collection_id, row.batch), since, tuple(left))
-
-
-def _settled_cities(connection: Connection, cities: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
-    """Which of these (collection id, city id) have a reading."""
-    if not cities:
-        return set()
-    return {(row[0], row[1]) for row in ask(connection, *_settled(cities))}
-
-
-def _settled(cities: Sequence[tuple[str, int]]) -> Statement:
-    """The statement that tells which of these, and perhaps some others, have a reading."""
-    names, ids = {collection for collection, _ in cities}, {city for _, city in cities}
-    return _SETTLED, {"collections": list(names), "cities": list(ids)}
-
-
-def fresh(connection: Connection, now: datetime, wants: Many[Want], *, lock: bool = False) -> dict[Want, Outcome]:
-    """The wanted cities that need no call: observed late enough for their batch, or known to be unknown.
-
-    `lock`: and stay so until the transaction ends, so that what settling copies is what was found here.
-    """
-    if not wants:
-        return {}
-    given = {"since": min(want.since for want in wants), "unknown_since": now - UNKNOWN_FOR}
-    statement = _FRESH_LOCKED if lock else _FRESH
-    known = connection.execute(statement, given | {"cities": sorted({want.city_id for want in wants})})
-    seen = {row.id: (row.fetched_at, row.unknown_at) for row in known}
-    settled: dict[Want, Outcome] = {}
-    for want in wants:
-        fetched_at, unknown_at = seen.get(want.city_id, (None, None))
-        if fetched_at is not None and fetched_at >= want.since:
-            settled[want] = None
-        elif unknown_at is not None and unknown_at >= now - UNKNOWN_FOR:
-            settled[want] = UNKNOWN_CITY
-    return settled
 
 
 def settle(connection: Connection, now: datetime, outcomes: Mapping[Want, Outcome]) -> list[str]:
@@ -200,7 +111,7 @@ def _missing(
     """Lock the open ones of these collections, in their order; how many cities each still lacks, and which of these."""
     wants = {(want.ref.collection_id, want.city_id): want for want in outcomes}
     locking = (_LOCK, {"collections": sorted({name for name, _ in wants})})
-    open_ones, settled = send(connection, [locking, _settled(list(wants))])
+    open_ones, settled = send(connection, [locking, settled_among(list(wants))])
     remaining = {row[0]: row[1] for row in open_ones.rows}
     present = {(row[0], row[1]) for row in settled.rows}
     return remaining, {key: want for key, want in wants.items() if key[0] in remaining and key not in present}

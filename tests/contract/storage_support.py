@@ -28,7 +28,8 @@ from raingauge.storage.collections import CollectionRequest, CollectionState
 from raingauge.storage.database import Database
 from raingauge.storage.message import send
 from raingauge.storage.models import Collection, QuotaCharge, Schema
-from raingauge.storage.readings import Want, open_batches, settle
+from raingauge.storage.readings import settle
+from raingauge.storage.wanted import Want, open_batches
 from tests.support.databases import SERVERS, memory_folder, need_port
 
 T = TypeVar("T")

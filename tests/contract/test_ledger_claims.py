@@ -11,7 +11,7 @@ from raingauge.errors import GateMismatch
 from raingauge.storage import cities
 from raingauge.storage.database import Database
 from raingauge.storage.models import City, QuotaCharge, QuotaGate
-from raingauge.storage.readings import UNKNOWN_FOR
+from raingauge.storage.wanted import UNKNOWN_FOR
 from tests.contract.storage_support import (
     MICROSECOND,
     NOW,

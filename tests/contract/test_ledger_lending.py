@@ -16,7 +16,7 @@ from raingauge.storage.batches import BatchRef
 from raingauge.storage.cities import remember
 from raingauge.storage.database import Database
 from raingauge.storage.models import City, Collection, QuotaCharge, QuotaTicket
-from raingauge.storage.readings import Want
+from raingauge.storage.wanted import Want
 from tests.contract.storage_support import NOW, SECOND, Account, accept, an_observation, cancel, claim, rows
 
 CALL_S: Final = 20.01

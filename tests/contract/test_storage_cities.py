@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from raingauge.observation import Observation
-from raingauge.storage import cities, readings
+from raingauge.storage import cities, readings, wanted
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.database import Database
 from raingauge.storage.models import WEATHER_COLUMNS, City, Reading
@@ -80,7 +80,7 @@ def test_every_field_of_an_observation_comes_back_as_it_was(database: Database, 
         name: expected[name] for name in ("city_id", "status", "reason", *WEATHER_COLUMNS)
     }
     assert {name: city[name] for name in names} == {name: expected[name] for name in names}
-    assert database.read(lambda connection: readings.fresh(connection, fetched_at, [want])) == {want: None}
+    assert database.read(lambda connection: wanted.fresh(connection, fetched_at, [want])) == {want: None}
 
 
 def test_floats_come_back_to_the_last_bit(database: Database) -> None:

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import Connection
 
 from raingauge.observation import Observation
-from raingauge.storage import cities, readings
+from raingauge.storage import cities, readings, wanted
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.database import Database
 from raingauge.storage.models import WEATHER_COLUMNS, Reading
-from raingauge.storage.readings import OpenBatch, Outcome, Want
+from raingauge.storage.wanted import OpenBatch, Outcome, Want
 from tests.contract.storage_support import (
     MICROSECOND,
     NOW,
@@ -32,7 +32,7 @@ LONGEST = "🌦️雨ñ" * 50
 
 
 def left(database: Database, refs: Sequence[BatchRef]) -> dict[BatchRef, OpenBatch]:
-    return database.read(lambda connection: readings.open_batches(connection, refs))
+    return database.read(lambda connection: wanted.open_batches(connection, refs))
 
 
 def settle(database: Database, outcomes: Mapping[Want, Outcome]) -> None:
@@ -47,7 +47,7 @@ def remember(
 
 
 def fresh(database: Database, wants: Sequence[Want], now: datetime = NOW) -> dict[Want, Outcome]:
-    return database.read(lambda connection: readings.fresh(connection, now, wants))
+    return database.read(lambda connection: wanted.fresh(connection, now, wants))
 
 
 def wants(city_id: int, *since: datetime) -> list[Want]:
@@ -112,7 +112,7 @@ def test_what_was_found_fresh_is_what_is_copied_whoever_stores_an_older_one_mean
     older = Thread(target=remember, args=(database, [an_observation(5, temperature=9.0)]), kwargs={"at": NOW - SECOND})
 
     def work(connection: Connection) -> None:
-        outcomes = readings.fresh(connection, NOW, copied, lock=True)
+        outcomes = wanted.fresh(connection, NOW, copied, lock=True)
         older.start()
         older.join(0.3)
         assert older.is_alive(), "it waits for this transaction"

@@ -14,7 +14,7 @@ from raingauge.storage import cities, readings
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import Batch, Collection, Reading
-from raingauge.storage.readings import Outcome, Want
+from raingauge.storage.wanted import Outcome, Want
 from tests.contract.storage_support import (
     NOW,
     ON_SERVERS,

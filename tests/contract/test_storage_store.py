@@ -17,7 +17,7 @@ from raingauge.storage.consumers import ALIVE_FOR, attended, attending
 from raingauge.storage.database import Database
 from raingauge.storage.message import send
 from raingauge.storage.models import City, ConsumerBeat, QuotaCharge, QuotaGate, Reading
-from raingauge.storage.readings import Want
+from raingauge.storage.wanted import Want
 from tests.contract.storage_support import (
     MICROSECOND,
     NOW,
@@ -161,7 +161,7 @@ def test_what_is_left_of_a_batch_can_be_failed(database: Database, consumer: Con
     consumer.store.fail(BatchRef("a", 7))
     assert [status for status in statuses(database) if status[2] == "failed"] == [("a", 20, "failed", INTERNAL_ERROR)]
     assert consumer.store.count_attempt(refs[1]) == 1
-    left = consumer.store.open_batches(refs)
+    left, _ = consumer.store.open_batches(refs)
     assert [left[ref].city_ids for ref in refs] == [(), (21, 22)]
 
 

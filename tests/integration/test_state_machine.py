@@ -46,7 +46,7 @@ from raingauge.observation import Observation
 from raingauge.pacing import Terms
 from raingauge.settings import RelaySettings, Settings
 from raingauge.storage.models import Batch, Collection, Reading
-from raingauge.storage.readings import UNKNOWN_CITY
+from raingauge.storage.wanted import UNKNOWN_CITY
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop
 from tests.support.databases import sqlite_copy
 

@@ -16,7 +16,7 @@ from consumer.worker import Worker
 from producer.relay import Relay
 from raingauge.contracts import BatchMessage
 from raingauge.messaging.port import Delivery
-from raingauge.storage import readings
+from raingauge.storage import readings, wanted
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection, QuotaCharge
@@ -77,26 +77,26 @@ def test_a_refund_when_a_consumer_dies_is_caught(template: Path) -> None:
 def test_a_check_in_another_transaction_than_the_act_is_caught(template: Path) -> None:
     class ChecksFirst(Store):
         def keep(self, brought: Sequence[Brought]) -> None:
-            left = self.open_batches({want.ref for one in brought for want in one.wants})
+            left, _ = self.open_batches({want.ref for one in brought for want in one.wants})
             super().keep([replace(one, wants=missing(one.wants, left)) for one in brought])
 
-        def copy_fresh(self, wants: Any) -> list[readings.Want]:
+        def copy_fresh(self, wants: Any) -> list[wanted.Want]:
             now = self._database.read(self._database.now)
-            outcomes = self._database.read(lambda connection: readings.fresh(connection, now, wants))
+            outcomes = self._database.read(lambda connection: wanted.fresh(connection, now, wants))
             self._database.write(lambda connection: insert_unchecked(connection, now, outcomes))
             return list(outcomes)
 
     assert caught(template, Parts(store=ChecksFirst)) != "nothing"
 
 
-def missing(wants: Sequence[readings.Want], left: Mapping[BatchRef, readings.OpenBatch]) -> list[readings.Want]:
+def missing(wants: Sequence[wanted.Want], left: Mapping[BatchRef, wanted.OpenBatch]) -> list[wanted.Want]:
     return [want for want in wants if want.ref in left and want.city_id in left[want.ref].city_ids]
 
 
 def insert_unchecked(connection: Connection, now: datetime, outcomes: Any) -> None:
     """What settling would be without looking again inside the transaction."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readings, "_settled", lambda _: (readings._SETTLED, {"collections": [], "cities": []}))
+        patch.setattr(readings, "settled_among", lambda _: wanted.settled_among([]))
         readings.settle(connection, now, outcomes)
 
 

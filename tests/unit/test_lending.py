@@ -6,7 +6,7 @@ from consumer.lending import MOST_WANTS, Spurned, read, written
 from consumer.look import Candidate
 from raingauge.contracts import MAX_CITY_ID
 from raingauge.storage.batches import BatchRef
-from raingauge.storage.readings import Want
+from raingauge.storage.wanted import Want
 
 NOON = datetime(2026, 11, 20, 12, 0, 0, 123456, tzinfo=UTC)
 TEXT_BYTES = 65_535

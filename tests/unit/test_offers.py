@@ -13,7 +13,7 @@ from consumer.patience import Patience
 from consumer.pool import Pool
 from raingauge.pacing import CALL_SIZE, FIRST_FEW
 from raingauge.storage.batches import BatchRef
-from raingauge.storage.readings import OpenBatch
+from raingauge.storage.wanted import OpenBatch
 
 SINCE = datetime(2026, 11, 20, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from consumer.pool import Pool, Turn
 from raingauge.pacing import FIRST_FEW
 from raingauge.storage.batches import BatchRef
-from raingauge.storage.readings import OpenBatch, Want
+from raingauge.storage.wanted import OpenBatch, Want
 
 SINCE = datetime(2026, 11, 20, 16, tzinfo=UTC)
 COLLECTIONS = ["a", "b", "c"]

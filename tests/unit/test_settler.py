@@ -17,7 +17,7 @@ from raingauge.blocking import inline
 from raingauge.clock import SystemClock
 from raingauge.observation import Observation
 from raingauge.storage.batches import BatchRef
-from raingauge.storage.readings import OpenBatch, Want
+from raingauge.storage.wanted import OpenBatch, Want
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 GRANT = Grant(1, NOON, (1, 2), Plan("group", probe=False), together=True, clean=True)
