@@ -19,8 +19,9 @@ from consumer.admission import is_left_out
 from consumer.lending import read, written
 from consumer.look import Candidate, Look, Open, Ticket, open_ones
 from raingauge.pacing import FIRST_FEW, HEAD_START, Terms
-from raingauge.storage.message import Statement, upsert
+from raingauge.storage.message import Statement
 from raingauge.storage.models import QuotaTicket
+from raingauge.storage.rows import upsert
 
 TURN: Final = timedelta(seconds=0.25)
 """How long a grant waits for the first in line. Longer than some round trips to a far database."""

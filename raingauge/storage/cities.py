@@ -12,8 +12,9 @@ from sqlalchemy import Connection, Insert, bindparam, func, literal_column, or_,
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from raingauge.observation import Observation
-from raingauge.storage.message import Statement, ask, upsert
+from raingauge.storage.message import Statement, ask
 from raingauge.storage.models import City, Reading, UtcDateTime
+from raingauge.storage.rows import upsert
 from raingauge.storage.wanted import UNKNOWN_FOR
 
 CITIES_AT_ONCE: Final = 1000

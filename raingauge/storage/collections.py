@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from raingauge.errors import Overtaken, Permanent
 from raingauge.storage.message import Answer, Statement, send
 from raingauge.storage.models import Batch, Collection
 from raingauge.storage.packed import packed
+from raingauge.storage.rows import store
 
 DEFAULT_CITIES = "default"
 """The hash of a request that left its cities out."""
@@ -97,10 +99,14 @@ class OpenWork:
 
 
 # Built once: these run for every request.
-_STATE: Final = packed(*(getattr(Collection, name) for name in CollectionState.__dataclass_fields__))
-_FOUND: Final = select(_STATE).where(Collection.id.in_(bindparam("ids", expanding=True)))
+_FOUND: Final = select(packed(*map(Collection.__table__.c.get, CollectionState.__dataclass_fields__))).where(
+    Collection.id.in_(bindparam("ids", expanding=True))
+)
 _NEW: Final = insert(Collection)
+_NEW_COLUMNS: Final = ("id", "requested_at", "max_age_s", "cities_hash", "total", "collected", "failed")
+_new_row: Final = operator.attrgetter(*_NEW_COLUMNS)
 _NEW_BATCH: Final = insert(Batch)
+_BATCH_COLUMNS: Final = ("collection_id", "batch", "city_ids", "size", "settled", "attempts")
 _SAME_BATCHES: Final = insert(Batch).from_select(
     ["collection_id", "batch", "city_ids", "size"],
     select(Collection.id, Batch.batch, Batch.city_ids, Batch.size)
@@ -140,9 +146,7 @@ def foresee(connection: Connection, now: datetime, request: CollectionRequest) -
         OtherRequest: its id stands for another request already.
     """
     state = find(connection, request.id)
-    if state is not None:
-        return _of_request(state, request)
-    return _new_state(now, request)
+    return _new_state(now, request) if state is None else _of_request(state, request)
 
 
 def _new_state(now: datetime, request: CollectionRequest) -> CollectionState:
@@ -218,9 +222,8 @@ def _insert(connection: Connection, now: datetime, requests: Sequence[Collection
     states = {request.id: _new_state(now, request) for request in requests}
     if not states:
         return states
-    given = ("id", "requested_at", "max_age_s", "cities_hash", "total")
     try:
-        connection.execute(_NEW, [{name: getattr(state, name) for name in given} for state in states.values()])
+        store(connection, _NEW, _NEW_COLUMNS, [_new_row(state) for state in states.values()])
     except IntegrityError as error:
         raise Overtaken from error
     alike: dict[tuple[int, ...], list[str]] = {}
@@ -228,16 +231,16 @@ def _insert(connection: Connection, now: datetime, requests: Sequence[Collection
         alike.setdefault(tuple(request.city_ids), []).append(request.id)
     firsts = ((ids[0], city_ids, start) for city_ids, ids in alike.items() for start in range(0, len(city_ids), PIECE))
     while some := list(islice(firsts, TOGETHER)):
-        connection.execute(_NEW_BATCH, [row for piece in some for row in _batches(*piece)])
+        store(connection, _NEW_BATCH, _BATCH_COLUMNS, [row for piece in some for row in _batches(*piece)])
     for first, *others in alike.values():
         if others:
             connection.execute(_SAME_BATCHES, {"first": first, "others": others})
     return states
 
 
-def _batches(collection_id: str, city_ids: Sequence[int], start: int) -> list[dict[str, Any]]:
+def _batches(collection_id: str, city_ids: Sequence[int], start: int) -> list[tuple[Any, ...]]:
     return [
-        {"collection_id": collection_id, "batch": number, "city_ids": json.dumps(some), "size": len(some)}
+        (collection_id, number, json.dumps(some), len(some), 0, 0)
         for number, some in enumerate(split(city_ids[start : start + PIECE]), start // BATCH_SIZE)
     ]
 

@@ -6,8 +6,9 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, exists
 
 from raingauge.storage.gate import GATE, Gate
-from raingauge.storage.message import Answer, Statement, upsert
+from raingauge.storage.message import Answer, Statement
 from raingauge.storage.models import ConsumerBeat, QuotaGate, UtcDateTime
+from raingauge.storage.rows import upsert
 
 BEAT_S: Final = 5.0
 ALIVE_FOR: Final = timedelta(seconds=20)

@@ -1,4 +1,4 @@
-"""Statements on their way to the server: several in one message where the driver can, and rows past SQLAlchemy.
+"""Statements on their way to the server: several in one message where the driver can.
 
 Whoever holds a lock has others wait for every message and its answer, and for what is done in Python between them. So
 a statement is compiled once for its database, and goes to PyMySQL as text, together with those beside it.
@@ -7,16 +7,12 @@ a statement is compiled once for its database, and goes to PyMySQL as text, toge
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Final
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Dialect, Engine, Executable, event, null
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy import Connection, Dialect, Engine, Executable, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.sql.dml import Insert
-
-from raingauge.storage.models import Schema
 
 Statement = tuple[Executable, Mapping[str, Any]]
 """A statement and its values by name. It is compiled once: so it is made once, not for every use."""
@@ -25,8 +21,6 @@ MOST: Final = 100
 """Statements in one message: servers take only so many bytes at once."""
 _COMMIT: Final = ";COMMIT"
 _ANSWERS: Final = "raingauge_answers"
-_UNQUOTED: Final = frozenset({int, float, type(None)})
-_ROW: Final = re.compile(r"\(%s(?:, %s)*\)")
 _LIST: Final = re.compile(r"\(__\[POSTCOMPILE_\w+\]\)")
 """How SQLAlchemy writes a list whose length it does not know yet; the driver writes one with its parentheses."""
 
@@ -98,14 +92,14 @@ def _together(connection: Connection, statements: Sequence[Statement], end: str)
         cursor.mogrify(prepared.text, prepared.values(values))
         for prepared, (_, values) in zip(all_prepared, statements, strict=True)
     )
-    answers = _say(connection, text + end, ";".join(prepared.text for prepared in all_prepared) + end)
+    answers = say(connection, text + end, ";".join(prepared.text for prepared in all_prepared) + end)
     return [
         replace(answer, rows=[prepared.read(row) for row in answer.rows]) if answer.rows else answer
         for prepared, answer in zip(all_prepared, answers, strict=False)
     ]
 
 
-def _say(connection: Connection, message: str, meaning: str) -> list[Answer]:
+def say(connection: Connection, message: str, meaning: str) -> list[Answer]:
     """Send a message; an error shows what it means, without the values."""
     answers: list[Answer] = []
     try:
@@ -122,54 +116,6 @@ def _one_by_one(connection: Connection, statement: Executable, values: Mapping[s
         key = result.inserted_primary_key
         return Answer(key=key[0] if key else 0, count=result.rowcount)
     return Answer(result.all()) if result.returns_rows else Answer(count=result.rowcount)
-
-
-def upsert(
-    connection: Connection,
-    table: type[Schema],
-    columns: tuple[str, ...],
-    rows: Sequence[tuple[Any, ...]],
-    changed: tuple[str, ...],
-    cleared: tuple[str, ...] = (),
-) -> None:
-    """Insert rows of these columns; where one with the same `id` stands, set its `changed` ones, and clear `cleared`.
-
-    The rows go in their order, so callers sort them: opposite orders would deadlock.
-    """
-    prepared = prepare(connection.dialect, _upsert(connection.dialect.name, table, changed, cleared), columns)
-    values = list(zip(*rows, strict=True))
-    given = (values[columns.index(name)] for name in prepared.names)
-    stored = (these if make is None else map(make, these) for make, these in zip(prepared.makers, given, strict=True))
-    # SQLAlchemy's own way goes through all values of each row, and takes as long as the driver and the database do.
-    if connection.dialect.driver == "pymysql":
-        write = _writer(connection.connection.dbapi_connection)
-        lines = [f"({','.join(map(write, row))})" for row in zip(*stored, strict=True)]
-        _say(connection, _ROW.sub(lambda _: ",".join(lines), prepared.text, 1), prepared.text)
-    else:
-        connection.exec_driver_sql(prepared.text, list(zip(*stored, strict=True)))
-
-
-def _writer(driver: Any) -> Callable[[Any], str]:
-    """How PyMySQL writes a value into SQL, by a shorter way for those that need no quotes."""
-    encoders, escape = driver.encoders, driver.escape
-
-    def write(value: Any) -> str:
-        kind = type(value)
-        text: str = encoders[kind](value, encoders) if kind in _UNQUOTED else escape(value)
-        return text
-
-    return write
-
-
-@cache
-def _upsert(dialect: str, table: type[Schema], changed: tuple[str, ...], cleared: tuple[str, ...]) -> Insert:
-    nothing = dict.fromkeys(cleared, null())
-    if dialect in {"mysql", "mariadb"}:
-        insert = mysql.insert(table)
-        return insert.on_duplicate_key_update({name: insert.inserted[name] for name in changed} | nothing)
-    other = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-    given = {name: other.excluded[name] for name in changed}
-    return other.on_conflict_do_update(index_elements=["id"], set_=given | nothing)
 
 
 def take_messages(engine: Engine) -> None:

@@ -23,11 +23,14 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None:
             return None
-        if value.tzinfo is None:
-            raise ValueError("a time without its zone")
-        moment = value.astimezone(UTC).replace(tzinfo=None)
+        if value.tzinfo is not UTC:
+            if value.tzinfo is None:
+                raise ValueError("a time without its zone")
+            value = value.astimezone(UTC)
         # As text it is what PyMySQL makes of it, too, but three times as slowly.
-        return moment.isoformat(" ") if dialect.name in {"mysql", "mariadb"} else moment
+        if dialect.name in {"mysql", "mariadb"}:
+            return value.isoformat(" ").removesuffix("+00:00")
+        return value.replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         return None if value is None else value.replace(tzinfo=UTC)
