@@ -4,6 +4,7 @@ One row (the gate) per provider account orders all reservations of all consumers
 docs/quota.md. No worker's clock enters it. Blocking; every method raises DatabaseUnavailable when the database is away.
 """
 
+import math
 import random
 from collections.abc import Container, Mapping, Sequence
 from datetime import timedelta
@@ -36,8 +37,9 @@ def _closing(dialect: str, told: bool, window_s: float) -> Update:
     later = func.max if dialect == "sqlite" else func.greatest
     seen = select(QuotaGate.last_now).where(QuotaGate.account == bindparam("gate")).scalar_subquery()
     now = later(moment_of(dialect, told=told), seen, type_=UtcDateTime)
-    # SQLite's clock has whole milliseconds: round up.
-    release_at = moment_beside(dialect, now, window_s + (0.001 if dialect == "sqlite" else 0))
+    # On SQLite the clock and what is computed with it have whole milliseconds, and may both be cut off: round up.
+    held_s = (math.ceil(window_s * 1000) + 2) / 1000 if dialect == "sqlite" else window_s
+    release_at = moment_beside(dialect, now, held_s)
     return (
         update(QuotaCharge)
         .where(QuotaCharge.id.in_(bindparam("charges", expanding=True)), QuotaCharge.closed_at.is_(None))

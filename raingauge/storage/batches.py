@@ -77,14 +77,14 @@ def lease(
     free = and_(Batch.published_at.is_(None), Batch.settled_at.is_(None), _unleased(now))
     won = and_(Batch.leased_by == lease.holder, Batch.lease_until == lease.until)
     taken = Leased([], [])
-    for these in parts(_due(connection, now, outstanding, most, among)):
+    for these in _parts(_due(connection, now, outstanding, most, among)):
         connection.execute(update(Batch).where(these, free).values(leased_by=lease.holder, lease_until=lease.until))
         for row in connection.execute(_WON.where(these, won)):
             try:
                 taken.messages.append(_message(*row))
             except (ValueError, TypeError, RecursionError):
                 taken.unreadable.append(BatchRef(row[0], row[1]))
-    for these in parts(taken.unreadable):
+    for these in _parts(taken.unreadable):
         connection.execute(update(Batch).where(these, won).values(leased_by=None))
     taken.messages.sort(key=lambda message: (message.batch, message.collection_id))
     return taken
@@ -151,21 +151,21 @@ def _unpublished(dialect: str) -> Select[Any]:
 
 def mark_published(connection: Connection, now: datetime, refs: Many[BatchRef], holder: str) -> None:
     """Remember that these are in the hand-off."""
-    for these in parts(refs):
+    for these in _parts(refs):
         mine = and_(these, Batch.leased_by == holder)
         connection.execute(update(Batch).where(mine).values(published_at=now, leased_by=None, lease_until=None))
 
 
 def renew(connection: Connection, refs: Many[BatchRef], lease: Lease) -> None:
     """Keep the leases of batches whose publication is still under way."""
-    for these in parts(refs):
+    for these in _parts(refs):
         mine = and_(these, Batch.leased_by == lease.holder)
         connection.execute(update(Batch).where(mine).values(lease_until=lease.until))
 
 
 def release(connection: Connection, refs: Many[BatchRef], holder: str) -> None:
     """Give leases back: these were not published, or nobody knows."""
-    for these in parts(refs):
+    for these in _parts(refs):
         mine = and_(these, Batch.leased_by == holder)
         connection.execute(update(Batch).where(mine).values(leased_by=None, lease_until=None))
 
@@ -199,23 +199,17 @@ def _unleased(now: datetime) -> ColumnElement[bool]:
     return or_(Batch.lease_until.is_(None), Batch.lease_until <= now)
 
 
-def parts(refs: Many[BatchRef]) -> Iterator[ColumnElement[bool]]:
+def _parts(refs: Many[BatchRef]) -> Iterator[ColumnElement[bool]]:
     """Conditions on `Batch` that take a part of these each. Not by pairs: for them SQLite uses no index."""
     ordered = sorted(refs)
     for start in range(0, len(ordered), BATCHES_AT_ONCE):
-        some = alike(ordered[start : start + BATCHES_AT_ONCE])
-        yield or_(*(and_(Batch.collection_id.in_(names), Batch.batch.in_(numbers)) for names, numbers in some))
-
-
-def alike(refs: Many[BatchRef]) -> Sequence[tuple[list[str], list[int]]]:
-    """These as collections and the batches that are meant of each of them."""
-    numbers: dict[str, list[int]] = {}
-    for collection_id, number in sorted(refs):
-        numbers.setdefault(collection_id, []).append(number)
-    names: dict[tuple[int, ...], list[str]] = {}
-    for name, some in numbers.items():
-        names.setdefault(tuple(some), []).append(name)
-    return [(these, list(some)) for some, these in names.items()]
+        numbers: dict[str, list[int]] = {}
+        for collection_id, number in ordered[start : start + BATCHES_AT_ONCE]:
+            numbers.setdefault(collection_id, []).append(number)
+        alike: dict[tuple[int, ...], list[str]] = {}
+        for name, some in numbers.items():
+            alike.setdefault(tuple(some), []).append(name)
+        yield or_(*(and_(Batch.collection_id.in_(names), Batch.batch.in_(some)) for some, names in alike.items()))
 
 
 def _message(

@@ -50,7 +50,7 @@ _NEEDS_NO_CALL: Final = (
 def count_fresh(
     connection: Connection, now: datetime, collection_id: str, city_ids: Sequence[int], since: datetime
 ) -> int:
-    """How many of these are unsettled in that collection, if there is one, and need no call: as `readings.fresh`."""
+    """How many of these are unsettled in that collection, if there is one, and need no call: as `wanted.fresh`."""
     given = {"collection": collection_id, "since": since, "unknown_since": now - UNKNOWN_FOR}
     parts = (city_ids[start : start + CITIES_AT_ONCE] for start in range(0, len(city_ids), CITIES_AT_ONCE))
     return sum(connection.scalar(_NEEDS_NO_CALL, given | {"cities": part}) or 0 for part in parts)

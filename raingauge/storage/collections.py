@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from raingauge.contracts import BATCH_SIZE, split
 from raingauge.errors import Overtaken, Permanent
+from raingauge.storage.database import is_duplicate
 from raingauge.storage.message import Answer, Statement, send
 from raingauge.storage.models import Batch, Collection
 from raingauge.storage.packed import packed
@@ -140,7 +141,7 @@ def find(connection: Connection, collection_id: str) -> CollectionState | None:
 
 
 def foresee(connection: Connection, now: datetime, request: CollectionRequest) -> CollectionState:
-    """The collection that `accept` would answer, without storing anything.
+    """The collection that `accept_all` would answer, without storing anything.
 
     Raises:
         OtherRequest: its id stands for another request already.
@@ -172,29 +173,15 @@ def _of_request(state: CollectionState, request: CollectionRequest) -> Collectio
     return state
 
 
-def accept(connection: Connection, now: datetime, request: CollectionRequest) -> tuple[CollectionState, bool]:
-    """Store a collection and its batches; answer it and whether it is new.
-
-    Raises:
-        OtherRequest: its id stands for another request already.
-        Overtaken: another producer stored it at the same time.
-    """
-    standing = find(connection, request.id)
-    [answer] = accept_all(connection, now, [request], {} if standing is None else {request.id: standing})
-    if isinstance(answer, OtherRequest):
-        raise answer
-    return answer
-
-
 def accept_all(
     connection: Connection,
     now: datetime,
     requests: Sequence[CollectionRequest],
     standing: Mapping[str, CollectionState],
 ) -> list[tuple[CollectionState, bool] | OtherRequest]:
-    """The same for several, in their order, with few statements; `standing`: those of them that there are.
+    """Store collections and their batches; answer each as it stands, and whether it is new, in their order.
 
-    What `accept` raises of a request is in the answer.
+    `standing`: those of them that there are. An OtherRequest is answered where an id stands for another request.
 
     Raises:
         Overtaken: another producer stored one of them at the same time.
@@ -225,7 +212,9 @@ def _insert(connection: Connection, now: datetime, requests: Sequence[Collection
     try:
         store(connection, _NEW, _NEW_COLUMNS, [_new_row(state) for state in states.values()])
     except IntegrityError as error:
-        raise Overtaken from error
+        if is_duplicate(error):
+            raise Overtaken from error
+        raise
     alike: dict[tuple[int, ...], list[str]] = {}
     for request in requests:
         alike.setdefault(tuple(request.city_ids), []).append(request.id)

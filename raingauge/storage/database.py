@@ -38,16 +38,17 @@ DatabaseClock = Callable[[Connection], datetime]
 
 STATEMENT_S: Final = 15
 DEADLOCK_TRIES: Final = 6
-DEADLOCKS: Final = frozenset[object]({1205, 1213, 1305, "40P01", "40001", "55P03"})
-"""MySQL's lock wait timeout and deadlock, and the savepoint that a deadlock took away with the transaction;
-PostgreSQL's deadlock, serialization failure and lock timeout."""
+DEADLOCKS: Final = frozenset[object]({1205, 1213, "40P01", "40001", "55P03"})
+"""MySQL's lock wait timeout and deadlock; PostgreSQL's deadlock, serialization failure and lock timeout."""
+DUPLICATES: Final = frozenset[object]({1062, "23505", sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
+"""A key that stands already: MySQL, PostgreSQL, SQLite."""
 NOT_THERE: Final = frozenset[object]({1146, 1054, "42P01", "42703"})
 """A table or a column that is not there: MySQL, PostgreSQL."""
 NOT_THERE_IN_SQLITE: Final = ("no such table", "no such column", "has no column named")
 
 _CLOCKS: Final = {
-    # NOW() has whole seconds in MySQL, CURRENT_TIMESTAMP in SQLite; in PostgreSQL both are the transaction's start. All
-    # of these stand still while a statement runs, and it begins after those before it in its transaction have ended.
+    # NOW() has whole seconds in MySQL, CURRENT_TIMESTAMP in SQLite; in PostgreSQL both are the transaction's start.
+    # These stand still while a statement runs (SQLite's: while it comes to one row), and not from one to the next.
     "mysql": "UTC_TIMESTAMP(6)",
     "mariadb": "UTC_TIMESTAMP(6)",
     "postgresql": "(statement_timestamp() AT TIME ZONE 'UTC')",
@@ -166,6 +167,11 @@ def is_deadlock(error: DBAPIError) -> bool:
     return not DEADLOCKS.isdisjoint(_codes(error))
 
 
+def is_duplicate(error: DBAPIError) -> bool:
+    """Whether a row of the same key stands already."""
+    return not DUPLICATES.isdisjoint(_codes(error))
+
+
 def lacks_schema(error: DBAPIError) -> bool:
     """Whether the schema has not been brought up, or not as far as this program needs it."""
     if isinstance(error.orig, sqlite3.Error):
@@ -174,9 +180,10 @@ def lacks_schema(error: DBAPIError) -> bool:
 
 
 def _codes(error: DBAPIError) -> set[object]:
-    """What the driver says of the error: PostgreSQL's five characters, MySQL's number (and five characters, too)."""
+    """What the driver says of the error: a number or five characters, or both."""
     first = error.orig.args[0] if error.orig is not None and error.orig.args else None
-    return {getattr(error.orig, "sqlstate", None), first if isinstance(first, int) else None}
+    own = (getattr(error.orig, name, None) for name in ("sqlstate", "sqlite_errorcode"))
+    return {*own, first if isinstance(first, int) else None}
 
 
 def is_outage(error: DBAPIError) -> bool:

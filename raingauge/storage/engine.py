@@ -46,7 +46,7 @@ def make_engine(target: URL, pool_size: int, statement_s: int) -> Engine:
         max_overflow=0,
         pool_timeout=CONNECT_S,
         hide_parameters=True,
-        paramstyle="format",  # by position: `upsert` hands tuples to the driver
+        paramstyle="format",  # by position: `rows.store` hands tuples to the driver
         pool_recycle=3600,
         **options,
     )

@@ -25,6 +25,18 @@ def _json_array(element: json_list, compiler: SQLCompiler, **kw: Any) -> str:
     return f"JSON_ARRAY({compiler.process(element.clauses, **kw)})"
 
 
+@compiles(json_list, "sqlite")
+def _json_array_of_sqlite(element: json_list, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"json_array({', '.join(_exact(column, compiler.process(column, **kw)) for column in element.clauses)})"
+
+
+def _exact(column: ColumnElement[Any], text: str) -> str:
+    """SQLite writes floats into JSON with fifteen digits, which are too few."""
+    if not isinstance(column.type, Double):
+        return text
+    return f"CASE WHEN {text} IS NOT NULL THEN printf('%!.17g', {text}) END"
+
+
 @compiles(json_list, "postgresql")
 def _json_build_array(element: json_list, compiler: SQLCompiler, **kw: Any) -> str:
     return f"CAST(json_build_array({compiler.process(element.clauses, **kw)}) AS TEXT)"
@@ -53,7 +65,7 @@ class Packed(TypeDecorator[Sequence[Any]]):
 
 
 def packed(*columns: Any) -> ColumnElement[Sequence[Any]]:
-    """For a statement: these columns as one, which is read as a list of their values. No text longer than a row's."""
+    """For a statement: these columns as one, which is read as a list of their values."""
     times = tuple(place for place, column in enumerate(columns) if isinstance(column.type, UtcDateTime))
     numbers = tuple(place for place, column in enumerate(columns) if isinstance(column.type, Double))
     return type_coerce(json_list(*columns), Packed(times, numbers))

@@ -1,4 +1,4 @@
-"""Rows on their way into a table, past SQLAlchemy's handling of each value: that takes as long as all else together."""
+"""Rows on their way into a table, past the handling of each value by SQLAlchemy and by PyMySQL, which is long."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,6 +12,8 @@ from sqlalchemy.sql.dml import Insert
 from raingauge.storage.message import prepare, say
 from raingauge.storage.models import Schema
 
+AT_ONCE: Final = 1000
+"""Rows in one statement: servers take only so many bytes."""
 _UNQUOTED: Final = frozenset({int, float, type(None)})
 _ROW: Final = re.compile(r"\(%s(?:, %s)*\)")
 """The marks of a row's values, in an INSERT for PyMySQL."""
@@ -41,7 +43,9 @@ def store(connection: Connection, statement: Insert, columns: tuple[str, ...], r
     if connection.dialect.driver == "pymysql":
         write = _writer(connection.connection.dbapi_connection)
         lines = [f"({','.join(map(write, row))})" for row in zip(*stored, strict=True)]
-        say(connection, _ROW.sub(lambda _: ",".join(lines), prepared.text, 1), prepared.text)
+        before, after = _ROW.split(prepared.text, 1)
+        for start in range(0, len(lines), AT_ONCE):
+            say(connection, before + ",".join(lines[start : start + AT_ONCE]) + after, prepared.text)
     else:
         connection.exec_driver_sql(prepared.text, list(zip(*stored, strict=True)))
 

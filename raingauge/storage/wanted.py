@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BindParameter, Connection, Executable, bindparam, select
 
-from raingauge.storage.batches import BatchRef, alike
-from raingauge.storage.message import Statement, ask, send
+from raingauge.storage.batches import BatchRef
+from raingauge.storage.message import Statement, ask
 from raingauge.storage.models import Batch, City, Collection, Reading, UtcDateTime
 from raingauge.storage.packed import packed
 
@@ -85,8 +85,12 @@ class OpenBatch:
 
 def open_batches(connection: Connection, refs: Many[BatchRef]) -> dict[BatchRef, OpenBatch]:
     """What is left of each batch; a batch that the database does not know is not in the answer."""
-    answers = send(connection, [(_BATCHES, {"collections": names, "numbers": some}) for names, some in alike(refs)])
-    rows = [_Row(*row) for answer in answers for [row] in answer.rows]
+    if not refs:
+        return {}
+    # Not by pairs: for them SQLite uses no index. So there may be more than was asked for.
+    given = {"collections": list({ref.collection_id for ref in refs}), "numbers": list({ref.batch for ref in refs})}
+    found = (_Row(*row) for [row] in ask(connection, _BATCHES, given))
+    rows = [row for row in found if (row.collection_id, row.batch) in refs]
     begun = [row for row in rows if row.settled > 0 and not row.is_over]
     settled = _settled_cities(
         connection, [(row.collection_id, city) for row in begun for city in json.loads(row.city_ids)]

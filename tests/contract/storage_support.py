@@ -30,6 +30,7 @@ from raingauge.storage.message import send
 from raingauge.storage.models import Collection, QuotaCharge, Schema
 from raingauge.storage.readings import settle
 from raingauge.storage.wanted import Want, open_batches
+from tests.support.accepting import accept as accept_one
 from tests.support.databases import SERVERS, memory_folder, need_port
 
 T = TypeVar("T")
@@ -82,7 +83,7 @@ def accept(
 ) -> list[BatchRef]:
     """Have a collection; answer its batches."""
     request = CollectionRequest(collection_id, city_ids, max_age_s, named=True)
-    database.write(lambda connection: collections.accept(connection, now, request))
+    database.write(lambda connection: accept_one(connection, now, request))
     return [BatchRef(collection_id, number) for number in range(-(-len(city_ids) // 20))]
 
 

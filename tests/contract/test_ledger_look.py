@@ -62,8 +62,8 @@ def test_a_charge_is_ended_by_the_databases_own_clock(database: Database) -> Non
     after = account.database.read(account.database.now)
     [charge] = rows(database, QuotaCharge)
     assert before <= charge.closed_at <= after
-    rounded = MILLISECOND if database.dialect == "sqlite" else timedelta()
-    assert charge.closed_at <= charge.release_at - timedelta(hours=1) <= charge.closed_at + rounded
+    rounded_up = 2 * MILLISECOND if database.dialect == "sqlite" else timedelta()
+    assert charge.release_at == charge.closed_at + timedelta(hours=1) + rounded_up
 
 
 def test_a_clock_that_is_behind_does_not_take_the_ledger_back(database: Database) -> None:
@@ -76,7 +76,7 @@ def test_a_clock_that_is_behind_does_not_take_the_ledger_back(database: Database
     account.close(ledger, grant)
     [charge] = rows(database, QuotaCharge)
     assert charge.closed_at == NOW
-    assert NOW <= charge.release_at - timedelta(seconds=account.terms.window_s) <= NOW + MILLISECOND
+    assert NOW <= charge.release_at - timedelta(seconds=account.terms.window_s) <= NOW + 2 * MILLISECOND
 
 
 @pytest.mark.parametrize(("later_s", "expected"), [(0.0, 20), (84.999, 20), (85.0, 0)])

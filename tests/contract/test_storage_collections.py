@@ -24,10 +24,11 @@ from tests.contract.storage_support import (
     settle_batches,
     wants_of,
 )
+from tests.support.accepting import accept as accept_one
 
 
 def ask(database: Database, request: CollectionRequest, after_s: float = 0) -> tuple[CollectionState, bool]:
-    return database.write(lambda connection: collections.accept(connection, NOW + after_s * SECOND, request))
+    return database.write(lambda connection: accept_one(connection, NOW + after_s * SECOND, request))
 
 
 def named(collection_id: str, *city_ids: int, max_age_s: int = 600) -> CollectionRequest:
@@ -60,7 +61,7 @@ def test_a_collection_is_stored_with_all_its_batches(database: Database) -> None
 
 def test_a_transaction_that_fails_leaves_nothing_of_a_collection(database: Database) -> None:
     def work(connection: Connection) -> None:
-        collections.accept(connection, NOW, named("half", *range(1, 100)))
+        accept_one(connection, NOW, named("half", *range(1, 100)))
         raise InterruptedError
 
     with pytest.raises(InterruptedError):

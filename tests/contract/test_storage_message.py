@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from raingauge.storage.database import Database
 from raingauge.storage.message import MOST, Answer, finish, send
 from raingauge.storage.models import City, QuotaCharge, QuotaGate
+from raingauge.storage.rows import AT_ONCE, store
 from tests.contract.storage_support import NOW, SECOND, Account, at_once, rows
 
 NAMES = select(City.id, City.name, City.fetched_at).where(City.id.in_(bindparam("cities", expanding=True)))
@@ -131,3 +132,20 @@ def test_an_error_does_not_tell_the_values(database: Database) -> None:
         told = str(raised.value).partition("[SQL:")[2]  # what stands before is the server's
         assert "INSERT INTO cities" in told
         assert "a secret" not in told
+
+
+def test_an_error_about_rows_does_not_tell_their_values(database: Database) -> None:
+    rows = [(1, "a secret"), (1, "a secret")]
+    with pytest.raises(IntegrityError) as raised:
+        database.write(lambda connection: store(connection, insert(City), ("id", "name"), rows))
+    told = str(raised.value).partition("[SQL:")[2]
+    assert "INSERT INTO cities" in told
+    assert "a secret" not in told
+
+
+def test_rows_come_back_as_they_were_stored_whatever_is_in_them_and_however_many(database: Database) -> None:
+    names = ["100 % rain", "%s", "it's \\ and \"\n", "Łódź 🌧️", None, "\\'); DROP TABLE cities; --"]
+    given = [(number, names[number % len(names)], number / 7) for number in range(1, 2 * AT_ONCE + 3)]
+    database.write(lambda connection: store(connection, insert(City), ("id", "name", "humidity"), given))
+    asked = select(City.id, City.name, City.humidity).order_by(City.id)
+    assert [tuple(row) for row in database.read(lambda connection: connection.execute(asked).all())] == given

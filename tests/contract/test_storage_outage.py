@@ -19,6 +19,7 @@ from raingauge.storage.database import Database, open_database
 from raingauge.storage.engine import CONNECT_S
 from raingauge.storage.models import City, Schema
 from tests.contract.storage_support import NOW, ON_SERVERS, SERVER_KINDS, an_observation, own_database, rows
+from tests.support.accepting import accept as accept_one
 from tests.support.databases import SERVERS, need_port
 
 TAKES_LONG = {"mysql": "SELECT SLEEP(20)", "postgresql": "SELECT pg_sleep(20)"}
@@ -126,7 +127,7 @@ def test_without_tables_it_is_unavailable_and_says_what_to_do(kind: str) -> None
         with pytest.raises(DatabaseUnavailable, match="run `python -m alembic upgrade head`"):
             bare.read(lambda connection: collections.find(connection, "1"))
         with pytest.raises(DatabaseUnavailable, match="run `python -m alembic upgrade head`"):
-            bare.write(lambda connection: collections.accept(connection, NOW, request))
+            bare.write(lambda connection: accept_one(connection, NOW, request))
 
 
 @pytest.mark.parametrize("kind", ["sqlite", *SERVER_KINDS])

@@ -123,7 +123,10 @@ def test_whoever_settles_the_last_city_says_that_a_collection_is_done(
 
 def test_what_is_kept_for_nobody_is_kept_for_those_who_come_later(database: Database, consumer: Consumer) -> None:
     consumer.store.keep([Brought(consumer.grant(2), harvest([1], unknown=[2]), [], closes=True)])
-    wants = consumer.wants(*accept(database, "a", [1, 2, 3]))
+    refs = accept(database, "a", [1, 2, 3])
+    wants = consumer.wants(*refs)
+    _, fresh = consumer.store.open_batches(refs)
+    assert sorted(want.city_id for want in fresh) == [1, 2]
     assert sorted(want.city_id for want in consumer.store.copy_fresh(wants)) == [1, 2]
     assert statuses(database) == [("a", 1, "collected", None), ("a", 2, "failed", "unknown city")]
     assert consumer.store.copy_fresh(wants[2:]) == []
@@ -161,7 +164,8 @@ def test_what_is_left_of_a_batch_can_be_failed(database: Database, consumer: Con
     consumer.store.fail(BatchRef("a", 7))
     assert [status for status in statuses(database) if status[2] == "failed"] == [("a", 20, "failed", INTERNAL_ERROR)]
     assert consumer.store.count_attempt(refs[1]) == 1
-    left, _ = consumer.store.open_batches(refs)
+    left, fresh = consumer.store.open_batches(refs)
+    assert fresh == []
     assert [left[ref].city_ids for ref in refs] == [(), (21, 22)]
 
 

@@ -23,12 +23,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import make_url, select
 
 from raingauge.contracts import dead_letter_topic
-from raingauge.storage import collections
 from raingauge.storage.collections import CollectionRequest
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import City, Collection, Reading
 from tests.e2e.network import Door, closed_port, door
 from tests.e2e.stops import DEVELOPMENT, TIMEOUT_S, Stoppable, launched, pause
+from tests.support.accepting import accept as accept_one
 from tests.support.databases import empty, need_port
 from tests.support.eventually import eventually
 from tests.support.processes import Program, program, simulator
@@ -59,7 +59,7 @@ class World:
     def accept(self, collection: str, cities: range = CITIES) -> None:
         """Have it accepted without a program's help."""
         request = CollectionRequest(collection, tuple(cities), 0, named=True)
-        self.database.write(lambda c: collections.accept(c, self.database.now(c), request))
+        self.database.write(lambda c: accept_one(c, self.database.now(c), request))
         self.accepted[collection] = frozenset(cities)
 
     def fault(self, **form: Any) -> None:

@@ -4,11 +4,14 @@ from datetime import datetime, timedelta
 from typing import cast
 
 import pytest
+from sqlalchemy import event
 
+from producer import outlook
 from producer.outlook import FEW, KEPT_FOR_EACH, Crowd
 from producer.sharing import in_turn
 from raingauge.storage.collections import CollectionState, OpenWork
-from tests.api_support import NOON
+from raingauge.storage.database import Database
+from tests.api_support import NOON, Front
 
 SECOND = timedelta(seconds=1)
 
@@ -37,6 +40,33 @@ def test_a_long_list_is_used_for_a_while_and_not_when_the_clock_steps_back() -> 
     assert lengths(timedelta(), longest / 2, longest) == [1000, 1000, 1000]
     assert lengths(longest, longest + timedelta(microseconds=1)) == [1000, 1001]
     assert lengths(timedelta()) == [1000]
+
+
+@pytest.fixture
+def front(sqlite: Database) -> Front:
+    return Front(sqlite)
+
+
+async def test_a_list_that_is_used_again_is_not_asked_for(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        await front.collect(name, cities=[1, 2, 3])
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    async def listed() -> int:
+        """How often the list was asked for by one who asked for a collection."""
+        asked.clear()
+        assert (await front.body("a", data=False))["status"] == "waiting"
+        return sum("collections.finished_at IS NULL" in statement for statement in asked)
+
+    event.listen(front.database.engine, "before_cursor_execute", note)
+    assert [await listed() for _ in range(3)] == [1, 1, 1]
+    monkeypatch.setattr(outlook, "FEW", 1)
+    assert [await listed() for _ in range(3)] == [0, 0, 0]
+    front.clock.moment += 60 * SECOND
+    assert [await listed() for _ in range(3)] == [1, 0, 0]
 
 
 def test_those_posted_after_the_list_was_read_share_as_each_by_itself_would() -> None:

@@ -19,9 +19,10 @@ from raingauge.messaging.port import Headers, Publisher
 from raingauge.pacing import Terms
 from raingauge.settings import RelaySettings
 from raingauge.storage.batches import BatchRef, Leased
-from raingauge.storage.collections import CollectionRequest, accept
+from raingauge.storage.collections import CollectionRequest
 from raingauge.storage.database import Database
 from tests.simulation.virtual import VirtualLoop, run_virtually
+from tests.support.accepting import accept
 
 BATCH: Any = {"collection_id": "1", "batch": 0, "batches": 1, "total": 1, "max_age_s": 600, "city_ids": (2643743,)}
 UNTIL = datetime(2026, 11, 10, tzinfo=UTC)
