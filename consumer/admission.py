@@ -96,7 +96,7 @@ def left_out(
     chosen: Sequence[Candidate], all_of_them: Sequence[Candidate], known: Mapping[int, Known], now: datetime
 ) -> LeftOut | None:
     """The chosen candidates that need no call, if any; then also all others that have been fetched."""
-    if not any(is_left_out(candidate, known, now) for candidate in chosen):
+    if not known or not any(is_left_out(candidate, known, now) for candidate in chosen):
         return None
     fresh = frozenset(one.city_id for one in all_of_them if _is_fresh(one, known, now))
     claimed = frozenset(one.city_id for one in chosen if _is_claimed(one, known, now))

@@ -91,7 +91,8 @@ class Line:
         self._consumer = consumer
         self._terms = terms
         self._now = found.now
-        self._candidates = [one for one in candidates if not is_left_out(one, found.cities, found.now)]
+        cities, now = found.cities, found.now
+        self._candidates = [one for one in candidates if not is_left_out(one, cities, now)] if cities else candidates
         tickets = [ticket for ticket in found.tickets if ticket.due_at >= found.now - TURN]
         self._own = next((ticket for ticket in tickets if ticket.consumer == consumer), None)
         self._others = [ticket for ticket in tickets if ticket.consumer != consumer]
@@ -110,6 +111,8 @@ class Line:
         queues: dict[str, deque[Candidate]] = {}
         for candidate in candidates:
             queues.setdefault(candidate.collection_id or "", deque()).append(candidate)
+        if len(queues) == 1:
+            return list(candidates)
         few = {**self._first, **dict.fromkeys(self._late, FIRST_FEW)}
         heap = [self._turn(name, 0, few) for name in queues]
         heapq.heapify(heap)
