@@ -6,17 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import (
-    BindParameter,
-    Connection,
-    String,
-    bindparam,
-    case,
-    insert,
-    literal_column,
-    select,
-    update,
-)
+from sqlalchemy import BindParameter, Connection, String, bindparam, case, insert, literal_column, select, update
 
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.message import Statement, send

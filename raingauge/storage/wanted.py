@@ -90,7 +90,8 @@ def open_batches(connection: Connection, refs: Many[BatchRef]) -> dict[BatchRef,
     # Not by pairs: for them SQLite uses no index. So there may be more than was asked for.
     given = {"collections": list({ref.collection_id for ref in refs}), "numbers": list({ref.batch for ref in refs})}
     found = (_Row(*row) for [row] in ask(connection, _BATCHES, given))
-    rows = [row for row in found if (row.collection_id, row.batch) in refs]
+    asked_for = set(refs)
+    rows = [row for row in found if BatchRef(row.collection_id, row.batch) in asked_for]
     begun = [row for row in rows if row.settled > 0 and not row.is_over]
     settled = _settled_cities(
         connection, [(row.collection_id, city) for row in begun for city in json.loads(row.city_ids)]

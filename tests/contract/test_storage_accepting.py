@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from raingauge.errors import DatabaseUnavailable
 from raingauge.storage import cities, collections
@@ -88,6 +90,13 @@ def test_one_that_comes_in_between_leaves_the_others_as_they_are(database: Datab
     answers = accept_all(database, wanting("a"), wanting("b"), wanting("c"), wanting("d"), blind=1)
     assert [told(answer) for answer in answers] == [("a", 3, True), ("b", 3, False), ("c", 3, True), "other"]
     assert sorted(row.id for row in rows(database, Collection)) == ["a", "b", "c", "d"]
+
+
+def test_only_a_key_that_stands_already_is_taken_for_having_been_overtaken(database: Database) -> None:
+    ageless: Any = None
+    with pytest.raises(IntegrityError):
+        accept_all(database, wanting("a", max_age_s=ageless))
+    assert rows(database, Collection) == []
 
 
 def test_whoever_is_always_overtaken_stores_nothing_and_says_so(database: Database) -> None:

@@ -70,6 +70,11 @@ def test_a_batch_that_the_database_does_not_know_is_left_out(database: Database)
     assert left(database, []) == {}
 
 
+def test_of_several_collections_only_the_batches_asked_for_are_told(database: Database) -> None:
+    (first, _), (_, second) = (accept(database, name, range(1, 41)) for name in ("one", "two"))
+    assert left(database, [first, second]).keys() == {first, second}
+
+
 def test_settled_cities_are_not_left(database: Database) -> None:
     refs = accept(database, "1", range(1, 41))
     settle(database, dict.fromkeys(wants_of(database, refs)[:5], "x"))
