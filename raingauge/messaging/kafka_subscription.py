@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Final, NoReturn, Self
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import UnknownTopicOrPartitionError
@@ -18,6 +18,9 @@ from raingauge.messaging.kafka_commits import Commits
 from raingauge.messaging.kafka_polling import Polling
 from raingauge.messaging.port import Delivery, Lost
 from raingauge.messaging.window import Window
+
+FETCH: Final = 8_192
+"""Bytes, some thirty messages, that a fetch is worth while for; with less it waits a little for more."""
 
 
 class KafkaSubscription:
@@ -203,6 +206,8 @@ class KafkaSubscription:
             request_timeout_ms=15_000,
             metadata_max_age_ms=30_000,
             max_partition_fetch_bytes=262_144,
+            fetch_min_bytes=FETCH,
+            fetch_max_wait_ms=int(self._patience.gather_s * 1000),
         )
 
 

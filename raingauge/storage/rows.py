@@ -1,8 +1,9 @@
 """Rows on their way into a table, past the handling of each value by SQLAlchemy and by PyMySQL, which is long."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
+from json import JSONEncoder
 from typing import Any, Final
 
 from sqlalchemy import Connection, null
@@ -14,7 +15,9 @@ from raingauge.storage.models import Schema
 
 AT_ONCE: Final = 1000
 """Rows in one statement: servers take only so many bytes."""
-_UNQUOTED: Final = frozenset({int, float, type(None)})
+_LIKE_JSON: Final = frozenset({int, float, type(None)})
+"""Numbers and NULL: written in SQL as they are in JSON."""
+_JSON: Final = JSONEncoder(allow_nan=False, separators=(",", ":"))
 _ROW: Final = re.compile(r"\(%s(?:, %s)*\)")
 """The marks of a row's values, in an INSERT for PyMySQL."""
 
@@ -41,8 +44,9 @@ def store(connection: Connection, statement: Insert, columns: tuple[str, ...], r
     given = (values[columns.index(name)] for name in prepared.names)
     stored = (these if make is None else map(make, these) for make, these in zip(prepared.makers, given, strict=True))
     if connection.dialect.driver == "pymysql":
-        write = _writer(connection.connection.dbapi_connection)
-        lines = [f"({','.join(map(write, row))})" for row in zip(*stored, strict=True)]
+        driver: Any = connection.connection.dbapi_connection
+        texts = (_in_sql(driver, list(these)) for these in stored)
+        lines = [f"({','.join(row)})" for row in zip(*texts, strict=True)]
         before, after = _ROW.split(prepared.text, 1)
         for start in range(0, len(lines), AT_ONCE):
             say(connection, before + ",".join(lines[start : start + AT_ONCE]) + after, prepared.text)
@@ -50,16 +54,14 @@ def store(connection: Connection, statement: Insert, columns: tuple[str, ...], r
         connection.exec_driver_sql(prepared.text, list(zip(*stored, strict=True)))
 
 
-def _writer(driver: Any) -> Callable[[Any], str]:
-    """How PyMySQL writes a value into SQL, by a shorter way for those that need no quotes."""
-    encoders, escape = driver.encoders, driver.escape
-
-    def write(value: Any) -> str:
-        kind = type(value)
-        text: str = encoders[kind](value, encoders) if kind in _UNQUOTED else escape(value)
-        return text
-
-    return write
+def _in_sql(driver: Any, values: Sequence[Any]) -> Iterable[str]:
+    """Values as PyMySQL's connection writes them: it is asked for them one by one only where they need it."""
+    kinds = set(map(type, values))
+    if kinds <= _LIKE_JSON:
+        return _JSON.encode(values)[1:-1].split(",")
+    if kinds == {str} and driver.escape(together := "".join(values)) == f"'{together}'":
+        return [f"'{value}'" for value in values]
+    return map(driver.escape, values)
 
 
 @cache

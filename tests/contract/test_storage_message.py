@@ -134,6 +134,32 @@ def test_an_error_does_not_tell_the_values(database: Database) -> None:
         assert "a secret" not in told
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("plain", "also plain"),
+        ("plain", None),
+        (None, None),
+        ("it's", "plain"),
+        ("a'),('b", "c\\", '";COMMIT', "%s %(id)s %%", "a\nb", "Ávila 🌦️", "null", "1", ""),
+        ("\\", "'"),
+    ],
+)
+def test_rows_of_texts_are_stored_as_they_are(database: Database, names: tuple[str | None, ...]) -> None:
+    given = list(enumerate(names, 1))
+    database.write(lambda connection: store(connection, insert(City), ("id", "name"), given))
+    assert [(row.id, row.name) for row in rows(database, City)] == given
+
+
+@pytest.mark.parametrize(
+    "numbers", [(1 / 3, 1e-7, 1e22, -0.1, 2**53 + 1.0, 5e-324), (1.5, None), (None, None), (1, 2.5, -3)]
+)
+def test_rows_of_numbers_are_stored_as_they_are(database: Database, numbers: tuple[float | None, ...]) -> None:
+    given = list(enumerate(numbers, 1))
+    database.write(lambda connection: store(connection, insert(City), ("id", "latitude"), given))
+    assert [(row.id, row.latitude) for row in rows(database, City)] == given
+
+
 def test_an_error_about_rows_does_not_tell_their_values(database: Database) -> None:
     rows = [(1, "a secret"), (1, "a secret")]
     with pytest.raises(IntegrityError) as raised:
