@@ -35,7 +35,7 @@ class Patience:
     look_s: float = 3
     """How often to look whether the brokers answer. A fetch that brings nothing is answered after `gather_s`."""
     gather_s: float = 0.05
-    """How long a fetch waits for more than a few messages: each costs a consumer as much as ten messages do."""
+    """How long a fetch waits for more than a few messages: fetching them one by one costs more than reading them."""
     drain_s: float = 15
     """For `lost` to finish what it can, when partitions are taken away."""
     commit_s: float = 5
