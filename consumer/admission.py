@@ -3,14 +3,14 @@
 To be called under the gate's lock. It writes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from consumer.gate import Plan
-from consumer.look import Candidate, Known
+from consumer.look import Candidate, Known, Look
 from raingauge.pacing import CALL_SIZE, Terms, Wait, admit, month_allows, month_moment, next_month, room_beside
 from raingauge.storage.gate import Gate, charged, held, next_releases
 from raingauge.storage.wanted import UNKNOWN_FOR, Want
@@ -92,20 +92,18 @@ def allowed(
     return number
 
 
-def left_out(
-    chosen: Sequence[Candidate], all_of_them: Sequence[Candidate], known: Mapping[int, Known], now: datetime
-) -> LeftOut | None:
+def left_out(chosen: Sequence[Candidate], all_of_them: Sequence[Candidate], found: Look) -> LeftOut | None:
     """The chosen candidates that need no call, if any; then also all others that have been fetched."""
-    if not known or not any(is_left_out(candidate, known, now) for candidate in chosen):
+    known, claimed, now = found.cities, found.claimed, found.now
+    if not any(is_left_out(candidate, known, claimed, now) for candidate in chosen):
         return None
     fresh = frozenset(one.city_id for one in all_of_them if _is_fresh(one, known, now))
-    claimed = frozenset(one.city_id for one in chosen if _is_claimed(one, known, now))
-    return LeftOut(fresh, claimed - fresh)
+    return LeftOut(fresh, frozenset(one.city_id for one in chosen if one.city_id in claimed) - fresh)
 
 
-def is_left_out(candidate: Candidate, known: Mapping[int, Known], now: datetime) -> bool:
-    """Whether a city needs no call: fetched or found unknown meanwhile, or being fetched by another consumer."""
-    return _is_fresh(candidate, known, now) or _is_claimed(candidate, known, now)
+def is_left_out(candidate: Candidate, known: Mapping[int, Known], claimed: Container[int], now: datetime) -> bool:
+    """Whether a city needs no call: fetched or found unknown meanwhile, or claimed."""
+    return candidate.city_id in claimed or _is_fresh(candidate, known, now)
 
 
 def _is_fresh(candidate: Candidate, known: Mapping[int, Known], now: datetime) -> bool:
@@ -114,8 +112,3 @@ def _is_fresh(candidate: Candidate, known: Mapping[int, Known], now: datetime) -
     if city.unknown_at is not None and city.unknown_at >= now - UNKNOWN_FOR and candidate.since <= now:
         return True  # unless it is to be asked for in any case
     return city.fetched_at is not None and city.fetched_at >= candidate.since
-
-
-def _is_claimed(candidate: Candidate, known: Mapping[int, Known], now: datetime) -> bool:
-    city = known.get(candidate.city_id)
-    return city is not None and city.claimed_until is not None and city.claimed_until > now

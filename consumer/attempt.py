@@ -19,9 +19,8 @@ from consumer.look import Candidate, known_cities, look
 from consumer.opening import differences
 from consumer.turns import TURN, Line, Shares
 from raingauge.pacing import CALL_SIZE, Wait
-from raingauge.storage.cities import claiming
 from raingauge.storage.message import Statement, finish
-from raingauge.storage.models import City, QuotaCharge
+from raingauge.storage.models import QuotaCharge
 
 CLOCK_STEP: Final = timedelta(seconds=2)
 OTHER_TERMS: Final = timedelta(minutes=1)
@@ -89,8 +88,9 @@ class Attempt:
         if not self._asked.calls or not is_untroubled(self._gate):
             return []
         lent = line.lent(self._asked.avoid)
+        claimed = self._found.claimed | self._found.claimed_here
         known = known_cities(self._connection, lent)
-        return [candidate for candidate in lent if not is_left_out(candidate, known, self._now)]
+        return [candidate for candidate in lent if not is_left_out(candidate, known, claimed, self._now)]
 
     def _admitted(self, line: Line, wanted: Sequence[Candidate], most: int) -> int | NotNow | LeftOut:
         """How many of these may go now, if it is this consumer's turn."""
@@ -102,7 +102,7 @@ class Attempt:
             if number.reason == "pace":
                 line.stand(self._connection, self._account.name, number.until)
             return self._not_now(number)
-        without_call = left_out(wanted[:number], self._asked.candidates, self._found.cities, self._now)
+        without_call = left_out(wanted[:number], self._asked.candidates, self._found)
         if without_call is not None:
             return without_call
         if (again := line.wait_for_others()) is not None:
@@ -113,25 +113,24 @@ class Attempt:
     def _grant(self, chosen: Sequence[Candidate], call: Plan, leaving: Sequence[Statement], *, together: bool) -> Grant:
         asked = Counter(candidate.collection_id for candidate in chosen if candidate.collection_id is not None)
         city_ids = tuple(candidate.city_id for candidate in chosen)
-        until = self._now + timedelta(seconds=self._terms.claim_s)
         changes = spend(self._gate, self._now, len(chosen), call, self._terms)
-        charging = self._charging(len(chosen), asked)
-        claiming_them = claiming(self._account.database.dialect, city_ids, self._account.consumer, until)
-        charged, *_ = finish(self._connection, [charging, claiming_them, self._account.changing(changes), *leaving])
+        charging = self._charging(city_ids, asked)
+        charged, *_ = finish(self._connection, [charging, self._account.changing(changes), *leaving])
         self._shares.tried(asked)
         clean = is_untroubled(self._gate) and not call.probe
         own = {candidate.city_id for candidate in self._asked.candidates}
         lent = tuple(want for one in chosen if one.city_id not in own for want in one.wants)
         return Grant(charged.key, self._now, city_ids, call, together, clean, lent)
 
-    def _charging(self, cost: int, asked: Mapping[str, int]) -> Statement:
+    def _charging(self, city_ids: Sequence[int], asked: Mapping[str, int]) -> Statement:
         return _NEW_CHARGE, {
             "account": self._account.name,
-            "cost": cost,
+            "cost": len(city_ids),
             "reserved_at": self._now,
             "release_at": self._now + timedelta(seconds=self._terms.worst_hold_s),
             "consumer": self._account.consumer,
             "asked": json.dumps(asked),
+            "cities": json.dumps(city_ids),
         }
 
     def _clock_stepped_back(self, now: datetime) -> NotNow:
@@ -141,7 +140,6 @@ class Attempt:
         self._account.change(self._connection, changes | {"state": "database", "blocked_until": until})
         late = (QuotaCharge.account == self._account.name, QuotaCharge.release_at > until)
         self._connection.execute(update(QuotaCharge).where(*late).values(release_at=until))
-        self._connection.execute(update(City).where(City.claimed_until > until).values(claimed_until=until))
         return NotNow(self._terms.worst_hold_s, "database")
 
     def _not_now(self, wait: Wait) -> NotNow:

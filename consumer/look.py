@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BindParameter, CompoundSelect, Connection, Select, bindparam, func, literal_column, select
@@ -29,8 +30,6 @@ NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """Nothing was fetched as late as this."""
 BOUND_S: Final = 2.0
 """How much more is read of what lies around now than counts."""
-NOBODY: Final = ""
-"""No consumer has this name."""
 
 
 class Candidate(NamedTuple):
@@ -46,11 +45,9 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A candidate that was fetched, perhaps late enough, or found unknown, or is claimed by another consumer."""
+    """A candidate that was fetched, perhaps late enough, or found unknown."""
 
     fetched_at: datetime | None
-    claimed_until: datetime | None
-    """None: by nobody else."""
     unknown_at: datetime | None = None
     """When the provider last said that it does not know it."""
 
@@ -81,11 +78,13 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class UnderWay:
-    """A charge that is not closed."""
+    """A charge whose calls may be under way: it is not closed, and not so old that its consumer must be dead."""
 
-    reserved_at: datetime
+    consumer: str
     asked: Mapping[str, int]
     """How many cities of which collections."""
+    cities: Sequence[int]
+    """Which they are; none when they are not waited for any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,11 @@ class Look:
     collections: Mapping[str, Open]
     """Those of the candidates that are open."""
     under_way: Sequence[UnderWay]
-    """Charges that are not closed, all consumers'; perhaps without some whose consumers were given up long ago."""
+    """All consumers'."""
+    claimed: frozenset[int]
+    """Cities that other consumers are fetching."""
+    claimed_here: frozenset[int]
+    """Cities that this one is fetching."""
 
 
 def look(connection: Connection, account: Account, candidates: Sequence[Candidate], *, patience: timedelta) -> Look:
@@ -121,7 +124,6 @@ def look(connection: Connection, account: Account, candidates: Sequence[Candidat
         "account": account.name,
         "cities": [candidate.city_id for candidate in candidates],
         "since": min((candidate.since for candidate in candidates), default=NEVER),
-        "consumer": consumer,
         "collections": list({candidate.collection_id for candidate in candidates} - {None}),
     }
     statement = _statement(database.dialect, database.told, account.terms.window_s)
@@ -132,15 +134,19 @@ def look(connection: Connection, account: Account, candidates: Sequence[Candidat
     [(held, read_at)] = kinds[_TIME]
     now = time_of(read_at)
     tickets = [_ticket(*row) for row in kinds[_TICKET]]
+    ended_until = max(now, gate.last_now) + timedelta(seconds=account.terms.window_s)
+    under_way = [_under_way(*row) for release_at, *row in kinds[_CHARGE] if time_of(release_at) > ended_until]
     return Look(
         gate=gate,
         read_at=now,
         now=max(now, gate.last_now),
         held=int(held),
-        cities=_known(kinds[_CITY], consumer),
+        cities=_known(kinds[_CITY]),
         tickets=[ticket for ticket in tickets if ticket.due_at >= gate.last_now - patience],
         collections=_opened(kinds[_COLLECTION]),
-        under_way=[UnderWay(time_of(at), json.loads(asked)) for at, asked in kinds[_CHARGE] if asked is not None],
+        under_way=under_way,
+        claimed=_claimed(call for call in under_way if call.consumer != consumer),
+        claimed_here=_claimed(call for call in under_way if call.consumer == consumer),
     )
 
 
@@ -153,16 +159,15 @@ def open_ones(connection: Connection, collection_ids: Sequence[str]) -> Mapping[
 
 
 def known_cities(connection: Connection, candidates: Sequence[Candidate]) -> Mapping[int, Known]:
-    """What a look tells of cities, of these that other consumers lend; claimed is what anybody has claimed."""
+    """What a look tells of cities, of these that other consumers lend."""
     if not candidates:
         return {}
     given = {
         "cities": [candidate.city_id for candidate in candidates],
         "since": min(candidate.since for candidate in candidates),
-        "consumer": NOBODY,
     }
     [found] = send(connection, [(_KNOWN, given)])
-    return _known(_by_kind(found)[_CITY], NOBODY)
+    return _known(_by_kind(found)[_CITY])
 
 
 def _by_kind(answer: Answer) -> Mapping[int, Sequence[Any]]:
@@ -173,15 +178,20 @@ def _by_kind(answer: Answer) -> Mapping[int, Sequence[Any]]:
     return kinds
 
 
-def _known(rows: Iterable[Any], consumer: str) -> Mapping[int, Known]:
-    return {
-        city_id: Known(maybe_time(fetched), None if holder == consumer else maybe_time(until), maybe_time(unknown))
-        for city_id, holder, fetched, until, unknown in rows
-    }
+def _known(rows: Iterable[Any]) -> Mapping[int, Known]:
+    return {city_id: Known(maybe_time(fetched), maybe_time(unknown)) for city_id, fetched, unknown in rows}
 
 
 def _ticket(consumer: str, taken_at: str, due_at: str, collection_ids: str, offers: str | None) -> Ticket:
     return Ticket(consumer, tuple(json.loads(collection_ids)), time_of(taken_at), time_of(due_at), offers)
+
+
+def _under_way(consumer: str, asked: str | None, cities: str | None) -> UnderWay:
+    return UnderWay(consumer, json.loads(asked or "{}"), json.loads(cities or "[]"))
+
+
+def _claimed(calls: Iterable[UnderWay]) -> frozenset[int]:
+    return frozenset(chain.from_iterable(call.cities for call in calls))
 
 
 def _opened(rows: Iterable[Any]) -> Mapping[str, Open]:
@@ -190,7 +200,6 @@ def _opened(rows: Iterable[Any]) -> Mapping[str, Open]:
 
 _CITIES: Final[BindParameter[Any]] = bindparam("cities", expanding=True, literal_execute=True)
 _COLLECTIONS: Final[BindParameter[Any]] = bindparam("collections", expanding=True)
-_CONSUMER: Final[BindParameter[Any]] = bindparam("consumer")
 
 
 def _row(kind: int, *columns: Any) -> Select[Any]:
@@ -201,11 +210,8 @@ _OPEN: Final = _row(
     _COLLECTION,
     *(Collection.id, Collection.requested_at, Collection.last_progress_at, Collection.collected + Collection.failed),
 ).where(Collection.id.in_(_COLLECTIONS), Collection.finished_at.is_(None))
-_KNOWN: Final = _row(_CITY, *(City.id, City.claimed_by, City.fetched_at, City.claimed_until, City.unknown_at)).where(
-    City.id.in_(_CITIES),
-    (City.fetched_at >= bindparam("since", type_=UtcDateTime))
-    | City.unknown_at.is_not(None)
-    | (City.claimed_by != _CONSUMER),
+_KNOWN: Final = _row(_CITY, City.id, City.fetched_at, City.unknown_at).where(
+    City.id.in_(_CITIES), (City.fetched_at >= bindparam("since", type_=UtcDateTime)) | City.unknown_at.is_not(None)
 )
 
 
@@ -228,9 +234,9 @@ def _statement(dialect: str, told: bool, window_s: float) -> CompoundSelect[Any]
             QuotaTicket.due_at >= moment_beside(dialect, now, -BOUND_S),
         ),
         _OPEN,
-        _row(_CHARGE, QuotaCharge.reserved_at, QuotaCharge.asked).where(
+        _row(_CHARGE, *(QuotaCharge.release_at, QuotaCharge.consumer, QuotaCharge.asked, QuotaCharge.cities)).where(
             QuotaCharge.account == bindparam("account"),
-            # What is held for longer than a window from now on is not closed, as a rule: its index leads to few rows.
+            # Whoever is still to answer is held for longer than a window from now on: the index leads to few rows.
             QuotaCharge.release_at > moment_beside(dialect, now, window_s),
             QuotaCharge.closed_at.is_(None),
         ),

@@ -23,7 +23,7 @@ from consumer.opening import make_gate, reconcile
 from consumer.turns import Shares, forget_tickets
 from raingauge.pacing import Terms, month_of
 from raingauge.storage.database import Database, moment_beside, moment_of
-from raingauge.storage.message import finish
+from raingauge.storage.message import ask, finish
 from raingauge.storage.models import QuotaCharge, QuotaGate, UtcDateTime
 
 KEPT_FOR: Final = timedelta(days=1)
@@ -46,8 +46,14 @@ def _closing(dialect: str, told: bool, window_s: float) -> Update:
         .values(
             release_at=case((QuotaCharge.release_at > release_at, release_at), else_=QuotaCharge.release_at),
             closed_at=now,
+            cities=None,
         )
     )
+
+
+_UNCLAIM: Final = (
+    update(QuotaCharge).where(QuotaCharge.id.in_(bindparam("charges", expanding=True))).values(cities=None)
+)
 
 
 class Ledger:
@@ -92,6 +98,10 @@ class Ledger:
         """
         asked = Asked(candidates, calls if together else 0, avoid)
         return self._database.write(lambda c: Attempt(c, self._account, self._shares, asked).answer())
+
+    def unclaim(self, connection: Connection, grants: Sequence[Grant]) -> None:
+        """Say that nobody waits for these calls any more: their charges stay held to the worst case."""
+        ask(connection, _UNCLAIM, {"charges": [grant.charge_id for grant in grants]})
 
     def close(self, connection: Connection, grants: Sequence[Grant]) -> None:
         """End the transaction that stores the answers: the charges are held one window longer, and no more."""

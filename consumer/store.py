@@ -16,7 +16,7 @@ from consumer.admission import Grant
 from consumer.quota import Ledger
 from raingauge.observation import Observation
 from raingauge.storage.batches import BatchRef
-from raingauge.storage.cities import good_city, remember, unclaim
+from raingauge.storage.cities import good_city, remember
 from raingauge.storage.consumers import beat, leave
 from raingauge.storage.database import Database
 from raingauge.storage.readings import count_attempt, settle
@@ -105,16 +105,17 @@ class Store:
         }
         unknown = {city: one.harvest.fetched_at for one in brought for city in one.harvest.unknown}
         outcomes = {want: one.harvest.outcome(want.city_id) for one in brought for want in one.wants}
-        asked = {city for one in brought for city in one.grant.city_ids}
-        over = [one.grant for one in brought if one.closes]
+        closed = [one.grant for one in brought if one.closes]
+        unanswered = [one.grant for one in brought if not one.closes]
 
         def work(connection: Connection) -> list[str]:
             remember(connection, observed, unknown)  # cities before collections, whoever locks both
             now = self._database.now(connection)
             done = settle(connection, now, outcomes)
-            unclaim(connection, asked - observed.keys() - unknown.keys(), self._consumer)
-            if over:
-                self._ledger.close(connection, over)
+            if unanswered:
+                self._ledger.unclaim(connection, unanswered)
+            if closed:
+                self._ledger.close(connection, closed)
             return done
 
         _tell(self._database.write(work))

@@ -91,8 +91,7 @@ class Line:
         self._consumer = consumer
         self._terms = terms
         self._now = found.now
-        cities, now = found.cities, found.now
-        self._candidates = [one for one in candidates if not is_left_out(one, cities, now)] if cities else candidates
+        self._candidates = [one for one in candidates if not is_left_out(one, found.cities, found.claimed, found.now)]
         tickets = [ticket for ticket in found.tickets if ticket.due_at >= found.now - TURN]
         self._own = next((ticket for ticket in tickets if ticket.consumer == consumer), None)
         self._others = [ticket for ticket in tickets if ticket.consumer != consumer]
@@ -102,7 +101,7 @@ class Line:
         self._late: set[str] = set()
         self._open = self._waiting(known)
         settled = {name: one.settled for name, one in known.items()}
-        self._had, self._first = shares.of(settled, _under_way(found, terms), found.now)
+        self._had, self._first = shares.of(settled, _under_way(found), found.now)
         self.over = frozenset(self._asked - known.keys())
         """Collections asked for that are done or cancelled: nothing is to be spent for them."""
 
@@ -178,12 +177,11 @@ class Line:
         return since | {name: one.requested_at - head_start for name, one in newcomers.items()}
 
 
-def _under_way(found: Look, terms: Terms) -> Counter[str]:
-    """Cities in calls, of each collection; of no calls whose consumer must be dead."""
-    oldest, total = found.now - timedelta(seconds=terms.claim_s), Counter[str]()
+def _under_way(found: Look) -> Counter[str]:
+    """Cities in calls, of each collection."""
+    total = Counter[str]()
     for call in found.under_way:
-        if call.reserved_at > oldest:
-            total.update(call.asked)
+        total.update(call.asked)
     return total
 
 

@@ -124,8 +124,6 @@ class City(Weather, Schema):
     longitude: Mapped[float | None]
     unknown_at: Mapped[datetime | None]
     """When the provider last said that it does not know this id."""
-    claimed_by: Mapped[str | None] = mapped_column(exact(64))
-    claimed_until: Mapped[datetime | None]
 
 
 class Reading(Weather, Schema):
@@ -184,6 +182,8 @@ class QuotaCharge(Schema):
     consumer: Mapped[str] = mapped_column(exact(64))
     asked: Mapped[str | None] = mapped_column(Text)
     """JSON: for which collections, and how many cities of each."""
+    cities: Mapped[str | None] = mapped_column(Text)
+    """JSON list: those that are claimed, for the calls are under way; NULL when they are over."""
 
     __table_args__ = (Index("ix_quota_charges_held", "account", "release_at", "cost"),)
 

@@ -1,5 +1,6 @@
 """What the tests of storage and the ledger share: a clock to set, threads that begin at once, and things to store."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, create_engine, inspect, make_url, select, text, update
+from sqlalchemy import Connection, create_engine, insert, inspect, make_url, select, text, update
 from sqlalchemy.engine import Row
 
 from consumer.admission import Grant, NotNow
@@ -23,10 +24,8 @@ from raingauge.observation import Observation
 from raingauge.pacing import Terms
 from raingauge.storage import collections
 from raingauge.storage.batches import BatchRef
-from raingauge.storage.cities import claiming
 from raingauge.storage.collections import CollectionRequest, CollectionState
 from raingauge.storage.database import Database
-from raingauge.storage.message import send
 from raingauge.storage.models import Collection, QuotaCharge, Schema
 from raingauge.storage.readings import settle
 from raingauge.storage.wanted import Want, open_batches
@@ -188,7 +187,14 @@ class Account:
 
 def claim(connection: Connection, city_ids: Sequence[int], holder: str, until: datetime) -> None:
     """Have someone fetch these cities."""
-    send(connection, [claiming(connection.dialect.name, city_ids, holder, until)])
+    charge = {"account": "account", "cost": 0, "reserved_at": NOW, "release_at": until + TERMS.window_s * SECOND}
+    connection.execute(insert(QuotaCharge), charge | {"consumer": holder, "cities": json.dumps([*city_ids])})
+
+
+def claims(database: Database) -> dict[int, str]:
+    """Which cities are said to be fetched, and by whom."""
+    charges = [row for row in rows(database, QuotaCharge) if row.cities is not None]
+    return {city_id: row.consumer for row in charges for city_id in json.loads(row.cities)}
 
 
 def _close(ledger: Ledger, grant: Grant, connection: Connection) -> None:

@@ -8,8 +8,8 @@ from consumer.admission import LeftOut
 from consumer.gate import Event
 from consumer.quota import Ledger
 from raingauge.storage.database import Database
-from raingauge.storage.models import City, QuotaCharge, QuotaGate
-from tests.contract.storage_support import MICROSECOND, NOW, Account, milliseconds, rows
+from raingauge.storage.models import QuotaCharge, QuotaGate
+from tests.contract.storage_support import MICROSECOND, NOW, Account, claims, milliseconds, rows
 
 WORST_S = 85.0
 
@@ -125,4 +125,4 @@ def test_a_claim_from_before_a_step_back_ends_with_the_charges(database: Databas
     account.refused(other)
     account.moment.forward(WORST_S)
     assert not isinstance(other.reserve(cities, together=True), LeftOut)
-    assert {row.claimed_by for row in rows(database, City) if row.id in {c.city_id for c in cities}} == {"other"}
+    assert {claims(database)[city.city_id] for city in cities} == {"other"}

@@ -15,9 +15,9 @@ from raingauge.pacing import FIRST_FEW
 from raingauge.storage.batches import BatchRef
 from raingauge.storage.cities import remember
 from raingauge.storage.database import Database
-from raingauge.storage.models import City, Collection, QuotaCharge, QuotaTicket
+from raingauge.storage.models import Collection, QuotaCharge, QuotaTicket
 from raingauge.storage.wanted import Want
-from tests.contract.storage_support import NOW, SECOND, Account, accept, an_observation, cancel, claim, rows
+from tests.contract.storage_support import NOW, SECOND, Account, accept, an_observation, cancel, claim, claims, rows
 
 CALL_S: Final = 20.01
 CITY_S: Final = 1.01
@@ -70,8 +70,9 @@ def test_the_cities_of_both_ride_in_turn_in_the_call_of_the_first(database: Data
     grant = two.granted(two.one, wanted("his", range(21, 81)))
     assert (len(grant.city_ids), hers(grant)) == (20, list(HERS[:10]))
     assert set(grant.lent) == {want for one in wanted("hers", HERS)[:10] for want in one.wants}
-    claims = {row.id: row.claimed_by for row in rows(database, City) if row.id in HERS}
-    assert claims == dict.fromkeys(HERS[:10], "one")
+    assert [city_id for city_id, holder in claims(database).items() if city_id in HERS and holder == "one"] == hers(
+        grant
+    )
     assert [row.cost for row in rows(database, QuotaCharge)] == [20, 20]
 
 

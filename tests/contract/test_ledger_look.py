@@ -107,10 +107,12 @@ def test_it_tells_of_cities_that_were_fetched_or_found_unknown_or_are_claimed_by
         remember(connection, {1: (NOW, an_observation(1)), 2: (NOW - SECOND, an_observation(2))}, {6: NOW})
         claim(connection, [3], "one", until)
         claim(connection, [4], "two", until)
+        claim(connection, [5], "two", NOW)
 
     account.database.write(prepare)
     seen = found(account, *(Candidate(city_id, NOW) for city_id in range(1, 7)))
-    assert seen.cities == {1: Known(NOW, None), 4: Known(None, until), 6: Known(None, None, NOW)}
+    assert seen.cities == {1: Known(NOW), 6: Known(None, NOW)}
+    assert (seen.claimed, seen.claimed_here) == (frozenset({4}), frozenset({3}))
 
 
 def test_it_tells_of_the_collections_that_are_open_and_of_the_tickets_that_count(database: Database) -> None:
@@ -139,7 +141,7 @@ def test_it_tells_for_which_collections_calls_are_under_way(database: Database) 
     )
     account.close(one, answered)
     assert open_one.city_ids == (11, 12, 13)
-    assert found(account, Candidate(1, NOW, "a")).under_way == [UnderWay(NOW, {"a": 1, "b": 1})]
+    assert found(account, Candidate(1, NOW, "a")).under_way == [UnderWay("two", {"a": 1, "b": 1}, [11, 12, 13])]
 
 
 def granted(ledger: Ledger, *candidates: Candidate) -> Grant:

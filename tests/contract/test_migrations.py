@@ -111,7 +111,7 @@ def test_mariadb_compares_ids_byte_by_byte_and_keeps_microseconds_and_every_char
             )
         ).all()
     )
-    keys = {column[4] for column in columns if column[1] in {"collection_id", "account", "claimed_by", "leased_by"}}
+    keys = {column[4] for column in columns if column[1] in {"collection_id", "account", "leased_by"}}
     assert keys == {"ascii_bin"}
     assert {column[3] for column in columns if column[2] == "datetime"} == {6}
     assert {column[2] for column in columns} <= {"varchar", "int", "bigint", "double", "datetime", "text"}

@@ -21,7 +21,6 @@ from tests.contract.storage_support import (
     accept,
     an_observation,
     at_once,
-    claim,
     rows,
     wants_of,
 )
@@ -103,25 +102,6 @@ def test_a_city_that_turns_unknown_keeps_its_weather_until_it_is_seen_again(data
     assert [(row.temperature, row.unknown_at) for row in rows(database, City)] == [(20.0, NOW + SECOND)]
     remember(database, [an_observation(5)], at=NOW + 2 * SECOND)
     assert [row.unknown_at for row in rows(database, City)] == [None]
-
-
-def claims(database: Database) -> dict[int, tuple[str | None, datetime | None]]:
-    return {row.id: (row.claimed_by, row.claimed_until) for row in rows(database, City)}
-
-
-def test_a_claim_ends_with_its_answer(database: Database) -> None:
-    database.write(lambda connection: claim(connection, [3, 1, 2], "me", NOW + SECOND))
-    assert claims(database) == dict.fromkeys([1, 2, 3], ("me", NOW + SECOND))
-    remember(database, [an_observation(1)], unknown=[2])
-    assert claims(database) == {1: (None, None), 2: (None, None), 3: ("me", NOW + SECOND)}
-
-
-def test_a_claim_is_given_back_by_its_holder_only(database: Database) -> None:
-    database.write(lambda connection: claim(connection, [1, 2], "me", NOW))
-    database.write(lambda connection: claim(connection, [2], "other", NOW + SECOND))
-    database.write(lambda connection: cities.unclaim(connection, [1, 2, 3], "me"))
-    database.write(lambda connection: cities.unclaim(connection, [], "other"))
-    assert claims(database) == {1: (None, None), 2: ("other", NOW + SECOND)}
 
 
 def test_answers_kept_at_once_in_any_order_do_not_deadlock(database: Database) -> None:

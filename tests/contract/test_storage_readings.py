@@ -20,7 +20,6 @@ from tests.contract.storage_support import (
     accept,
     an_observation,
     cancel,
-    claim,
     rows,
     settle_batches,
     wants_of,
@@ -145,11 +144,6 @@ def test_a_fresh_observation_beats_an_unknown_city(database: Database) -> None:
 
 def test_nothing_is_fresh_for_nobody(database: Database) -> None:
     assert fresh(database, []) == {}
-
-
-def test_a_claimed_city_that_was_never_fetched_is_not_fresh(database: Database) -> None:
-    database.write(lambda connection: claim(connection, [5], "me", NOW + SECOND))
-    assert fresh(database, wants(5, NOW - DAY)) == {}
 
 
 def test_every_reason_of_a_failure_fits(database: Database) -> None:

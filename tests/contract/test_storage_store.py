@@ -16,7 +16,7 @@ from raingauge.storage.batches import BatchRef
 from raingauge.storage.consumers import ALIVE_FOR, attended, attending
 from raingauge.storage.database import Database
 from raingauge.storage.message import send
-from raingauge.storage.models import City, ConsumerBeat, QuotaCharge, QuotaGate, Reading
+from raingauge.storage.models import ConsumerBeat, QuotaCharge, QuotaGate, Reading
 from raingauge.storage.wanted import Want
 from tests.contract.storage_support import (
     MICROSECOND,
@@ -26,6 +26,7 @@ from tests.contract.storage_support import (
     accept,
     an_observation,
     at_once,
+    claims,
     found,
     rows,
     wants_of,
@@ -58,7 +59,7 @@ def statuses(database: Database) -> list[tuple[str, int, str, str | None]]:
 
 
 def claimed(database: Database) -> list[int]:
-    return [row.id for row in rows(database, City) if row.claimed_by]
+    return sorted(claims(database))
 
 
 def harvest(observed: Sequence[int], unknown: Sequence[int] = (), given_up: Sequence[int] = ()) -> Harvest:
