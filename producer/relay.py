@@ -32,8 +32,10 @@ LEASE: Final = timedelta(seconds=30)
 RENEWED_BEFORE: Final = timedelta(seconds=20)
 """How long before its end a lease is renewed."""
 MOST_PENDING: Final = 500
-MOST_AT_ONCE: Final = 50
-"""Batches of a round."""
+MOST_AT_ONCE: Final = 200
+"""Batches of a round: the more are there for them to take, the less each of them costs the consumers."""
+MOST_BESIDE_POSTS: Final = 50
+"""The same while somebody posts: requests need the time."""
 GATHER_S: Final = 0.005
 """What is accepted within as long shares a round."""
 PATIENCE: Final = 2
@@ -82,6 +84,8 @@ class Relay:
         self._longest_rest_s = min(LONGEST_REST_S, settings.every_s)
         self._due = asyncio.Event()
         self._wanted = False
+        self._posted = False
+        self._most = MOST_AT_ONCE
         self._busy = False
         self._alarm: asyncio.TimerHandle | None = None
         self._rested_at = 0.0
@@ -106,6 +110,7 @@ class Relay:
             self._look_at = 0.0
         else:
             self._new[collection_id] = None
+        self._posted = True
         self._have_round()
 
     def _have_round(self) -> None:
@@ -142,6 +147,7 @@ class Relay:
 
     def _begin(self) -> None:
         self._busy, self._wanted = True, False
+        self._most, self._posted = MOST_BESIDE_POSTS if self._posted else MOST_AT_ONCE, False
         self._due.clear()
         if self._alarm is not None:
             self._alarm.cancel()
@@ -154,7 +160,7 @@ class Relay:
         looks_at_all = began >= self._look_at
         if looks_at_all:
             self._look_at = began + self._settings.every_s
-        new = list(self._new) if looks_at_all else list(self._new)[:MOST_AT_ONCE]
+        new = list(self._new) if looks_at_all else list(self._new)[: self._most]
         ended = {ref: task.result() for ref, task in self._pending.items() if task.done()}
         done = await self._run_database(partial(self._lease, ended, None if looks_at_all else new))
         for ref in ended:
@@ -177,7 +183,7 @@ class Relay:
     def _lease(self, ended: Mapping[BatchRef, bool], among: Sequence[str] | None) -> _Done:
         """Mark what was published, keep the leases of what is pending, lease what is due of these or of all."""
         pending = [ref for ref in self._pending if ref not in ended]
-        room = min(MOST_AT_ONCE, MOST_PENDING - len(pending))
+        room = min(self._most, MOST_PENDING - len(pending))
 
         def work(connection: Connection) -> _Done:
             now = self._database.now(connection)

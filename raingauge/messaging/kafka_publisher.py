@@ -6,7 +6,7 @@ It must not drop a message in silence: an ended `publish` means stored, refused 
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
@@ -99,11 +99,31 @@ class KafkaPublisher:
         self._pending += 1
         try:
             async with self._slots:
-                line, stored = await self._hand_over(Record(topic, key, value, headers))
-                await self._outcome(line, stored)
+                record = Record(topic, key, value, headers)
+                # Refused together with others, it may be one of them that is too large.
+                if not (await self._stores(record) or await self._stores(replace(record, alone=True))):
+                    raise Permanent("the broker refuses a message of this size")
             self._last_success = self._clock.monotonic()
         finally:
             self._pending -= 1
+
+    async def _stores(self, record: Record) -> bool:
+        """Whether the record is stored; else the broker finds it, or what it was sent with, too large."""
+        line, stored = await self._hand_over(record)
+        stored.add_done_callback(seen)
+        await asyncio.wait({stored, line.given_up}, return_when=asyncio.FIRST_COMPLETED)
+        if not stored.done():
+            raise HandoffUnavailable("the client was replaced while the message was under way")
+        try:
+            stored.result()
+        except TOO_LARGE as error:
+            # The sequence number of a refused record is missing at the broker, so all later ones would be refused too.
+            self._give_up(line, error)
+            return False
+        except KafkaError as error:
+            self._give_up(line, error)
+            raise HandoffUnavailable("whether the message was stored is unknown") from error
+        return True
 
     async def _hand_over(self, record: Record) -> tuple[_Line, asyncio.Future[Any]]:
         """Give the record to a client. Until that has worked nothing was sent, so it may be tried again and again."""
@@ -123,21 +143,6 @@ class KafkaPublisher:
             else:
                 if stored is not None:
                     return line, stored
-
-    async def _outcome(self, line: _Line, stored: asyncio.Future[Any]) -> None:
-        stored.add_done_callback(seen)
-        await asyncio.wait({stored, line.given_up}, return_when=asyncio.FIRST_COMPLETED)
-        if not stored.done():
-            raise HandoffUnavailable("the client was replaced while the message was under way")
-        try:
-            stored.result()
-        except TOO_LARGE as error:
-            # The sequence number of a refused record is missing at the broker, so all later ones would be refused too.
-            self._give_up(line, error)
-            raise Permanent("the broker refuses a message of this size") from error
-        except KafkaError as error:
-            self._give_up(line, error)
-            raise HandoffUnavailable("whether the message was stored is unknown") from error
 
     async def _usable_line(self) -> _Line:
         while not self._usable or self._line is None:
@@ -196,7 +201,6 @@ class KafkaPublisher:
             request_timeout_ms=10_000,
             linger_ms=0,
             max_request_size=self._max_message_bytes,
-            max_batch_size=1,  # one record each: a refusal is then about the one message it is raised for
         )
 
 

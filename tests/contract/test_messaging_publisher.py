@@ -87,11 +87,22 @@ async def test_a_message_larger_than_allowed_is_refused_at_once(place: KafkaPlac
 
 async def test_a_message_the_broker_refuses_stops_no_other(cluster: MockCluster, place: KafkaPlace) -> None:
     async with place.publisher() as publisher:
-        cluster.answer(PRODUCE, MESSAGE_TOO_LARGE)
+        cluster.answer(PRODUCE, MESSAGE_TOO_LARGE, MESSAGE_TOO_LARGE)
         with pytest.raises(Permanent):
             await publisher.publish(place.topic, b"key", b"1")
         await publisher.publish(place.topic, b"key", b"2")
     assert await delivered(place, 1) == [b"2"]
+
+
+async def test_messages_that_were_refused_together_are_stored_one_by_one(
+    cluster: MockCluster, place: KafkaPlace
+) -> None:
+    messages = [str(number).encode() for number in range(20)]
+    async with place.publisher() as publisher:
+        await publisher.publish(place.topic, b"key", b"first")
+        cluster.answer(PRODUCE, MESSAGE_TOO_LARGE)
+        await asyncio.gather(*(publisher.publish(place.topic, b"key", message) for message in messages))
+    assert await delivered(place, 21) == sorted([b"first", *messages])
 
 
 @pytest.mark.parametrize("error", [OUT_OF_ORDER_SEQUENCE, INVALID_PRODUCER_EPOCH, TOPIC_AUTHORIZATION_FAILED])

@@ -142,6 +142,17 @@ async def test_a_message_the_broker_refuses_stops_no_other() -> None:
     await with_admin(server, lambda admin: admin.delete_topics([topic]))
 
 
+async def test_messages_too_large_only_together_are_all_stored() -> None:
+    place = KafkaPlace(require_real_kafka(), 100, Patience(session_s=6))
+    narrow = NewTopic(place.topic, 1, 1, topic_configs={"max.message.bytes": "1000"})
+    await with_admin(require_real_kafka(), lambda admin: admin.create_topics([narrow]))
+    messages = [str(number).encode() * 150 for number in range(10)]
+    async with place.publisher() as publisher, place.subscription() as subscription:
+        await asyncio.gather(*(publisher.publish(place.topic, b"key", message) for message in messages))
+        assert values(await receive(subscription, 10)) == messages
+    await with_admin(require_real_kafka(), lambda admin: admin.delete_topics([place.topic]))
+
+
 async def test_missing_topics_are_made_as_they_should_be() -> None:
     async with real_place(partitions=5) as place:
         server = require_real_kafka()

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Connection
 
-from producer.relay import LONGEST_REST_S, MOST_AT_ONCE, PATIENCE, Relay, _Done
+from producer.relay import LONGEST_REST_S, MOST_AT_ONCE, MOST_BESIDE_POSTS, PATIENCE, Relay, _Done
 from raingauge.blocking import RunBlocking, inline
 from raingauge.clock import SystemClock
 from raingauge.contracts import BatchMessage
@@ -147,7 +147,7 @@ async def test_a_batch_that_cannot_be_read_is_told_once(caplog: pytest.LogCaptur
 
 
 async def test_what_is_accepted_in_a_burst_is_published_in_few_rounds(sqlite: Database) -> None:
-    names = [f"c{number}" for number in range(MOST_AT_ONCE + 20)]
+    names = [f"c{number}" for number in range(MOST_BESIDE_POSTS + 20)]
     looked: list[int] = []
 
     class Watched:
@@ -172,6 +172,33 @@ async def test_what_is_accepted_in_a_burst_is_published_in_few_rounds(sqlite: Da
             keys |= {delivery.key for delivery in await subscription.receive()}
     assert keys == {f"{name}/0".encode() for name in names}
     assert len(looked) <= len(names) // 7, "far fewer than one for every other; how many exactly is the machine's"
+
+
+@pytest.mark.parametrize("is_posting", [False, True])
+async def test_rounds_are_smaller_while_somebody_posts(sqlite: Database, is_posting: bool) -> None:
+    for number in range(MOST_AT_ONCE + 20):
+        request = CollectionRequest(f"c{number}", (1,), 600, named=True)
+        sqlite.write(partial(accept, now=UNTIL, request=request))
+    rounds: list[int] = []
+
+    class Watched:
+        def now(self, connection: Connection) -> datetime:
+            return sqlite.now(connection)
+
+        def write(self, work: Callable[[Connection], _Done]) -> _Done:
+            done = sqlite.write(work)
+            rounds.append(len(done.leased.messages))
+            return done
+
+    relay = relay_on(Watched(), Ends())
+    if is_posting:
+        relay.wake("c0")
+    task = asyncio.create_task(relay.run())
+    while sum(rounds) < MOST_AT_ONCE:
+        await SystemClock().sleep(0)
+    task.cancel()
+    assert rounds[0] == (MOST_BESIDE_POSTS if is_posting else MOST_AT_ONCE)
+    assert max(rounds) <= MOST_AT_ONCE
 
 
 @pytest.mark.parametrize("publisher", [Ends(), NeverEnds()], ids=["published at once", "under way for ever"])
