@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Update, bindparam, case, delete, func, select, update
+from sqlalchemy import Connection, Update, bindparam, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from consumer.account import Account
@@ -34,7 +34,7 @@ LATELY_WINDOWS: Final = 20
 @cache
 def _closing(dialect: str, told: bool, window_s: float) -> Update:
     """The statement that ends charges: held one window longer from now on, the ledger's time. Built once."""
-    later = func.max if dialect == "sqlite" else func.greatest
+    later, earlier = (func.max, func.min) if dialect == "sqlite" else (func.greatest, func.least)
     seen = select(QuotaGate.last_now).where(QuotaGate.account == bindparam("gate")).scalar_subquery()
     now = later(moment_of(dialect, told=told), seen, type_=UtcDateTime)
     # On SQLite the clock and what is computed with it have whole milliseconds, and may both be cut off: round up.
@@ -44,7 +44,7 @@ def _closing(dialect: str, told: bool, window_s: float) -> Update:
         update(QuotaCharge)
         .where(QuotaCharge.id.in_(bindparam("charges", expanding=True)), QuotaCharge.closed_at.is_(None))
         .values(
-            release_at=case((QuotaCharge.release_at > release_at, release_at), else_=QuotaCharge.release_at),
+            release_at=earlier(QuotaCharge.release_at, release_at),
             closed_at=now,
             cities=None,
         )

@@ -41,7 +41,7 @@ def pipeline(size: Size) -> Outcome:
     """Cities a second, as a share of the bare loop's."""
     outcome = Outcome("pipeline")
     for setup in SETUPS:
-        cities, seconds = size.of(30_000, 4_000), size.of(3.0, 1.0)
+        cities, seconds = size.of(60_000, 4_000), size.of(3.0, 1.0)
         with ExitStack() as parts:
             url = parts.enter_context(setup.database())
             before = rows_per_second(url, seconds, "bare-before")
