@@ -57,13 +57,13 @@ class Point:
 CONSUMER = {
     "during-intake": Point("consumer.store", "Store.open_batches", AFTER),
     "before-reserve": Point("consumer.quota", "Ledger.reserve", BEFORE),
-    "reserve-before-commit": Point("consumer.quota", "Ledger._charge", AFTER),
+    "under-the-gates-lock": Point("consumer.attempt", "look", AFTER),
     "after-reserve": Point("consumer.quota", "Ledger.reserve", AFTER, granted),
     "before-send": Point("consumer.flight", "Flight.clear_to_write", AFTER),
     "after-send": Point("consumer.flight", "Connection.send", AFTER),
     "after-answer": Point("consumer.openweather", "OpenWeather.group", AFTER),
-    "settle-between-statements": Point("consumer.store", "settle", AFTER),
-    "settle-before-commit": Point("consumer.quota", "Ledger.close", AFTER),
+    "settle-between-statements": Point("consumer.store", "remember", AFTER),
+    "settle-before-commit": Point("consumer.store", "settle", AFTER),
     "after-settle-commit": Point("consumer.store", "Store.keep", AFTER),
     "before-acknowledge": Point("raingauge.messaging.kafka_subscription", "KafkaSubscription.acknowledge", BEFORE),
     "before-commit": Point("raingauge.messaging.kafka_commits", "Commits.commit", BEFORE),
@@ -85,12 +85,21 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], dict[str, Point]]] = {
 }
 
 
+def place(point: Point) -> tuple[Any, str]:
+    """What has the function, and its name there.
+
+    Raises:
+        AttributeError: there is no such function.
+    """
+    *path, name = point.name.split(".")
+    owner = functools.reduce(getattr, path, import_module(point.module))
+    getattr(owner, name)
+    return owner, name
+
+
 def arm(point: Point, passage: int, number: int) -> None:
     """Have this process send itself a signal when it passes the point for that time (1: the first)."""
-    owner = import_module(point.module)
-    *path, name = point.name.split(".")
-    for part in path:
-        owner = getattr(owner, part)
+    owner, name = place(point)
     passages = count(1)
 
     def passed(result: Any) -> None:
