@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import LogLocator, NullLocator
 
 from bench.report import Figure, Outcome
 
@@ -21,6 +22,7 @@ STYLE: Final[dict[Any, Any]] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.alpha": 0.3,
     "legend.frameon": False,
 }
@@ -92,19 +94,22 @@ def _bars(outcome: Outcome) -> Canvas | None:
     if not judged:
         return None
     canvas = Canvas(figsize=(WIDTH, 0.9 + 0.28 * len(judged)))
-    axes = canvas.add_subplot()
+    axes = canvas.add_subplot(xscale="log")
     for row, figure in enumerate(reversed(judged)):
         _bar(axes, row, figure)
     axes.set_yticks(range(len(judged)), [figure.what for figure in reversed(judged)])
     axes.grid(visible=False, axis="y")
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, 0.5), max(high, 2.0))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.axvline(1.0, color="#444444", linewidth=1)
-    axes.set(title=outcome.scenario, xscale="log", xlabel="how well the target is kept: at 1 just so, left of it not")
+    axes.set(title=outcome.scenario, xlabel="how well the target is kept: at 1 just so, left of it not")
     return canvas
 
 
 def _bar(axes: "Axes", row: int, figure: Figure) -> None:
     value = figure.kept or 1.0
     axes.barh(row, value - 1.0, left=1.0, color=COLOURS.get(figure.mark, "#888888"), height=0.7)
-    axes.annotate(f" {value:.2g} ", (value, row), va="center", ha="left" if value >= 1 else "right", fontsize=7)
+    axes.annotate(f" {value:.3g} ", (value, row), va="center", ha="left" if value >= 1 else "right", fontsize=7)
