@@ -73,14 +73,17 @@ def _check_output(lines: list[str], tracebacks: tuple[str, ...]) -> None:
 
 
 def lags(running: System) -> dict[int, int]:
-    """Messages of each partition that the group has not acknowledged."""
+    """Messages of each partition that the group has not acknowledged.
+
+    Kafka takes a commit for a topic that was deleted and made anew: its offset may lie past the end.
+    """
     partitions = _partitions(running, running.topic)
     behind = {}
     with _reader(running, running.group) as reader:
         committed = {tp.partition: tp.offset for tp in reader.committed(partitions, timeout=10)}
         for partition in partitions:
             first, end = reader.get_watermark_offsets(partition, timeout=10)
-            behind[partition.partition] = end - max(first, committed.get(partition.partition, 0))
+            behind[partition.partition] = max(0, end - max(first, committed.get(partition.partition, 0)))
     return behind
 
 
