@@ -113,14 +113,18 @@ class EstimateBody(BaseModel):
 
 def accepted(view: View) -> dict[str, Any]:
     """The body that answers a POST."""
-    return {"status": view.progress.status} | _size(view)
+    return _in_order(Accepted, {"status": view.progress.status} | _size(view))
 
 
 def estimated(estimate: Estimate) -> dict[str, Any]:
     """The body that answers a dry run."""
     settled = estimate.view.state.settled
     body = {"settled": settled, "fresh": estimate.fresh, "cost": estimate.cost} | _size(estimate.view)
-    return {name: body[name] for name in EstimateBody.model_fields}
+    return _in_order(EstimateBody, body)
+
+
+def _in_order(model: type[BaseModel], body: dict[str, Any]) -> dict[str, Any]:
+    return {name: body[name] for name in model.model_fields}
 
 
 def _size(view: View) -> dict[str, Any]:
