@@ -15,6 +15,7 @@ from sqlalchemy import BindParameter, CompoundSelect, Connection, Select, bindpa
 from sqlalchemy import union_all as together
 
 from consumer.account import Account
+from raingauge.pacing import Terms
 from raingauge.storage.database import moment_beside, moment_of
 from raingauge.storage.gate import ACCOUNT, Gate, held_after
 from raingauge.storage.message import Answer, send
@@ -134,8 +135,11 @@ def look(connection: Connection, account: Account, candidates: Sequence[Candidat
     [(held, read_at)] = kinds[_TIME]
     now = time_of(read_at)
     tickets = [_ticket(*row) for row in kinds[_TICKET]]
-    ended_until = max(now, gate.last_now) + timedelta(seconds=account.terms.window_s)
-    under_way = [_under_way(*row) for release_at, *row in kinds[_CHARGE] if time_of(release_at) > ended_until]
+    under_way = [
+        _under_way(*row)
+        for reserved_at, release_at, *row in kinds[_CHARGE]
+        if _lasts(time_of(reserved_at), time_of(release_at), max(now, gate.last_now), account.terms)
+    ]
     return Look(
         gate=gate,
         read_at=now,
@@ -186,6 +190,12 @@ def _ticket(consumer: str, taken_at: str, due_at: str, collection_ids: str, offe
     return Ticket(consumer, tuple(json.loads(collection_ids)), time_of(taken_at), time_of(due_at), offers)
 
 
+def _lasts(reserved_at: datetime, release_at: datetime, now: datetime, terms: Terms) -> bool:
+    """Whether a charge's calls may be under way. Both ends are the same unless the clock or the terms were changed."""
+    ends_at = min(reserved_at + timedelta(seconds=terms.claim_s), release_at - timedelta(seconds=terms.window_s))
+    return ends_at > now
+
+
 def _under_way(consumer: str, asked: str | None, cities: str | None) -> UnderWay:
     return UnderWay(consumer, json.loads(asked or "{}"), json.loads(cities or "[]"))
 
@@ -234,7 +244,10 @@ def _statement(dialect: str, told: bool, window_s: float) -> CompoundSelect[Any]
             QuotaTicket.due_at >= moment_beside(dialect, now, -BOUND_S),
         ),
         _OPEN,
-        _row(_CHARGE, *(QuotaCharge.release_at, QuotaCharge.consumer, QuotaCharge.asked, QuotaCharge.cities)).where(
+        _row(
+            *(_CHARGE, QuotaCharge.reserved_at, QuotaCharge.release_at),
+            *(QuotaCharge.consumer, QuotaCharge.asked, QuotaCharge.cities),
+        ).where(
             QuotaCharge.account == bindparam("account"),
             # Whoever is still to answer is held for longer than a window from now on: the index leads to few rows.
             QuotaCharge.release_at > moment_beside(dialect, now, window_s),

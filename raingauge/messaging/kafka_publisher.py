@@ -6,7 +6,7 @@ It must not drop a message in silence: an ended `publish` means stored, refused 
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
@@ -29,6 +29,8 @@ from raingauge.messaging.port import Headers
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 UNDER_WAY: Final = 200
 """Messages given to aiokafka at once; it wakes all that wait for a partition whenever one is sent."""
+RECORD_BATCH_BYTES: Final = 16_384
+"""Kafka's own default. A larger message has a record batch of its own."""
 NOT_YET: Final = (UnknownTopicOrPartitionError, KafkaTimeoutError)
 
 
@@ -38,6 +40,8 @@ class _Line:
 
     producer: Any
     topics: Topics
+    shares: bool
+    """Messages share its record batches, which the broker stores or refuses as a whole."""
     given_up: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def give_up(self) -> None:
@@ -66,6 +70,8 @@ class KafkaPublisher:
         self._line: _Line | None = None
         self._changed = asyncio.Event()
         self._closed = False
+        self._shares = True
+        """Until a broker refuses something as too large: after that each message must be refused for itself alone."""
         self._pending = 0
         self._slots = asyncio.Semaphore(UNDER_WAY)
         self._last_success = 0.0
@@ -99,16 +105,14 @@ class KafkaPublisher:
         self._pending += 1
         try:
             async with self._slots:
-                record = Record(topic, key, value, headers)
-                # Refused together with others, it may be one of them that is too large.
-                if not (await self._stores(record) or await self._stores(replace(record, alone=True))):
-                    raise Permanent("the broker refuses a message of this size")
+                while not await self._stores(Record(topic, key, value, headers)):
+                    continue
             self._last_success = self._clock.monotonic()
         finally:
             self._pending -= 1
 
     async def _stores(self, record: Record) -> bool:
-        """Whether the record is stored; else the broker finds it, or what it was sent with, too large."""
+        """Whether the record is stored; False: it was refused together with others, and is to be sent without them."""
         line, stored = await self._hand_over(record)
         stored.add_done_callback(seen)
         await asyncio.wait({stored, line.given_up}, return_when=asyncio.FIRST_COMPLETED)
@@ -118,7 +122,10 @@ class KafkaPublisher:
             stored.result()
         except TOO_LARGE as error:
             # The sequence number of a refused record is missing at the broker, so all later ones would be refused too.
+            self._shares = False
             self._give_up(line, error)
+            if not line.shares:
+                raise Permanent("the broker refuses a message of this size") from error
             return False
         except KafkaError as error:
             self._give_up(line, error)
@@ -163,8 +170,9 @@ class KafkaPublisher:
 
     async def _keep_a_line(self) -> NoReturn:
         while True:
+            shares = self._shares
             producer = await self._start()
-            line = _Line(producer, Topics(producer, self._patience.first_pause_s))
+            line = _Line(producer, Topics(producer, self._patience.first_pause_s), shares)
             self._last_success = self._clock.monotonic()
             self._line = line
             self._changed.set()
@@ -201,6 +209,7 @@ class KafkaPublisher:
             request_timeout_ms=10_000,
             linger_ms=0,
             max_request_size=self._max_message_bytes,
+            max_batch_size=RECORD_BATCH_BYTES if self._shares else 1,
         )
 
 

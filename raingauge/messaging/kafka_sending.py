@@ -1,18 +1,15 @@
 """Giving a record to aiokafka's client, once its topic is there. It must not have the broker make the topic."""
 
 import asyncio
+import random
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
-from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.protocol.metadata import MetadataRequest
 
 from raingauge.messaging.kafka_client import seen
 from raingauge.messaging.port import Headers
-
-PARTITIONER: Final = DefaultPartitioner()
-"""The one that aiokafka's `send` uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +20,6 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Headers
-    alone: bool = False
-    """Not to share a record batch with others: Kafka stores or refuses these as a whole."""
 
 
 class Topics:
@@ -74,12 +69,10 @@ async def send(producer: Any, topics: Topics, record: Record) -> asyncio.Future[
     await topics.require(record.topic)
     headers = list(record.headers)
     stored: asyncio.Future[Any]
-    # Neither key nor value is allowed by Kafka, too, but not by aiokafka's send().
-    if record.alone or (record.key is None and record.value is None):
+    if record.key is None and record.value is None:  # Kafka allows it, but aiokafka's send() does not
         batch = producer.create_batch()
-        batch.append(timestamp=None, key=record.key, value=record.value, headers=headers)
-        batch.close()
-        partition = PARTITIONER(record.key, sorted(await producer.partitions_for(record.topic)), [])
+        batch.append(timestamp=None, key=None, value=None, headers=headers)
+        partition = random.choice(sorted(await producer.partitions_for(record.topic)))
         stored = await producer.send_batch(batch, record.topic, partition=partition)
     else:
         stored = await producer.send(record.topic, record.value, record.key, headers=headers)

@@ -124,6 +124,9 @@ class City(Weather, Schema):
     longitude: Mapped[float | None]
     unknown_at: Mapped[datetime | None]
     """When the provider last said that it does not know this id."""
+    claimed_by: Mapped[str | None] = mapped_column(exact(64))
+    """With the next one: of consumers of an older version. Nobody else reads or writes them."""
+    claimed_until: Mapped[datetime | None]
 
 
 class Reading(Weather, Schema):
@@ -183,7 +186,8 @@ class QuotaCharge(Schema):
     asked: Mapped[str | None] = mapped_column(Text)
     """JSON: for which collections, and how many cities of each."""
     cities: Mapped[str | None] = mapped_column(Text)
-    """JSON list: those that are claimed, for the calls are under way; NULL when they are over."""
+    """JSON list: those that are claimed, for the calls are under way. NULL: none; the calls are over, or their consumer
+    is of an older version."""
 
     __table_args__ = (Index("ix_quota_charges_held", "account", "release_at", "cost"),)
 

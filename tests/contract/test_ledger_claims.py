@@ -117,6 +117,17 @@ def test_cities_that_another_consumer_fetches_are_left_out_until_its_claim_ends(
     assert len(rows(database, QuotaCharge)) == 2
 
 
+def test_a_claim_lasts_no_longer_when_the_window_is_made_shorter(database: Database) -> None:
+    account = Account(database, pacing="burst", window_s=3600.0)
+    granted(account.ledger("one"), wanted(1))
+    changer = account.unopened("two", window_s=60.0)
+    changer.open(change=True)
+    account.moment.now = NOW + CLAIM - MICROSECOND
+    assert left_out(changer, wanted(1)) == ([], [1])
+    account.moment.now = NOW + CLAIM
+    assert granted(changer, wanted(1)).city_ids == (1,)
+
+
 def test_a_consumers_own_claims_do_not_hinder_it(database: Database) -> None:
     _, one, _ = burst(database)
     granted(one, wanted(1, 2))
