@@ -135,11 +135,7 @@ def look(connection: Connection, account: Account, candidates: Sequence[Candidat
     [(held, read_at)] = kinds[_TIME]
     now = time_of(read_at)
     tickets = [_ticket(*row) for row in kinds[_TICKET]]
-    under_way = [
-        _under_way(*row)
-        for reserved_at, release_at, *row in kinds[_CHARGE]
-        if _lasts(time_of(reserved_at), time_of(release_at), max(now, gate.last_now), account.terms)
-    ]
+    under_way = _under_way(kinds[_CHARGE], max(now, gate.last_now), account.terms)
     return Look(
         gate=gate,
         read_at=now,
@@ -166,10 +162,8 @@ def known_cities(connection: Connection, candidates: Sequence[Candidate]) -> Map
     """What a look tells of cities, of these that other consumers lend."""
     if not candidates:
         return {}
-    given = {
-        "cities": [candidate.city_id for candidate in candidates],
-        "since": min(candidate.since for candidate in candidates),
-    }
+    since = min(candidate.since for candidate in candidates)
+    given = {"cities": [candidate.city_id for candidate in candidates], "since": since}
     [found] = send(connection, [(_KNOWN, given)])
     return _known(_by_kind(found)[_CITY])
 
@@ -190,14 +184,14 @@ def _ticket(consumer: str, taken_at: str, due_at: str, collection_ids: str, offe
     return Ticket(consumer, tuple(json.loads(collection_ids)), time_of(taken_at), time_of(due_at), offers)
 
 
-def _lasts(reserved_at: datetime, release_at: datetime, now: datetime, terms: Terms) -> bool:
-    """Whether a charge's calls may be under way. Both ends are the same unless the clock or the terms were changed."""
-    ends_at = min(reserved_at + timedelta(seconds=terms.claim_s), release_at - timedelta(seconds=terms.window_s))
-    return ends_at > now
-
-
-def _under_way(consumer: str, asked: str | None, cities: str | None) -> UnderWay:
-    return UnderWay(consumer, json.loads(asked or "{}"), json.loads(cities or "[]"))
+def _under_way(rows: Iterable[Any], now: datetime, terms: Terms) -> list[UnderWay]:
+    """Of open charges. Their two ends are the same moment, unless the clock or the terms were changed."""
+    claim, window = timedelta(seconds=terms.claim_s), timedelta(seconds=terms.window_s)
+    return [
+        UnderWay(consumer, json.loads(asked or "{}"), json.loads(cities or "[]"))
+        for reserved_at, release_at, consumer, asked, cities in rows
+        if now < min(time_of(reserved_at) + claim, time_of(release_at) - window)
+    ]
 
 
 def _claimed(calls: Iterable[UnderWay]) -> frozenset[int]:
