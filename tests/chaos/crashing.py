@@ -65,9 +65,9 @@ CONSUMER = {
     "settle-between-statements": Point("consumer.store", "remember", AFTER),
     "settle-before-commit": Point("consumer.store", "settle", AFTER),
     "after-settle-commit": Point("consumer.store", "Store.keep", AFTER),
-    "before-acknowledge": Point("raingauge.messaging.kafka_subscription", "KafkaSubscription.acknowledge", BEFORE),
-    "before-commit": Point("raingauge.messaging.kafka_commits", "Commits.commit", BEFORE),
-    "after-commit": Point("raingauge.messaging.kafka_commits", "Commits.commit", AFTER, moved),
+    "before-acknowledge": Point("raingauge.messaging.kafka.subscription", "KafkaSubscription.acknowledge", BEFORE),
+    "before-commit": Point("raingauge.messaging.kafka.commits", "Commits.commit", BEFORE),
+    "after-commit": Point("raingauge.messaging.kafka.commits", "Commits.commit", AFTER, moved),
 }
 PRODUCER = {
     "accept-before-commit": Point("raingauge.storage.collections", "accept_all", AFTER),
@@ -75,8 +75,8 @@ PRODUCER = {
     "before-lease": Point("producer.relay", "Relay._lease", BEFORE),
     "lease-before-commit": Point("raingauge.storage.batches", "lease", AFTER, took),
     "after-lease": Point("producer.relay", "Relay._lease", AFTER, lambda done: took(done.leased)),
-    "before-publish": Point("raingauge.messaging.kafka_publisher", "KafkaPublisher.publish", BEFORE),
-    "after-publish": Point("raingauge.messaging.kafka_publisher", "KafkaPublisher.publish", AFTER),
+    "before-publish": Point("raingauge.messaging.kafka.publisher", "KafkaPublisher.publish", BEFORE),
+    "after-publish": Point("raingauge.messaging.kafka.publisher", "KafkaPublisher.publish", AFTER),
     "mark-before-commit": Point("raingauge.storage.batches", "mark_published", AFTER),
 }
 PROGRAMS: dict[str, tuple[Callable[..., Any], dict[str, Point]]] = {

@@ -1,10 +1,10 @@
-"""Fixtures of the tests on a mock cluster. A module that wants `place` says by a fixture `patience` how alert it is."""
+"""Fixtures of the tests on a mock cluster. A module that wants `place` says by a fixture `timeouts` how alert it is."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from raingauge.messaging.kafka import Patience
+from raingauge.messaging.kafka import Timeouts
 from tests.contract.messaging_helpers import KafkaPlace
 from tests.contract.messaging_mock_cluster import MockCluster
 
@@ -17,8 +17,8 @@ def cluster() -> Iterator[MockCluster]:
 
 
 @pytest.fixture
-def place(cluster: MockCluster, patience: Patience) -> KafkaPlace:
+def place(cluster: MockCluster, timeouts: Timeouts) -> KafkaPlace:
     """A topic on it."""
-    place = KafkaPlace(cluster.server, 100, patience)
+    place = KafkaPlace(cluster.server, 100, timeouts)
     cluster.make_topic(place.topic)
     return place

@@ -16,12 +16,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from raingauge.clock import SystemClock
 from raingauge.contracts import dead_letter_topic
 from raingauge.messaging.inprocess import InProcessBroker, InProcessSubscription
-from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Patience, ensure_topics
+from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics
 from raingauge.messaging.port import Delivery, Lost, Publisher, Subscription
 
 CLOCK: Final = SystemClock()
 REAL: Final = ("127.0.0.1", 9092)
-QUICK: Final = Patience(start_s=5, stop_s=0.5, session_s=1.15, first_pause_s=0.05, longest_pause_s=0.2)
+QUICK: Final = Timeouts(start_s=5, stop_s=0.5, session_s=1.15, first_backoff_s=0.05, longest_backoff_s=0.2)
 """For the mock cluster, which lets a member rejoin only after the session's time."""
 
 
@@ -144,18 +144,18 @@ class KafkaPlace:
 
     lull_s = 0.6
 
-    def __init__(self, server: str, window: int, patience: Patience) -> None:
+    def __init__(self, server: str, window: int, timeouts: Timeouts) -> None:
         self.topic = f"test-{uuid4().hex}"
         self.group = f"group-{uuid4().hex}"
         self._server = server
         self._window = window
-        self._patience = patience
+        self._timeouts = timeouts
 
     def publisher(self, **settings: Any) -> KafkaPublisher:
-        return KafkaPublisher([self._server], CLOCK, **{"patience": self._patience, **settings})
+        return KafkaPublisher([self._server], CLOCK, **{"timeouts": self._timeouts, **settings})
 
     def subscription(self, lost: Lost | None = None, **settings: Any) -> KafkaSubscription:
-        settings = {"window": self._window, "clock": CLOCK, "patience": self._patience, **settings}
+        settings = {"window": self._window, "clock": CLOCK, "timeouts": self._timeouts, **settings}
         return KafkaSubscription([self._server], self.topic, self.group, lost=lost, **settings)
 
 
@@ -174,7 +174,7 @@ def require_real_kafka() -> str:
 async def real_place(window: int = 100, partitions: int = 1) -> AsyncIterator[KafkaPlace]:
     """A place on the real broker, with topics made for it and removed afterwards."""
     server = require_real_kafka()
-    place = KafkaPlace(server, window, Patience(session_s=6))
+    place = KafkaPlace(server, window, Timeouts(session_s=6))
     await ensure_topics([server], place.topic, partitions, CLOCK)
     try:
         yield place

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from raingauge.messaging.kafka import KafkaSubscription, Patience
+from raingauge.messaging.kafka import KafkaSubscription, Timeouts
 from raingauge.messaging.port import Delivery
 from tests.contract.messaging_helpers import (
     CLOCK,
@@ -22,12 +22,12 @@ from tests.contract.messaging_helpers import (
 )
 from tests.contract.messaging_mock_cluster import HEARTBEAT, OFFSET_COMMIT, MockCluster
 
-ALERT = replace(QUICK, quiet_s=0.7, look_s=0.6, drain_s=5)
+ALERT = replace(QUICK, quiet_s=0.7, check_every_s=0.6, drain_s=5)
 OFFSET_METADATA_TOO_LARGE, REBALANCE_IN_PROGRESS, GROUP_AUTHORIZATION_FAILED = 12, 27, 30
 
 
 @pytest.fixture
-def patience() -> Patience:
+def timeouts() -> Timeouts:
     return ALERT
 
 
@@ -117,7 +117,7 @@ async def test_a_worker_that_does_not_finish_is_not_waited_for_longer_than_the_d
         await asyncio.Event().wait()
 
     await publish(place, b"1")
-    async with place.subscription(never, patience=replace(ALERT, drain_s=0.1)) as subscription:
+    async with place.subscription(never, timeouts=replace(ALERT, drain_s=0.1)) as subscription:
         await receive(subscription, 1)
         cluster.answer(HEARTBEAT, REBALANCE_IN_PROGRESS)
         assert values(await receive(subscription, 1)) == [b"1"]
@@ -198,7 +198,7 @@ async def test_when_offsets_fall_back_what_is_in_hand_is_void(cluster: MockClust
 async def test_an_outage_takes_no_delivery_away(cluster: MockCluster, place: KafkaPlace) -> None:
     await publish(place, b"1", b"2")
     worker = Worker()
-    async with place.subscription(worker, patience=replace(ALERT, session_s=10, look_s=1.5)) as subscription:
+    async with place.subscription(worker, timeouts=replace(ALERT, session_s=10, check_every_s=1.5)) as subscription:
         worker.subscription = subscription
         first, _ = await receive(subscription, 2)
         cluster.go_down()
@@ -220,7 +220,7 @@ async def test_when_the_brokers_have_moved_a_new_client_finds_them(cluster: Mock
         async with (
             Road(cluster.server) as road,
             KafkaSubscription(
-                [road.address], place.topic, place.group, window=10, clock=CLOCK, patience=replace(ALERT, commit_s=0.5)
+                [road.address], place.topic, place.group, window=10, clock=CLOCK, timeouts=replace(ALERT, commit_s=0.5)
             ) as subscription,
         ):
             (first,) = await receive(subscription, 1)

@@ -17,8 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from consumer import dead_letters
 from consumer.__main__ import parser
-from consumer.dead_letters import list_all, replay
-from consumer.letters import DeadLetters, Letter, printable
+from consumer.dead_letters import DeadLetters, Letter, list_all, printable, replay
 from consumer.means import Means
 from consumer.worker import Worker
 from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic
@@ -275,7 +274,7 @@ async def test_a_broker_that_falls_silent_ends_the_reading() -> None:
             return 0
 
     letters = DeadLetters([], "cities.dead", answer_s=2)
-    letters._consumer, letters._from, letters._until = Silent(), {"0": 0}, {"0": 3}
+    letters._consumer, letters._first, letters._end = Silent(), {"0": 0}, {"0": 3}
     with pytest.raises(TimeoutError):
         await letters.replayed()
     assert letters._consumer.polls == 2000

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from consumer.app import GRACE_S
-from raingauge.messaging.kafka_client import PATIENT
+from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS
 from raingauge.serving import DRAIN_S
 from raingauge.settings import Settings, load_settings
 from simulator.__main__ import _parser, read_settings
@@ -139,7 +139,7 @@ def test_the_health_check_asks_where_the_program_listens(name: str, monkeypatch:
 @pytest.mark.parametrize("name", CONSUMERS)
 def test_a_consumer_is_not_killed_while_it_drains(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     drain_s = DRAIN_S + settings_of(name, monkeypatch).openweather.timeout_s + GRACE_S
-    farewell_s = 2 * PATIENT.commit_s + 3 * PATIENT.stop_s
+    farewell_s = 2 * DEFAULT_TIMEOUTS.commit_s + 3 * DEFAULT_TIMEOUTS.stop_s
     assert seconds(SERVICES[name]["stop_grace_period"]) > drain_s + farewell_s
 
 

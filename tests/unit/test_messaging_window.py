@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raingauge.messaging.offsets import PartitionOffsets
 from raingauge.messaging.port import Delivery
-from raingauge.messaging.window import Window
+from raingauge.messaging.window import PartitionOffsets, Window
 
 
 def delivered(*numbers: int) -> PartitionOffsets:
