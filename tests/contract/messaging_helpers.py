@@ -147,16 +147,16 @@ class KafkaPlace:
     def __init__(self, server: str, window: int, timeouts: Timeouts) -> None:
         self.topic = f"test-{uuid4().hex}"
         self.group = f"group-{uuid4().hex}"
-        self._server = server
+        self.server = server
         self._window = window
         self._timeouts = timeouts
 
     def publisher(self, **settings: Any) -> KafkaPublisher:
-        return KafkaPublisher([self._server], CLOCK, **{"timeouts": self._timeouts, **settings})
+        return KafkaPublisher([self.server], CLOCK, **{"timeouts": self._timeouts, **settings})
 
     def subscription(self, lost: Lost | None = None, **settings: Any) -> KafkaSubscription:
         settings = {"window": self._window, "clock": CLOCK, "timeouts": self._timeouts, **settings}
-        return KafkaSubscription([self._server], self.topic, self.group, lost=lost, **settings)
+        return KafkaSubscription([self.server], self.topic, self.group, lost=lost, **settings)
 
 
 def require_real_kafka() -> str:

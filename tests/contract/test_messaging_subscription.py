@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+import confluent_kafka
 import pytest
 
 from raingauge.messaging.kafka import KafkaSubscription, Timeouts
@@ -238,6 +239,48 @@ async def test_a_full_window_is_no_silence(place: KafkaPlace) -> None:
         assert subscription.connected
         subscription.acknowledge(first)
         assert values(await receive(subscription, 1)) == [b"2"]
+
+
+def publish_compressed(place: KafkaPlace, codec: str, *messages: bytes, partition: int = 0) -> None:
+    """As another program does it: all in one compressed record batch."""
+    settings = {"bootstrap.servers": place.server, "compression.type": codec, "linger.ms": 100}
+    producer = confluent_kafka.Producer(settings)
+    for message in messages:
+        producer.produce(place.topic, message, partition=partition)
+    assert producer.flush(10) == 0
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_records_that_another_program_compressed_are_delivered(place: KafkaPlace, codec: str) -> None:
+    messages = [b"%02d" % number * 100 for number in range(20)]
+    publish_compressed(place, codec, *messages)
+    async with place.subscription() as subscription:
+        assert values(await receive(subscription, 20)) == messages
+
+
+async def test_an_unreadable_record_holds_up_only_its_own_partition_and_is_read_once_it_can_be(
+    cluster: MockCluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = KafkaPlace(cluster.server, 100, replace(ALERT, reread_s=2))
+    cluster.make_topic(place.topic, 3)
+    monkeypatch.setattr("aiokafka.codec.cramjam", None)  # as in an installation without it
+    unreadable = [b"zstd" * 100 + b"%d" % number for number in range(3)]
+    readable = [b"%02d" % number for number in range(12)]
+    for number, message in enumerate(readable):
+        publish_compressed(place, "none", message, partition=number % 3)
+    publish_compressed(place, "zstd", *unreadable, partition=1)
+    async with place.subscription() as subscription:
+        assert values(await receive(subscription, 12)) == readable
+        await eventually(lambda: "handoff.unreadable" in caplog.messages)
+        publish_compressed(place, "none", b"later", partition=0)
+        assert values(await receive(subscription, 1)) == [b"later"]
+        (first, *_) = [record.__dict__ for record in caplog.records if record.message == "handoff.unreadable"]
+        assert (first["partition"], first["offset"]) == (1, 4)
+        assert "zstd" in first["error"]
+        assert "handoff.client_given_up" not in caplog.messages
+        await eventually(lambda: caplog.messages.count("handoff.unreadable") > 1)
+        monkeypatch.undo()
+        assert values(await receive(subscription, 3)) == unreadable
 
 
 async def test_what_is_held_is_visible(place: KafkaPlace) -> None:

@@ -34,6 +34,7 @@ class Timeouts:
     drain_s: float = 15  # for `lost` to finish its work when partitions are taken away
     commit_s: float = 5
     commit_every_s: float = 0.2
+    reread_s: float = 60  # before a partition with an unreadable record is tried again
     session_s: float = 10  # after which the group considers a silent member dead
     first_backoff_s: float = 0.5
     longest_backoff_s: float = 10

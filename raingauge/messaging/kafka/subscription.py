@@ -4,15 +4,23 @@ It must not decode or judge messages, and must not lose one: unacknowledged mess
 """
 
 import asyncio
+import gzip
 import random
+import zlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import chain
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
+import cramjam
 from aiokafka import AIOKafkaConsumer
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import (
+    CorruptRecordException,
+    KafkaError,
+    UnknownTopicOrPartitionError,
+    UnsupportedCodecError,
+)
 
 from raingauge.clock import Clock
 from raingauge.messaging.kafka.client import (
@@ -30,6 +38,16 @@ from raingauge.messaging.port import Delivery, Lost
 from raingauge.messaging.window import Window
 
 POLL_MS: Final = 1000
+SINGLE_POLL_MS: Final = 100
+SINGLE_ROUNDS: Final = 10
+UNREADABLE: Final = (
+    UnsupportedCodecError,
+    CorruptRecordException,
+    cramjam.DecompressionError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+)
 FETCH_MIN_BYTES: Final = 8_192  # some thirty messages; a fetch waits briefly when there are fewer
 
 
@@ -40,13 +58,24 @@ class OffsetsFellBackError(Exception):
 class Polling(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Fills the window from one subscribed client and sets `arrived`. Never pauses polling: that would cost membership.
 
-    `revoked` is awaited before partitions go to another member.
+    `revoked` is awaited before partitions go to another member. A partition with a record that cannot be read waits,
+    and is tried again from time to time; the other partitions go on.
     """
 
     def __init__(
-        self, consumer: Any, window: Window, arrived: asyncio.Event, revoked: Callable[[], Awaitable[None]]
+        self,
+        consumer: Any,
+        window: Window,
+        arrived: asyncio.Event,
+        revoked: Callable[[], Awaitable[None]],
+        clock: Clock,
+        reread_s: float,
     ) -> None:
         self.answered = True
+        self._clock = clock
+        self._reread_s = reread_s
+        self._reread_at: dict[int, float] = {}
+        self._single_rounds = 0
         self._consumer = consumer
         self._window = window
         self._arrived = arrived
@@ -62,22 +91,62 @@ class Polling(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         """
         while True:
             self.pause_or_resume()
-            # When the window is full all partitions are paused, so the one record asked for cannot arrive.
-            fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=max(1, self._window.free))
-            self._take(chain.from_iterable(fetched.values()))
-            if fetched:
-                self._arrived.set()
+            if self._single_rounds and (fetching := self._consumer.assignment() - self._consumer.paused()):
+                await self._poll_each(fetching)
+                continue
+            try:
+                # When the window is full all partitions are paused, so the one record asked for cannot arrive.
+                await self._poll(timeout_ms=POLL_MS, max_records=max(1, self._window.free))
+            except UNREADABLE:
+                # The error does not name its partition, and readable records of others were lost with it.
+                for tp in self._consumer.assignment():
+                    await self._rewind(tp)
+                self._single_rounds = SINGLE_ROUNDS
 
-    def _take(self, records: Any) -> None:
-        for record in records:
+    async def _poll(self, *partitions: Any, timeout_ms: int, max_records: int) -> bool:
+        fetched = await self._consumer.getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
+        for record in chain.from_iterable(fetched.values()):
             if not self._window.take(self._delivery(record)):
                 raise OffsetsFellBackError(f"partition {record.partition}, offset {record.offset}")
+        if fetched:
+            self._arrived.set()
+        return bool(fetched)
+
+    async def _poll_each(self, partitions: Collection[Any]) -> None:
+        """Poll each partition alone and record by record, to find the one with the unreadable record."""
+        self._single_rounds -= 1
+        for tp in partitions:
+            try:
+                for _ in range(self._window.free):
+                    if tp not in self._consumer.assignment():
+                        break
+                    if not await self._poll(tp, timeout_ms=SINGLE_POLL_MS, max_records=1):
+                        break
+            except UNREADABLE as error:
+                self._single_rounds = 0
+                self._reread_at[tp.partition] = self._clock.monotonic() + self._reread_s
+                extra = {"partition": tp.partition, "offset": await self._rewind(tp), "error": one_line(error)}
+                log.error("handoff.unreadable", extra=extra)
+                self.pause_or_resume()
+
+    async def _rewind(self, tp: Any) -> int | None:
+        """Return to the first record that the window has not taken."""
+        offset = self._window.next_offset(tp.partition)
+        if offset is None:
+            offset = await self._consumer.committed(tp)
+        if offset is None:
+            await self._consumer.seek_to_beginning(tp)
+        else:
+            self._consumer.seek(tp, offset)
+        return offset
 
     def pause_or_resume(self) -> None:
         """Pause the partitions that must not be fetched now, and resume the others."""
         paused, assigned = self._consumer.paused(), self._consumer.assignment()
-        held = self._window.held_partitions
-        wait = {tp for tp in assigned if self._window.full or tp.partition in held}
+        now = self._clock.monotonic()
+        unreadable = {partition for partition, reread_at in self._reread_at.items() if now < reread_at}
+        blocked = self._window.held_partitions | unreadable
+        wait = {tp for tp in assigned if self._window.full or tp.partition in blocked}
         self._consumer.pause(*(wait - paused))
         self._consumer.resume(*(paused - wait))
 
@@ -225,7 +294,9 @@ class KafkaSubscription:
 
     async def _use(self, consumer: Any) -> None:
         """Poll with this client until it has failed."""
-        polling = Polling(consumer, self._window, self._arrived, self._end_epoch)
+        polling = Polling(
+            consumer, self._window, self._arrived, self._end_epoch, self._clock, self._timeouts.reread_s
+        )
         consumer.subscribe([self._topic], listener=polling)
         self._polling = polling
         task = asyncio.create_task(polling.run())
