@@ -10,8 +10,8 @@ whose one header names the letter. A committed group offset would not do: Kafka 
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -25,7 +25,7 @@ from raingauge.clock import SystemClock
 from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic, utc_text
 from raingauge.errors import Fatal, HandoffUnavailable, Permanent
 from raingauge.messaging.kafka import KafkaPublisher, servers_of
-from raingauge.messaging.kafka.client import one_line, stop_client
+from raingauge.messaging.kafka.client import explain, stop_client
 from raingauge.messaging.port import Headers, Publisher
 from raingauge.settings import Settings
 
@@ -46,17 +46,16 @@ async def list_all(settings: Settings, answer_s: float = ANSWER_S) -> None:
     """Print one line for each dead letter.
 
     Raises:
-        Fatal: Kafka does not answer.
+        Fatal: Kafka does not answer, or has no such topic.
     """
     topic, servers = dead_letter_topic(settings.broker.topic), servers_of(settings.broker.url)
-    with _errors_in_one_line(servers):
-        async with DeadLetters(servers, topic, answer_s) as letters:
-            replayed, count = await letters.replayed(), 0
-            async for letter in letters.read():
-                if letter.replayed is None:
-                    print(letter.line(letter.address in replayed))  # noqa: T201
-                    count += 1
-            print(f"{count} dead letters in {topic}", file=sys.stderr)  # noqa: T201
+    async with _errors_in_one_line(servers), DeadLetters(servers, topic, answer_s) as letters:
+        replayed, count = await letters.replayed(), 0
+        async for letter in letters.read():
+            if letter.replayed is None:
+                print(letter.line(letter.address in replayed))  # noqa: T201
+                count += 1
+        print(f"{count} dead letters in {topic}", file=sys.stderr)  # noqa: T201
 
 
 async def replay(settings: Settings, chosen: Address | None, store_s: float = STORE_S) -> None:
@@ -66,25 +65,26 @@ async def replay(settings: Settings, chosen: Address | None, store_s: float = ST
     never, and a settled batch costs nothing.
 
     Raises:
-        Fatal: Kafka does not answer, the letter does not exist, or some letters are too large for the topic now.
+        Fatal: Kafka does not answer or has no such topic, the letter does not exist, or some letters are too large
+            for the topic now.
     """
     topic, servers = settings.broker.topic, servers_of(settings.broker.url)
     done, too_large = 0, []
-    with _errors_in_one_line(servers):
-        async with DeadLetters(servers, dead_letter_topic(topic)) as letters, AsyncExitStack() as opened:
-            publisher: Publisher | None = None
-            try:
-                async for letter in _selected(letters, chosen):
-                    # Opened only when needed: a client that is stopped while starting leaves a connection behind.
-                    if publisher is None:
-                        publisher = await opened.enter_async_context(_publisher(servers))
-                    try:
-                        await _replay(publisher, topic, letter, store_s)
-                        done += 1
-                    except Permanent:
-                        too_large.append(letter.address)
-            finally:
-                print(f"{done} replayed to {topic}")  # noqa: T201
+    dead = dead_letter_topic(topic)
+    async with _errors_in_one_line(servers), DeadLetters(servers, dead) as letters, AsyncExitStack() as opened:
+        publisher: Publisher | None = None
+        try:
+            async for letter in _selected(letters, chosen):
+                # Opened only when needed: a client that is stopped while starting leaves a connection behind.
+                if publisher is None:
+                    publisher = await opened.enter_async_context(_publisher(servers))
+                try:
+                    await _replay(publisher, topic, letter, store_s)
+                    done += 1
+                except Permanent:
+                    too_large.append(letter.address)
+        finally:
+            print(f"{done} replayed to {topic}")  # noqa: T201
     if too_large:
         raise Fatal(f"larger than {topic} takes (max.message.bytes): {', '.join(too_large)}")
     if chosen is not None and not done:
@@ -150,9 +150,9 @@ def printable(value: bytes) -> str:
 
 
 class DeadLetters:
-    """The dead letters present when it is entered; an async context manager. A missing topic has none.
+    """The dead letters present when it is entered; an async context manager.
 
-    Raises (all methods): TimeoutError, KafkaError: Kafka does not answer.
+    Raises (all methods): TimeoutError, KafkaError: Kafka does not answer. Fatal: there is no such topic.
     """
 
     def __init__(self, servers: Sequence[str], topic: str, answer_s: float = ANSWER_S) -> None:
@@ -170,9 +170,7 @@ class DeadLetters:
         try:
             async with asyncio.timeout(self._answer_s):
                 await self._consumer.start()
-                # Lists all topics: a request for one topic by name would let the broker create it.
-                if self._topic in await self._consumer.topics():
-                    await self._find_offsets()
+                await self._find_offsets()
         except BaseException:
             await stop_client(self._consumer, STOP_S)
             raise
@@ -184,6 +182,9 @@ class DeadLetters:
         await stop_client(self._consumer, STOP_S)
 
     async def _find_offsets(self) -> None:
+        # Lists all topics: a request for one topic by name would let the broker create it.
+        if self._topic not in await self._consumer.topics():
+            raise Fatal(f"there is no topic {self._topic} on {','.join(self._servers)}: check broker.topic")
         # This request makes the client load all partitions of the topic.
         await self._consumer.end_offsets([TopicPartition(self._topic, 0)])
         partitions = [TopicPartition(self._topic, each) for each in self._consumer.partitions_for_topic(self._topic)]
@@ -257,8 +258,8 @@ async def _store(publish: Callable[[], Awaitable[None]], store_s: float) -> None
         raise Fatal(f"nothing was stored within {store_s:g} s: is Kafka up, and is the topic there?") from None
 
 
-@contextmanager
-def _errors_in_one_line(servers: Sequence[str]) -> Iterator[None]:
+@asynccontextmanager
+async def _errors_in_one_line(servers: Sequence[str]) -> AsyncIterator[None]:
     """Turn Kafka's errors into one line for a person, without the library's own log lines."""
     library = logging.getLogger("aiokafka")
     before = library.level
@@ -266,7 +267,6 @@ def _errors_in_one_line(servers: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except (KafkaError, TimeoutError) as error:
-        why = f": {one_line(error)}" if str(error) else ""
-        raise Fatal(f"Kafka does not answer at {','.join(servers)}{why}") from error
+        raise Fatal(f"Kafka does not answer: {await explain(servers, error)}") from error
     finally:
         library.setLevel(before)

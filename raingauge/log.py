@@ -2,6 +2,7 @@
 
 import json
 import logging
+import traceback
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -9,6 +10,7 @@ from raingauge.contracts import utc_text
 
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 REPEATED_AFTER_S: Final = 10.0
+REPEATING: Final = ("handoff.start_failed",)
 LIBRARIES: Final = ("aiokafka", "urllib3", "alembic", "uvicorn", "asyncio")
 
 
@@ -36,25 +38,42 @@ def _shown(value: Any) -> str:
 
 
 class OnceInAWhile(logging.Filter):
-    """Lets a library say the same thing once in ten seconds: in an outage aiokafka says it a hundred times a second."""
+    """Lets libraries, and our own REPEATING events, report the same thing once in ten seconds.
+
+    In an outage several clients fail for the same reason, and a library may report it a hundred times a second.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[tuple[str, int], float] = {}
+        self._shown_at: dict[tuple[str, object], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is shown. What is the same is told by the line of code that says it."""
-        if record.name.partition(".")[0] not in LIBRARIES:
+        """Whether the record is shown. Records are the same if one line of code logs them, or one event and error."""
+        key: tuple[str, object]
+        if record.msg in REPEATING:
+            key = (record.msg, vars(record).get("error"))
+        elif record.name.partition(".")[0] in LIBRARIES:
+            key = (record.name, record.lineno)
+        else:
             return True
-        said = (record.name, record.lineno)
-        if record.created - self._said.get(said, 0.0) < REPEATED_AFTER_S:
+        if _left_by_aiokafka(record) or record.created - self._shown_at.get(key, 0.0) < REPEATED_AFTER_S:
             return False
-        self._said[said] = record.created
+        self._shown_at[key] = record.created
         return True
+
+
+def _left_by_aiokafka(record: logging.LogRecord) -> bool:
+    """Whether asyncio reports an error that nobody awaited, of a connection that aiokafka has given up."""
+    if record.name != "asyncio" or not record.exc_info:
+        return False
+    frames = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(record.exc_info[2]))
+    return any(name.startswith("aiokafka.") for name in frames)
 
 
 def log_to(stream: TextIO | None = None, *, level: int = logging.INFO, secret: str | None = None) -> None:
     """Have this process log to a stream (standard error, if none is named), libraries from WARNING on.
+
+    aiokafka logs nothing below CRITICAL: what it has to say about an outage is in the events `handoff.…`.
 
     `secret` is masked wherever it would appear.
     """
@@ -65,4 +84,4 @@ def log_to(stream: TextIO | None = None, *, level: int = logging.INFO, secret: s
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name in LIBRARIES:
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+        logging.getLogger(name).setLevel(max(level, logging.CRITICAL if name == "aiokafka" else logging.WARNING))

@@ -72,10 +72,14 @@ def nothing_is_left() -> bool:
 
 
 class Road:
-    """A port that leads to a broker that may change, or (without one) takes all and answers nothing."""
+    """A port that leads to a broker that may change, or (without one) accepts everything and answers nothing.
 
-    def __init__(self, server: str | None) -> None:
+    `alter` replaces bytes in the broker's answers.
+    """
+
+    def __init__(self, server: str | None, alter: tuple[bytes, bytes] = (b"", b"")) -> None:
         self.server = server
+        self._alter = alter
         self.visits = 0
 
     async def __aenter__(self) -> Self:
@@ -96,15 +100,17 @@ class Road:
                 return
             host, port = self.server.split(":")
             there, back = await asyncio.open_connection(host, int(port))
-            await asyncio.gather(_pour(reader, back), _pour(there, writer))
+            await asyncio.gather(_pour(reader, back), _pour(there, writer, self._alter))
         finally:
             writer.close()
 
 
-async def _pour(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+async def _pour(
+    source: asyncio.StreamReader, sink: asyncio.StreamWriter, alter: tuple[bytes, bytes] = (b"", b"")
+) -> None:
     with suppress(ConnectionError):
         while some := await source.read(65_536):
-            sink.write(some)
+            sink.write(some.replace(*alter) if alter[0] else some)
     sink.close()
 
 

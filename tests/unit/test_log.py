@@ -120,7 +120,10 @@ def test_a_process_logs_to_one_stream_and_libraries_from_warning_on() -> None:
         logging.getLogger(name).info("not shown")
         logging.getLogger(f"{name}.part").warning("shown of %s", name)
     told = [told.split(" ", 1)[1] for told in stream.getvalue().splitlines()]
-    assert told == ["INFO caller.waiting reason=***", *(f"WARNING shown of {name}" for name in LIBRARIES)]
+    assert told == [
+        "INFO caller.waiting reason=***",
+        *(f"WARNING shown of {name}" for name in LIBRARIES if name != "aiokafka"),
+    ]
     assert earlier.getvalue() == ""
 
 
@@ -149,3 +152,28 @@ def test_a_library_says_the_same_thing_once_in_ten_seconds_and_we_say_it_every_t
     assert [shown("aiokafka.conn", 7, at) for at in (100.0, 101.0, 109.9, 110.0)] == [True, False, False, True]
     assert shown("aiokafka.conn", 8, 101.0)
     assert [shown("raingauge.worker", 7, at) for at in (100.0, 100.0)] == [True, True]
+
+
+def test_the_same_cause_of_a_failed_start_is_shown_once_in_ten_seconds() -> None:
+    seldom = OnceInAWhile()
+
+    def shown(error: str, at: float) -> bool:
+        fields = {"msg": "handoff.start_failed", "name": "raingauge.messaging", "error": error, "created": at}
+        return seldom.filter(logging.makeLogRecord(fields))
+
+    assert [shown("a refuses connections", at) for at in (100.0, 101.0, 110.0)] == [True, False, True]
+    assert shown("b refuses connections", 101.0)
+
+
+def test_aiokafka_is_silent_and_so_is_asyncio_about_errors_that_aiokafka_left() -> None:
+    stream = io.StringIO()
+    log_to(stream)
+    logging.getLogger("aiokafka.conn").error("Unable connect to node with id 1")
+    code = compile("raise ConnectionResetError", "conn.py", "exec")
+    for module, shown in (("aiokafka.conn", 0), ("elsewhere", 1)):
+        try:
+            exec(code, {"__name__": module})
+        except ConnectionResetError:
+            logging.getLogger("asyncio").exception("Future exception was never retrieved")
+        assert stream.getvalue().count("never retrieved") == shown
+    assert "Unable connect" not in stream.getvalue()

@@ -6,13 +6,15 @@ It must know nothing about messages. Many of aiokafka's own waits are unbounded,
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import BrokerResponseError, KafkaError
 
 from raingauge.clock import Clock
 from raingauge.errors import SettingsError
@@ -20,6 +22,7 @@ from raingauge.errors import SettingsError
 log = logging.getLogger("raingauge.messaging")
 
 CLEANUP_S: Final = 1.0
+CONNECT_S: Final = 3.0  # for each step of finding out why a client cannot start
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +87,22 @@ C = TypeVar("C", bound=Client)
 
 
 async def start_client(
-    make: Callable[[], C], check: Callable[[C], Awaitable[None]], clock: Clock, timeouts: Timeouts
+    servers: Sequence[str],
+    make: Callable[[], C],
+    check: Callable[[C], Awaitable[None]],
+    clock: Clock,
+    timeouts: Timeouts,
 ) -> C:
     """Return a client that has started and passes the check. Retries for ever, with a new client for each attempt."""
     attempt = 0
-    while not await _try_to_start(client := make(), check, timeouts, attempt):
+    while error := await _try_to_start(client := make(), check, timeouts):
+        log.warning("handoff.start_failed", extra={"error": await explain(servers, error)})
         await clock.sleep(timeouts.backoff_s(attempt, random.random()))
         attempt += 1
     return client
 
 
-async def _try_to_start(client: C, check: Callable[[C], Awaitable[None]], timeouts: Timeouts, attempt: int) -> bool:
+async def _try_to_start(client: C, check: Callable[[C], Awaitable[None]], timeouts: Timeouts) -> Exception | None:
     try:
         async with asyncio.timeout(timeouts.start_s):
             await client.start()
@@ -103,9 +111,57 @@ async def _try_to_start(client: C, check: Callable[[C], Awaitable[None]], timeou
         await stop_client(client, timeouts.stop_s)
         if not isinstance(error, Exception):
             raise
-        log.warning("handoff.start_failed", extra={"attempt": attempt, "error": one_line(error)})
-        return False
-    return True
+        return error
+    return None
+
+
+async def explain(servers: Sequence[str], error: Exception) -> str:
+    """Why an operation on these brokers failed, as one line for an operator: the cause if found, else the error.
+
+    aiokafka reports only that no broker could be used, so this connects to each broker in turn, and to the addresses
+    that it advertises.
+    """
+    if isinstance(error, BrokerResponseError):  # the brokers are reachable and say what is wrong
+        return one_line(error)
+    causes = await asyncio.gather(*(_unreachable(server, servers) for server in servers))
+    return "; ".join(dict.fromkeys(filter(None, causes))) or one_line(error)
+
+
+async def _unreachable(server: str, servers: Sequence[str]) -> str | None:
+    parts = urlsplit(f"//{server}")
+    if cause := await _cannot_connect(parts.hostname or "", parts.port or 0):
+        return f"{server} {cause}"
+    client = AIOKafkaClient(bootstrap_servers=[server], request_timeout_ms=int(CONNECT_S * 1000))
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            await client.bootstrap()
+        advertised = {f"{broker.host}:{broker.port}": broker for broker in client.cluster.brokers()}
+    except (KafkaError, OSError):
+        return f"{server} accepts connections but does not answer as a Kafka broker"
+    finally:
+        await client.close()
+    for address, broker in advertised.items():
+        if address not in servers and (cause := await _cannot_connect(broker.host, broker.port)):
+            return f"the broker at {server} says to connect to {address}, which {cause}; check advertised.listeners"
+    return None
+
+
+async def _cannot_connect(host: str, port: int) -> str | None:
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except TimeoutError:
+        return f"does not answer within {CONNECT_S:g} s"
+    except socket.gaierror as error:
+        return f"cannot be resolved ({error.strerror})"
+    except ConnectionRefusedError:
+        return "refuses connections"
+    except OSError as error:
+        return f"cannot be connected to ({error.strerror or error})"
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return None
 
 
 async def stop_client(client: Client, timeout_s: float) -> None:
@@ -163,4 +219,5 @@ def ignore_outcome(future: asyncio.Future[Any]) -> None:
 
 def one_line(error: BaseException) -> str:
     """An error as one line of at most 200 characters, for a log field; aiokafka's errors can fill a screen."""
-    return " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())[:200]
+    name, text = type(error).__name__, str(error)
+    return " ".join((text if text.startswith(name) else f"{name}: {text}").split()).removesuffix(":")[:200]

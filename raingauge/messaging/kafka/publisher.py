@@ -282,7 +282,7 @@ class KafkaPublisher:
         return self._pending > 0 and self._clock.monotonic() - self._last_success >= self._timeouts.quiet_s
 
     async def _start(self) -> Any:
-        return await start_client(self._make_client, _no_check, self._clock, self._timeouts)
+        return await start_client(self._servers, self._make_client, _no_check, self._clock, self._timeouts)
 
     def _make_client(self) -> Any:
         return AIOKafkaProducer(

@@ -294,9 +294,7 @@ class KafkaSubscription:
 
     async def _use(self, consumer: Any) -> None:
         """Poll with this client until it has failed."""
-        polling = Polling(
-            consumer, self._window, self._arrived, self._end_epoch, self._clock, self._timeouts.reread_s
-        )
+        polling = Polling(consumer, self._window, self._arrived, self._end_epoch, self._clock, self._timeouts.reread_s)
         consumer.subscribe([self._topic], listener=polling)
         self._polling = polling
         task = asyncio.create_task(polling.run())
@@ -356,12 +354,12 @@ class KafkaSubscription:
             stopping.cancel()
 
     async def _start(self) -> Any:
-        return await start_client(self._make_client, self._require_topic, self._clock, self._timeouts)
+        return await start_client(self._servers, self._make_client, self._require_topic, self._clock, self._timeouts)
 
     async def _require_topic(self, consumer: Any) -> None:
         # Subscribing to an unknown topic would let the broker create it, with one partition and a retention time.
         if self._topic not in await consumer.topics():
-            raise UnknownTopicOrPartitionError(self._topic)
+            raise UnknownTopicOrPartitionError(f"there is no topic {self._topic}")
 
     def _make_client(self) -> Any:
         return AIOKafkaConsumer(

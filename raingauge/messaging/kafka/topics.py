@@ -47,7 +47,7 @@ async def ensure_topics(
     """Return when the topic and its dead-letter topic exist. Retries for ever: run it in a task."""
     ensure = partial(ensure_with, required=topics_of(topic, partitions))
     admin = await start_client(
-        lambda: _Admin(bootstrap_servers=list(servers), request_timeout_ms=15_000), ensure, clock, timeouts
+        servers, lambda: _Admin(bootstrap_servers=list(servers), request_timeout_ms=15_000), ensure, clock, timeouts
     )
     await stop_client(admin, timeouts.stop_s)
 
