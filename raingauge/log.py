@@ -10,7 +10,7 @@ from raingauge.contracts import utc_text
 
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 REPEATED_AFTER_S: Final = 10.0
-REPEATING: Final = ("handoff.start_failed",)
+REPEATING: Final = ("handoff.start_failed", "handoff.client_given_up")
 LIBRARIES: Final = ("aiokafka", "urllib3", "alembic", "uvicorn", "asyncio")
 
 

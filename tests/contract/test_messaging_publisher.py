@@ -1,4 +1,4 @@
-"""How publishing to Kafka fares when Kafka is down, gone, silent or unwilling; on a mock cluster."""
+"""Publishing while Kafka is down, replaced, silent or refuses requests; on a mock cluster."""
 
 import asyncio
 from dataclasses import replace

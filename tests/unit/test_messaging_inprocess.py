@@ -1,4 +1,4 @@
-"""What is peculiar to the hand-off inside one process."""
+"""What applies to the in-process hand-off only."""
 
 import pytest
 

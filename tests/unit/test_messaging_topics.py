@@ -1,4 +1,4 @@
-"""The broker's address, the pauses between attempts, and what is asked of the topics; without any Kafka."""
+"""The broker's address, the backoff between attempts, and the requirements on topics; without Kafka."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -64,7 +64,7 @@ def test_pauses_double_up_to_the_longest_and_are_spread_downwards() -> None:
 
 
 class Admin:
-    """A broker's administration: some topics with their settings, and how it answers."""
+    """A fake admin client: topics with their settings, and the error code of its answers."""
 
     def __init__(self, brokers: int = 1, answer: int = 0, **topics: tuple[int, dict[str, str]]) -> None:
         self.made: list[NewTopic] = []

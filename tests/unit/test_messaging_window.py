@@ -1,4 +1,4 @@
-"""The arithmetic of the hand-off: which offset may be committed, and how much may be in hand."""
+"""Which offset may be committed, and how many deliveries may be unacknowledged."""
 
 import random
 

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import (
     CorruptRecordException,
+    InconsistentGroupProtocolError,
     KafkaError,
     UnknownTopicOrPartitionError,
     UnsupportedCodecError,
@@ -323,11 +324,16 @@ class KafkaSubscription:
                 # An outage alone is no reason to drop the deliveries: that is done only for a client that works.
                 await stop_client(await self._start(), self._timeouts.stop_s)
                 brokers_answer = True
-        log.error(
-            "handoff.client_given_up",
-            extra={"client": "subscription"},
-            exc_info=None if task.cancelled() else task.exception(),
-        )
+        if not task.cancelled() and (failure := task.exception()):
+            self._report(failure)
+
+    def _report(self, failure: BaseException) -> None:
+        reason = one_line(failure)
+        if isinstance(failure, InconsistentGroupProtocolError):
+            reason = f"another client in the group {self._group} has other assignors: stop it, or change broker.group"
+        expected = isinstance(failure, KafkaError | OffsetsFellBackError)
+        extra = {"client": "subscription", "error": reason}
+        log.error("handoff.client_given_up", extra=extra, exc_info=None if expected else failure)
 
     async def _end_epoch(self) -> None:
         """Let the worker finish what it can, commit that, and void the remaining deliveries."""
