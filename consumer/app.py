@@ -11,8 +11,8 @@ from fastapi import FastAPI
 
 from consumer.keyless import Keyless
 from consumer.means import Means, Tally
-from consumer.openweather import OpenWeather
-from consumer.provider import Provider
+from consumer.provider.openweather import OpenWeather
+from consumer.provider.port import Provider
 from consumer.quota import Ledger
 from consumer.store import Store
 from consumer.worker import Worker

@@ -19,7 +19,7 @@ from consumer.means import Listener, Means, Tally
 from consumer.offers import Offers
 from consumer.patience import Patience
 from consumer.pool import Pool, Turn
-from consumer.provider import Reply
+from consumer.provider.port import Reply
 from consumer.settler import Settler
 from raingauge.clock import happens_within
 from raingauge.errors import DatabaseUnavailable, ProviderUnavailable

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from consumer.gate import Event
-from consumer.provider import Reason, Refusal, Reply, Weather
+from consumer.provider.port import Reason, Refusal, Reply, Weather
 from raingauge.observation import Observation
 
 _EVENTS: Final = {Reason.QUOTA: Event.QUOTA, Reason.KEY: Event.KEY, Reason.ENDPOINT: Event.ENDPOINT}

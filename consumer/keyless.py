@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from consumer.provider import Reason, Refusal, Reply
+from consumer.provider.port import Reason, Refusal, Reply
 
 
 class Keyless:

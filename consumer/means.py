@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from consumer.provider import Provider
+from consumer.provider.port import Provider
 from consumer.quota import Ledger
 from consumer.store import Store
 from raingauge.blocking import RunBlocking, until_available

@@ -13,7 +13,7 @@ RaingaugeError
     ├── SettingsError
     └── GateMismatch
 
-The provider's refusals (429, 401, 404 and the like) are answers, not errors: see `consumer.provider`.
+The provider's refusals (429, 401, 404 and the like) are answers, not errors: see `consumer.provider.port`.
 """
 
 

@@ -1,4 +1,4 @@
-"""OpenWeather's client on a real wire: a scripted server on loopback says any bytes at any pace and sees what comes."""
+"""OpenWeather's client over real sockets: a scripted server on loopback sends any bytes at any pace."""
 
 import gzip
 import http.client
@@ -29,10 +29,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from urllib3 import HTTPConnectionPool
 
-from consumer import wire
-from consumer.flight import Flight, in_flight
-from consumer.openweather import OpenWeather
-from consumer.provider import Provider, Reason, Refusal, Reply, Weather
+from consumer.provider.http import MAX_BODY_BYTES, Exchange, current_exchange
+from consumer.provider.openweather import OpenWeather
+from consumer.provider.port import Provider, Reason, Refusal, Reply, Weather
 from raingauge.clock import SystemClock
 from raingauge.errors import ProviderUnavailable
 
@@ -553,28 +552,28 @@ def test_without_a_thread_for_the_deadline_nothing_is_sent(
 def test_no_deadline_outlives_its_client(serve: Serve, connect: Connect) -> None:
     client = connect(serve(always))
     client.single(7, 0.0)
-    watching = [thread for thread in threading.enumerate() if thread.name == "deadlines"]
+    watching = [thread for thread in threading.enumerate() if thread.name == "http-watchdog"]
     client.close()
     for thread in watching:
         thread.join(PROMPT_S)
         assert not thread.is_alive()
 
 
-def flight_on(sock: socket.socket) -> Flight:
-    flight = Flight("", SystemClock(), float("inf"))
-    flight.hold(sock)
-    return flight
+def exchange_on(sock: socket.socket) -> Exchange:
+    exchange = Exchange("", SystemClock(), float("inf"))
+    exchange.attach(sock)
+    return exchange
 
 
 def test_a_deadline_that_comes_after_the_answer_spares_the_connection() -> None:
     ours, theirs = socket.socketpair()
     theirs.settimeout(LONG_S)
     with ours, theirs:
-        flight = flight_on(ours)
-        flight.land()
-        flight.abort()
-        flight.end()
-        assert not flight.aborted
+        exchange = exchange_on(ours)
+        exchange.complete()
+        exchange.abort()
+        exchange.release()
+        assert not exchange.aborted
         ours.sendall(b"x")
         assert theirs.recv(1) == b"x"
 
@@ -583,16 +582,16 @@ def test_an_answer_that_comes_after_the_deadline_does_not_count() -> None:
     ours, theirs = socket.socketpair()
     theirs.settimeout(LONG_S)
     with ours, theirs:
-        flight = flight_on(ours)
-        flight.abort()
-        flight.land()
-        assert flight.aborted
+        exchange = exchange_on(ours)
+        exchange.abort()
+        exchange.complete()
+        assert exchange.aborted
         with pytest.raises(ProviderUnavailable):
-            flight.clear_to_write()
+            exchange.check_send_time()
         with pytest.raises(ProviderUnavailable):
-            flight.hold(ours)
+            exchange.attach(ours)
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == struct.pack("ii", 1, 0)
-        flight.end()
+        exchange.release()
         assert theirs.recv(1) == b""
 
 
@@ -600,23 +599,23 @@ def test_a_call_that_fails_shuts_its_connection_whoever_holds_it() -> None:
     ours, theirs = socket.socketpair()
     theirs.settimeout(LONG_S)
     with ours, theirs:
-        flight_on(ours).end()
+        exchange_on(ours).release()
         assert theirs.recv(1) == b""
 
 
-def test_a_connection_is_free_of_its_flight_before_another_call_can_take_it(
+def test_a_connection_is_free_of_its_exchange_before_another_call_can_take_it(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = HTTPConnectionPool._put_conn
-    landed = []
+    completed = []
 
     def watched(pool: HTTPConnectionPool, conn: Any) -> None:
-        landed.append(in_flight.get()._landed)
+        completed.append(current_exchange.get()._completed)
         put(pool, conn)
 
     monkeypatch.setattr(HTTPConnectionPool, "_put_conn", watched)
     assert is_reading(connect(serve(always)).single(7, 0.0))
-    assert landed == [True]
+    assert completed == [True]
 
 
 # Broken answers
@@ -653,9 +652,9 @@ def test_a_broken_answer_is_unavailable(serve: Serve, connect: Connect, data: by
 @pytest.mark.parametrize(
     "data",
     [
-        answer(b" " * (wire.MAX_BODY_BYTES + 1)),
-        b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (2 * wire.MAX_BODY_BYTES),
-        answer(gzip.compress(b" " * (wire.MAX_BODY_BYTES + 1)), "200 OK", "Content-Encoding: gzip"),
+        answer(b" " * (MAX_BODY_BYTES + 1)),
+        b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (2 * MAX_BODY_BYTES),
+        answer(gzip.compress(b" " * (MAX_BODY_BYTES + 1)), "200 OK", "Content-Encoding: gzip"),
     ],
     ids=["declared", "undeclared", "compressed"],
 )

@@ -23,7 +23,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import make_url
 
 import standalone.app
-from consumer.openweather import OpenWeather
+from consumer.provider.openweather import OpenWeather
 from raingauge.clock import SystemClock
 from raingauge.contracts import dead_letter_topic
 from raingauge.errors import ProviderUnavailable

@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, select
 
 from consumer.means import Means
-from consumer.provider import Reason, Refusal, Reply, Weather
+from consumer.provider.port import Reason, Refusal, Reply, Weather
 from consumer.quota import Ledger
 from consumer.settler import GIVEN_UP
 from consumer.store import Store

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from consumer.provider import Reason, Refusal, Reply, Weather
+from consumer.provider.port import Reason, Refusal, Reply, Weather
 from raingauge.errors import ProviderUnavailable
 from raingauge.observation import Observation
 from raingauge.pacing import MARGIN_S

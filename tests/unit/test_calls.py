@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from consumer.calls import Result, Silence, combine
 from consumer.gate import Event
-from consumer.provider import Reason, Refusal, Reply, Weather
+from consumer.provider.port import Reason, Refusal, Reply, Weather
 from raingauge.observation import Observation
 
 SINCE = datetime(2026, 11, 20, 16, tzinfo=UTC)

@@ -5,7 +5,7 @@ import pytest
 from consumer.calls import combine
 from consumer.gate import Event
 from consumer.keyless import Keyless
-from consumer.provider import Provider, Reason, Refusal
+from consumer.provider.port import Provider, Reason, Refusal
 
 
 @pytest.mark.parametrize("group", [True, False])

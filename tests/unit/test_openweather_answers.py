@@ -1,4 +1,4 @@
-"""What OpenWeather's answers mean: the classification alone, fed with bodies as they were recorded."""
+"""Interpretation of OpenWeather's answers, fed with recorded bodies; no network."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from consumer.openweather import ReadBody, classify, read_group, read_single, redactor, retry_after_s
-from consumer.provider import Reason, Refusal, Reply, Weather
-from consumer.wire import Answer
+from consumer.provider.http import Response
+from consumer.provider.openweather import GROUP, SINGLE, Endpoint, classify, retry_after_s
+from consumer.provider.port import Reason, Refusal, Reply, Weather
+from consumer.provider.redaction import redactor
 from raingauge.errors import ProviderUnavailable
 from raingauge.observation import Observation
 
@@ -42,23 +43,23 @@ YOUNG = (
     b'"main":{"temp":19.4,"feels_like":18.9,"temp_min":19,"temp_max":20.1,"pressure":1016,"humidity":55},'
     b'"visibility":10000,"wind":{"speed":1.5,"deg":220},"clouds":{"all":0},"dt":1700012345,"id":3439525,"name":"Young"}'
 )
-GROUP = b'{"cnt":1,"list":[' + YOUNG + b"]}"
-SINGLE = YOUNG[:-1] + b',"base":"stations","timezone":-10800,"cod":200,"rain":{"1h":0.25},"snow":{"1h":1}}'
+GROUP_BODY = b'{"cnt":1,"list":[' + YOUNG + b"]}"
+SINGLE_BODY = YOUNG[:-1] + b',"base":"stations","timezone":-10800,"cod":200,"rain":{"1h":0.25},"snow":{"1h":1}}'
 
-Call = tuple[ReadBody, tuple[int, ...]]
-ONE: Call = (read_single, (7,))
-GROUP_OF_ONE: Call = (read_group, (7,))
-GROUP_OF_MANY: Call = (read_group, (7, 8))
+Call = tuple[Endpoint, tuple[int, ...]]
+ONE: Call = (SINGLE, (7,))
+GROUP_OF_ONE: Call = (GROUP, (7,))
+GROUP_OF_MANY: Call = (GROUP, (7, 8))
 UNKNOWN = Weather({}, unknown=frozenset({7}))
 
 
-def told(status: int, body: bytes, call: Call = ONE, headers: Mapping[str, str] | None = None) -> Reply:
-    read, asked = call
-    return classify(Answer(status, headers or {}, body), asked, read, redactor(KEY), NOW)
+def reply_to(status: int, body: bytes, call: Call = ONE, headers: Mapping[str, str] | None = None) -> Reply:
+    endpoint, city_ids = call
+    return classify(Response(status, headers or {}, body), city_ids, endpoint, redactor(KEY), NOW)
 
 
 def group(*entries: object, asked: Sequence[int] = (7,)) -> Weather:
-    reply = told(200, json.dumps({"cnt": len(entries), "list": entries}).encode(), (read_group, tuple(asked)))
+    reply = reply_to(200, json.dumps({"cnt": len(entries), "list": entries}).encode(), (GROUP, tuple(asked)))
     assert isinstance(reply, Weather)
     return reply
 
@@ -72,7 +73,7 @@ def seen(**changes: object) -> Observation:
 
 
 def test_a_group_answer_is_read_whole() -> None:
-    assert told(200, GROUP, (read_group, (3439525,))) == Weather(
+    assert reply_to(200, GROUP_BODY, (GROUP, (3439525,))) == Weather(
         {
             3439525: Observation(
                 city_id=3439525,
@@ -98,9 +99,9 @@ def test_a_group_answer_is_read_whole() -> None:
 
 
 def test_a_single_answer_has_the_same_and_its_time_zone_at_the_top() -> None:
-    body = json.loads(SINGLE)
+    body = json.loads(SINGLE_BODY)
     del body["sys"]["timezone"]
-    reply = told(200, json.dumps(body).encode(), (read_single, (3439525,)))
+    reply = reply_to(200, json.dumps(body).encode(), (SINGLE, (3439525,)))
     assert isinstance(reply, Weather)
     observation = reply.observations[3439525]
     assert (observation.utc_offset_s, observation.rain_1h, observation.snow_1h) == (-10800, 0.25, 1.0)
@@ -158,7 +159,7 @@ def test_a_single_answer_has_the_same_and_its_time_zone_at_the_top() -> None:
     ],
 )
 def test_each_refusal_is_told_by_its_status_and_its_body(status: int, body: bytes, call: Call, reply: Reply) -> None:
-    assert told(status, body, call) == reply
+    assert reply_to(status, body, call) == reply
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ def test_each_refusal_is_told_by_its_status_and_its_body(status: int, body: byte
         (301, NOT_FOUND),
         (302, b""),
         (204, b""),
-        (206, SINGLE),
+        (206, SINGLE_BODY),
         (418, NOT_FOUND),
         (200, b""),
         (200, PROXY_PAGE),
@@ -187,30 +188,30 @@ def test_each_refusal_is_told_by_its_status_and_its_body(status: int, body: byte
         (200, b"[" * 100_000),
         (200, b'{"id":' + b"9" * 5000 + b"}"),
         (200, NOT_FOUND),
-        (200, SINGLE),
-        (200, SINGLE[:-1]),
+        (200, SINGLE_BODY),
+        (200, SINGLE_BODY[:-1]),
     ],
 )
 @pytest.mark.parametrize("call", [ONE, GROUP_OF_ONE, GROUP_OF_MANY])
 def test_what_is_not_an_answer_of_the_providers_own_is_unavailable(status: int, body: bytes, call: Call) -> None:
     with pytest.raises(ProviderUnavailable):
-        told(status, body, call)
+        reply_to(status, body, call)
 
 
 def test_a_server_error_says_what_the_provider_said() -> None:
     with pytest.raises(ProviderUnavailable, match=r"^HTTP 500: Internal error: 500000$"):
-        told(500, INTERNAL)
+        reply_to(500, INTERNAL)
 
 
 @pytest.mark.parametrize("body", [b'{"list":{}}', b'{"list":null}', b'{"cnt":1}', b'{"cod":"200","message":"hello"}'])
 def test_a_group_without_a_list_is_unavailable(body: bytes) -> None:
     with pytest.raises(ProviderUnavailable, match="without a list"):
-        told(200, body, GROUP_OF_MANY)
+        reply_to(200, body, GROUP_OF_MANY)
 
 
 def test_another_city_than_the_one_asked_for_is_unavailable() -> None:
-    with pytest.raises(ProviderUnavailable, match="without the city"):
-        told(200, SINGLE, (read_single, (1,)))
+    with pytest.raises(ProviderUnavailable, match="without the requested city"):
+        reply_to(200, SINGLE_BODY, (SINGLE, (1,)))
 
 
 def test_cities_are_matched_by_id_and_those_not_asked_for_are_ignored() -> None:
@@ -261,7 +262,7 @@ def test_an_absent_city_is_not_called_unknown_while_an_entry_has_no_readable_id(
 )
 def test_a_city_without_a_usable_time_or_temperature_is_unreadable(changes: dict[str, object]) -> None:
     assert group(entry(**changes)) == Weather({}, unreadable=frozenset({7}))
-    single = told(200, json.dumps(entry(**changes)).encode())
+    single = reply_to(200, json.dumps(entry(**changes)).encode())
     assert single == Weather({}, unreadable=frozenset({7}))
 
 
@@ -361,7 +362,7 @@ def test_no_retry_after_raises_or_is_absurd(header: str) -> None:
 
 @pytest.mark.parametrize("body", [OVER_THE_PLAN, PROXY_PAGE])
 def test_a_429_carries_its_retry_after_whoever_sent_it(body: bytes) -> None:
-    reply = told(429, body, headers={"Retry-After": "17"})
+    reply = reply_to(429, body, headers={"Retry-After": "17"})
     assert isinstance(reply, Refusal)
     assert reply.retry_after_s == 17.0
 
@@ -370,14 +371,14 @@ def test_a_429_carries_its_retry_after_whoever_sent_it(body: bytes) -> None:
     "said", [f"no key {KEY}", f"no key {KEY.upper()} here", "x" * 180 + KEY, f"\n\u0000{KEY}\u2028", KEY * 20]
 )
 def test_the_key_is_cut_out_of_what_the_provider_says(said: str) -> None:
-    reply = told(401, json.dumps({"cod": 401, "message": said}).encode())
+    reply = reply_to(401, json.dumps({"cod": 401, "message": said}).encode())
     assert isinstance(reply, Refusal)
     assert KEY[:8] not in reply.message.lower()
     assert "***" in reply.message
     assert len(reply.message) <= 200
     assert reply.message.isprintable()
     with pytest.raises(ProviderUnavailable) as raised:
-        told(500, json.dumps({"cod": 500, "message": said}).encode())
+        reply_to(500, json.dumps({"cod": 500, "message": said}).encode())
     assert KEY[:8] not in str(raised.value).lower()
 
 
@@ -417,7 +418,7 @@ bodies = anything | plausible | st.fixed_dictionaries({"list": st.lists(plausibl
 @example(GROUP_OF_MANY, b'{"list":[]}')
 def test_whatever_a_200_holds_each_city_is_in_exactly_one_place(call: Call, body: bytes) -> None:
     try:
-        reply = told(200, body, call)
+        reply = reply_to(200, body, call)
     except ProviderUnavailable:
         return
     assert isinstance(reply, Weather)
@@ -428,7 +429,7 @@ def test_whatever_a_200_holds_each_city_is_in_exactly_one_place(call: Call, body
 @given(st.integers(100, 999), st.sampled_from([ONE, GROUP_OF_ONE, GROUP_OF_MANY]), bodies)
 def test_no_status_and_body_raise_anything_but_unavailable(status: int, call: Call, body: object) -> None:
     try:
-        reply = told(status, json.dumps(body).encode(), call)
+        reply = reply_to(status, json.dumps(body).encode(), call)
     except ProviderUnavailable:
         return
     # Only what quota.md lists may close a charge.
