@@ -4,12 +4,13 @@ The provider's key comes from `OPENWEATHER_API_KEY` alone and is not a setting: 
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from raingauge.contracts import describe
@@ -90,6 +91,13 @@ class OpenWeatherSettings(Section):
     """Shown in logs: so neither a password nor a query may be in it."""
     endpoint: Literal["auto", "group", "single"] = "auto"
     timeout_s: float = Field(10.0, gt=0, le=60)
+
+    @field_validator("base_url")
+    @classmethod
+    def _has_no_path_of_the_api(cls, url: str) -> str:
+        if found := re.search(r"/(data|geo)/[0-9.]+(?=/|$)", url):
+            raise ValueError(f"remove {found[0]} and what follows it: the client adds the paths of the API")
+        return url
 
 
 class QuotaSettings(Section):

@@ -7,8 +7,10 @@ proxy's pages, and a 401, 404 or 429 may be as well. This module must not react 
 """
 
 import json
+import logging
 import math
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,7 +25,17 @@ from raingauge.clock import Clock
 from raingauge.errors import ProviderUnavailable
 from raingauge.observation import Observation
 
-MAX_RETRY_AFTER_S: Final = 86_400.0
+log = logging.getLogger("raingauge.provider")
+
+MAX_RETRY_AFTER_S: Final = 3600.0
+"""So that a wrong header cannot stop an account for longer."""
+
+_ABOUT_IDS: Final = re.compile(r"city not found|No data|\S+ is not a city ID|Invalid ID", re.IGNORECASE)
+"""Messages of a 400 or 404 that mean a wrong id. Other messages mean the path or the request."""
+_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+_INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
+_DELAYS: Final = re.compile(r"[0-9]+(\.[0-9]+)?( *, *[0-9]+(\.[0-9]+)?)*")
+_LOG_INTERVAL_S: Final = 60.0
 
 Json = Mapping[str, Any]
 
@@ -36,6 +48,7 @@ class OpenWeather:
         self._clock = clock
         self._redact = redactor(key)
         self._long_key = len(key) >= LONG_KEY
+        self._unreadable = UnreadableLog(clock, self._redact)
         self._http = HttpClient(base_url, f"appid={quote(key, safe='')}", self._redact, timeout_s, clock, connections)
 
     def __enter__(self) -> Self:
@@ -58,8 +71,55 @@ class OpenWeather:
 
     def _call(self, endpoint: "Endpoint", city_ids: Sequence[int], send_by: float) -> Reply:
         response = self._http.get(f"{endpoint.path}?id={','.join(map(str, city_ids))}&units=metric", send_by)
-        reply = classify(response, city_ids, endpoint, self._redact, self._clock.now())
+        try:
+            reply = classify(response, city_ids, endpoint, self._redact, self._clock.now())
+        except ProviderUnavailable as error:
+            if response.status == 200:
+                self._unreadable.report(response.body, str(error))
+            raise
+        if isinstance(reply, Weather) and reply.unreadable:
+            self._unreadable.report(response.body, f"{len(reply.unreadable)} cities without a usable value")
         return _redacted(reply, self._redact) if isinstance(reply, Weather) and self._long_key else reply
+
+
+class UnreadableLog:
+    """Logs the shape of unreadable answers, never their values: the first at once, then one line a minute."""
+
+    def __init__(self, clock: Clock, redact: Callable[[str], str]) -> None:
+        self._clock = clock
+        self._redact = redact
+        self._lock = threading.Lock()
+        self._next_at = -math.inf
+        self._unlogged = 0
+
+    def report(self, body: bytes, problem: str) -> None:
+        """Count an answer, and log it if the last line is old enough."""
+        with self._lock:
+            self._unlogged += 1
+            now = self._clock.monotonic()
+            if now < self._next_at:
+                return
+            answers, self._unlogged, self._next_at = self._unlogged, 0, now + _LOG_INTERVAL_S
+        shape = shape_of(body, self._redact)
+        log.warning("provider.unreadable", extra={"problem": problem, "shape": shape, "answers": answers})
+
+
+def shape_of(body: bytes, redact: Callable[[str], str]) -> str:
+    """Describe a body by its field names and types."""
+    try:
+        return _shape(json.loads(body), redact)[:1000]
+    except (ValueError, RecursionError):
+        return f"{len(body)} bytes that are not JSON"
+
+
+def _shape(value: object, redact: Callable[[str], str]) -> str:
+    if isinstance(value, dict):
+        fields = (f"{redact(name)}: {_shape(field, redact)}" for name, field in value.items())
+        return f"{{{', '.join(fields)}}}"
+    if isinstance(value, list):
+        kinds = dict.fromkeys(_shape(item, redact) for item in value)
+        return f"[{len(value)} of {' | '.join(kinds)}]"
+    return "null" if value is None else type(value).__name__
 
 
 def classify(
@@ -75,10 +135,12 @@ def classify(
         return endpoint.read(body, city_ids)
     own = "cod" in body and isinstance(body.get("message"), str)
     message = redact(body["message"] if own else f"HTTP {response.status} without the provider's own body")
+    if own and response.status in {400, 404} and _ABOUT_IDS.match(body["message"]):
+        # A single wrong id refuses the whole call, and the answer does not say which.
+        return Weather({}, unknown=frozenset(city_ids)) if len(city_ids) == 1 else Refusal(Reason.CITIES, message)
     match response.status:
-        case 400 | 404 if own:
-            # A single wrong id refuses the whole call, and the answer does not say which.
-            return Weather({}, unknown=frozenset(city_ids)) if len(city_ids) == 1 else Refusal(Reason.CITIES, message)
+        case 400 if own and len(city_ids) > 1:
+            return Refusal(Reason.CITIES, message)
         case 404 | 410:
             return Refusal(Reason.ENDPOINT, message, closes=False)
         case 401 | 403 if own:
@@ -89,16 +151,29 @@ def classify(
 
 
 def retry_after_s(header: str | None, now: datetime) -> float | None:
-    """Seconds to wait, at most a day, from a delay or a date (RFC 9110, 10.2.3); None if it is neither, or past."""
+    """Read a Retry-After header as seconds from `now`, at most an hour; None if it is unreadable or past.
+
+    A delay or an HTTP date (RFC 9110, 10.2.3). Servers also send Unix timestamps, in seconds or milliseconds, and
+    proxies join several headers to a list ("50, 53"); the longest delay counts.
+    """
     text = (header or "").strip()
-    if re.fullmatch("[0-9]+", text):
-        return min(float(text), MAX_RETRY_AFTER_S)
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now.timestamp()
-    return min(seconds, MAX_RETRY_AFTER_S) if seconds >= 0 else None
+    if _DELAYS.fullmatch(text):
+        delays = [_delay_s(float(part), now) for part in text.split(",")]
+    else:
+        try:
+            date = parsedate_to_datetime(text)
+        except (ValueError, OverflowError):
+            return None
+        delays = [(date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now.timestamp()]
+    longest = max(delays)
+    return min(longest, MAX_RETRY_AFTER_S) if longest >= 0 else None
+
+
+def _delay_s(number: float, now: datetime) -> float:
+    """Interpret a number as a delay or, if it is as large as one, as a Unix timestamp."""
+    if number < 1e9:
+        return number
+    return (number if number < 1e12 else number / 1000) - now.timestamp()
 
 
 def read_group(body: Json, city_ids: Sequence[int]) -> Weather:
@@ -107,10 +182,15 @@ def read_group(body: Json, city_ids: Sequence[int]) -> Weather:
     if not isinstance(entries, list):
         raise ProviderUnavailable("HTTP 200 without a list of cities")
     by_id = {_whole(_object(entry).get("id")): entry for entry in entries}
+    if len(entries) < (_number(body.get("cnt"), 0, math.inf) or 0):
+        raise ProviderUnavailable("HTTP 200 with a list shorter than its cnt")
+    if by_id.keys().isdisjoint(city_ids):
+        # If the provider knew none of them, it would answer 404. This is another call's answer, or nobody's.
+        raise ProviderUnavailable("HTTP 200 without any of the requested cities")
     found = _weather({city_id: by_id[city_id] for city_id in city_ids if city_id in by_id})
     absent = frozenset(city_ids) - by_id.keys()
-    if None in by_id or not by_id:
-        # The entry without a readable id may be any of the absent; and if all were unknown, it would be a 404.
+    if None in by_id:
+        # The entry without a readable id may be any of the absent.
         return Weather(found.observations, unreadable=found.unreadable | absent)
     return Weather(found.observations, unknown=absent, unreadable=found.unreadable)
 
@@ -200,13 +280,17 @@ def _object(value: object) -> Json:
 
 
 def _number(value: object, low: float, high: float) -> float | None:
-    """Return a JSON number within the bounds as a float, else None (NaN and booleans too)."""
+    """Return a number within the bounds, which some servers send as text, as a float; else None (NaN, booleans)."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         return None
     return float(value)
 
 
 def _whole(value: object, low: float = -math.inf, high: float = math.inf) -> int | None:
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high else None
 
 

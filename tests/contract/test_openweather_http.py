@@ -226,9 +226,9 @@ def fails(client: OpenWeather, send_by: float = 0.0) -> ProviderUnavailable:
 
 
 def test_the_requests_are_the_documented_ones(serve: Serve, connect: Connect) -> None:
-    server = serve(saying(answer(b'{"cnt":0,"list":[]}'), answer()))
+    server = serve(saying(answer(json.dumps({"cnt": 1, "list": [CITY]}).encode()), answer()))
     client: Provider = connect(server.url + "/")
-    assert client.group([7, 8, 9], 0.0) == Weather({}, unreadable=frozenset({7, 8, 9}))
+    assert is_reading(client.group([7, 8, 9], 0.0))
     assert is_reading(client.single(7, 0.0))
     group, single = (request.decode().split("\r\n") for request in server.requests)
     assert group[0] == f"GET /data/2.5/group?id=7,8,9&units=metric&appid={KEY} HTTP/1.1"
@@ -284,6 +284,26 @@ def test_a_refusal_comes_through_the_wire_with_its_retry_after(serve: Serve, con
     reply = client.group([7, 8], 0.0)
     assert isinstance(reply, Refusal)
     assert reply.retry_after_s == pytest.approx(3600, abs=60)
+
+
+def test_unreadable_answers_are_logged_with_their_shape_once_a_minute(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = json.dumps({"list": [{"id": 9, "name": KEY}]}).encode()
+    vague = json.dumps(CITY | {"main": {}}).encode()
+    server = serve(saying(*map(answer, [foreign, vague, foreign, vague])))
+    now = [0.0]
+    client = connect(server, monotonic=lambda: now[0])
+    for moment in (0.0, 59.0, 60.0, 61.0):
+        now[0] = moment
+        with suppress(ProviderUnavailable):
+            client.group([7, 8], 100.0) if moment in {0.0, 60.0} else client.single(7, 100.0)
+    lines = [vars(record) for record in caplog.records if record.message == "provider.unreadable"]
+    assert [(line["shape"], line["answers"]) for line in lines] == [
+        ("{list: [1 of {id: int, name: str}]}", 1),
+        ("{list: [1 of {id: int, name: str}]}", 2),
+    ]
+    assert "any of the requested" in lines[0]["problem"]
 
 
 # One write for each call

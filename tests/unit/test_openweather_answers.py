@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consumer.provider.http import Response
-from consumer.provider.openweather import GROUP, SINGLE, Endpoint, classify, retry_after_s
+from consumer.provider.openweather import GROUP, SINGLE, Endpoint, classify, retry_after_s, shape_of
 from consumer.provider.port import Reason, Refusal, Reply, Weather
 from consumer.provider.redaction import redactor
 from raingauge.errors import ProviderUnavailable
@@ -27,6 +27,7 @@ NOT_FOUND = b'{"cod":"404","message":"city not found"}'
 NO_DATA = b'{"cod":"404","message":"No data: 404006"}'
 NOT_AN_ID = b'{"cod":"400","message":"x is not a city ID"}'
 NOTHING_TO_GEOCODE = b'{"cod":"400","message":"Nothing to geocode"}'
+OTHER_PATH = b'{"cod":"404","message":"Internal error"}'
 INVALID_ID = b'{"cod":"400","message":"Invalid ID"}'
 TOO_MANY_IDS = b'{"cod":"400","message":"id list must be in range from 1 to 20"}'
 OVER_THE_PLAN = (
@@ -116,7 +117,9 @@ def test_a_single_answer_has_the_same_and_its_time_zone_at_the_top() -> None:
         (404, NO_DATA, GROUP_OF_MANY, Refusal(Reason.CITIES, "No data: 404006")),
         (404, NOT_FOUND, GROUP_OF_MANY, Refusal(Reason.CITIES, "city not found")),
         (400, NOT_AN_ID, ONE, UNKNOWN),
-        (400, NOTHING_TO_GEOCODE, ONE, UNKNOWN),
+        (404, OTHER_PATH, ONE, Refusal(Reason.ENDPOINT, "Internal error", closes=False)),
+        (404, OTHER_PATH, GROUP_OF_MANY, Refusal(Reason.ENDPOINT, "Internal error", closes=False)),
+        (400, NOTHING_TO_GEOCODE, GROUP_OF_MANY, Refusal(Reason.CITIES, "Nothing to geocode")),
         (400, INVALID_ID, GROUP_OF_ONE, UNKNOWN),
         (400, TOO_MANY_IDS, GROUP_OF_MANY, Refusal(Reason.CITIES, "id list must be in range from 1 to 20")),
         (
@@ -198,6 +201,11 @@ def test_what_is_not_an_answer_of_the_providers_own_is_unavailable(status: int, 
         reply_to(status, body, call)
 
 
+def test_a_400_that_is_not_about_the_id_leaves_the_city_known() -> None:
+    with pytest.raises(ProviderUnavailable, match="Nothing to geocode"):
+        reply_to(400, NOTHING_TO_GEOCODE, ONE)
+
+
 def test_a_server_error_says_what_the_provider_said() -> None:
     with pytest.raises(ProviderUnavailable, match=r"^HTTP 500: Internal error: 500000$"):
         reply_to(500, INTERNAL)
@@ -221,16 +229,31 @@ def test_cities_are_matched_by_id_and_those_not_asked_for_are_ignored() -> None:
     assert (reply.unknown, reply.unreadable) == (frozenset({6}), frozenset())
 
 
-@pytest.mark.parametrize("asked", [(7,), (7, 8)])
-def test_an_empty_list_is_not_believed(asked: tuple[int, ...]) -> None:
-    assert group(asked=asked) == Weather({}, unreadable=frozenset(asked))
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"cnt": 0, "list": []}, "any of the requested"),
+        ({"list": [entry(9), entry(10)]}, "any of the requested"),
+        ({"list": [{"main": {"temp": 12}}]}, "any of the requested"),
+        ({"cnt": 2, "list": [entry(7)]}, "shorter"),
+        ({"cnt": "2", "list": [entry(7)]}, "shorter"),
+    ],
+)
+def test_a_list_that_belongs_to_another_call_or_is_cut_off_is_unavailable(body: object, message: str) -> None:
+    with pytest.raises(ProviderUnavailable, match=message):
+        reply_to(200, json.dumps(body).encode(), GROUP_OF_MANY)
 
 
-def test_a_group_that_names_other_cities_alone_knows_none_of_these() -> None:
-    assert group(entry(9), asked=(7, 8)) == Weather({}, unknown=frozenset({7, 8}))
+def test_a_cnt_that_makes_no_sense_is_ignored() -> None:
+    body = {"cnt": "many", "list": [entry(7)]}
+    reply = reply_to(200, json.dumps(body).encode(), GROUP_OF_MANY)
+    assert isinstance(reply, Weather)
+    assert (reply.observations.keys(), reply.unknown) == ({7}, {8})
 
 
-@pytest.mark.parametrize("nobody", [None, "7", [], {}, {"main": {"temp": 1}}, entry("8"), entry(8.0), entry(True)])
+@pytest.mark.parametrize(
+    "nobody", [None, "7", [], {}, {"main": {"temp": 1}}, entry("eight"), entry("8.0"), entry(8.0), entry(True)]
+)
 def test_an_absent_city_is_not_called_unknown_while_an_entry_has_no_readable_id(nobody: object) -> None:
     reply = group(entry(7), nobody, asked=(7, 8))
     assert reply.observations.keys() == {7}
@@ -241,7 +264,7 @@ def test_an_absent_city_is_not_called_unknown_while_an_entry_has_no_readable_id(
     "changes",
     [
         {"dt": None},
-        {"dt": "1700012345"},
+        {"dt": "noon"},
         {"dt": True},
         {"dt": -1},
         {"dt": 10**30},
@@ -251,7 +274,10 @@ def test_an_absent_city_is_not_called_unknown_while_an_entry_has_no_readable_id(
         {"main": {}},
         {"main": {"humidity": 40}},
         {"main": {"temp": None}},
-        {"main": {"temp": "12"}},
+        {"main": {"temp": "12 C"}},
+        {"main": {"temp": " 12"}},
+        {"main": {"temp": "٣"}},
+        {"main": {"temp": "9" * 5000}},
         {"main": {"temp": False}},
         {"main": {"temp": float("nan")}},
         {"main": {"temp": float("inf")}},
@@ -264,6 +290,25 @@ def test_a_city_without_a_usable_time_or_temperature_is_unreadable(changes: dict
     assert group(entry(**changes)) == Weather({}, unreadable=frozenset({7}))
     single = reply_to(200, json.dumps(entry(**changes)).encode())
     assert single == Weather({}, unreadable=frozenset({7}))
+
+
+def test_numbers_sent_as_text_are_read_as_numbers() -> None:
+    body = entry("7", dt="1700012345", main={"temp": "-12.5", "humidity": "40"}, sys={"timezone": "-10800"})
+    observation = group(body).observations[7]
+    assert (observation.temperature, observation.humidity, observation.utc_offset_s) == (-12.5, 40.0, -10800)
+    assert reply_to(200, json.dumps(body).encode()) == Weather({7: observation})
+
+
+def test_the_shape_of_an_answer_names_fields_and_types_and_never_values_or_the_key() -> None:
+    entries = [entry(), entry(main=None), entry(), {KEY: KEY, "name": "Young"}]
+    good = "{id: int, dt: int, main: {temp: int, humidity: int}}"
+    shape = shape_of(json.dumps({"list": entries}).encode(), redactor(KEY))
+    assert shape == f"{{list: [4 of {good} | {{id: int, dt: int, main: null}} | {{***: str, name: str}}]}}"
+
+
+@pytest.mark.parametrize("body", [PROXY_PAGE, b"[" * 100_000, b"\xff"])
+def test_the_shape_of_what_is_not_json_is_its_length(body: bytes) -> None:
+    assert shape_of(body, redactor(KEY)) == f"{len(body)} bytes that are not JSON"
 
 
 def test_whole_numbers_are_numbers() -> None:
@@ -293,7 +338,7 @@ def test_what_is_left_out_is_none_and_never_zero() -> None:
         ({"name": ""}, "name"),
         ({"name": "\u0000"}, "name"),
         ({"coord": {"lat": 91, "lon": 0}}, "latitude"),
-        ({"coord": {"lat": 1, "lon": "0"}}, "longitude"),
+        ({"coord": {"lat": 1, "lon": "east"}}, "longitude"),
         ({"sys": {"country": "Uruguay"}}, "country"),
         ({"sys": {"country": None}}, "country"),
         ({"sys": {"timezone": 10**9}}, "utc_offset_s"),
@@ -336,28 +381,33 @@ def test_names_are_cut_and_cleaned_of_what_databases_refuse() -> None:
         ("30", 30.0),
         (" 30 ", 30.0),
         ("-1", None),
-        ("1.5", None),
-        ("1, 2", None),
+        ("1.5", 1.5),
+        ("50, 53", 53.0),
+        ("1, soon", None),
+        (f"{NOW.timestamp() + 8:.0f}", 8.0),
+        (f"{NOW.timestamp() * 1000 + 8000:.0f}", 8.0),
+        (f"{NOW.timestamp() - 8:.0f}", None),
+        (f"{NOW.timestamp() + 86400:.0f}", 3600.0),
         ("٣", None),
         ("soon", None),
-        ("9" * 5000, 86400.0),
+        ("9" * 5000, 3600.0),
         ("Thu, 20 Nov 2025 12:01:30 GMT", 90.0),
         ("Thu, 20 Nov 2025 12:01:30 -0000", 90.0),
         ("Thu, 20 Nov 2025 14:01:30 +0200", 90.0),
         ("Thu, 20 Nov 2025 11:59:00 GMT", None),
-        ("Thu, 20 Nov 2031 12:00:00 GMT", 86400.0),
+        ("Thu, 20 Nov 2031 12:00:00 GMT", 3600.0),
         ("Thu, 32 Nov 2025 12:00:00 GMT", None),
         ("Thu, 20 Nov 99999999999999999999 12:00:00 GMT", None),
     ],
 )
-def test_retry_after_is_a_delay_or_a_date(header: str | None, seconds: float | None) -> None:
+def test_retry_after_is_a_delay_a_date_a_timestamp_or_a_list(header: str | None, seconds: float | None) -> None:
     assert retry_after_s(header, NOW) == seconds
 
 
 @given(st.text() | st.datetimes().map(lambda d: d.strftime("%a, %d %b %Y %H:%M:%S GMT")))
 def test_no_retry_after_raises_or_is_absurd(header: str) -> None:
     seconds = retry_after_s(header, NOW)
-    assert seconds is None or 0 <= seconds <= timedelta(days=1).total_seconds()
+    assert seconds is None or 0 <= seconds <= 3600
 
 
 @pytest.mark.parametrize("body", [OVER_THE_PLAN, PROXY_PAGE])

@@ -1,6 +1,7 @@
 """The settings: what the file documents is what there is, the environment comes first, and mistakes are named."""
 
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -235,6 +236,17 @@ def test_other_programs_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch
 def test_a_value_out_of_its_range_is_named(name: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable(name), wrong)
     assert refused().startswith(f"settings: {name}: ")
+
+
+@pytest.mark.parametrize("path", ["/data/2.5", "/data/2.5/", "/data/2.5/weather", "/data/3.0/onecall", "/geo/1.0"])
+def test_a_base_url_with_a_path_of_the_api_is_refused_with_a_hint(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAINGAUGE_OPENWEATHER__BASE_URL", f"https://proxy.test/owm{path}")
+    assert re.search(r"openweather\.base_url: .*remove /(data|geo)/\d\.\d and what follows", refused())
+
+
+def test_a_base_url_may_have_a_path_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAINGAUGE_OPENWEATHER__BASE_URL", "https://proxy.test/data/weather")
+    assert load_settings().openweather.base_url == "https://proxy.test/data/weather"
 
 
 @pytest.mark.parametrize(
