@@ -25,7 +25,7 @@ from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, ensure_
 from raingauge.messaging.port import Delivery
 from raingauge.pacing import CALL_SIZE
 from raingauge.serving import in_background, serving, until_signalled
-from raingauge.settings import Settings, provider_key
+from raingauge.settings import Settings, ca_file, provider_key
 from raingauge.storage.database import Database, open_database
 
 log = logging.getLogger("raingauge.consumer")
@@ -87,7 +87,7 @@ async def open_provider(settings: Settings, key: str | None, clock: Clock) -> As
         return
     weather = settings.openweather
     connections = settings.consumer.lanes * CALL_SIZE
-    with contextlib.closing(OpenWeather(weather.base_url, key, weather.timeout_s, clock, connections)) as provider:
+    with OpenWeather(weather.base_url, key, weather.timeout_s, clock, connections, ca_file()) as provider:
         yield provider
 
 

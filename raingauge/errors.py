@@ -6,6 +6,7 @@ RaingaugeError
 │   ├── HandoffUnavailable
 │   ├── Overtaken             a transaction is run again
 │   └── ProviderUnavailable   5xx, timeout, broken answer
+│       └── NotSent           for a reason on this side, nothing was written
 ├── Permanent              this one thing can never work: a dead letter, or a failed reading
 │   └── UndecodableMessage
 └── Fatal                  wait and say so: a person has to act
@@ -47,6 +48,13 @@ class Overtaken(Transient):
 
 class ProviderUnavailable(Transient):
     """The weather provider did not give an answer of its own."""
+
+
+class NotSent(ProviderUnavailable):
+    """The request was not written, for a reason on this side: too late, or no socket, file or thread.
+
+    It says nothing about the cities or the provider, and the provider has not counted it.
+    """
 
 
 class UndecodableMessage(Permanent):

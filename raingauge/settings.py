@@ -20,6 +20,7 @@ from raingauge.pacing import Terms
 PREFIX: Final = "RAINGAUGE_"
 CONFIG_VARIABLE: Final = "RAINGAUGE_CONFIG"
 KEY_VARIABLE: Final = "OPENWEATHER_API_KEY"
+CA_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 OPENWEATHER_URL: Final = "https://api.openweathermap.org"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -194,6 +195,20 @@ def provider_key() -> str | None:
     if key is not None and not key.isprintable():
         raise SettingsError(f"{KEY_VARIABLE}: there are characters in it that cannot be shown")
     return key
+
+
+def ca_file() -> str | None:
+    """Return the file or directory of trusted certificate authorities for the provider's calls, if one is named.
+
+    Raises:
+        SettingsError: it does not exist.
+    """
+    for variable in CA_VARIABLES:
+        if named := os.environ.get(variable):
+            if not Path(named).exists():
+                raise SettingsError(f"{variable}: there is no file {named}")
+            return named
+    return None
 
 
 def _refuse_unreadable(file: Path) -> None:

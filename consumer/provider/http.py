@@ -16,25 +16,29 @@ errors and logs show URLs, ever sees it; what a server echoes is redacted. This 
 """
 
 import logging
-import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from http.client import HTTPException
-from typing import Any, Final
+from typing import Final
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3 import HTTPConnectionPool, Retry
 from urllib3.exceptions import HTTPError
 
+from consumer.provider.connections import (
+    AddressOrder,
+    ConnectionPool,
+    Exchange,
+    TlsConnectionPool,
+    current_exchange,
+    is_local,
+)
 from raingauge.clock import Clock, SystemClock
-from raingauge.errors import ProviderUnavailable
+from raingauge.errors import NotSent, ProviderUnavailable
 
 log = logging.getLogger("raingauge.provider")
 
@@ -44,8 +48,6 @@ MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 _HEADERS: Final = {"User-Agent": "raingauge", "Accept": "application/json", "Accept-Encoding": "identity"}
 # ValueError: some malformed answers surface as one. RuntimeError: the watchdog's thread could not start.
 _FAILURES: Final = (requests.RequestException, HTTPError, HTTPException, OSError, ValueError, RuntimeError)
-_LINGER_RESET: Final = struct.pack("ii", 1, 0)
-_LINGER_DEFAULT: Final = struct.pack("ii", 0, 0)
 _CLOCK: Final = SystemClock()
 
 
@@ -66,15 +68,27 @@ class HttpClient:
     """
 
     def __init__(
-        self, base_url: str, secret: str, redact: Callable[[str], str], timeout_s: float, clock: Clock, connections: int
+        self,
+        base_url: str,
+        secret: str,
+        redact: Callable[[str], str],
+        timeout_s: float,
+        clock: Clock,
+        connections: int,
+        ca_file: str | None = None,
     ) -> None:
-        """`secret` is the encoded parameter at the end of every query; `redact` removes it from text."""
+        """`secret` is the encoded parameter at the end of every query; `redact` removes it from text.
+
+        `ca_file`: PEM file or directory of the certificate authorities to trust instead of the usual ones.
+        """
         self._base_url = base_url
         self._secret = secret
         self._redact = redact
         self._timeout_s = timeout_s
+        self._verify = ca_file or True
         self._watchdog = Watchdog(timeout_s)
         self._clock = clock
+        self._addresses = AddressOrder()
         self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=Retry(total=False))
         self._adapter.poolmanager.pool_classes_by_scheme = {"http": ConnectionPool, "https": TlsConnectionPool}
         # urllib3 2 otherwise closes a pool when it is garbage collected, and one of its errors can keep it alive.
@@ -93,34 +107,40 @@ class HttpClient:
         """GET `target` (path and query, to which the secret is added), unless it is later than `send_by` (monotonic).
 
         Raises:
-            ProviderUnavailable: no complete response, or too late. Without a cause, which might show the secret.
+            NotSent: too late, or there is no file, socket or thread for the call.
+            ProviderUnavailable: no complete response. Neither has a cause, which might show the secret.
         """
-        exchange = Exchange(self._secret, self._clock, send_by)
+        exchange = Exchange(self._secret, self._clock, send_by, self._addresses)
         token = current_exchange.set(exchange)
         failure = ""
+        error_class = ProviderUnavailable
         try:
             with self._watchdog.watch(exchange.abort):
                 response = self._send(target)
                 exchange.complete()
         except ProviderUnavailable as error:
             failure = self._redact(str(error))
+            error_class = type(error)
         except _FAILURES as error:
             failure = self._redact(f"{type(error).__name__}: {error}")
+            if not exchange.sending and is_local(error):
+                error_class = NotSent
         finally:
             exchange.release()
+            exchange.rank_address()
             current_exchange.reset(token)
         # Raised outside the except blocks, so that the error has no context.
         if exchange.aborted:
             raise ProviderUnavailable(f"no complete answer within {self._timeout_s:g} s")
         if failure:
-            raise ProviderUnavailable(failure)
+            raise error_class(failure)
         return response
 
     def _send(self, target: str) -> Response:
         request = self._prepared.copy()
         request.url = f"{request.url}{target}"
         body = bytearray()
-        with self._adapter.send(request, stream=True, timeout=self._timeout_s) as response:
+        with self._adapter.send(request, stream=True, timeout=self._timeout_s, verify=self._verify) as response:
             for chunk in response.iter_content(64 * 1024):
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
@@ -137,134 +157,6 @@ class HttpClient:
     def _redact_record(self, record: logging.LogRecord) -> bool:
         record.msg, record.args, record.exc_info = self._redact(record.getMessage()), None, None
         return True
-
-
-class Exchange:
-    """One request and its response, with control over the socket.
-
-    `abort` is called from the watchdog's thread, everything else from the caller's.
-    """
-
-    def __init__(self, secret: str, clock: Clock, send_by: float) -> None:
-        self.secret = secret
-        self.aborted = False
-        self._clock = clock
-        self._send_by = send_by
-        self._completed = False
-        self._lock = threading.Lock()
-        self._handle: socket.socket | None = None
-
-    def attach(self, sock: socket.socket) -> None:
-        """Control this socket, and have it reset unless the exchange completes.
-
-        Uses a duplicate descriptor: it outlives what urllib3 and TLS do with theirs, and `SSLSocket.shutdown` removes
-        the encryption before it shuts down, so that a write in the other thread could go out in plain text.
-        """
-        with self._lock:
-            if self.aborted:
-                raise ProviderUnavailable("the deadline passed before the connection was established")
-            self._close_handle()
-            self._handle = socket.fromfd(sock.fileno(), sock.family, sock.type)
-            self._handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
-
-    def check_send_time(self) -> None:
-        """Raise ProviderUnavailable if it is too late to send."""
-        if self.aborted or self._clock.monotonic() > self._send_by:
-            raise ProviderUnavailable("too late to send: nothing was written")
-
-    def complete(self) -> None:
-        """End the deadline's control of the connection, which may now serve another call: the response is complete."""
-        with self._lock:
-            if not self.aborted and self._handle is not None:
-                self._completed = True
-                self._handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_DEFAULT)
-                self._close_handle()
-
-    def abort(self) -> None:
-        """Wake the thread that waits on the socket. Shuts down only: a closed descriptor's number may be reused."""
-        with self._lock:
-            self.aborted = not self._completed
-            self._shut_down()
-
-    def release(self) -> None:
-        """Close the handle. If the exchange is incomplete, the connection is dead, whoever may still hold it."""
-        with self._lock:
-            self._shut_down()
-            self._close_handle()
-
-    def _shut_down(self) -> None:
-        if self._handle is not None:
-            with suppress(OSError):
-                self._handle.shutdown(socket.SHUT_RDWR)
-
-    def _close_handle(self) -> None:
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
-
-
-current_exchange: ContextVar[Exchange] = ContextVar("current_exchange")
-"""The exchange of the calling thread."""
-
-
-class Connection(HTTPConnection):
-    """A connection that checks the exchange's time limits before it writes."""
-
-    # http.client's debug switch would print the request line.
-    debuglevel = 0
-
-    def _new_conn(self) -> socket.socket:
-        """Connect to the first address that accepts; unlike in urllib3, one deadline covers all addresses."""
-        reason = "the host has no address"
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            self._dns_host.strip("[]"), self.port, type=socket.SOCK_STREAM
-        ):
-            sock = socket.socket(family, kind, protocol)
-            try:
-                current_exchange.get().attach(sock)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.settimeout(self.timeout)
-                sock.connect(address)
-            except (OSError, ProviderUnavailable) as error:
-                sock.close()
-                reason = str(error)
-            else:
-                return sock
-        # Not an OSError: urllib3 reads ECONNRESET here as a write that may still have an answer.
-        raise ProviderUnavailable(f"no connection: {reason}")
-
-    def putrequest(self, method: str, url: str, skip_host: bool = False, skip_accept_encoding: bool = False) -> None:
-        super().putrequest(method, f"{url}&{current_exchange.get().secret}", skip_host, skip_accept_encoding)
-
-    def send(self, data: Any) -> None:
-        """Write the whole request (it has no body), if there is time left once connected."""
-        exchange = current_exchange.get()
-        if self.sock is None:
-            self.connect()
-        exchange.attach(self.sock)
-        exchange.check_send_time()
-        super().send(data)
-
-
-class TlsConnection(Connection, HTTPSConnection):
-    """The same over TLS."""
-
-
-class ConnectionPool(HTTPConnectionPool):
-    """A pool that detaches a connection from its exchange before another call can take it."""
-
-    ConnectionCls = Connection
-
-    def _put_conn(self, conn: Any) -> None:
-        if conn is not None and not conn.is_closed:
-            current_exchange.get().complete()
-        super()._put_conn(conn)
-
-
-class TlsConnectionPool(ConnectionPool, HTTPSConnectionPool):
-    """The same over TLS."""
-
-    ConnectionCls = TlsConnection
 
 
 class Watchdog:

@@ -43,13 +43,16 @@ Json = Mapping[str, Any]
 class OpenWeather:
     """The provider's HTTP interface. Thread-safe; a context manager."""
 
-    def __init__(self, base_url: str, key: str, timeout_s: float, clock: Clock, connections: int) -> None:
-        """`timeout_s` limits a call from before connecting to the last byte; `connections`: see `HttpClient`."""
+    def __init__(
+        self, base_url: str, key: str, timeout_s: float, clock: Clock, connections: int, ca_file: str | None = None
+    ) -> None:
+        """`timeout_s` limits a call from before connecting to the last byte; the last two: see `HttpClient`."""
         self._clock = clock
         self._redact = redactor(key)
         self._long_key = len(key) >= LONG_KEY
         self._unreadable = UnreadableLog(clock, self._redact)
-        self._http = HttpClient(base_url, f"appid={quote(key, safe='')}", self._redact, timeout_s, clock, connections)
+        secret = f"appid={quote(key, safe='')}"
+        self._http = HttpClient(base_url, secret, self._redact, timeout_s, clock, connections, ca_file)
 
     def __enter__(self) -> Self:
         return self
@@ -141,12 +144,12 @@ def classify(
     match response.status:
         case 400 if own and len(city_ids) > 1:
             return Refusal(Reason.CITIES, message)
-        case 404 | 410:
-            return Refusal(Reason.ENDPOINT, message, closes=False)
         case 401 | 403 if own:
             return Refusal(Reason.KEY, message, closes=response.status == 401)
         case 429:
             return Refusal(Reason.QUOTA, message, retry_after_s(response.headers.get("Retry-After"), now), closes=own)
+    if response.status in {404, 410} | endpoint.absent:
+        return Refusal(Reason.ENDPOINT, message, closes=False)
     raise ProviderUnavailable(f"HTTP {response.status}: {message}" if own else message)
 
 
@@ -209,9 +212,11 @@ class Endpoint:
     path: str
     read: Callable[[Json, Sequence[int]], Weather]
     """Reads the body of a 200 for the requested ids. Raises ProviderUnavailable if the body has another shape."""
+    absent: frozenset[int] = frozenset()
+    """Statuses that mean that the endpoint was removed, whoever sent them, beside 404 and 410."""
 
 
-GROUP: Final = Endpoint("/data/2.5/group", read_group)
+GROUP: Final = Endpoint("/data/2.5/group", read_group, absent=frozenset({301, 308, 403, 405, 501}))
 SINGLE: Final = Endpoint("/data/2.5/weather", read_single)
 
 

@@ -158,6 +158,16 @@ def test_a_single_answer_has_the_same_and_its_time_zone_at_the_top() -> None:
             Refusal(Reason.ENDPOINT, "HTTP 404 without the provider's own body", closes=False),
         ),
         (410, b"", GROUP_OF_ONE, Refusal(Reason.ENDPOINT, "HTTP 410 without the provider's own body", closes=False)),
+        *[
+            (
+                status,
+                PROXY_PAGE,
+                call,
+                Refusal(Reason.ENDPOINT, f"HTTP {status} without the provider's own body", None, closes=False),
+            )
+            for status in (301, 308, 403, 405, 501)
+            for call in (GROUP_OF_ONE, GROUP_OF_MANY)
+        ],
         (410, b'{"cod":410,"message":"gone"}', ONE, Refusal(Reason.ENDPOINT, "gone", closes=False)),
     ],
 )
@@ -176,8 +186,6 @@ def test_each_refusal_is_told_by_its_status_and_its_body(status: int, body: byte
         (401, PROXY_PAGE),
         (401, OTHER_JSON),
         (401, b'{"cod":401,"message":["not","a","text"]}'),
-        (403, PROXY_PAGE),
-        (301, NOT_FOUND),
         (302, b""),
         (204, b""),
         (206, SINGLE_BODY),
@@ -199,6 +207,12 @@ def test_each_refusal_is_told_by_its_status_and_its_body(status: int, body: byte
 def test_what_is_not_an_answer_of_the_providers_own_is_unavailable(status: int, body: bytes, call: Call) -> None:
     with pytest.raises(ProviderUnavailable):
         reply_to(status, body, call)
+
+
+@pytest.mark.parametrize(("status", "body"), [(403, PROXY_PAGE), (301, NOT_FOUND), (405, b"")])
+def test_a_blocked_single_endpoint_is_unavailable_because_there_is_no_other(status: int, body: bytes) -> None:
+    with pytest.raises(ProviderUnavailable):
+        reply_to(status, body, ONE)
 
 
 def test_a_400_that_is_not_about_the_id_leaves_the_city_known() -> None:
@@ -248,7 +262,8 @@ def test_a_cnt_that_makes_no_sense_is_ignored() -> None:
     body = {"cnt": "many", "list": [entry(7)]}
     reply = reply_to(200, json.dumps(body).encode(), GROUP_OF_MANY)
     assert isinstance(reply, Weather)
-    assert (reply.observations.keys(), reply.unknown) == ({7}, {8})
+    assert reply.observations.keys() == {7}
+    assert reply.unknown == {8}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from raingauge.errors import SettingsError
-from raingauge.settings import Settings, load_settings, provider_key
+from raingauge.settings import Settings, ca_file, load_settings, provider_key
 from raingauge.storage.database import open_database
 
 DOCUMENTED = yaml.safe_load((Path(__file__).parents[2] / "config.env.yml").read_text())
@@ -293,6 +293,19 @@ def test_a_file_that_is_not_text_is_refused() -> None:
 def test_json_that_cannot_be_read_names_its_section(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAINGAUGE_CONSUMER__HTTP", "{")
     assert "consumer" in refused()
+
+
+def test_the_certificate_authorities_come_from_the_usual_variables(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert ca_file() is None
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path))
+    assert ca_file() == str(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "missing.pem")
+    with pytest.raises(SettingsError, match=r"^REQUESTS_CA_BUNDLE: there is no file missing.pem$"):
+        ca_file()
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------------
