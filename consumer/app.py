@@ -24,7 +24,7 @@ from raingauge.errors import DatabaseUnavailable, HandoffUnavailable
 from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, ensure_topics, servers_of
 from raingauge.messaging.port import Delivery
 from raingauge.pacing import CALL_SIZE
-from raingauge.serving import in_background, serving, until_signalled
+from raingauge.process import in_background, serving, until_signalled
 from raingauge.settings import Settings, provider_key
 from raingauge.storage.database import Database, open_database
 

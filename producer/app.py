@@ -20,7 +20,7 @@ from raingauge.blocking import Threads
 from raingauge.clock import SystemClock
 from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of
 from raingauge.messaging.port import Publisher
-from raingauge.serving import in_background, serving, until_signalled
+from raingauge.process import in_background, serving, until_signalled
 from raingauge.settings import Settings
 from raingauge.storage.batches import outstanding_limit
 from raingauge.storage.database import Database, open_database

@@ -23,7 +23,7 @@ from raingauge.blocking import Threads, until_available
 from raingauge.clock import Clock, SystemClock
 from raingauge.errors import SettingsError
 from raingauge.messaging.inprocess import InProcessBroker
-from raingauge.serving import serving, until_signalled
+from raingauge.process import serving, until_signalled
 from raingauge.settings import OPENWEATHER_URL, Settings, provider_key
 from raingauge.storage import batches
 from raingauge.storage.database import Database, open_database

@@ -19,7 +19,7 @@ import consumer.app
 import producer.app
 import raingauge.contracts
 from consumer.admission import Grant
-from raingauge.running import run_program
+from raingauge.process import run_program
 
 BEFORE, AFTER = "before", "after"
 

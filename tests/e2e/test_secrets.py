@@ -30,7 +30,7 @@ from raingauge.errors import ProviderUnavailable
 from raingauge.log import LIBRARIES, LineFormatter
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.kafka import servers_of
-from raingauge.running import run_program
+from raingauge.process import run_program
 from raingauge.settings import Settings, load_settings
 from raingauge.storage.database import open_database
 from simulator.settings import SimulatorSettings

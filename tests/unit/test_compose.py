@@ -12,7 +12,7 @@ import yaml
 
 from consumer.app import GRACE_S
 from raingauge.messaging.kafka_client import PATIENT
-from raingauge.serving import DRAIN_S
+from raingauge.process import DRAIN_S
 from raingauge.settings import Settings, load_settings
 from simulator.__main__ import _parser, read_settings
 
