@@ -23,7 +23,7 @@ from producer.app import ProducerFacts
 from producer.relay import Relay
 from raingauge.contracts import decode
 from raingauge.health import Facts
-from raingauge.settings import CONFIG_VARIABLE, PREFIX, Settings
+from raingauge.settings import CONFIG_VARIABLE, FILE_SUFFIX, PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -124,6 +124,7 @@ def test_every_command_of_the_consumer_that_is_named_exists(document: Path) -> N
 @every_document
 def test_every_environment_variable_that_is_named_is_a_setting(document: Path) -> None:
     known = {PREFIX + name.upper().replace(".", "__") for name in settings_with_defaults()} | {CONFIG_VARIABLE}
+    known |= {f"{PREFIX}{section}__URL{FILE_SUFFIX}" for section in ("DATABASE", "BROKER")}
     assert set(re.findall(rf"{PREFIX}[A-Z_]+", code(document))) <= known
 
 

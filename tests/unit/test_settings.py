@@ -1,4 +1,4 @@
-"""The settings: what the file documents is what there is, the environment comes first, and mistakes are named."""
+"""Settings: documented defaults, precedence of the environment, secrets from files, and messages for mistakes."""
 
 import os
 import traceback
@@ -156,15 +156,58 @@ def test_an_unknown_key_is_named_wherever_it_stands(section: str, monkeypatch: p
     for name in reversed(section.split(".")):
         inner = {name: inner}
     path = write(yaml.safe_dump(inner))
-    assert f"{section}.prot: " in refused()
+    assert f"{section}.prot: unknown setting" in refused()
     path.unlink()
     monkeypatch.setenv(variable(f"{section}.prot"), "1")
-    assert f"{section}.prot: " in refused()
+    assert f"{section}.prot: unknown setting" in refused()
 
 
-def test_an_unknown_section_in_the_file_is_named() -> None:
-    write("htpp: {port: 1}")
-    assert "htpp: " in refused()
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("htpp: {port: 1}", "settings: htpp: unknown setting; did you mean http?"),
+        ("http: {prot: 1}", "settings: http.prot: unknown setting; did you mean http.port?"),
+        (
+            "consumer: {http: {prot: 1}}",
+            "settings: consumer.http.prot: unknown setting; did you mean consumer.http.port?",
+        ),
+        ("quota: {window: 1}", "settings: quota.window: unknown setting; did you mean quota.window_s?"),
+        ("openweather: {key: 1}", "settings: openweather.key: unknown setting"),
+        ("zzz: 1", "settings: zzz: unknown setting"),
+    ],
+)
+def test_the_nearest_setting_is_suggested_for_a_misspelt_one(text: str, message: str) -> None:
+    write(text)
+    assert refused() == message
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("RAINGAUGE_HTPP__PORT", "did you mean RAINGAUGE_HTTP__PORT?"),
+        ("RAINGAUGE_Z", "expected RAINGAUGE_<SECTION>__<KEY>"),
+    ],
+)
+def test_the_nearest_variable_is_suggested_for_a_misspelt_one(
+    name: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    assert refused() == f"settings: {name} names no setting; {hint}"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("broker.url", "inprocess:// (embedded mode) or kafka://host:port,host:port"),
+        ("broker.topic", "1 to 64 of A-Z a-z 0-9 . _ -"),
+        ("openweather.base_url", "http:// or https:// and a host, without user, password, query or fragment"),
+    ],
+)
+def test_the_expected_form_is_described_without_a_regular_expression(
+    name: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable(name), "a b")
+    assert refused() == f"settings: {name}: expected {expected}"
 
 
 @pytest.mark.parametrize(
@@ -302,6 +345,65 @@ def test_a_key_that_cannot_be_shown_is_refused_and_not_shown(key: str, monkeypat
     with pytest.raises(SettingsError, match=r"^OPENWEATHER_API_KEY: ") as error:
         provider_key()
     assert key not in str(error.value)
+
+
+FILE_VARIABLES = ["OPENWEATHER_API_KEY", "RAINGAUGE_DATABASE__URL", "RAINGAUGE_BROKER__URL"]
+each_file_variable = pytest.mark.parametrize("name", FILE_VARIABLES)
+SECRET_URL = f"kafka://user:{PASSWORD}@host:9092"
+
+
+def read_secret(name: str) -> str | None:
+    if name == "OPENWEATHER_API_KEY":
+        return provider_key()
+    settings = load_settings()
+    return settings.database.url if "DATABASE" in name else settings.broker.url
+
+
+@each_file_variable
+def test_a_secret_can_come_from_a_file_and_overrides_the_configuration(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(yaml.safe_dump(DOCUMENTED))
+    monkeypatch.setenv(f"{name}_FILE", str(write(f"  {SECRET_URL}\n", "secret")))
+    assert read_secret(name) == SECRET_URL
+    assert PASSWORD not in f"{load_settings()!r}"
+
+
+@each_file_variable
+def test_an_empty_file_variable_counts_as_not_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{name}_FILE", "")
+    monkeypatch.setenv(name, SECRET_URL)
+    assert read_secret(name) == SECRET_URL
+
+
+@each_file_variable
+def test_a_secret_from_both_variable_and_file_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, SECRET_URL)
+    monkeypatch.setenv(f"{name}_FILE", str(write(SECRET_URL, "secret")))
+    with pytest.raises(SettingsError) as error:
+        read_secret(name)
+    assert str(error.value) == f"{name} and {name}_FILE are both set: remove one of them"
+
+
+@each_file_variable
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("missing", "cannot read missing: No such file or directory"),
+        (".", "cannot read .: Is a directory"),
+        ("empty", "empty is empty"),
+        ("binary", "binary is not UTF-8 text"),
+    ],
+)
+def test_a_secret_file_that_cannot_be_read_is_named_with_its_variable(
+    name: str, file: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("\n", "empty")
+    Path("binary").write_bytes(b"\xff\xfe")
+    monkeypatch.setenv(f"{name}_FILE", file)
+    with pytest.raises(SettingsError) as error:
+        read_secret(name)
+    assert str(error.value) == f"{name}_FILE: {reason}"
 
 
 @pytest.mark.parametrize("key", ["key", "api_key", "appid"])
