@@ -7,10 +7,12 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
@@ -19,7 +21,7 @@ from starlette.types import ASGIApp
 
 from raingauge.errors import Fatal, SettingsError
 from raingauge.log import configure_logging
-from raingauge.settings import Settings, load_settings, provider_key
+from raingauge.settings import Settings, config_file, load_settings, provider_key
 
 log = logging.getLogger("raingauge")
 
@@ -47,7 +49,7 @@ def run_program(program: Callable[[Settings], Coroutine[Any, Any, None]]) -> int
             runner.run(program(settings))
     except* Fatal as errors:
         for error in _leaves(errors):
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+            print(error, file=sys.stderr)  # noqa: T201
         status = 2
     except* Exception:
         log.exception("program.failed")
@@ -57,6 +59,8 @@ def run_program(program: Callable[[Settings], Coroutine[Any, Any, None]]) -> int
 
 async def until_signalled(program: Coroutine[Any, Any, None]) -> None:
     """Run a program until it ends or SIGTERM or SIGINT cancels it; its `finally` blocks stop what it started."""
+    file = config_file(os.environ)
+    log.info("program.started", extra={"settings": file.resolve() if file.is_file() else f"no {file} in {Path.cwd()}"})
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -44,12 +44,12 @@ async def run(settings: Settings) -> None:
         SettingsError: the hand-off is Kafka, the address is taken, or another process works on the same SQLite file.
         GateMismatch: the account's gate was made with other terms.
     """
-    if settings.broker.url != "inprocess://":
-        raise SettingsError("broker.url: embedded mode hands off in-process; for Kafka run producer and consumer")
     await until_signalled(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
+    if settings.broker.url != "inprocess://":
+        raise SettingsError("broker.url: embedded mode hands off in-process; for Kafka run producer and consumer")
     clock = SystemClock()
     async with contextlib.AsyncExitStack() as parts:
         settings, key = await parts.enter_async_context(_provided(settings))
@@ -138,7 +138,7 @@ def prepare(database: Database, *, simulated: bool = False) -> None:
 
     def work(connection: Connection) -> None:
         config = Config()
-        config.set_main_option("script_location", "migrations")
+        config.set_main_option("script_location", "migrations:")  # the installed package
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         if any((account == SIMULATED) is not simulated for account in connection.scalars(select(QuotaGate.account))):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.stops import launched
 from tests.support.eventually import eventually
-from tests.support.processes import Program, program, simulator
+from tests.support.processes import ROOT, Program, program, simulator
 
 WINDOW_S = 4.0
 QUOTA = 60
@@ -120,6 +120,15 @@ def test_without_a_key_it_starts_the_simulator_and_says_so_in_one_line(tmp_path:
         state = eventually(lambda: (s := service.get("/get", id="small")) and s["status"] == "done" and s, START_UP_S)
     assert [row["city_id"] for row in state["data"]] == [3439525, 3439781]
     assert all(-60 < row["temperature"] < 60 for row in state["data"])
+
+
+def test_it_starts_in_any_folder_and_logs_that_there_is_no_configuration_file(tmp_path: Path) -> None:
+    settings = {"RAINGAUGE_HTTP__PORT": "0", "PYTHONPATH": str(ROOT)}
+    with program("standalone", settings=settings, cwd=tmp_path) as service:
+        service.collect(id="small", cities=[3439525])
+        eventually(lambda: service.get("/get", id="small")["status"] == "done", START_UP_S)
+    assert f'program.started settings="no config.env.yml in {tmp_path}"' in service.output
+    assert (tmp_path / "var/simulator.db").exists()
 
 
 def test_simulated_and_real_weather_never_get_into_one_database(tmp_path: Path) -> None:

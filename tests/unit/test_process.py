@@ -74,7 +74,7 @@ def test_settings_that_are_wrong_are_one_line_and_status_2(
     monkeypatch.setenv("RAINGAUGE_HTTP__PORT", "eight")
     assert run_program(ends_well) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("SettingsError: settings: http.port: ")
+    assert line.startswith("settings: http.port: ")
 
 
 def test_a_key_that_is_wrong_is_one_line_and_status_2(
@@ -83,7 +83,7 @@ def test_a_key_that_is_wrong_is_one_line_and_status_2(
     monkeypatch.setenv("OPENWEATHER_API_KEY", "two\nlines")
     assert run_program(ends_well) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("SettingsError: OPENWEATHER_API_KEY: ")
+    assert line.startswith("OPENWEATHER_API_KEY: ")
 
 
 @pytest.mark.parametrize("error", [GateMismatch("the gate differs"), SettingsError("taken"), Fatal("see to it")])
@@ -92,7 +92,7 @@ def test_what_a_person_can_mend_is_one_line_and_status_2(error: Fatal, capsys: p
         raise error
 
     assert run_program(program) == 2
-    assert capsys.readouterr().err == f"{type(error).__name__}: {error}\n"
+    assert capsys.readouterr().err == f"{error}\n"
 
 
 def test_it_is_one_line_even_from_tasks_within_tasks(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +108,7 @@ def test_it_is_one_line_even_from_tasks_within_tasks(capsys: pytest.CaptureFixtu
             tasks.create_task(inner())
 
     assert run_program(program) == 2
-    assert capsys.readouterr().err == "GateMismatch: the gate is gone\n"
+    assert capsys.readouterr().err == "the gate is gone\n"
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("oh"), DatabaseUnavailable("away")])
@@ -133,7 +133,7 @@ def test_what_nobody_expected_counts_more_than_what_a_person_can_mend(capsys: py
 
     assert run_program(program) == 1
     said = capsys.readouterr().err
-    assert said.startswith("GateMismatch: the gate is gone\n")
+    assert said.startswith("the gate is gone\n")
     assert "ZeroDivisionError: oh" in said
 
 
@@ -307,7 +307,7 @@ async def test_a_signal_ends_a_program_in_order(number: signal.Signals, caplog: 
     program = Program(told(number))
     await until_signalled(program.run())
     assert program.stopped
-    assert caplog.messages == ["program.stopped"]
+    assert caplog.messages == ["program.started", "program.stopped"]
 
 
 @pytest.mark.usefixtures("_signals_restored")
@@ -335,7 +335,22 @@ async def test_a_program_that_ends_by_itself_needs_no_signal(caplog: pytest.LogC
 
     caplog.set_level(logging.INFO, "raingauge")
     await until_signalled(program())
-    assert caplog.messages == []
+    assert caplog.messages == ["program.started"]
+
+
+@pytest.mark.usefixtures("_signals_restored")
+async def test_a_program_logs_which_configuration_file_it_read(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    async def program() -> None:
+        pass
+
+    caplog.set_level(logging.INFO, "raingauge")
+    await until_signalled(program())
+    (tmp_path / "config.env.yml").touch()
+    await until_signalled(program())
+    settings = [str(vars(record)["settings"]) for record in caplog.records]
+    assert settings == [f"no config.env.yml in {tmp_path}", f"{tmp_path}/config.env.yml"]
 
 
 @pytest.mark.usefixtures("_signals_restored")
