@@ -5,6 +5,7 @@ For the programs' entry points and composition roots. It must know nothing of wh
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -90,20 +91,24 @@ async def in_background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp | FastAPI, host: str, port: int) -> AsyncIterator[str]:
+async def serving(
+    app: ASGIApp | FastAPI, host: str, port: int, *, section: str = "http", keep_alive_s: float = KEEP_ALIVE_S
+) -> AsyncIterator[str]:
     """Serve an application while the block runs; yields its URL, for example http://127.0.0.1:8000.
+
+    `section` is the section of the settings that the address comes from: errors name it.
 
     Raises:
         SettingsError: the process cannot listen on this address.
     """
-    with listening(host, port) as listener:
+    with listening(host, port, section) as listener:
         config = uvicorn.Config(
             app,
             log_config=None,
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=DRAIN_S,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_keep_alive=keep_alive_s,
         )
         server = _Server(config)
         gc.freeze()  # the application stays for good: a collection that traverses it would delay requests
@@ -116,7 +121,7 @@ async def serving(app: ASGIApp | FastAPI, host: str, port: int) -> AsyncIterator
             await task
 
 
-def listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int, section: str) -> socket.socket:
     """Open a listening socket; port 0 picks a free port.
 
     Raises:
@@ -130,7 +135,8 @@ def listening(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        setting = "port" if error.errno in {errno.EADDRINUSE, errno.EACCES} else "host"
+        raise SettingsError(f"{section}.{setting}: cannot listen on {host}:{port}: {error.strerror}") from error
     listener.setblocking(False)
     return listener
 

@@ -1,18 +1,30 @@
 """`POST /collect`: accepts a collection, or tells what it would cost."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Annotated, Any, ClassVar, Final
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from producer.api.described import described
 from producer.api.get_body import Time
 from producer.api.json_body import read_body
-from producer.api.problems import ELSEWHERE, UNAVAILABLE, UNEXPECTED, invalid, responses
+from producer.api.problems import ELSEWHERE, MOST_VIOLATIONS, UNAVAILABLE, UNEXPECTED, invalid, responses
 from producer.desk import Desk, Estimate
 from producer.outlook import View
 from producer.progress import Status
@@ -20,6 +32,10 @@ from raingauge.contracts import BATCH_SIZE, CityId, utc_text
 from raingauge.storage.collections import CollectionRequest
 
 ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+CITY: Final[TypeAdapter[int]] = TypeAdapter(CityId)
+NO_CITY_ID: Final = (
+    "a city is given by its OpenWeather id, an integer; bulk.openweathermap.org/sample/city.list.json.gz lists them"
+)
 
 
 def _collection_id(value: object) -> str:
@@ -62,6 +78,31 @@ class CollectBody(BaseModel):
         "0: only newer ones. Left out: the service's setting.",
         examples=[600],
     )
+
+    @field_validator("cities", mode="wrap")
+    @classmethod
+    def _name_wrong_cities(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> list[int]:
+        """Name the first wrong cities instead of one: pydantic would look at all, and there may be a million."""
+        try:
+            checked: list[int] = validate(value)
+        except ValidationError:
+            if not isinstance(value, list) or not value:
+                raise
+            wrong = islice(_wrong_cities(value), MOST_VIOLATIONS)
+            raise ValidationError.from_exception_data(cls.__name__, list(wrong)) from None
+        return checked
+
+
+def _wrong_cities(cities: list[Any]) -> Iterator[InitErrorDetails]:
+    for index, city in enumerate(cities):
+        try:
+            CITY.validate_python(city)
+        except ValidationError as error:
+            (first,) = error.errors(include_url=False, include_context=False, include_input=False)
+            message = NO_CITY_ID if first["type"] == "int_type" else first["msg"]
+            yield InitErrorDetails(
+                type=PydanticCustomError("city_id", "{why}", {"why": message}), loc=(index,), input=None
+            )
 
 
 class Question(BaseModel):

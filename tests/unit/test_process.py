@@ -214,10 +214,10 @@ async def test_serving_takes_no_signals_from_the_process() -> None:
 
 
 async def test_a_taken_port_is_a_mistake_in_the_settings() -> None:
-    with listening("127.0.0.1", 0) as taken:
+    with listening("127.0.0.1", 0, "http") as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SettingsError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
-            async with serving(an_app(), "127.0.0.1", port):
+        with pytest.raises(SettingsError, match=f"^x.http.port: cannot listen on 127.0.0.1:{port}: Address already"):
+            async with serving(an_app(), "127.0.0.1", port, section="x.http"):
                 raise AssertionError("unreachable")
 
 
@@ -227,8 +227,8 @@ def test_an_address_that_is_not_ours_is_a_mistake_in_the_settings(host: str, mon
         raise OSError(99, "Cannot assign requested address")
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
-    with pytest.raises(SettingsError, match=f"cannot listen on {host}:80: Cannot assign requested address"):
-        listening(host, 80)
+    with pytest.raises(SettingsError, match=f"^http.host: cannot listen on {host}:80: Cannot assign requested address"):
+        listening(host, 80, "http")
 
 
 # -- work beside the block ---------------------------------------------------------------------------------------------
