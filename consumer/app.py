@@ -162,9 +162,8 @@ async def _work(settings: Settings) -> None:
 
     async with contextlib.AsyncExitStack() as parts:
         http = settings.consumer.http
-        url = await parts.enter_async_context(
-            serving(create_api(facts, check), http.host, http.port, section="consumer.http")
-        )
+        api = create_api(facts, check)
+        url = await parts.enter_async_context(serving(api, http.host, http.port, section="consumer.http"))
         log.info("consumer.serving", extra={"url": url, "account": settings.quota.account})
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, DATABASE_THREADS)))
         provider = await parts.enter_async_context(open_provider(settings, provider_key(), clock))

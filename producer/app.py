@@ -139,6 +139,7 @@ async def _serve(settings: Settings) -> None:
         topics = keep_topics(servers, settings.broker.topic, settings.broker.partitions, clock)
         await parts.enter_async_context(in_background(topics))
         api = await parts.enter_async_context(producing(settings, database, publisher))
-        url = await parts.enter_async_context(serving(api, settings.http.host, settings.http.port))
+        http = settings.http
+        url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
         log.info("producer.serving", extra={"url": url})
         await asyncio.Event().wait()

@@ -20,6 +20,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from raingauge.connections import BoundedProtocol, connection_limit, raise_file_limit
 from raingauge.errors import Fatal, SettingsError
 from raingauge.log import configure_logging
 from raingauge.settings import Settings, config_file, load_settings, provider_key
@@ -43,6 +44,7 @@ def run_program(program: Callable[[Settings], Coroutine[Any, Any, None]]) -> int
     """
     status = 0
     try:
+        raise_file_limit()
         _tune_garbage_collection()
         configure_logging(secret=provider_key())
         settings = load_settings()
@@ -92,7 +94,7 @@ async def in_background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: ASGIApp | FastAPI, host: str, port: int, *, section: str = "http", keep_alive_s: float = KEEP_ALIVE_S
+    app: ASGIApp | FastAPI, host: str, port: int, *, section: str = "http", keep_alive_s: int = KEEP_ALIVE_S
 ) -> AsyncIterator[str]:
     """Serve an application while the block runs; yields its URL, for example http://127.0.0.1:8000.
 
@@ -109,6 +111,8 @@ async def serving(
             lifespan="off",
             timeout_graceful_shutdown=DRAIN_S,
             timeout_keep_alive=keep_alive_s,
+            http=BoundedProtocol,
+            limit_concurrency=connection_limit(),
         )
         server = _Server(config)
         gc.freeze()  # the application stays for good: a collection that traverses it would delay requests

@@ -65,6 +65,7 @@ class HttpSettings(Section):
 
     host: str = "127.0.0.1"
     port: Port = 8000
+    keep_alive_s: int = Field(20, ge=1, le=3600)
 
 
 class DatabaseSettings(Section):

@@ -63,7 +63,8 @@ async def _serve(settings: Settings) -> None:
         means = await parts.enter_async_context(equipped(settings, database, provider, clock))
         worker = Worker(subscription, broker, means, settings.broker.topic)
         api = await parts.enter_async_context(producing(settings, database, broker, [WorkerFacts(worker)]))
-        url = await parts.enter_async_context(serving(api, settings.http.host, settings.http.port))
+        http = settings.http
+        url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
         task = await parts.enter_async_context(working(worker, means, settings.openweather.timeout_s + GRACE_S))
         _say(_welcome(settings, key, url))
         await asyncio.shield(task)  # a signal cancels the wait, not the work: that is for `working` to end

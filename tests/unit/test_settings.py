@@ -20,6 +20,7 @@ PASSWORD = "geheim"  # pragma: allowlist secret
 OTHER: dict[str, Any] = {
     "http.host": "0.0.0.0",
     "http.port": 8080,
+    "http.keep_alive_s": 75,
     "database.url": "sqlite:///elsewhere.db",
     "broker.url": "kafka://one:9092,two:9092",
     "broker.topic": "towns",
