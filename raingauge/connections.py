@@ -35,15 +35,17 @@ def connection_limit() -> int:
 class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     """Uvicorn's HTTP protocol with deadlines for headers and bodies; a client that misses one is disconnected."""
 
+    app: ASGIApp
+
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._serve: ASGIApp = self.app
+        self._serve = self.app
         self.app = self._serve_one
         self._deadline: asyncio.TimerHandle | None = None
         self._open_requests = 0
         self._received = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Start the deadline of the first request; above one and a half times the limit, close at once."""
         super().connection_made(transport)
         self._expect_headers()

@@ -8,6 +8,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config, main
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DataError, IntegrityError
 
@@ -84,12 +85,16 @@ def test_going_up_again_changes_nothing(bare: Database) -> None:
     assert bare.read(lambda connection: connection.scalar(text("SELECT count(*) FROM batches"))) == 2
 
 
-def test_the_command_that_the_messages_name_brings_the_schema_up(
-    bare: Database, monkeypatch: pytest.MonkeyPatch
+def test_the_command_upgrades_the_schema_and_prints_the_revisions_before_and_after(
+    bare: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RAINGAUGE_DATABASE__URL", bare.engine.url.render_as_string(hide_password=False))
     main(argv=["upgrade", "head"])
     assert tables(bare) == TABLES
+    main(argv=["upgrade", "head"])
+    head = ScriptDirectory("migrations").get_current_head()
+    shown = f"schema of {bare.engine.url.render_as_string()}: "
+    assert capsys.readouterr().out.splitlines() == [f"{shown}empty before, {head} now", f"{shown}unchanged at {head}"]
 
 
 def test_foreign_keys_are_enforced(bare: Database) -> None:
