@@ -97,6 +97,13 @@ def test_every_port_is_published_on_loopback_and_only_once() -> None:
     assert sorted(set(taken)) == sorted(taken)
 
 
+def test_every_port_on_the_host_can_be_changed_by_the_environment() -> None:
+    services = yaml.safe_load(FILE.read_text("utf-8"))["services"]
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert all(re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z_]+_PORT:-\d+\}:\d+", port) for port in ports)
+    assert len(ports) == len(host_ports())
+
+
 @pytest.mark.parametrize("name", CONSUMERS)
 def test_a_consumer_can_be_scaled(name: str) -> None:
     assert not {"ports", "container_name", "hostname"} & SERVICES[name].keys()
