@@ -15,9 +15,7 @@ HEADERS_S: Final = 10.0
 BODY_S: Final = 60.0
 """For the body of a request."""
 HEADER_BYTES: Final = 65_536
-"""Received between two requests; a read may deliver as much of a body beside its headers."""
-READ_BYTES: Final = 262_144
-"""Received at once at most: uvloop and asyncio read up to 256 KiB."""
+"""Of headers that are not complete yet."""
 
 
 def raise_file_limit() -> None:
@@ -42,7 +40,7 @@ class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         self._serve = self.app
         self.app = self._serve_one
         self._deadline: asyncio.TimerHandle | None = None
-        self._open_requests = 0
+        self._in_request = False
         self._received = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -54,14 +52,18 @@ class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
     def data_received(self, data: bytes) -> None:
         """Count what precedes a request, and start the deadline of a further one."""
-        if not self._open_requests:
-            if self._deadline is None:
-                self._expect_headers()
-            self._received += len(data)
-            if self._received > HEADER_BYTES + READ_BYTES:
-                self.transport.close()
-                return
+        if self._in_request:
+            super().data_received(data)
+            return
+        if self._deadline is None:
+            self._expect_headers()
+        self._received += len(data)
+        before = self.cycle
         super().data_received(data)
+        if self.cycle is not before:
+            self._headers_complete()
+        elif self._received > HEADER_BYTES:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the deadline."""
@@ -72,6 +74,7 @@ class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         self._deadline = asyncio.get_running_loop().call_later(HEADERS_S, self.transport.close)
 
     def _headers_complete(self) -> None:
+        self._in_request = True
         self._received = 0
         if self._deadline is not None:
             self._deadline.cancel()
@@ -79,11 +82,10 @@ class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
     async def _serve_one(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._headers_complete()
-        self._open_requests += 1
         try:
             await self._serve(scope, self._with_deadline(receive), send)
         finally:
-            self._open_requests -= 1
+            self._in_request = False
 
     def _with_deadline(self, receive: Receive) -> Receive:
         loop = asyncio.get_running_loop()

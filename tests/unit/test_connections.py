@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 from fastapi import FastAPI, Request
 
 from raingauge import connections, process
@@ -81,6 +82,20 @@ async def test_endless_headers_are_cut_off() -> None:
                 await writer.drain()
             await reader.read()
             raise AssertionError("ten megabytes of headers were accepted")
+
+
+@pytest.mark.parametrize("name", ["asyncio", "uvloop"])
+def test_a_body_of_megabytes_is_accepted_on_either_event_loop(name: str) -> None:
+    async def post() -> bytes:
+        async with serving(an_app(), "127.0.0.1", 0) as url, connected(url) as (reader, writer):
+            for _ in range(2):
+                writer.write(UPLOAD.replace(b"9", b"8000000") + bytes(8_000_000))
+                status = await response(reader)
+            return status
+
+    factory = uvloop.new_event_loop if name == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        assert runner.run(post()) == b"HTTP/1.1 200 OK"
 
 
 async def test_requests_above_the_limit_of_connections_get_503(monkeypatch: pytest.MonkeyPatch) -> None:
