@@ -8,7 +8,6 @@ import resource
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 HEADERS_S: Final = 10.0
 """From the connection, or from the first byte of a further request, to the end of the headers."""
@@ -30,10 +29,21 @@ def connection_limit() -> int:
     return max(16, min(soft, 65_536) // 2)
 
 
-class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """Uvicorn's HTTP protocol with deadlines for headers and bodies; a client that misses one is disconnected."""
+def bounded_protocol() -> type[asyncio.Protocol]:
+    """Uvicorn's HTTP protocol with limits. Imported late: it loads httptools, which only one extra includes."""
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol  # noqa: PLC0415
+
+    return type("BoundedProtocol", (Bounded, AutoHTTPProtocol), {})
+
+
+class Bounded(asyncio.Protocol):
+    """Gives Uvicorn's HTTP protocols deadlines for headers and bodies; a client that misses one is disconnected."""
 
     app: ASGIApp
+    transport: Any
+    connections: Any
+    config: Any
+    cycle: Any
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -43,7 +53,7 @@ class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         self._in_request = False
         self._received = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: Any) -> None:
         """Start the deadline of the first request; above one and a half times the limit, close at once."""
         super().connection_made(transport)
         self._expect_headers()

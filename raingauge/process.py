@@ -20,7 +20,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from raingauge.connections import BoundedProtocol, connection_limit, raise_file_limit
+from raingauge.connections import bounded_protocol, connection_limit, raise_file_limit
 from raingauge.errors import Fatal, SettingsError
 from raingauge.log import configure_logging
 from raingauge.settings import Settings, config_file, load_settings, provider_key
@@ -111,7 +111,7 @@ async def serving(
             lifespan="off",
             timeout_graceful_shutdown=DRAIN_S,
             timeout_keep_alive=keep_alive_s,
-            http=BoundedProtocol,
+            http=bounded_protocol(),
             limit_concurrency=connection_limit(),
         )
         server = _Server(config)
