@@ -1,11 +1,14 @@
 # Everything a person or CI does here. `make help` lists it.
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))) python3)
+SUITABLE := import sys; sys.exit(sys.version_info < (3, 11))
 VENV := .venv
 BIN := $(VENV)/bin
+RUN_READY := $(VENV)/.run-ready
 READY := $(VENV)/.ready
 SERVICES := deploy/services/services.sh
 SEEDS ?= 10000
 FIRST ?= 0
+RUN_EXTRAS := producer,consumer,kafka,mysql,postgres
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -13,16 +16,29 @@ help: ## list what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-16s %s\n", "make " $$1, $$2 }'
 
 .PHONY: setup
-setup: $(READY) ## install everything into .venv (the others do it when needed)
+setup: $(READY) ## install everything into .venv (the others install what they need)
+
+# Stamps: `.run-ready` if all that running needs is installed, `.ready` if the development tools are too. An installation
+# that fails leaves neither.
+define install
+	@$(PYTHON) -c '$(SUITABLE)' 2> /dev/null || { echo "Python 3.11 or newer is needed, and $(PYTHON) is not: name another with PYTHON=…"; exit 1; }
+	@rm -f $(READY) $(RUN_READY)
+	@$(BIN)/python -c 'import pip; $(SUITABLE)' 2> /dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[$(1)]'
+endef
 
 $(READY): pyproject.toml requirements.lock
-	@command -v $(PYTHON) > /dev/null || { echo "Python 3.11 is needed: $(PYTHON) was not found (PYTHON=… names another)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	@echo "Installing Raingauge and the development tools into $(VENV): about 500 MB, a minute, once."
+	$(call install,dev)
+	@touch $(RUN_READY) $@
+
+$(RUN_READY): pyproject.toml requirements.lock
+	@echo "Installing what running needs into $(VENV): about 140 MB, half a minute, once."
+	$(call install,$(RUN_EXTRAS))
 	@touch $@
 
 .PHONY: run
-run: $(READY) ## embedded mode: API, collecting, SQLite and a simulated provider in one process
+run: $(RUN_READY) ## embedded mode: API, collecting, SQLite and a simulated provider in one process
 	@$(BIN)/python -m standalone
 
 .PHONY: test
@@ -32,7 +48,7 @@ test: $(READY) ## the tests that need no outside service
 .PHONY: test-all
 test-all: $(READY) services ## all tests, those on real Kafka, MariaDB and PostgreSQL too, with coverage
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --seeds 500 tests/simulation tests/unit/test_ledger_schedules.py
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --seeds 300 tests/simulation
 
 .PHONY: simulate
 simulate: $(READY) ## ten thousand seeds of the simulation: every fault, virtual time, an audit (SEEDS=… FIRST=…)

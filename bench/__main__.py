@@ -17,6 +17,7 @@ from bench.plots import draw
 from bench.processes import CLOCK
 from bench.report import Outcome, from_json, load, save, table
 from bench.scenarios.api import api
+from bench.scenarios.distance import distance
 from bench.scenarios.eta import eta
 from bench.scenarios.fairness import fairness
 from bench.scenarios.ledger import ledger
@@ -30,7 +31,7 @@ from bench.size import Size
 
 SCENARIOS: Final[Mapping[str, Callable[[Size], Outcome]]] = {
     scenario.__name__: scenario
-    for scenario in (pace, saturation, fairness, overlap, pipeline, paid, ledger, api, eta, memory)
+    for scenario in (pace, saturation, distance, fairness, overlap, pipeline, paid, ledger, api, eta, memory)
 }
 RESULTS: Final = Path("bench/results")
 """What is committed: its figures are written into the document, too."""

@@ -5,7 +5,7 @@ import asyncio
 import uvloop
 from fastapi import FastAPI
 
-from raingauge.serving import serving, until_signalled
+from raingauge.process import serving, until_signalled
 
 CONSTANT = {"id": "1", "status": "done", "progress": 1.0, "total": 167, "collected": 167, "failed": 0}
 

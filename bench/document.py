@@ -13,6 +13,7 @@ TITLES: Final = {
     "saturation": "Quota used while saturated",
     "fairness": "Small beside big",
     "overlap": "Overlapping collections",
+    "distance": "Far from the database",
     "pipeline": "The whole pipeline without a quota",
     "paid": "The largest plan",
     "ledger": "The ledger",

@@ -1,4 +1,4 @@
-"""Whole systems in virtual time: the real desk, relay, workers and ledger on SQLite, nothing going wrong.
+"""Whole systems in virtual time: the real producer, relay, consumers and ledger on SQLite, nothing going wrong.
 
 Hours pass in seconds. It is the world of the simulation (`tests.simulation`) without its faults and its audit, with
 what a person would run: twelve partitions, a relay that is woken by a POST, the default instalments and window. It
@@ -19,15 +19,15 @@ from uuid import uuid4
 from sqlalchemy import Engine, func, select
 
 from bench.size import Size
-from producer.desk import Desk
-from producer.outlook import View
+from producer.collections import Collections, View
 from producer.relay import Relay
-from raingauge.pacing import Pacing, Terms
+from raingauge.model import CollectionRequest, CollectionState
+from raingauge.quota.pacing import Pacing, Terms
 from raingauge.settings import Settings
-from raingauge.storage.batches import outstanding_limit
-from raingauge.storage.collections import CollectionRequest, CollectionState, find
+from raingauge.storage.collections import find
 from raingauge.storage.database import open_database
 from raingauge.storage.models import Collection
+from raingauge.storage.outbox import outstanding_limit
 from tests.simulation.handoff import Sender
 from tests.simulation.virtual import EPOCH, VirtualLoop, run_virtually
 from tests.simulation.world import ACCOUNT, TOPIC, Parts, World
@@ -47,7 +47,10 @@ class Conditions:
     consumers: int = 1
     cities_per_window: int = 60
     window_s: float = 60.0
+    lanes: int = Settings.model_fields["consumer"].default.lanes
     latency_s: float = 0.1
+    statement_s: float = 0.0
+    """How long a statement is on its way to the database and back."""
     seed: int = 1
 
     @property
@@ -77,8 +80,11 @@ class Town(World):
         plan.unknown = plan.hopeless = frozenset()
         plan.group_mode = "works" if conditions.endpoint == "group" else "removed"
         plan.latency = lambda: conditions.latency_s  # type: ignore[method-assign]
+        plan.statement_s = lambda: conditions.statement_s  # type: ignore[method-assign]
+        self.lanes = conditions.lanes
         producer = self._process("producer")
-        self.desk = Desk(producer.database, producer.run, plan.terms, ACCOUNT)
+        producer.statement_s = 0.0  # it is not what is measured
+        self.posting = Collections(producer.database, producer.run, plan.terms, ACCOUNT)
         self.start_relay()
         for _ in range(conditions.consumers):
             self.start_consumer()
@@ -108,13 +114,13 @@ class Town(World):
 
     async def collect(self, name: str, city_ids: Sequence[int], max_age_s: int = 0) -> View:
         """Ask for a collection; how it is expected to go."""
-        view, _ = await self.desk.accept(CollectionRequest(name, tuple(city_ids), max_age_s, named=True))
+        view, _ = await self.posting.accept(CollectionRequest(name, tuple(city_ids), max_age_s, named=True))
         self.relay.wake()
         return view
 
     async def view(self, name: str) -> View:
         """A collection as a client sees it."""
-        found = await self.desk.view(name, self.desk.until())
+        found = await self.posting.view(name, self.posting.deadline())
         if found is None:
             raise LookupError(name)
         return found

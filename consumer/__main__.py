@@ -4,15 +4,15 @@ import argparse
 import sys
 from functools import partial
 
-from raingauge.signals import end_at_once, leave
+from raingauge.signals import exit_on_signal, exit_process
 
 if __name__ == "__main__" and not sys.argv[1:]:
-    end_at_once()  # what follows takes a second to import
+    exit_on_signal()  # the imports below take a second
 
 from consumer.app import run
 from consumer.commands import adopt, set_month, shut
 from consumer.dead_letters import list_all, replay
-from raingauge.running import run_program
+from raingauge.process import run_program
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,4 +45,4 @@ def parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     chosen = parser().parse_args()
-    leave(run_program(chosen.program(chosen)))
+    exit_process(run_program(chosen.program(chosen)))

@@ -4,42 +4,39 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
 
-from consumer.keyless import Keyless
-from consumer.means import Means, Tally
-from consumer.openweather import OpenWeather
-from consumer.provider import Provider
-from consumer.quota import Ledger
-from consumer.store import Store
+from consumer.caller import Caller, Tally
+from consumer.intake import Intake
+from consumer.ledger import Ledger
+from consumer.provider.openweather import OpenWeather
+from consumer.provider.port import Provider
 from consumer.worker import Worker
 from raingauge import health
-from raingauge.blocking import Threads, until_available
+from raingauge.blocking import Threads
 from raingauge.clock import Clock, SystemClock
 from raingauge.contracts import MAX_MESSAGE_BYTES
-from raingauge.errors import DatabaseUnavailable, HandoffUnavailable
+from raingauge.errors import DatabaseUnavailable, HandoffUnavailable, SettingsError
 from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, ensure_topics, servers_of
-from raingauge.messaging.port import Delivery
-from raingauge.pacing import CALL_SIZE
-from raingauge.serving import in_background, serving, until_signalled
-from raingauge.settings import Settings, provider_key
+from raingauge.messaging.port import Publisher, Subscription
+from raingauge.process import in_background, serving, until_signalled
+from raingauge.quota.pacing import CALL_SIZE
+from raingauge.settings import KEY_VARIABLE, Settings, ca_file, provider_key
 from raingauge.storage.database import Database, open_database
 
 log = logging.getLogger("raingauge.consumer")
 
 DATABASE_THREADS: Final = 10
-"""One reserves, one stores, whatever the number of lanes; the others: refusals, intake, heartbeat, readiness."""
+"""One reserves; the others settle, enqueue and answer /ready."""
 GRACE_S: Final = 5.0
 """How much longer than a call's timeout a stop may take."""
-LEAVE_S: Final = 1.0
-"""For saying that it stops; what is not said is found out by its silence."""
 
 
 class WorkerFacts:
-    """What a consumer says of itself; before it has a worker, that it waits for the database."""
+    """What a consumer reports in health and metrics; before it has a worker, that it waits for the database."""
 
     def __init__(self, worker: Worker | None = None) -> None:
         self.worker = worker
@@ -47,8 +44,8 @@ class WorkerFacts:
     def details(self) -> Mapping[str, Any]:
         """For people."""
         if self.worker is None:
-            return {"cities_wanted": 0, "waiting_for": "database"}
-        return {"cities_wanted": self.worker.wanted, "waiting_for": self.worker.caller.waiting_for}
+            return {"batches_held": 0, "waiting_for": "database"}
+        return {"batches_held": self.worker.intake.held, "waiting_for": self.worker.caller.waiting_for}
 
     def counts(self) -> Mapping[str, float]:
         """Since the start."""
@@ -64,8 +61,8 @@ class WorkerFacts:
     def gauges(self) -> Mapping[str, float]:
         """Now."""
         if self.worker is None:
-            return {"cities_wanted": 0, "caller_quiet_seconds": 0}
-        return {"cities_wanted": self.worker.wanted, "caller_quiet_seconds": self.worker.caller.quiet_s}
+            return {"batches_held": 0, "caller_quiet_seconds": 0}
+        return {"batches_held": self.worker.intake.held, "caller_quiet_seconds": self.worker.caller.quiet_s}
 
 
 def consumer_id() -> str:
@@ -73,45 +70,55 @@ def consumer_id() -> str:
     return secrets.token_hex(8)
 
 
-def threads_for(settings: Settings) -> tuple[Threads, Threads]:
-    """For the database and for the provider."""
-    return Threads(DATABASE_THREADS, "database"), Threads(settings.consumer.lanes * CALL_SIZE, "provider")
+@contextlib.contextmanager
+def _provider(settings: Settings, key: str | None, clock: Clock) -> Iterator[Provider]:
+    """The provider's client.
 
-
-@contextlib.asynccontextmanager
-async def open_provider(settings: Settings, key: str | None, clock: Clock) -> AsyncIterator[Provider]:
-    """The provider's client; without a key, what stands for it."""
+    Raises:
+        SettingsError: there is no key. Without one a consumer must not touch what others share.
+    """
     if key is None:
-        log.warning("consumer.no_key", extra={"hint": "set OPENWEATHER_API_KEY; collections wait until then"})
-        yield Keyless()
-        return
+        raise SettingsError(f"there is no key: set {KEY_VARIABLE}")
     weather = settings.openweather
     connections = settings.consumer.lanes * CALL_SIZE
-    with contextlib.closing(OpenWeather(weather.base_url, key, weather.timeout_s, clock, connections)) as provider:
+    with OpenWeather(weather.base_url, key, weather.timeout_s, clock, connections, ca_file()) as provider:
         yield provider
 
 
-@contextlib.asynccontextmanager
-async def equipped(settings: Settings, database: Database, provider: Provider, clock: Clock) -> AsyncIterator[Means]:
-    """What a worker works with. Waits for the database.
+def make_worker(
+    settings: Settings,
+    database: Database,
+    provider: Provider,
+    threads: tuple[Threads, Threads],
+    subscription: Subscription,
+    dead_letters: Publisher,
+    clock: Clock,
+) -> Worker:
+    """A worker on these parts; `threads` are for the database and for the provider."""
+    on_database, on_provider = threads
+    account, endpoint = settings.quota.account, settings.openweather.endpoint
+    ledger = Ledger(database, on_database, clock, account, settings.terms, endpoint, consumer_id())
+    intake = Intake(subscription, dead_letters, database, on_database, clock, account, settings.broker.topic)
+    caller = Caller(ledger, provider, database, on_database, on_provider, clock, settings.consumer.lanes)
+    return Worker(intake, caller, ledger, clock)
+
+
+@contextlib.contextmanager
+def opened(settings: Settings, key: str | None, clock: Clock) -> Iterator[tuple[Provider, tuple[Threads, Threads]]]:
+    """The provider's client and the threads for the database and for the provider, while the block runs.
 
     Raises:
-        GateMismatch: the account's gate was made with other terms.
+        SettingsError: there is no key.
     """
-    on_database, on_provider = threads_for(settings)
-    name = consumer_id()
-    ledger = Ledger(database, settings.quota.account, settings.terms, settings.openweather.endpoint, name)
-    store = Store(database, ledger, name, settings.quota.account)
-    try:
-        await until_available(on_database, ledger.open, clock)
-        yield Means(ledger, provider, store, on_database, on_provider, clock, settings.consumer.lanes)
-    finally:
-        on_database.close()
-        on_provider.close()
+    with contextlib.ExitStack() as parts:
+        provider = parts.enter_context(_provider(settings, key, clock))
+        on_database = parts.enter_context(contextlib.closing(Threads(DATABASE_THREADS, "database")))
+        on_provider = parts.enter_context(contextlib.closing(Threads(settings.consumer.lanes * CALL_SIZE, "provider")))
+        yield provider, (on_database, on_provider)
 
 
 @contextlib.asynccontextmanager
-async def working(worker: Worker, means: Means, grace_s: float) -> AsyncIterator[asyncio.Task[None]]:
+async def working(worker: Worker, grace_s: float) -> AsyncIterator[asyncio.Task[None]]:
     """The worker at work while the block runs; at its end calls under way are finished, within the grace period."""
     task = asyncio.create_task(worker.run())
     try:
@@ -120,12 +127,10 @@ async def working(worker: Worker, means: Means, grace_s: float) -> AsyncIterator
         worker.stop()
         _, unfinished = await asyncio.wait([task], timeout=grace_s)
         for late in unfinished:
-            log.warning("consumer.abandoned", extra={"wanted": worker.wanted})
+            log.warning("consumer.abandoned", extra={"batches": worker.intake.held})
             late.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        with contextlib.suppress(DatabaseUnavailable, TimeoutError):
-            async with asyncio.timeout(LEAVE_S):
-                await means.run_database(means.store.leave)
+        await worker.leave()
 
 
 def create_api(facts: WorkerFacts, check: Callable[[], Awaitable[None]]) -> FastAPI:
@@ -139,8 +144,8 @@ async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the hand-off is not Kafka, or the address is taken.
-        GateMismatch: the account's gate was made with other terms.
+        SettingsError: there is no key, the hand-off is not Kafka, or the address is taken.
+        GateMismatch: the account's gate has other terms.
     """
     await until_signalled(_work(settings))
 
@@ -153,31 +158,26 @@ async def _work(settings: Settings) -> None:
     async def check() -> None:
         if facts.worker is None:
             raise DatabaseUnavailable("it has not answered yet")
-        await means.run_database(means.store.beat)
+        await facts.worker.check()
         if not subscription.connected:
             raise HandoffUnavailable("no connection to the hand-off")
 
-    async def lost(deliveries: Sequence[Delivery]) -> None:
-        await worker.lost(deliveries)
-
     async with contextlib.AsyncExitStack() as parts:
+        provider, threads = parts.enter_context(opened(settings, provider_key(), clock))
         http = settings.consumer.http
-        url = await parts.enter_async_context(serving(create_api(facts, check), http.host, http.port))
+        api = create_api(facts, check)
+        url = await parts.enter_async_context(serving(api, http.host, http.port, section="consumer.http"))
         log.info("consumer.serving", extra={"url": url, "account": settings.quota.account})
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, DATABASE_THREADS)))
-        provider = await parts.enter_async_context(open_provider(settings, provider_key(), clock))
-        means = await parts.enter_async_context(equipped(settings, database, provider, clock))
         topics = ensure_topics(servers, broker.topic, broker.partitions, clock)
         await parts.enter_async_context(in_background(topics))
         dead_letters = await parts.enter_async_context(
             KafkaPublisher(servers, clock, max_message_bytes=2 * MAX_MESSAGE_BYTES)
         )
         subscription = await parts.enter_async_context(
-            KafkaSubscription(
-                servers, broker.topic, broker.group, window=settings.consumer.window, clock=clock, lost=lost
-            )
+            KafkaSubscription(servers, broker.topic, broker.group, window=settings.consumer.window, clock=clock)
         )
-        worker = facts.worker = Worker(subscription, dead_letters, means, broker.topic)
+        worker = facts.worker = make_worker(settings, database, provider, threads, subscription, dead_letters, clock)
         log.info("consumer.working")
-        task = await parts.enter_async_context(working(worker, means, settings.openweather.timeout_s + GRACE_S))
+        task = await parts.enter_async_context(working(worker, settings.openweather.timeout_s + GRACE_S))
         await asyncio.shield(task)  # a signal cancels the wait, not the work: that is for `working` to end

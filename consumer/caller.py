@@ -1,232 +1,328 @@
 """Reserve, fetch, settle: one charge after another, as the ledger allows, up to `lanes` group calls under way at once.
 
-What an answer means is the settler's work. It holds no lock and no transaction while it calls the provider or sleeps.
-It knows nothing of deliveries or the hand-off: it takes wanted cities from the pool and says which batches are settled.
+It holds no lock and no transaction while it calls the provider or sleeps. It knows nothing of deliveries: it reports to
+`on_settled` what it settles. Everything that has to outlast a restart is in the database.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
-from datetime import timedelta
-from functools import partial
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
 
-from consumer.admission import Grant, LeftOut, NotNow, Over
-from consumer.calls import Result, Silence, combine
-from consumer.look import NEVER, Candidate
-from consumer.means import Listener, Means, Tally
-from consumer.offers import Offers
-from consumer.patience import Patience
-from consumer.pool import Pool, Turn
-from consumer.provider import Reply
-from consumer.settler import Settler
-from raingauge.clock import happens_within
-from raingauge.errors import DatabaseUnavailable, ProviderUnavailable
-from raingauge.pacing import CALL_SIZE, SEND_DELAY_S
-from raingauge.storage.batches import BatchRef
+from sqlalchemy import Connection
+
+from consumer.gate import Event
+from consumer.ledger import Ledger, NotNow, Reservation
+from consumer.provider.port import Provider, Reason, Refusal, Reply, Weather
+from consumer.retry import rest_s
+from raingauge.blocking import RunBlocking, until_available
+from raingauge.clock import Clock, happens_within
+from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable
+from raingauge.model import Observation
+from raingauge.quota.pacing import SEND_DELAY_S
+from raingauge.storage import quota, settling
+from raingauge.storage.database import Database
+from raingauge.storage.settling import Fetched, Settled
 
 log = logging.getLogger("raingauge.caller")
 
 LONGEST_WAIT_S: Final = 60.0
 """A gate may be opened by hand (`quota set-month`), so nobody sleeps longer."""
-CLAIM_RECHECK_S: Final = 0.5
 DATABASE_RETRY_S: Final = 2.0
+QUIET_REASONS: Final = frozenset({"pace", "probe", None})
+"""Reasons to wait that are not worth a line in the log."""
+INTERNAL_ERROR: Final = "internal error"
+UNEXPECTED_REST_S: Final = 1.0
+
+T = TypeVar("T")
+_EVENTS: Final = {Reason.QUOTA: Event.QUOTA, Reason.KEY: Event.KEY, Reason.ENDPOINT: Event.ENDPOINT}
+
+
+@dataclass(slots=True)
+class Tally:
+    """What this consumer has done since its start."""
+
+    calls: int = 0
+    cities_asked: int = 0
+    cities_collected: int = 0
+    refusals: int = 0
+    silences: int = 0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the cities of one charge. Those of a refused call are in none of the sets: they stay wanted."""
+
+    event: Event = Event.SILENT
+    closes: bool = True
+    """Every call has a complete answer of the provider's own."""
+    observations: dict[int, Observation] = field(default_factory=dict)
+    unknown: set[int] = field(default_factory=set)
+    failed: set[int] = field(default_factory=set)
+    split: set[int] = field(default_factory=set)
+    refusal: Refusal | None = None
+    unsent: bool = False
+    """A call was not sent, for a reason on this side: that says nothing about the provider or the cities."""
+
+    def add(self, city_ids: Sequence[int], reply: Reply | ProviderUnavailable) -> None:
+        """Take in the reply to one call, or why there was none."""
+        if isinstance(reply, ProviderUnavailable):
+            self.closes = False
+            self.failed |= set(city_ids)
+            self.unsent |= isinstance(reply, NotSent)
+        elif isinstance(reply, Weather):
+            self.observations.update(reply.observations)
+            self.unknown |= reply.unknown
+            self.failed |= reply.unreadable
+            self._answered()
+        elif reply.reason is Reason.CITIES:
+            self.closes &= reply.closes
+            self.split |= set(city_ids)
+            self._answered()
+        else:
+            self.closes &= reply.closes
+            self.event, self.refusal = _EVENTS[reply.reason], reply
+
+    def _answered(self) -> None:
+        if self.event is Event.SILENT:
+            self.event = Event.ANSWERED
+
+    def fetched(self, charge_id: int, requested: Sequence[int], at: datetime, *, counts: bool) -> Fetched:
+        """The same, for the queue."""
+        return Fetched(
+            charge_id=charge_id,
+            requested=requested,
+            fetched_at=at,
+            observations=self.observations,
+            unknown=frozenset(self.unknown),
+            failed=frozenset(self.failed),
+            counts=counts,
+            split=frozenset(self.split),
+        )
 
 
 class Caller:
-    """Calls the provider for what the pool wants."""
+    """Calls the provider for the cities of the queue."""
 
-    def __init__(self, pool: Pool, means: Means, listener: Listener) -> None:
-        self._pool = pool
-        self._means = means
-        self._clock = means.clock
-        self._listener = listener
-        self._lanes = asyncio.Semaphore(means.lanes)
-        self._patience = Patience()
+    def __init__(
+        self,
+        ledger: Ledger,
+        provider: Provider,
+        database: Database,
+        run_database: RunBlocking,
+        run_provider: RunBlocking,
+        clock: Clock,
+        lanes: int,
+    ) -> None:
+        self._ledger = ledger
+        self._provider = provider
+        self._database = database
+        self._run_database = run_database
+        self._run_provider = run_provider
+        self._clock = clock
+        self._lanes = asyncio.Semaphore(lanes)
         self._stop = asyncio.Event()
-        self._wanted = asyncio.Event()
-        self._newcomer = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._turned_at = self._clock.monotonic()
+        self._news = asyncio.Event()
+        self._tried_at = clock.monotonic()
+        self.on_settled: Callable[[Settled], None] = lambda _settled: None
         self.tally = Tally()
-        self._offers = Offers(pool, means, self._patience)
-        self._settler = Settler(pool, means, self._patience, self.tally)
         self.waiting_for: str | None = None
-        """Why nothing goes now: quota, key, provider, database, terms, month, pace, turn, probe; None when calls go."""
+        """Why nothing goes now: quota, key, provider, database, terms, month, pace, probe; None when calls go."""
 
     @property
     def quiet_s(self) -> float:
-        """Seconds since it last tried to do something. It tries at least every minute, unless all lanes are stuck."""
-        return self._clock.monotonic() - self._turned_at
+        """Seconds since it last tried to reserve. It tries at least every minute, unless all lanes are stuck."""
+        return self._clock.monotonic() - self._tried_at
 
-    def wake(self, *, newcomer: bool) -> None:
-        """The pool has something new; `newcomer`: of a collection that was not there before."""
-        self._wanted.set()
-        if newcomer:
-            self._newcomer.set()
+    def wake(self) -> None:
+        """The queue has something new."""
+        self._news.set()
 
     def stop(self) -> None:
         """Reserve nothing more; what is under way is finished."""
         self._stop.set()
-        self._wanted.set()
-        self._newcomer.set()
-        self._ended.set()
-
-    async def call_ended(self) -> None:
-        """Return when the next call under way has ended, or the next attempt to get quota for one."""
-        self._ended.clear()
-        await self._ended.wait()
+        self._news.set()
 
     async def run(self) -> None:
         """Call until stopped, and until what is under way is settled."""
         async with asyncio.TaskGroup() as calls:
             while not self._stop.is_set():
                 lanes = await self._free_lanes()
-                began = self._turned_at = self._clock.monotonic()
-                reserved = await self._reserve(lanes)
-                needed = 0 if reserved is None else reserved[0].group_calls
-                self._give_up_lanes(lanes - needed)
-                if reserved is not None:
-                    calls.create_task(self._call(*reserved, began))
+                if self._stop.is_set():
+                    break
+                self._tried_at = self._clock.monotonic()
+                answer = await self._reserve(lanes)
+                used = answer.lanes if isinstance(answer, Reservation) else 0
+                self._release_lanes(lanes - used)
+                if isinstance(answer, NotNow):
+                    await self._pause(answer)
+                    continue
+                if answer.charge_id is not None:
+                    calls.create_task(self._call(answer, answer.charge_id))
+                if answer.fresh:
+                    await self._settle_fresh(answer.fresh)
 
     async def _free_lanes(self) -> int:
         """Wait for a lane, and take as many more as one charge can use."""
         await self._lanes.acquire()
         taken = 1
-        while taken < self._means.ledger.terms.calls_at_once and not self._lanes.locked():
+        while taken < self._ledger.calls_at_once and not self._lanes.locked():
             await self._lanes.acquire()
             taken += 1
         return taken
 
-    def _give_up_lanes(self, number: int) -> None:
+    def _release_lanes(self, number: int) -> None:
         for _ in range(number):
             self._lanes.release()
 
-    # -- reserve -------------------------------------------------------------------------------------------------
+    # -- reserve -------------------------------------------------------------------------------------------------------
 
-    async def _reserve(self, calls: int) -> tuple[Grant, Sequence[int]] | None:
-        """One attempt to get quota for so many calls: a grant, and the cities that are out of the pool for it.
-
-        None, after a wait where there is reason to, when none came.
-        """
-        self._wanted.clear()
-        self._newcomer.clear()
-        self._pool.wake(self._clock.monotonic())
-        turns, together = self._offers.take(calls)
-        if not turns:
-            await self._until_wanted()
-            return None
-        candidates = self._offers.candidates(turns, may_be_lent=together)
-        good = await self._offers.good_city(turns)
-        if good is not None:
-            self._pool.give_back(turns)
-            turns, together, candidates = [], False, [Candidate(good, NEVER)]
+    async def _reserve(self, lanes: int) -> Reservation | NotNow:
+        self._news.clear()
         try:
-            avoid = self._patience.failing | self._settler.spurned.at(self._clock.monotonic())
-            reserve = partial(self._means.ledger.reserve, candidates, together=together, calls=calls, avoid=avoid)
-            answer = await self._means.run_database(reserve)
+            return await self._ledger.reserve(lanes)
         except DatabaseUnavailable:
-            answer = NotNow(DATABASE_RETRY_S * random.uniform(0.5, 1.0), "database")
-        except BaseException:
-            self._pool.give_back(turns)
-            raise
-        if isinstance(answer, Grant):
-            return answer, self._granted(turns, answer)
-        await self._refused(turns, answer)
-        return None
-
-    def _granted(self, turns: Sequence[Turn], grant: Grant) -> Sequence[int]:
-        """Give back what may not go yet; answer what is out for this grant, borrowed cities too."""
-        granted = set(grant.city_ids)
-        self._pool.give_back([turn for turn in turns if turn.city_id not in granted])
-        taken = [turn.city_id for turn in turns if turn.city_id in granted]
-        self._ended.set()
-        self.waiting_for = None
-        return [*taken, *self._pool.borrow(sorted(granted.difference(taken)))]
-
-    async def _refused(self, turns: Sequence[Turn], answer: NotNow | LeftOut | Over) -> None:
-        """Do what a refusal asks for; wait where it says so."""
-        if isinstance(answer, LeftOut):
-            await self._leave_out(turns, answer)
-            return
-        self._pool.give_back(turns)
-        if isinstance(answer, Over):
-            self._listener.settled(self._pool.drop_collections(answer.collection_ids))
-        self._ended.set()
-        if isinstance(answer, NotNow):
-            await self._pause(answer)
-
-    async def _until_wanted(self) -> None:
-        """Sleep until the pool has something new, or a resting city wakes."""
-        self.waiting_for = None
-        wake = self._pool.next_wake
-        seconds = LONGEST_WAIT_S if wake is None else wake - self._clock.monotonic()
-        await happens_within(self._wanted, max(0.0, min(LONGEST_WAIT_S, seconds)))
+            return NotNow(DATABASE_RETRY_S * random.uniform(0.5, 1.0), "database")
 
     async def _pause(self, answer: NotNow) -> None:
-        if answer.reason not in {"pace", "turn", "probe", self.waiting_for}:
+        """Sleep as long as the ledger says; news of the queue ends it."""
+        if answer.reason != self.waiting_for and answer.reason not in QUIET_REASONS:
             log.info("caller.waiting", extra={"reason": answer.reason, "seconds": round(answer.seconds, 3)})
         self.waiting_for = answer.reason
-        # A probe is most likely our own and answered soon. A new collection may be the first in line.
-        self._ended.clear()
-        ends_it = self._ended if answer.reason == "probe" else self._newcomer
-        await happens_within(ends_it, min(LONGEST_WAIT_S, answer.seconds))
+        await happens_within(self._news, min(LONGEST_WAIT_S, answer.seconds))
 
-    async def _leave_out(self, turns: Sequence[Turn], answer: LeftOut) -> None:
-        """Settle what was fetched meanwhile, wait for what others are fetching, go on with the rest."""
-        self._pool.give_back([turn for turn in turns if turn.city_id not in answer.fresh | answer.claimed])
-        self._pool.put_back(sorted(answer.claimed), self._clock.monotonic() + CLAIM_RECHECK_S)
-        self._pool.come_back(sorted(answer.claimed))
-        if not turns:  # a good city, which another consumer is fetching: the pool would not wait for it
-            await happens_within(self._stop, CLAIM_RECHECK_S)
-        wants = self._pool.wants(sorted(answer.fresh))
+    # -- fetch ---------------------------------------------------------------------------------------------------------
+
+    async def _call(self, reservation: Reservation, charge_id: int) -> None:
+        """Fetch and settle one reservation."""
         try:
-            copied = await self._means.persist(partial(self._means.store.copy_fresh, wants))
-            self._listener.settled(self._pool.settle(copied))
+            self.waiting_for = None
+            await self._fetch_and_settle(reservation, charge_id)
         finally:
-            self._pool.come_back(sorted(answer.fresh))
-            self._ended.set()
+            self._release_lanes(reservation.lanes)
+            self._news.set()
 
-    # -- fetch ---------------------------------------------------------------------------------------------------
-
-    async def _call(self, grant: Grant, out: Sequence[int], began: float) -> None:
-        """Fetch and settle one grant. Whatever happens, its cities are settled or wanted again."""
-        broken: Sequence[BatchRef] = ()
+    async def _settle_fresh(self, city_ids: Sequence[int]) -> None:
+        """Settle cities that another call fetched meanwhile, before they are picked again."""
         try:
-            reserved = self._clock.monotonic()
-            result = await self._fetch(grant, began + SEND_DELAY_S)
-            took = timedelta(seconds=self._clock.monotonic() - reserved)
-            settled, broken = await self._settler.settle(grant, result, grant.reserved_at + took)
-            self._listener.settled(settled)
-        finally:
-            self._pool.come_back(out)
-            self._give_up_lanes(grant.group_calls)
-            self._wanted.set()
-            self._ended.set()
-        if broken:
-            await self._listener.broken(broken)
-
-    async def _fetch(self, grant: Grant, send_by: float) -> Result:
-        size = CALL_SIZE if grant.together else 1
-        calls = [grant.city_ids[start : start + size] for start in range(0, len(grant.city_ids), size)]
-        self.tally.calls += len(calls)
-        self.tally.cities_asked += len(grant.city_ids)
-        replies = await asyncio.gather(*(self._ask(grant, city_ids, send_by) for city_ids in calls))
-        return combine(zip(calls, replies, strict=True))
-
-    async def _ask(self, grant: Grant, city_ids: tuple[int, ...], send_by: float) -> Reply | Silence:
-        provider = self._means.provider
-        work = (
-            partial(provider.group, city_ids, send_by)
-            if grant.call.endpoint == "group"
-            else partial(provider.single, city_ids[0], send_by)
-        )
-        try:
-            return await self._means.run_provider(work)
-        except ProviderUnavailable as error:
-            log.warning("provider.silent", extra={"cities": len(city_ids), "error": str(error)})
+            settled = await self._persist(lambda c: settling.settle_fresh(c, self._database.now(c), city_ids))
         except Exception:
-            log.exception("provider.unexpected", extra={"cities": len(city_ids)})
+            log.exception("settle.unexpected", extra={"cities": len(city_ids)})
+            await self._clock.sleep(UNEXPECTED_REST_S)
+        else:
+            self._report_settled(settled)
+
+    async def _fetch_and_settle(self, reservation: Reservation, charge_id: int) -> None:
+        reserved = self._clock.monotonic()
+        outcome = await self._fetch(reservation, reservation.began + SEND_DELAY_S)
+        fetched_at = reservation.reserved_at + timedelta(seconds=self._clock.monotonic() - reserved)
+        is_ordinary = reservation.clean and outcome.event is Event.ANSWERED
+        is_local = outcome.unsent and outcome.event is Event.SILENT
+        if not (is_ordinary or is_local):
+            await self._report(reservation, outcome)
+        counts = reservation.clean and not outcome.unsent
+        fetched = outcome.fetched(charge_id, reservation.city_ids, fetched_at, counts=counts)
+        await self._settle(fetched, closes=outcome.closes)
+
+    async def _fetch(self, reservation: Reservation, send_by: float) -> Outcome:
+        self.tally.calls += len(reservation.calls)
+        self.tally.cities_asked += len(reservation.city_ids)
+        endpoint = reservation.plan.endpoint
+        replies = await asyncio.gather(*(self._request(endpoint, call, send_by) for call in reservation.calls))
+        outcome = Outcome()
+        for call, reply in zip(reservation.calls, replies, strict=True):
+            outcome.add(call, reply)
+        return outcome
+
+    async def _request(self, endpoint: str, call: tuple[int, ...], send_by: float) -> Reply | ProviderUnavailable:
+        """The reply to one call, or why none of the provider's own arrived."""
+
+        def work() -> Reply:
+            if endpoint == "group":
+                return self._provider.group(call, send_by)
+            return self._provider.single(call[0], send_by)
+
+        try:
+            return await self._run_provider(work)
+        except ProviderUnavailable as error:
+            log.warning("provider.silent", extra={"cities": len(call), "error": str(error)})
+            reason = error
+        except Exception:
+            log.exception("provider.unexpected", extra={"cities": len(call)})
+            reason = ProviderUnavailable("unexpected")
         self.tally.silences += 1
-        return Silence()
+        return reason
+
+    async def _report(self, reservation: Reservation, outcome: Outcome) -> None:
+        """Record at the gate what happened, and log what changed."""
+        refusal = outcome.refusal
+        self.tally.refusals += refusal is not None
+        retry_after_s = None if refusal is None else refusal.retry_after_s
+        changes = await self._ledger.report(reservation.plan, outcome.event, retry_after_s)
+        shown = {name: str(changes[name]) for name in ("state", "blocked_until", "endpoint") if name in changes}
+        if shown:
+            why = outcome.event.value if refusal is None else refusal.message
+            is_good = outcome.event is Event.ANSWERED
+            log.log(logging.INFO if is_good else logging.WARNING, "gate.changed", extra=shown | {"why": why})
+
+    # -- settle --------------------------------------------------------------------------------------------------------
+
+    async def _settle(self, fetched: Fetched, *, closes: bool) -> None:
+        """Store what was fetched; when that fails, city by city, so that one cannot stop the others."""
+        try:
+            await self._store(fetched, closes=closes)
+        except Exception:
+            log.exception("settle.unexpected", extra={"charge": fetched.charge_id})
+        else:
+            return
+        for city_id in [*fetched.observations, *fetched.unknown]:
+            await self._store_alone(_only(fetched, city_id), city_id)
+        nothing = replace(fetched, observations={}, unknown=frozenset())
+        try:
+            await self._store(nothing, closes=closes)
+        except Exception:  # its claims expire
+            log.exception("settle.failed", extra={"charge": fetched.charge_id})
+
+    async def _store_alone(self, fetched: Fetched, city_id: int) -> None:
+        """Store one city, or fail it, so that it is not paid for again."""
+        database = self._database
+        for work in (
+            lambda c: settling.settle(c, database.now(c), fetched, rest_s, releases=False),
+            lambda c: settling.fail_city(c, database.now(c), city_id, INTERNAL_ERROR),
+        ):
+            try:
+                self._report_settled(await self._persist(work))
+            except Exception:
+                log.exception("settle.failed", extra={"city_id": city_id})
+            else:
+                return
+
+    async def _store(self, fetched: Fetched, *, closes: bool) -> None:
+        def work(connection: Connection) -> Settled:
+            now = self._database.now(connection)
+            settled = settling.settle(connection, now, fetched, rest_s)
+            if closes:
+                quota.close_charge(connection, fetched.charge_id, now)
+            return settled
+
+        settled = await self._persist(work)
+        self.tally.cities_collected += len(fetched.observations)
+        self._report_settled(settled)
+
+    def _report_settled(self, settled: Settled) -> None:
+        for done in settled.collections:
+            counts = {"collected": done.collected, "failed": done.failed, "seconds": round(done.took_s, 3)}
+            log.info("collection.done", extra={"collection_id": done.collection_id, **counts})
+        self.on_settled(settled)
+
+    async def _persist(self, work: Callable[[Connection], T]) -> T:
+        return await until_available(self._run_database, lambda: self._database.write(work), self._clock)
+
+
+def _only(fetched: Fetched, city_id: int) -> Fetched:
+    observations: Mapping[int, Observation] = {c: o for c, o in fetched.observations.items() if c == city_id}
+    unknown = fetched.unknown & {city_id}
+    return Fetched(fetched.charge_id, (), fetched.fetched_at, observations, unknown)

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, Literal
 
-from raingauge.pacing import Terms, Wait, backoff_s, month_of, next_month, next_start
-from raingauge.storage.gate import Gate
+from raingauge.model import Gate
+from raingauge.quota.pacing import Terms, Wait, backoff_s, month_of, next_month, next_start
 
 Endpoint = Literal["group", "single"]
 EndpointSetting = Literal["auto", "group", "single"]
@@ -69,20 +69,15 @@ def _plan(gate: Gate, now: datetime, setting: EndpointSetting) -> Plan:
     return Plan("group" if gate.endpoint == "group" else "single", probe=closed)
 
 
-def is_untroubled(gate: Gate) -> bool:
-    """Whether it is open, and no call since the last answer failed."""
-    return gate.state == "open" and gate.strikes == 0
-
-
-def spend(gate: Gate, now: datetime, cost: int, call: Plan, terms: Terms) -> dict[str, Any]:
-    """The gate's columns that change with a charge."""
+def spend(gate: Gate, now: datetime, cost: int, call: Plan, terms: Terms, span_s: float = 0.0) -> dict[str, Any]:
+    """The gate's columns that change with a charge; `span_s`: how long a reservation takes."""
     month = month_of(now)
     carried = gate.next_month_spent if gate.month == month else 0
     # The calls may arrive in the next month: then it pays for them, too.
     late = next_month(now) - now <= timedelta(seconds=terms.claim_s)
     changes: dict[str, Any] = {
         "last_now": now,
-        "next_start_at": next_start(gate.next_start_at, now, cost, terms),
+        "next_start_at": next_start(gate.next_start_at, now, cost, terms, span_s),
         "month": month,
         "month_spent": gate.spent(now) + cost,
         "next_month_spent": carried + cost if late else carried,

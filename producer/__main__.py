@@ -1,16 +1,16 @@
 """`python -m producer`."""
 
-from raingauge.signals import end_at_once, leave
+from raingauge.signals import exit_on_signal, exit_process
 
 if __name__ == "__main__":
-    end_at_once()  # what follows takes a second to import
+    exit_on_signal()  # the imports below take a second
 
 from argparse import ArgumentParser
 
 from producer.app import run
-from raingauge.running import run_program
+from raingauge.process import run_program
 
 if __name__ == "__main__":
     ABOUT = "Raingauge's API and its relay to Kafka. Settings: config.env.yml and the environment."
     ArgumentParser(prog="python -m producer", description=ABOUT).parse_args()
-    leave(run_program(run))
+    exit_process(run_program(run))

@@ -9,21 +9,21 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from producer.api import cancel, collect, docs, get, problems, quota
+from producer.api import collections, docs, problems, quota
 from producer.api.middleware import BodyLimit, Head, SameOrigin, TrailingSlash
 from producer.cities import default_cities
-from producer.desk import Desk
-from producer.quota import QuotaDesk
+from producer.collections import Collections
+from producer.quota import QuotaReports
 from producer.relay import Relay
 from raingauge import health
 from raingauge.blocking import Threads
 from raingauge.clock import SystemClock
 from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of
 from raingauge.messaging.port import Publisher
-from raingauge.serving import in_background, serving, until_signalled
+from raingauge.process import in_background, serving, until_signalled
 from raingauge.settings import Settings
-from raingauge.storage.batches import outstanding_limit
 from raingauge.storage.database import Database, open_database
+from raingauge.storage.outbox import outstanding_limit
 
 log = logging.getLogger("raingauge.producer")
 
@@ -39,7 +39,7 @@ Weather data: OpenWeather (openweathermap.org). City names: GeoNames, CC BY 4.0.
 
 
 class ProducerFacts:
-    """What the producer says of itself."""
+    """What the producer reports in health and metrics."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
@@ -58,8 +58,8 @@ class ProducerFacts:
         return {"relay_pending_batches": self._relay.pending}
 
 
-def create_api(settings: Settings, desk: Desk, relay: Relay, parts: Iterable[health.Facts] = ()) -> FastAPI:
-    """The HTTP application; `parts` say more in health and metrics."""
+def create_api(settings: Settings, use_cases: Collections, relay: Relay, parts: Iterable[health.Facts] = ()) -> FastAPI:
+    """The HTTP application; `parts` add to health and metrics."""
     api = docs.DescribedApi(
         title="Raingauge",
         version="0.1.0",
@@ -70,20 +70,17 @@ def create_api(settings: Settings, desk: Desk, relay: Relay, parts: Iterable[hea
     )
     facts = ProducerFacts(relay)
 
-    def accepted_one(collection_id: str) -> None:
+    def on_accepted(collection_id: str) -> None:
         facts.accepted += 1
         relay.wake(collection_id)
 
-    collecting = collect.Collecting(default_cities(), settings.collect.max_cities, settings.freshness.max_age_s)
-    doors = (
-        collect.router(desk, collecting, accepted_one),
-        get.router(desk),
-        cancel.router(desk),
-        quota.router(QuotaDesk(desk, settings.quota.account, settings.terms, settings.openweather.endpoint)),
-        health.router([facts, *parts], desk.check),
+    reports = QuotaReports(
+        use_cases.transactions, settings.quota.account, settings.terms, settings.openweather.endpoint
     )
-    # Their routes as the application's own: a router within it would cost each request a fifth of its time.
-    api.router.routes.extend(route for door in doors for route in door.routes)
+    defaults = collections.CollectDefaults(default_cities(), settings.collect.max_cities, settings.freshness.max_age_s)
+    api.include_router(collections.router(use_cases, defaults, on_accepted))
+    api.include_router(quota.router(reports))
+    api.include_router(health.router([facts, *parts], use_cases.check))
     docs.install(api)
     problems.install(api)
     api.add_middleware(BodyLimit, limit=4096 + BYTES_PER_CITY * settings.collect.max_cities)
@@ -97,24 +94,24 @@ def create_api(settings: Settings, desk: Desk, relay: Relay, parts: Iterable[hea
 async def producing(
     settings: Settings, database: Database, publisher: Publisher, parts: Iterable[health.Facts] = ()
 ) -> AsyncIterator[FastAPI]:
-    """The producer at work: its relay runs while the block does. Gives the application to serve."""
+    """Run the relay while the block runs; yields the application to serve."""
     threads = Threads(THREADS, "producer")
-    quota = settings.quota
+    limits = settings.quota
     relay = Relay(
         database,
         threads,
         publisher,
         settings.relay,
         topic=settings.broker.topic,
-        account=quota.account,
+        account=limits.account,
         terms=settings.terms,
-        outstanding=outstanding_limit(settings.collect.outstanding_batches, quota.cities_per_window, quota.window_s),
+        outstanding=outstanding_limit(settings.collect.outstanding_batches, limits.cities_per_window, limits.window_s),
         holder=secrets.token_hex(8),
     )
-    desk = Desk(database, threads, settings.terms, quota.account, endpoint=settings.openweather.endpoint)
+    use_cases = Collections(database, threads, settings.terms, limits.account, endpoint=settings.openweather.endpoint)
     task = asyncio.create_task(relay.run())
     try:
-        yield create_api(settings, desk, relay, parts)
+        yield create_api(settings, use_cases, relay, parts)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -139,6 +136,7 @@ async def _serve(settings: Settings) -> None:
         topics = keep_topics(servers, settings.broker.topic, settings.broker.partitions, clock)
         await parts.enter_async_context(in_background(topics))
         api = await parts.enter_async_context(producing(settings, database, publisher))
-        url = await parts.enter_async_context(serving(api, settings.http.host, settings.http.port))
+        http = settings.http
+        url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
         log.info("producer.serving", extra={"url": url})
         await asyncio.Event().wait()

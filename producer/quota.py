@@ -1,6 +1,6 @@
-"""The producer's questions about the quota: how the account stands, and whether its promise was kept. Speaks no HTTP.
+"""Reports on the quota: the state of the account, and whether the quota was kept. It speaks no HTTP.
 
-It reads what the ledger wrote, and changes nothing.
+It reads what the ledger wrote and changes nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,16 +10,17 @@ from typing import Final, Literal
 
 from sqlalchemy import Connection
 
-from producer.desk import Desk
-from raingauge.pacing import Release, Terms, month_allows, next_month
-from raingauge.proof import Charge, Worst, worst_window
-from raingauge.storage.gate import Gate, charged, charges, find_gate
+from producer.transactions import Transactions
+from raingauge.model import Charge, Gate
+from raingauge.quota.pacing import Release, Terms, month_allows, next_month
+from raingauge.quota.proof import Worst, worst_window
+from raingauge.storage.quota import charged, charges, find_gate
 
 KEPT_FOR: Final = timedelta(days=1)
 """Consumers forget a charge that long after its release."""
 RECENT: Final = timedelta(hours=1)
 """What the present rate is taken from."""
-MOST_CHARGES: Final = 100_000
+MAX_CHARGES: Final = 100_000
 """Replayed for one proof: a day of the free plan, city by city."""
 PROOF_S: Final = 5.0
 """A long proof may take that much longer than other answers."""
@@ -80,64 +81,66 @@ class Proof:
     worst: Worst
 
 
-class QuotaDesk:
-    """Answers questions about one account's quota; None: no consumer has made its gate.
+class QuotaReports:
+    """Reports on one account's quota; None: no consumer has created its gate.
 
     Raises (all methods): DatabaseUnavailable, in time.
     """
 
-    def __init__(self, desk: Desk, account: str, terms: Terms, endpoint: str) -> None:
-        self._desk = desk
+    def __init__(self, transactions: Transactions, account: str, terms: Terms, endpoint: str) -> None:
+        self._transactions = transactions
         self._account = account
         self._terms = terms
         self._endpoint = endpoint
 
     async def standing(self) -> Standing | None:
-        """How the account stands."""
+        """The account at this moment."""
+        return await self._transactions.read(self._read_standing)
 
-        def question(connection: Connection, read: datetime) -> Standing | None:
-            gate = find_gate(connection, self._account)
-            if gate is None:
-                return None
-            now = max(read, gate.last_now)  # as the ledger takes it
-            unreleased = charges(connection, self._account, now, now, MOST_CHARGES)
-            return Standing(
-                now=now,
-                gate=gate,
-                terms=_terms_of(gate, self._terms),
-                held=sum(charge.cost for charge in unreleased),
-                charges_open=sum(charge.closed_at is None for charge in unreleased),
-                next_release=_next_release(unreleased),
-                recent=charged(connection, self._account, now - RECENT),
-                endpoint=_endpoint_in_use(gate.endpoint, self._endpoint),
-            )
-
-        return await self._desk.ask(question)
+    def _read_standing(self, connection: Connection) -> Standing | None:
+        gate = find_gate(connection, self._account)
+        if gate is None:
+            return None
+        now = max(self._transactions.database.now(connection), gate.last_now)  # as the ledger takes it
+        window = timedelta(seconds=gate.window_s)
+        held = charges(connection, self._account, now - window, now, MAX_CHARGES)
+        return Standing(
+            now=now,
+            gate=gate,
+            terms=_terms_of(gate, self._terms),
+            held=sum(charge.cost for charge in held),
+            charges_open=sum(charge.closed_at is None for charge in held),
+            next_release=_next_release(held, window),
+            recent=charged(connection, self._account, now - RECENT),
+            endpoint=_endpoint_in_use(gate.endpoint, self._endpoint),
+        )
 
     async def proof(self, period_of: Callable[[datetime], Period]) -> Proof | None:
-        """The charges replayed; `period_of` says, given the database's time, from when to when.
+        """The charges of a period replayed; `period_of` maps the database's time to the period.
 
         Raises:
-            TooManyCharges: the time is too long for as many as there are.
+            TooManyCharges: there are more than `MAX_CHARGES` in it.
         """
 
-        # By itself and first, so that a database that is away is reported as soon as anywhere.
-        begun = await self._desk.ask(lambda connection, now: (find_gate(connection, self._account), period_of(now)))
-        gate, (since, until) = begun
+        def begin(connection: Connection) -> tuple[Gate | None, Period]:
+            return find_gate(connection, self._account), period_of(self._transactions.database.now(connection))
+
+        # By itself and first, so that a database that is away is reported as early as elsewhere.
+        gate, (since, until) = await self._transactions.read(begin)
         if gate is None:
             return None
         terms = _terms_of(gate, self._terms)
         window = timedelta(seconds=terms.window_s)
-        # However early it was released: a charge's last call can have arrived D + T + M after its reservation.
-        earliest = since - window - timedelta(seconds=terms.claim_s)
+        # The proof does not trust `ends_at`: a charge that was released too early is to be seen.
+        earliest = since - 2 * window - timedelta(seconds=terms.claim_s)
 
-        def replayed(connection: Connection, _now: datetime) -> Proof:
-            found = charges(connection, self._account, earliest, until + window, MOST_CHARGES + 1)
-            if len(found) > MOST_CHARGES:
+        def replay(connection: Connection) -> Proof:
+            found = charges(connection, self._account, earliest, until + window, MAX_CHARGES + 1)
+            if len(found) > MAX_CHARGES:
                 raise TooManyCharges
             return Proof(since, until, terms, worst_window(found, terms, since, until))
 
-        return await self._desk.ask(replayed, PROOF_S)
+        return await self._transactions.read(replay, PROOF_S)
 
 
 def _terms_of(gate: Gate, terms: Terms) -> Terms:
@@ -146,12 +149,12 @@ def _terms_of(gate: Gate, terms: Terms) -> Terms:
     return replace(terms, cities_per_window=gate.cities_per_window, window_s=gate.window_s, pacing=pacing)
 
 
-def _next_release(unreleased: Sequence[Charge]) -> Release | None:
-    """The next moment at which something is released, and how many cities then."""
-    moment = min((charge.release_at for charge in unreleased), default=None)
-    if moment is None:
+def _next_release(held: Sequence[Charge], window: timedelta) -> Release | None:
+    """The next moment at which charges are released, and their cities."""
+    ends_at = min((charge.ends_at for charge in held), default=None)
+    if ends_at is None:
         return None
-    return moment, sum(charge.cost for charge in unreleased if charge.release_at == moment)
+    return ends_at + window, sum(charge.cost for charge in held if charge.ends_at == ends_at)
 
 
 def _endpoint_in_use(found: str, setting: str) -> Endpoint:

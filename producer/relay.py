@@ -1,4 +1,4 @@
-"""The relay: the only one who publishes batches. It leases rows, publishes, marks them, publishes again what got lost.
+"""The relay: the only one who publishes outbox. It leases rows, publishes, marks them, publishes again what got lost.
 
 Publishing twice is harmless, losing is not. It never sends a batch while an earlier send of it is pending.
 """
@@ -18,31 +18,31 @@ from raingauge.clock import happens_within
 from raingauge.contracts import BatchMessage
 from raingauge.errors import DatabaseUnavailable, RaingaugeError
 from raingauge.messaging.port import Publisher
-from raingauge.pacing import Terms, month_allows
+from raingauge.model import BatchKey
+from raingauge.quota.pacing import Terms, month_allows
 from raingauge.settings import RelaySettings
-from raingauge.storage import batches
-from raingauge.storage.batches import BatchRef, Lease, Leased
-from raingauge.storage.consumers import attended, attending
+from raingauge.storage import outbox
 from raingauge.storage.database import Database
-from raingauge.storage.message import send
+from raingauge.storage.outbox import Lease, Leased
+from raingauge.storage.quota import any_consumer_alive, find_gate
 
 log = logging.getLogger("raingauge.relay")
 
 LEASE: Final = timedelta(seconds=30)
 RENEWED_BEFORE: Final = timedelta(seconds=20)
 """How long before its end a lease is renewed."""
-MOST_PENDING: Final = 500
-MOST_AT_ONCE: Final = 200
-"""Batches of a round: the more are there for them to take, the less each of them costs the consumers."""
-MOST_BESIDE_POSTS: Final = 50
+MAX_PENDING: Final = 500
+MAX_AT_ONCE: Final = 200
+"""Batches of one round: the more of them arrive together, the less each costs the consumers."""
+MAX_BESIDE_POSTS: Final = 50
 """The same while somebody posts: requests need the time."""
 GATHER_S: Final = 0.005
-"""What is accepted within as long shares a round."""
-PATIENCE: Final = 2
-"""It rests so many times as long as a round took, and a look at all open collections: requests need the time."""
-LONGEST_REST_S: Final = 0.1
-"""Between rounds, however long they take. Between such looks it rests longer."""
-MOST_NEW: Final = 1000
+"""Collections accepted within this time share a round."""
+REST_FACTOR: Final = 2
+"""Pause after a round, as a multiple of its duration, so that requests are not starved."""
+MAX_REST_S: Final = 0.1
+"""Between rounds that look at new collections only, however long they take."""
+MAX_NEW: Final = 1000
 """New collections that are remembered."""
 
 
@@ -52,7 +52,7 @@ class _Done:
 
     until: datetime
     """The end of the leases that it took or renewed."""
-    renewed: Sequence[BatchRef]
+    renewed: Sequence[BatchKey]
     leased: Leased
 
 
@@ -81,11 +81,11 @@ class Relay:
         self._terms = terms
         self._outstanding = outstanding
         self._holder = holder
-        self._longest_rest_s = min(LONGEST_REST_S, settings.every_s)
+        self._max_rest_s = min(MAX_REST_S, settings.every_s)
         self._due = asyncio.Event()
         self._wanted = False
         self._posted = False
-        self._most = MOST_AT_ONCE
+        self._limit = MAX_AT_ONCE
         self._busy = False
         self._alarm: asyncio.TimerHandle | None = None
         self._rested_at = 0.0
@@ -94,10 +94,10 @@ class Relay:
         self._looked_until = 0.0
         """Until then it rests from the last such look."""
         self._new: dict[str, None] = {}
-        self._pending: dict[BatchRef, asyncio.Task[bool]] = {}
-        self._until: dict[BatchRef, datetime] = {}
+        self._pending: dict[BatchKey, asyncio.Task[bool]] = {}
+        self._until: dict[BatchKey, datetime] = {}
         """How long the leases of those last."""
-        self._unreadable: set[BatchRef] = set()
+        self._unreadable: set[BatchKey] = set()
 
     @property
     def pending(self) -> int:
@@ -106,7 +106,7 @@ class Relay:
 
     def wake(self, collection_id: str | None = None) -> None:
         """There may be something new to publish: of that collection, or of any."""
-        if collection_id is None or len(self._new) >= MOST_NEW:
+        if collection_id is None or len(self._new) >= MAX_NEW:
             self._look_at = 0.0
         else:
             self._new[collection_id] = None
@@ -126,7 +126,7 @@ class Relay:
         try:
             while True:
                 self._begin()
-                began, rest_s = loop.time(), self._longest_rest_s
+                began, rest_s = loop.time(), self._max_rest_s
                 try:
                     await self._round()
                     rest_s = min(rest_s, _rest_s(loop.time() - began))
@@ -147,7 +147,7 @@ class Relay:
 
     def _begin(self) -> None:
         self._busy, self._wanted = True, False
-        self._most, self._posted = MOST_BESIDE_POSTS if self._posted else MOST_AT_ONCE, False
+        self._limit, self._posted = MAX_BESIDE_POSTS if self._posted else MAX_AT_ONCE, False
         self._due.clear()
         if self._alarm is not None:
             self._alarm.cancel()
@@ -160,7 +160,7 @@ class Relay:
         looks_at_all = began >= self._look_at
         if looks_at_all:
             self._look_at = began + self._settings.every_s
-        new = list(self._new) if looks_at_all else list(self._new)[: self._most]
+        new = list(self._new) if looks_at_all else list(self._new)[: self._limit]
         ended = {ref: task.result() for ref, task in self._pending.items() if task.done()}
         done = await self._run_database(partial(self._lease, ended, None if looks_at_all else new))
         for ref in ended:
@@ -169,7 +169,7 @@ class Relay:
             del self._new[collection_id]
         self._until |= dict.fromkeys(done.renewed, done.until)
         for message in done.leased.messages:
-            ref = BatchRef(message.collection_id, message.batch)
+            ref = BatchKey(message.collection_id, message.batch)
             self._until[ref] = done.until
             self._pending[ref] = asyncio.create_task(self._publish(message))
         self._complain(done.leased.unreadable)
@@ -180,29 +180,29 @@ class Relay:
         if self._new:
             self._have_round()
 
-    def _lease(self, ended: Mapping[BatchRef, bool], among: Sequence[str] | None) -> _Done:
+    def _lease(self, ended: Mapping[BatchKey, bool], among: Sequence[str] | None) -> _Done:
         """Mark what was published, keep the leases of what is pending, lease what is due of these or of all."""
         pending = [ref for ref in self._pending if ref not in ended]
-        room = min(self._most, MOST_PENDING - len(pending))
+        room = min(self._limit, MAX_PENDING - len(pending))
 
         def work(connection: Connection) -> _Done:
             now = self._database.now(connection)
             lease = Lease(self._holder, now + LEASE)
             if stored := [ref for ref, is_stored in ended.items() if is_stored]:
-                batches.mark_published(connection, now, stored, self._holder)
-            batches.release(connection, [ref for ref, is_stored in ended.items() if not is_stored], self._holder)
+                outbox.mark_published(connection, now, stored, self._holder)
+            outbox.release(connection, [ref for ref, is_stored in ended.items() if not is_stored], self._holder)
             renewed = [ref for ref in pending if self._until[ref] < now + RENEWED_BEFORE]
-            batches.renew(connection, renewed, lease)
+            outbox.renew(connection, renewed, lease)
             if among is None:
                 self._republish(connection, now)
             if room <= 0 or (among is not None and not among):
                 return _Done(lease.until, renewed, Leased([], []))
-            leased = batches.lease(connection, now, lease, self._outstanding, room, among)
+            leased = outbox.lease(connection, now, lease, self._outstanding, room, among)
             return _Done(lease.until, renewed, leased)
 
         return self._database.write(work)
 
-    def _complain(self, unreadable: Sequence[BatchRef]) -> None:
+    def _complain(self, unreadable: Sequence[BatchKey]) -> None:
         """Once of each: a person has to mend the row, or to cancel the collection."""
         for ref in unreadable:
             if ref not in self._unreadable:
@@ -212,12 +212,14 @@ class Relay:
     def _republish(self, connection: Connection, now: datetime) -> None:
         """Have published again what stood still for long although somebody could have worked on it all the while."""
         stalled_since = now - timedelta(seconds=self._settings.republish_after_s)
-        gate, is_attended = attended(*send(connection, [attending(now, self._account)]))
-        if gate is None or gate.blocked_until > stalled_since or not is_attended:
+        gate = find_gate(connection, self._account)
+        if gate is None or gate.blocked_until > stalled_since:
+            return
+        if not any_consumer_alive(connection, now, self._account):
             return
         if month_allows(now, gate.spent(now), self._terms) == 0:
             return
-        count = batches.republish_stalled(connection, stalled_since)
+        count = outbox.republish_stalled(connection, stalled_since)
         if count:
             log.warning("relay.republished", extra={"batches": count})
 
@@ -239,4 +241,4 @@ class Relay:
 
 
 def _rest_s(took_s: float) -> float:
-    return max(GATHER_S, PATIENCE * took_s)
+    return max(GATHER_S, REST_FACTOR * took_s)

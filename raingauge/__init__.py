@@ -1,1 +1,1 @@
-"""What producer and consumer share: messages, settings, storage, the hand-off. It imports neither of them."""
+"""What producer and consumer share: settings, messages, storage, messaging, process. It imports neither of them."""

@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeVar
 
 from raingauge.clock import Clock
 from raingauge.errors import DatabaseUnavailable
-from raingauge.pacing import backoff_s
+from raingauge.quota.pacing import backoff_s
 
 log = logging.getLogger("raingauge.blocking")
 RETRY_BASE_S: Final = 0.25

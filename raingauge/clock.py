@@ -1,4 +1,4 @@
-"""Time as a parameter. This is the only module that may ask the machine what time it is or sleep."""
+"""Time as a parameter. Only this module may read the system clock or sleep (ruff bans the calls elsewhere)."""
 
 import asyncio
 import time
@@ -7,26 +7,26 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the code may know of time."""
+    """The port for everything that depends on time."""
 
     def now(self) -> datetime:
-        """The wall clock: an aware datetime in UTC. For people; no promise rests on it."""
+        """Wall-clock time, aware, in UTC. For display; no guarantee may depend on it."""
 
     def monotonic(self) -> float:
-        """Seconds since some fixed moment, running on while the machine is suspended."""
+        """Seconds since a fixed moment; keeps counting while the machine is suspended."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; zero or less gives the others a turn."""
+        """Sleep; zero or less yields to other tasks once."""
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The system clock."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)  # noqa: TID251
 
     def monotonic(self) -> float:
-        # CLOCK_BOOTTIME counts suspended time too, which CLOCK_MONOTONIC on Linux leaves out (clock_gettime(2)).
+        # CLOCK_BOOTTIME includes suspended time, unlike CLOCK_MONOTONIC on Linux (clock_gettime(2)).
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     async def sleep(self, seconds: float) -> None:
@@ -34,7 +34,7 @@ class SystemClock:
 
 
 async def happens_within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for the event, at most that long; answer whether it happened."""
+    """Wait for an event with a timeout; return whether it was set."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

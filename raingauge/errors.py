@@ -1,36 +1,38 @@
-"""Every error has one of three outcomes, told by its type. Adapters translate at the border and keep the cause.
+"""All errors of the project; the type decides the outcome. Adapters translate foreign errors and keep the cause.
 
 RaingaugeError
-├── Transient              wait, then try again
+├── Transient              wait and retry
 │   ├── DatabaseUnavailable
 │   ├── HandoffUnavailable
-│   ├── Overtaken             a transaction is run again
-│   └── ProviderUnavailable   5xx, timeout, broken answer
-├── Permanent              this one thing can never work: a dead letter, or a failed reading
+│   ├── Overtaken             the transaction is retried
+│   └── ProviderUnavailable   5xx, timeout, unreadable response
+│       └── NotSent           for a reason on this side, nothing was written
+├── Permanent              retrying cannot help: a dead letter, or a failed reading
 │   └── UndecodableMessage
-└── Fatal                  wait and say so: a person has to act
+└── Fatal                  a person has to act
     ├── NewerMessage
     ├── SettingsError
     └── GateMismatch
 
-The provider's refusals (429, 401, 404 and the like) are answers, not errors: see `consumer.provider`.
+The provider's refusals (429, 401, 404) are results, not errors: see `consumer.provider.port`. The docstring of an error
+begins its message in /ready.
 """
 
 
 class RaingaugeError(Exception):
-    """The root of all errors of this project."""
+    """Root of all errors of this project."""
 
 
 class Transient(RaingaugeError):
-    """It may work later."""
+    """The operation may succeed later."""
 
 
 class Permanent(RaingaugeError):
-    """It will never work, however often it is tried."""
+    """The operation can never succeed."""
 
 
 class Fatal(RaingaugeError):
-    """It works again only after a person has acted."""
+    """The operation can succeed only after a person has acted."""
 
 
 class DatabaseUnavailable(Transient):
@@ -38,28 +40,35 @@ class DatabaseUnavailable(Transient):
 
 
 class HandoffUnavailable(Transient):
-    """The hand-off (Kafka) does not answer, or its answer is unknown."""
+    """The hand-off (Kafka) does not answer, or the outcome is unknown."""
 
 
 class Overtaken(Transient):
-    """Another transaction stored the same at the same time: run again, this one finds it."""
+    """A concurrent transaction stored the same row: retry."""
 
 
 class ProviderUnavailable(Transient):
-    """The weather provider did not give an answer of its own."""
+    """The weather provider did not answer."""
+
+
+class NotSent(ProviderUnavailable):
+    """The request was not written, for a reason on this side: too late, or no socket, file or thread.
+
+    It says nothing about the cities or the provider, and the provider has not counted it.
+    """
 
 
 class UndecodableMessage(Permanent):
-    """The message is not a batch of any known version."""
+    """The message is not a batch message of a known version."""
 
 
 class NewerMessage(Fatal):
-    """The message has a version newer than this program knows: upgrade the consumers first."""
+    """The message has a newer version than this program knows: upgrade the consumers first."""
 
 
 class SettingsError(Fatal):
-    """The settings do not fit together."""
+    """A setting is missing, invalid or in conflict with another one."""
 
 
 class GateMismatch(Fatal):
-    """The quota's gate was made with other settings than this consumer has."""
+    """The quota's gate was created with other settings than this consumer has."""

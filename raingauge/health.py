@@ -1,4 +1,4 @@
-"""Health, readiness and metrics: the same three paths on every service."""
+"""The routes /health, /ready and /metrics, the same on every service. They must work during outages."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
@@ -15,29 +15,29 @@ from raingauge.errors import RaingaugeError
 
 
 class Health(BaseModel):
-    """That the process lives, and what it is about."""
+    """The process is alive; details of its state."""
 
     status: str = Field(description="ok: the process answers.", examples=["ok"])
-    details: dict[str, Any] = Field(description="What it is about.", examples=[{"waiting_for": None}])
+    details: dict[str, Any] = Field(description="The state of its parts.", examples=[{"waiting_for": None}])
 
 
 class Readiness(BaseModel):
-    """Whether it can do its work."""
+    """Whether the service can do its work."""
 
-    status: str = Field(description="ready, or what is missing.", examples=["ready"])
+    status: str = Field(description="ready, or the reason why not.", examples=["ready"])
 
 
 class Facts(Protocol):
-    """What a part of a service says of itself."""
+    """What a part of a service reports about itself."""
 
     def details(self) -> Mapping[str, Any]:
-        """For people, in /health."""
+        """Details for people, shown in /health."""
 
     def counts(self) -> Mapping[str, float]:
-        """Counters since the start, by metric name without its prefix and `_total`."""
+        """Counters since the start, by metric name without prefix and `_total`."""
 
     def gauges(self) -> Mapping[str, float]:
-        """What stands now, by metric name without its prefix."""
+        """Current values, by metric name without prefix."""
 
 
 class _Metrics(Collector):
@@ -53,7 +53,10 @@ class _Metrics(Collector):
 
 
 def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]]) -> APIRouter:
-    """The three paths; `check` returns when the service can do its work and raises a RaingaugeError otherwise."""
+    """Build the three routes.
+
+    `check` returns if the service can do its work and raises a RaingaugeError otherwise.
+    """
     facts = tuple(parts)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Metrics(facts))
@@ -62,29 +65,29 @@ def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]]) -> APIR
     @api.get(
         "/health",
         operation_id="health",
-        summary="Whether the process lives",
+        summary="Whether the process is alive",
         response_model=Health,
-        response_description="It lives.",
+        response_description="The process is alive.",
     )
     async def health() -> dict[str, Any]:
-        """Answers as long as the event loop runs, whatever is away: do not restart a process because of an outage."""
+        """Answers 200 as long as the event loop runs, also in an outage: a restart would not end it."""
         return {"status": "ok", "details": {name: value for part in facts for name, value in part.details().items()}}
 
     @api.get(
         "/ready",
         operation_id="ready",
-        summary="Whether it can do its work",
+        summary="Whether the service can do its work",
         response_model=Readiness,
-        response_description="It can.",
-        responses={503: {"model": Readiness, "description": "It cannot, and why."}},
+        response_description="The service is ready.",
+        responses={503: {"model": Readiness, "description": "The service is not ready, and why."}},
     )
     async def ready() -> Response:
-        """Answers 503 while something that it needs is away."""
+        """Answers 503 while something that the service needs is unavailable."""
         try:
             await check()
         except RaingaugeError as error:
-            missing = f"{(type(error).__doc__ or '').rstrip('.')}: {error}"
-            return JSONResponse({"status": missing}, 503, headers={"Retry-After": "2"})
+            reason = f"{(type(error).__doc__ or '').rstrip('.')}: {error}"
+            return JSONResponse({"status": reason}, 503, headers={"Retry-After": "2"})
         return JSONResponse({"status": "ready"})
 
     @api.get(
@@ -95,7 +98,7 @@ def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]]) -> APIR
         response_description="The text format of Prometheus.",
     )
     async def metrics() -> Response:
-        """Counters and gauges; names begin with `raingauge_`."""
+        """Counters and gauges; their names begin with `raingauge_`."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return api

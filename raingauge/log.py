@@ -1,28 +1,32 @@
-"""Logs: one line an event: time, level, event name, fields. Never payloads, never the key."""
+"""Logging: one line per event with time, level, event name and fields. Never log payloads or the API key."""
 
 import json
 import logging
+import traceback
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 from raingauge.contracts import utc_text
 
-STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-REPEATED_AFTER_S: Final = 10.0
-LIBRARIES: Final = ("aiokafka", "urllib3", "alembic", "uvicorn", "asyncio")
+STANDARD_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+REPEAT_AFTER_S: Final = 10.0
+REPEATING: Final = ("handoff.start_failed", "handoff.client_given_up")
+LIBRARIES: Final = ("aiokafka", "sqlalchemy.pool", "urllib3", "alembic", "uvicorn", "asyncio")
+OUTAGES: Final = ("aiokafka", "sqlalchemy.pool")
+"""Libraries that log a broken connection at length, which our own events report on one line."""
 
 
 class LineFormatter(logging.Formatter):
-    """For example `2026-11-20T16:00:00.123Z WARNING gate.changed state=key why="Invalid API key"`."""
+    """Formats a record like `2026-11-20T16:00:00.123Z WARNING gate.changed state=key why="Invalid API key"`."""
 
     def __init__(self, secret: str | None = None) -> None:
         super().__init__()
         self._secret = secret
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line; a traceback follows on lines of its own."""
+        """Format a record as one line, followed by its traceback, with the secret masked."""
         moment = utc_text(datetime.fromtimestamp(record.created, UTC))
-        fields = [f"{name}={_shown(value)}" for name, value in vars(record).items() if name not in STANDARD]
+        fields = [f"{name}={_quoted(value)}" for name, value in vars(record).items() if name not in STANDARD_ATTRIBUTES]
         message = " ".join(record.getMessage().splitlines())
         line = " ".join((moment, record.levelname, message, *fields))
         if record.exc_info:
@@ -30,39 +34,56 @@ class LineFormatter(logging.Formatter):
         return line.replace(self._secret, "***") if self._secret else line
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
     text = str(value)
     return text if text.isascii() and text.isprintable() and " " not in text and '"' not in text else json.dumps(text)
 
 
-class OnceInAWhile(logging.Filter):
-    """Lets a library say the same thing once in ten seconds: in an outage aiokafka says it a hundred times a second."""
+class RateLimit(logging.Filter):
+    """Lets libraries, and our own REPEATING events, report the same thing once in ten seconds.
+
+    In an outage several clients fail for the same reason, and a library may report it a hundred times a second.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[tuple[str, int], float] = {}
+        self._shown_at: dict[tuple[str, object], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is shown. What is the same is told by the line of code that says it."""
-        if record.name.partition(".")[0] not in LIBRARIES:
+        """Whether the record is shown. Records are the same if one line of code logs them, or one event and error."""
+        key: tuple[str, object]
+        if record.msg in REPEATING:
+            key = (record.msg, vars(record).get("error"))
+        elif record.name.startswith(LIBRARIES):
+            key = (record.name, record.lineno)
+        else:
             return True
-        said = (record.name, record.lineno)
-        if record.created - self._said.get(said, 0.0) < REPEATED_AFTER_S:
+        if _left_by_aiokafka(record) or record.created - self._shown_at.get(key, 0.0) < REPEAT_AFTER_S:
             return False
-        self._said[said] = record.created
+        self._shown_at[key] = record.created
         return True
 
 
-def log_to(stream: TextIO | None = None, *, level: int = logging.INFO, secret: str | None = None) -> None:
+def _left_by_aiokafka(record: logging.LogRecord) -> bool:
+    """Whether asyncio reports an error that nobody awaited, of a connection that aiokafka has given up."""
+    if record.name != "asyncio" or not record.exc_info:
+        return False
+    frames = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(record.exc_info[2]))
+    return any(name.startswith("aiokafka.") for name in frames)
+
+
+def configure_logging(stream: TextIO | None = None, *, level: int = logging.INFO, secret: str | None = None) -> None:
     """Have this process log to a stream (standard error, if none is named), libraries from WARNING on.
+
+    aiokafka and SQLAlchemy's pool log nothing below CRITICAL: outages are in the events `handoff.…` and `database.…`.
 
     `secret` is masked wherever it would appear.
     """
     handler = logging.StreamHandler(stream)
-    handler.addFilter(OnceInAWhile())
+    handler.addFilter(RateLimit())
     handler.setFormatter(LineFormatter(secret))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name in LIBRARIES:
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+        logging.getLogger(name).setLevel(max(level, logging.CRITICAL if name in OUTAGES else logging.WARNING))

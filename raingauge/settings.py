@@ -1,82 +1,113 @@
-"""The settings: `config.env.yml`, overridden by the environment `RAINGAUGE_<SECTION>__<KEY>`.
+"""Settings: `config.env.yml`, overridden by environment variables `RAINGAUGE_<SECTION>__<KEY>`.
 
-The provider's key comes from `OPENWEATHER_API_KEY` alone and is not a setting: it stands in no file.
+Secrets may come from files: `OPENWEATHER_API_KEY_FILE`, `RAINGAUGE_DATABASE__URL_FILE`, `RAINGAUGE_BROKER__URL_FILE`.
+The API key is not a setting, so that no configuration file holds it. No message of this module contains a value.
 """
 
+import difflib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
 
-from raingauge.contracts import describe
 from raingauge.errors import SettingsError
-from raingauge.pacing import Terms
+from raingauge.quota.pacing import Terms
 
 PREFIX: Final = "RAINGAUGE_"
 CONFIG_VARIABLE: Final = "RAINGAUGE_CONFIG"
 KEY_VARIABLE: Final = "OPENWEATHER_API_KEY"
+CA_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+FILE_SUFFIX: Final = "_FILE"
 OPENWEATHER_URL: Final = "https://api.openweathermap.org"
 
+
+def _matches(pattern: str, expected: str) -> AfterValidator:
+    """A pattern whose error message says in words what is expected."""
+
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value) is None:
+            raise PydanticCustomError("pattern", "expected {expected}", {"expected": expected})
+        return value
+
+    return AfterValidator(check)
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Name = Annotated[str, _matches(r"[A-Za-z0-9._-]{1,64}", "1 to 64 of A-Z a-z 0-9 . _ -")]
+BrokerUrl = Annotated[
+    str, _matches(r"inprocess://|kafka://.+", "inprocess:// (embedded mode) or kafka://host:port,host:port")
+]
+ProviderUrl = Annotated[
+    str,
+    _matches(r"https?://[^\s?#@]+", "http:// or https:// and a host, without user, password, query or fragment"),
+]
 
 
 class Section(BaseModel):
-    """A section: unknown keys are errors."""
+    """A section of the settings; unknown keys are errors."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
 
 
 class HttpSettings(Section):
-    """Where the producer listens."""
+    """The producer's HTTP server."""
 
     host: str = "127.0.0.1"
     port: Port = 8000
+    keep_alive_s: int = Field(20, ge=1, le=3600)
 
 
 class DatabaseSettings(Section):
-    """Where the data is."""
+    """The database."""
 
     url: str = Field("sqlite:///var/raingauge.db", repr=False)
-    """May hold a password, so it is not shown."""
+    """Excluded from `repr`: it may contain a password."""
 
 
 class BrokerSettings(Section):
-    """The hand-off."""
+    """The broker between producer and consumers."""
 
-    url: str = Field("inprocess://", pattern=r"^(inprocess://$|kafka://.+)", repr=False)
+    url: BrokerUrl = Field("inprocess://", repr=False)
     topic: Name = "cities"
     partitions: int = Field(12, ge=1, le=10_000)
     group: Name = "collectors"
 
 
 class CollectSettings(Section):
-    """What a collection may be."""
+    """Limits of a collection."""
 
     outstanding_batches: int = Field(10, ge=1)
     max_cities: int = Field(250_000, ge=1)
 
 
 class RelaySettings(Section):
-    """Publishing."""
+    """The relay that publishes batches."""
 
     every_s: float = Field(1.0, gt=0, le=3600)
     republish_after_s: float = Field(3600.0, gt=0, le=31_536_000)
 
 
 class ConsumerHttpSettings(Section):
-    """Where a consumer answers health, ready and metrics."""
+    """A consumer's HTTP server for health, readiness and metrics."""
 
     host: str = "127.0.0.1"
     port: Port = 0
 
 
 class ConsumerSettings(Section):
-    """How much a consumer takes at once."""
+    """Concurrency of a consumer."""
 
     window: int = Field(1000, ge=1)
     lanes: int = Field(24, ge=1, le=256)
@@ -84,16 +115,23 @@ class ConsumerSettings(Section):
 
 
 class OpenWeatherSettings(Section):
-    """The provider."""
+    """The weather provider."""
 
-    base_url: str = Field(OPENWEATHER_URL, pattern=r"^https?://[^\s?#@]+$")
-    """Shown in logs: so neither a password nor a query may be in it."""
+    base_url: ProviderUrl = OPENWEATHER_URL
+    """Appears in logs, so it must not contain a password or a query."""
     endpoint: Literal["auto", "group", "single"] = "auto"
     timeout_s: float = Field(10.0, gt=0, le=60)
 
+    @field_validator("base_url")
+    @classmethod
+    def _has_no_path_of_the_api(cls, url: str) -> str:
+        if found := re.search(r"/(data|geo)/[0-9.]+(?=/|$)", url):
+            raise ValueError(f"remove {found[0]} and what follows it: the client adds the paths of the API")
+        return url
+
 
 class QuotaSettings(Section):
-    """What the account may spend."""
+    """The quota of the provider account."""
 
     account: Name = "openweather"
     cities_per_window: int = Field(60, ge=1)
@@ -104,13 +142,29 @@ class QuotaSettings(Section):
 
 
 class FreshnessSettings(Section):
-    """How old an observation may be."""
+    """Reuse of observations."""
 
     max_age_s: int = Field(600, ge=0, le=86_400)
 
 
+class EnvironmentSource(EnvSettingsSource):
+    """Environment variables, where `<variable>_FILE` names a file with the value of a URL."""
+
+    def __call__(self) -> dict[str, Any]:
+        """Read the variables as nested dictionaries."""
+        sections = super().__call__()
+        for name in ("database", "broker"):
+            section = sections.get(name, {})
+            file = section.pop("url_file", None)
+            if file:
+                variable = f"{PREFIX}{name.upper()}__URL"
+                _refuse_both(variable, given="url" in section)
+                section["url"] = _content(variable + FILE_SUFFIX, file)
+        return sections
+
+
 class Settings(BaseSettings):
-    """All of it."""
+    """All settings."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
@@ -131,17 +185,17 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment before the file."""
+        """The environment takes precedence over the configuration file."""
         file = YamlConfigSettingsSource(settings_cls, yaml_file=config_file(os.environ))
-        return init_settings, env_settings, file
+        return init_settings, EnvironmentSource(settings_cls), file
 
     @property
     def terms(self) -> Terms:
-        """The quota's terms, as the ledger wants them."""
+        """The quota as the ledger takes it."""
         return Terms(
             cities_per_window=self.quota.cities_per_window,
             window_s=self.quota.window_s,
@@ -153,43 +207,81 @@ class Settings(BaseSettings):
 
 
 def config_file(environ: Mapping[str, str]) -> Path:
-    """The settings file: `config.env.yml` in the working directory, or what RAINGAUGE_CONFIG names."""
+    """Path of the configuration file: RAINGAUGE_CONFIG, or `config.env.yml` in the working directory."""
     return Path(environ.get(CONFIG_VARIABLE, "config.env.yml"))
 
 
 def load_settings() -> Settings:
-    """Read file and environment.
+    """Read the configuration file and the environment.
 
     Raises:
-        SettingsError: a key is unknown or a value is out of its range; the message says which.
+        SettingsError: a name is unknown, a value is invalid, or a file cannot be read; the message names it.
     """
     named = os.environ.get(CONFIG_VARIABLE)
     if named is not None and not Path(named).is_file():
         raise SettingsError(f"{CONFIG_VARIABLE}: there is no file {named}")
     _refuse_unreadable(config_file(os.environ))
-    _refuse_unknown_sections(os.environ)
+    _refuse_unknown_variables(os.environ)
     try:
         return Settings()
     except ValidationError as error:
-        raise SettingsError(f"settings: {describe(error)}") from None
+        raise SettingsError(f"settings: {_describe(error)}") from None
     except ValueError as error:
         raise SettingsError(f"settings: {error}") from None
 
 
 def provider_key() -> str | None:
-    """The provider's key from the environment, or None.
+    """The API key from OPENWEATHER_API_KEY or the file that OPENWEATHER_API_KEY_FILE names; None without either.
 
     Raises:
-        SettingsError: it is not text.
+        SettingsError: both variables are set, the file cannot be read, or the key has unprintable characters.
     """
     key = os.environ.get(KEY_VARIABLE) or None
+    source = KEY_VARIABLE
+    file = os.environ.get(KEY_VARIABLE + FILE_SUFFIX)
+    if file:
+        _refuse_both(KEY_VARIABLE, given=key is not None)
+        source = KEY_VARIABLE + FILE_SUFFIX
+        key = _content(source, file)
     if key is not None and not key.isprintable():
-        raise SettingsError(f"{KEY_VARIABLE}: there are characters in it that cannot be shown")
+        raise SettingsError(f"{source}: the key has unprintable characters")
     return key
 
 
+def ca_file() -> str | None:
+    """Return the file or directory of trusted certificate authorities for the provider's calls, if one is named.
+
+    Raises:
+        SettingsError: it does not exist.
+    """
+    for variable in CA_VARIABLES:
+        if named := os.environ.get(variable):
+            if not Path(named).exists():
+                raise SettingsError(f"{variable}: there is no file {named}")
+            return named
+    return None
+
+
+def _refuse_both(variable: str, *, given: bool) -> None:
+    if given:
+        raise SettingsError(f"{variable} and {variable}{FILE_SUFFIX} are both set: remove one of them")
+
+
+def _content(variable: str, file: str) -> str:
+    """The content of the file that a variable names, without surrounding white space."""
+    try:
+        content = Path(file).read_text("utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"{variable}: cannot read {file}: {error.strerror}") from None
+    except ValueError:
+        raise SettingsError(f"{variable}: {file} is not UTF-8 text") from None
+    if not content:
+        raise SettingsError(f"{variable}: {file} is empty")
+    return content
+
+
 def _refuse_unreadable(file: Path) -> None:
-    """Say in one line what YAML's own errors would tell in a traceback."""
+    """Report in one line what YAML would report in a traceback."""
     if not file.is_file():
         return
     try:
@@ -201,12 +293,43 @@ def _refuse_unreadable(file: Path) -> None:
         raise SettingsError(f"settings: {file}: expected sections, each with its keys")
 
 
-def _refuse_unknown_sections(environ: Mapping[str, str]) -> None:
-    """pydantic-settings reads only variables it knows of; a misspelt section would pass in silence."""
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    """Refuse variables with an unknown section, which pydantic-settings would ignore."""
     known = {name.upper() for name in Settings.model_fields}
     for variable in sorted(environ):
         if not variable.upper().startswith(PREFIX) or variable == CONFIG_VARIABLE:
             continue
         section, _, key = variable.upper().removeprefix(PREFIX).partition("__")
         if section not in known or not key:
-            raise SettingsError(f"settings: {variable} names no setting (RAINGAUGE_<SECTION>__<KEY>)")
+            names = [name.upper().replace(".", "__") for name in _names(Settings) if "." in name]
+            hint = _hint(variable.upper().removeprefix(PREFIX), names, PREFIX)
+            hint = hint or "; expected RAINGAUGE_<SECTION>__<KEY>"
+            raise SettingsError(f"settings: {variable} names no setting{hint}")
+
+
+def _describe(error: ValidationError) -> str:
+    """Describe invalid settings in one line, without their values: they may be secrets."""
+    return "; ".join(_describe_one(".".join(map(str, e["loc"])), e["type"], e["msg"]) for e in error.errors())
+
+
+def _describe_one(name: str, kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        parent, dot, key = name.rpartition(".")
+        parents = (known.rpartition(".") for known in _names(Settings))
+        siblings = [key for known_parent, _, key in parents if known_parent == parent]
+        message = f"unknown setting{_hint(key, siblings, parent + dot)}"
+    return f"{name}: {message}"
+
+
+def _hint(name: str, known: list[str], prefix: str) -> str:
+    """Suggest the known name nearest to a misspelt one, with its prefix; empty if none is near."""
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {prefix}{nearest[0]}?" if nearest else ""
+
+
+def _names(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The dotted names of all sections and settings."""
+    for name, field in section.model_fields.items():
+        yield f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _names(field.annotation, f"{prefix}{name}.")

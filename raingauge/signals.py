@@ -1,6 +1,7 @@
-"""SIGTERM and SIGINT while no event loop listens to them: during a program's imports, and after its loop has ended.
+"""SIGTERM and SIGINT while no event loop handles them: during the imports of a program, and after its loop has ended.
 
-In between they are `raingauge.serving`'s. It imports nothing slow, because it has to be there before what is.
+A module apart from `raingauge.process` only because it must be imported before anything slow: it imports nothing but
+the standard library's fast modules.
 """
 
 import os
@@ -10,27 +11,27 @@ import threading
 from types import FrameType
 from typing import Final, NoReturn
 
-STOPS: Final = (signal.SIGTERM, signal.SIGINT)
-FAREWELL_S: Final = 0.2
-"""For idle threads to notice that there is no more work."""
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+JOIN_S: Final = 0.2
+"""Total time that idle threads have to end."""
 
 
-def end_at_once() -> None:
-    """Until an event loop takes the signals over, they end the process with status 0: nothing is open yet."""
-    for number in STOPS:
-        signal.signal(number, _end)
+def exit_on_signal() -> None:
+    """Exit with status 0 on a stop signal until an event loop handles them: nothing is open yet."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, _exit)
 
 
-def leave(status: int) -> NoReturn:
-    """End the process now that its loop has: another signal changes nothing, and no thread is waited for.
+def exit_process(status: int) -> NoReturn:
+    """Exit after the event loop has ended: ignore further signals and do not wait for blocked threads.
 
-    What still hangs in one (a database that does not answer, a resolver) is whole or nothing, and may last for long.
+    A thread may be blocked for long (an unreachable database, a resolver); its work is atomic, so it can be abandoned.
     """
-    for number in STOPS:
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     others = [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
     for thread in others:
-        thread.join(FAREWELL_S / len(others))
+        thread.join(JOIN_S / len(others))
     if any(thread.is_alive() for thread in others):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -38,5 +39,5 @@ def leave(status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
+def _exit(_number: int, _frame: FrameType | None) -> None:
     os._exit(0)

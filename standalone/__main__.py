@@ -1,13 +1,13 @@
 """`python -m standalone`."""
 
-from raingauge.signals import end_at_once, leave
+from raingauge.signals import exit_on_signal, exit_process
 
 if __name__ == "__main__":
-    end_at_once()  # what follows takes a second to import
+    exit_on_signal()  # the imports below take a second
 
 from argparse import ArgumentParser
 
-from raingauge.running import run_program
+from raingauge.process import run_program
 from standalone.app import run
 
 if __name__ == "__main__":
@@ -15,4 +15,4 @@ if __name__ == "__main__":
         "Raingauge in one process; without a key, on simulated weather. Settings: config.env.yml and the environment."
     )
     ArgumentParser(prog="python -m standalone", description=ABOUT).parse_args()
-    leave(run_program(run))
+    exit_process(run_program(run))

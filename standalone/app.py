@@ -16,16 +16,15 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, make_url, select
 
-from consumer.app import DATABASE_THREADS, WorkerFacts, equipped, open_provider, working
-from consumer.worker import Worker
+from consumer.app import DATABASE_THREADS, WorkerFacts, make_worker, opened, working
 from producer.app import THREADS, producing
 from raingauge.blocking import Threads, until_available
 from raingauge.clock import Clock, SystemClock
 from raingauge.errors import SettingsError
 from raingauge.messaging.inprocess import InProcessBroker
-from raingauge.serving import serving, until_signalled
+from raingauge.process import serving, until_signalled
 from raingauge.settings import OPENWEATHER_URL, Settings, provider_key
-from raingauge.storage import batches
+from raingauge.storage import outbox
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import QuotaGate
 from simulator.app import create_app
@@ -44,12 +43,12 @@ async def run(settings: Settings) -> None:
         SettingsError: the hand-off is Kafka, the address is taken, or another process works on the same SQLite file.
         GateMismatch: the account's gate was made with other terms.
     """
-    if settings.broker.url != "inprocess://":
-        raise SettingsError("broker.url: embedded mode hands off in-process; for Kafka run producer and consumer")
     await until_signalled(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
+    if settings.broker.url != "inprocess://":
+        raise SettingsError("broker.url: embedded mode hands off in-process; for Kafka run producer and consumer")
     clock = SystemClock()
     async with contextlib.AsyncExitStack() as parts:
         settings, key = await parts.enter_async_context(_provided(settings))
@@ -59,12 +58,12 @@ async def _serve(settings: Settings) -> None:
         await _prepared(database, clock, simulated=_is_simulated(settings, key))
         broker = InProcessBroker(settings.broker.topic, settings.consumer.window)
         subscription = await parts.enter_async_context(broker.subscription())
-        provider = await parts.enter_async_context(open_provider(settings, key, clock))
-        means = await parts.enter_async_context(equipped(settings, database, provider, clock))
-        worker = Worker(subscription, broker, means, settings.broker.topic)
+        provider, threads = parts.enter_context(opened(settings, key, clock))
+        worker = make_worker(settings, database, provider, threads, subscription, broker, clock)
         api = await parts.enter_async_context(producing(settings, database, broker, [WorkerFacts(worker)]))
-        url = await parts.enter_async_context(serving(api, settings.http.host, settings.http.port))
-        task = await parts.enter_async_context(working(worker, means, settings.openweather.timeout_s + GRACE_S))
+        http = settings.http
+        url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
+        task = await parts.enter_async_context(working(worker, settings.openweather.timeout_s + GRACE_S))
         _say(_welcome(settings, key, url))
         await asyncio.shield(task)  # a signal cancels the wait, not the work: that is for `working` to end
 
@@ -138,13 +137,13 @@ def prepare(database: Database, *, simulated: bool = False) -> None:
 
     def work(connection: Connection) -> None:
         config = Config()
-        config.set_main_option("script_location", "migrations")
+        config.set_main_option("script_location", "migrations:")  # the installed package
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         if any((account == SIMULATED) is not simulated for account in connection.scalars(select(QuotaGate.account))):
             there, here = ("real", "simulated") if simulated else ("simulated", "real")
             raise SettingsError(f"database.url: {there} weather is in this database, {here} must not get among it")
-        batches.forget_publications(connection)
+        outbox.forget_publications(connection)
 
     database.write(work)
 

@@ -9,16 +9,17 @@ import httpx
 from sqlalchemy import Connection, func, insert, select
 
 from producer.app import create_api
-from producer.desk import DEADLINE_S, Desk
+from producer.collections import Collections
 from producer.relay import Relay
+from producer.transactions import DEADLINE_S
 from raingauge.blocking import RunBlocking, inline
 from raingauge.messaging.port import Headers
-from raingauge.observation import Observation
+from raingauge.model import Observation
 from raingauge.settings import CollectSettings, Settings
-from raingauge.storage import cities, consumers, readings, wanted
-from raingauge.storage.batches import BatchRef
+from raingauge.storage import quota
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection, QuotaGate, Reading
+from tests.support.settling import settle_cities
 
 NOON: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
 OBSERVED_AT: Final = NOON - timedelta(minutes=7)
@@ -93,8 +94,10 @@ class Front:
             outstanding=self.settings.collect.outstanding_batches,
             holder="test",
         )
-        self.desk = Desk(self.database, run_database, self.settings.terms, self.account, deadline_s=deadline_s)
-        self.http = client(self.settings, self.desk, self.relay)
+        self.collections = Collections(
+            self.database, run_database, self.settings.terms, self.account, deadline_s=deadline_s
+        )
+        self.http = client(self.settings, self.collections, self.relay)
 
     async def collect(self, id: int | str = 1, **more: Any) -> httpx.Response:  # noqa: A002
         """POST /collect."""
@@ -113,7 +116,7 @@ class Front:
 
     def beat(self) -> None:
         """A consumer is alive."""
-        self.database.write(lambda c: consumers.beat(c, self.clock.moment, "a consumer", self.account))
+        self.database.write(lambda c: quota.beat(c, self.clock.moment, "a consumer", self.account))
 
     def open_gate(self, **columns: Any) -> None:
         """A consumer has made the gate."""
@@ -127,18 +130,8 @@ class Front:
         failures: Mapping[int, str] | None = None,
     ) -> None:
         """What a consumer does when answers are in."""
-        observed = list(observations)
-        answered: dict[int, wanted.Outcome] = {o.city_id: None for o in observed}
-        answered |= failures or {}
-
-        def work(connection: Connection) -> None:
-            numbers = connection.scalars(select(Batch.batch).where(Batch.collection_id == id)).all()
-            opened = wanted.open_batches(connection, [BatchRef(id, number) for number in numbers])
-            wants = [want for batch in opened.values() for want in batch.wants if want.city_id in answered]
-            cities.remember(connection, {o.city_id: (self.clock.moment, o) for o in observed}, {})
-            readings.settle(connection, self.clock.moment, {want: answered[want.city_id] for want in wants})
-
-        self.database.write(work)
+        now = self.clock.moment
+        self.database.write(lambda connection: settle_cities(connection, now, id, list(observations), failures))
 
     def rows(self) -> tuple[int, int, int]:
         """How many collections, batches and readings are stored."""
@@ -156,9 +149,9 @@ class Front:
         assert (self.rows(), self.shelf.keys) == ((0, 0, 0), [])
 
 
-def client(settings: Settings, desk: Desk, relay: Relay) -> httpx.AsyncClient:
+def client(settings: Settings, collections: Collections, relay: Relay) -> httpx.AsyncClient:
     """Calls the front without a network; what it does not handle is answered as a server would."""
-    transport = httpx.ASGITransport(create_api(settings, desk, relay), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(create_api(settings, collections, relay), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://producer")
 
 
@@ -171,6 +164,7 @@ def gate_row(account: str = "openweather") -> dict[str, Any]:
         "pacing": "smooth",
         "last_now": NOON,
         "next_start_at": NOON,
+        "turn": 0,
         "state": "open",
         "blocked_until": NOON,
         "strikes": 0,

@@ -1,69 +1,123 @@
-"""What the ledger takes by itself: pairs of a reservation and its end, by many workers at once, on MariaDB.
+"""What the ledger takes by itself: pairs of a reservation and its settling, by many workers at once, on MariaDB.
 
-The workers are threads on one pool of connections. The window is as short as to hold some 1,500 charges at 600 pairs a
-second: as many as the largest plan, 30,000 cities a minute, ever holds.
+The workers are threads on one pool of connections, the queue is full of cities before they begin. The window is short:
+it holds some 1,500 charges at 600 pairs a second, as many as 30,000 cities a minute ever hold. Then one worker alone,
+beside queues of different lengths: a reservation must not depend on what is queued.
 """
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import partial
-from itertools import count
 from typing import Final
 
-from bench.baselines import NOW, pairs_per_second
+from sqlalchemy import Connection
+
+from bench.baselines import pairs_per_second
 from bench.databases import on_mariadb
 from bench.processes import CLOCK
 from bench.report import Figure, Outcome, at_least, at_most
 from bench.size import Size
 from bench.statistics import percentile
-from consumer.admission import Grant
-from consumer.look import Candidate
-from consumer.quota import Ledger
-from raingauge.pacing import Terms
+from bench.stored import ACCOUNT, queue_cities
+from consumer.ledger import Ledger, Reservation
+from consumer.retry import rest_s
+from raingauge.blocking import inline
+from raingauge.model import Observation
+from raingauge.quota.pacing import Terms
+from raingauge.storage import quota, settling
 from raingauge.storage.database import Database, open_database
+from raingauge.storage.settling import Fetched
 
 TERMS: Final = Terms(100_000_000, 2.5, "burst", 10**12, "none", timeout_s=10.0)
 WORKERS: Final = (1, 4, 16)
-PAIRS_A_SECOND: Final = 400.0
+QUEUED: Final = (2_000, 100_000, 1_000_000)
+"""What one worker takes meanwhile is a part of the smallest."""
+PAIRS_A_SECOND: Final = 100.0
 RESERVE_MS: Final = 50.0
+FLAT: Final = 1.5
+CALL: Final = 20
 
 
 def ledger(size: Size) -> Outcome:
-    """Pairs a second, and how long a reservation takes."""
-    outcome, seconds = Outcome("ledger"), size.of(8.0, 1.5)
+    """Pairs a second, how long a reservation takes, and what it costs beside long queues."""
+    outcome = Outcome("ledger")
+    _pairs(outcome, size)
+    _lengths(outcome, size)
+    return outcome
+
+
+def _pairs(outcome: Outcome, size: Size) -> None:
+    seconds = size.of(8.0, 1.5)
     with on_mariadb() as url, closing(open_database(url, pool_size=max(WORKERS) + 1)) as database:
         bare = pairs_per_second(url, size.of(3.0, 1.0))
         for workers in WORKERS:
+            queue_cities(database, f"for-{workers}", int(1_000 * CALL * seconds))
             pairs, took_ms = _work(database, workers, seconds)
             name = f"{workers} worker{'s' if workers > 1 else ''}"
             limit = ("the limit", at_least(1.0))
-            outcome.add(Figure(f"{name}: reserve and close", pairs, "pairs/s", PAIRS_A_SECOND, *limit))
+            outcome.add(Figure(f"{name}: reserve and settle", pairs, "pairs/s", PAIRS_A_SECOND, *limit))
             p99 = percentile(took_ms, 0.99)
             bound = at_most(1.0) if workers == max(WORKERS) else None
             outcome.add(Figure(f"{name}: p99 of reserve", p99, "ms", RESERVE_MS, "the limit", bound))
         outcome.add(Figure("two bare one-row transactions, 1 connection", bare, "pairs/s"))
-    return outcome
+
+
+def _lengths(outcome: Outcome, size: Size) -> None:
+    lengths = size.of(QUEUED, QUEUED[:2])
+    with on_mariadb() as url, closing(open_database(url, pool_size=2)) as database:
+        queued, few_ms = 0, None
+        for length in lengths:
+            queue_cities(database, f"up-to-{length}", length - queued)
+            queued = length
+            asyncio.run(_reserve_and_settle(database, "warm-up", 5))
+            median = percentile(asyncio.run(_reserve_and_settle(database, "alone", 60)), 0.5)
+            few_ms = median if few_ms is None else few_ms
+            what = f"median of reserve, {length:,} cities queued"
+            outcome.add(Figure(what, median, "ms", few_ms, f"{lengths[0]:,} queued", at_most(FLAT)))
 
 
 def _work(database: Database, workers: int, seconds: float) -> tuple[float, list[float]]:
     """Pairs a second over all workers, and the milliseconds of each reservation."""
-    until = CLOCK.monotonic() + seconds
+    began = CLOCK.monotonic()
     with ThreadPoolExecutor(workers) as threads:
-        futures = [threads.submit(_worker, database, number, until) for number in range(workers)]
+        futures = [threads.submit(_worker, database, number, began + seconds) for number in range(workers)]
         took_ms = [took for future in futures for took in future.result(seconds + 60)]
-    return len(took_ms) / (CLOCK.monotonic() - until + seconds), took_ms
+    return len(took_ms) / (CLOCK.monotonic() - began), took_ms
 
 
 def _worker(database: Database, number: int, until: float) -> list[float]:
-    own = Ledger(database, "bench", TERMS, "group", f"worker-{number}")
-    own.open()
-    city_ids, took_ms = count(1 + number * 1_000_000), []
-    while CLOCK.monotonic() < until:
-        candidates = [Candidate(next(city_ids), NOW) for _ in range(20)]
+    return asyncio.run(_reserve_and_settle(database, f"worker-{number}", until=until))
+
+
+async def _reserve_and_settle(
+    database: Database, consumer: str, times: int | None = None, until: float | None = None
+) -> list[float]:
+    """Pairs, so many or until that moment; the milliseconds of each reservation."""
+    ledger = Ledger(database, inline, CLOCK, ACCOUNT, TERMS, "group", consumer)
+    await ledger.open()
+    took_ms: list[float] = []
+    while len(took_ms) != times and (until is None or CLOCK.monotonic() < until):
         began = CLOCK.monotonic()
-        grant = own.reserve(candidates, together=True)
+        reservation = await ledger.reserve(1)
         took_ms.append((CLOCK.monotonic() - began) * 1000)
-        if not isinstance(grant, Grant):
-            raise TypeError(f"an unlimited quota refused: {grant}")
-        database.write(partial(own.close, grants=[grant]))
+        if not isinstance(reservation, Reservation) or reservation.charge_id is None:
+            raise TypeError(f"an unlimited quota and a full queue, and yet: {reservation}")
+        _settle(database, reservation.charge_id, reservation)
     return took_ms
+
+
+def _settle(database: Database, charge_id: int, reservation: Reservation) -> None:
+    """Store weather for all cities, and close the charge, in one transaction."""
+    at = reservation.reserved_at
+    observations = {
+        city_id: Observation(city_id, f"City {city_id}", "UY", -33.0, -56.0, at, 20.0, 50.0)
+        for city_id in reservation.city_ids
+    }
+    fetched = Fetched(charge_id, reservation.city_ids, at, observations)
+
+    def work(connection: Connection) -> None:
+        now = database.now(connection)
+        settling.settle(connection, now, fetched, rest_s)
+        quota.close_charge(connection, charge_id, now)
+
+    database.write(work)

@@ -15,7 +15,7 @@ from bench.report import Figure, Outcome, at_most, within_quota
 from bench.size import Size
 from bench.sleeper import fate
 from bench.town import Conditions, Town, each, tell_all
-from raingauge.pacing import Pacing
+from raingauge.quota.pacing import Pacing
 from tests.support.processes import simulator
 
 CITIES: Final = 167

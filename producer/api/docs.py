@@ -1,4 +1,4 @@
-"""`/docs`: the API's description for people, complete without the internet."""
+"""The API's documentation: `/docs`, complete without the internet, and the responses of collections for OpenAPI."""
 
 from typing import Any, Final
 
@@ -8,6 +8,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 from producer.api import problems
+from producer.api.problems import ELSEWHERE, UNAVAILABLE, UNEXPECTED, WORDS, responses
+from producer.api.schemas import Accepted, EstimateBody
 
 ASSETS: Final = "/docs/assets"
 
@@ -44,3 +46,77 @@ def install(api: FastAPI) -> None:
     @api.get("/", include_in_schema=False)
     async def front() -> RedirectResponse:
         return RedirectResponse("/docs")
+
+
+EXAMPLES: Final[dict[str, Any]] = {
+    "the default cities": {"value": {"id": 1}},
+    "cities of your own": {"value": {"id": "uruguay-2026-11-20", "cities": [3439525, 3439781], "max_age_s": 600}},
+}
+LOCATION: Final[dict[str, Any]] = {
+    "headers": {
+        "Location": {
+            "description": "Where the collection can be watched and read; left out by a dry run.",
+            "schema": {"type": "string"},
+            "example": "/get?id=1",
+        }
+    }
+}
+LINKS: Final[dict[str, Any]] = {
+    "links": {
+        "watch": {
+            "operationId": "get",
+            "parameters": {"id": "$response.body#/id"},
+            "description": "Its progress and its readings.",
+        },
+        "cancel": {
+            "operationId": "cancel",
+            "parameters": {"id": "$response.body#/id"},
+            "description": "Ends it before it is done.",
+        },
+    },
+}
+HEADERS: Final = {
+    "ETag": {
+        "description": "Names what this answer says; send it back in `If-None-Match`.",
+        "schema": {"type": "string"},
+        "example": 'W/"0f3a9c5d2b7e4a618c9d0e1f"',
+    },
+    "Link": {
+        "description": 'Where the next page is (`rel="next"`), as in `next`; left out on the last one.',
+        "schema": {"type": "string"},
+        "example": '</get?id=1&limit=1000&after=3441481>; rel="next"',
+    },
+}
+COLLECT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    202: LOCATION | LINKS,
+    200: LOCATION
+    | {"model": Accepted | EstimateBody, "description": "The same request was accepted before; or a dry run."},
+    **responses(
+        s403=ELSEWHERE,
+        s409="a collection 1 exists already, with other cities or another max_age_s",
+        s413="the body is longer than 4004096 bytes",
+        s422="id: it is missing",
+        s500=UNEXPECTED,
+        s503=UNAVAILABLE,
+    ),
+}
+GET_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"headers": HEADERS},
+    304: {
+        "description": "Nothing has changed since the `ETag` that `If-None-Match` names.",
+        "headers": {"ETag": HEADERS["ETag"]},
+    },
+    **responses(
+        s404="there is no collection 7",
+        s422="limit: Input should be less than or equal to 10000",
+        s500=UNEXPECTED,
+        s503=UNAVAILABLE,
+    ),
+}
+CANCEL_RESPONSES: Final = responses(
+    s403=ELSEWHERE,
+    s404="there is no collection 7",
+    s422=f"force: {WORDS['extra_forbidden']}",
+    s500=UNEXPECTED,
+    s503=UNAVAILABLE,
+)

@@ -1,7 +1,6 @@
 """Errors as `application/problem+json` (RFC 9457). No message ever carries a secret or the internals of an error."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -17,8 +16,8 @@ from raingauge.storage.collections import OtherRequest
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 2
-MOST_SHOWN: Final = 64
-MOST_VIOLATIONS: Final = 20
+MAX_SHOWN: Final = 64
+MAX_VIOLATIONS: Final = 20
 UNAVAILABLE: Final = "the database does not answer; nothing is half-done, try again"
 ELSEWHERE: Final = "a page of another site asks for this"
 UNEXPECTED: Final = "an unexpected error; it is in the log"
@@ -78,35 +77,22 @@ def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = Non
     return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
 
 
-def invalid(what: str, *where: str) -> RequestValidationError:
-    """The error of a request that is wrong at one place, for example `invalid("it is empty", "body", "cities")`."""
-    return RequestValidationError([{"type": "value_error", "loc": where, "msg": what, "input": None}])
+class InvalidRequest(HTTPException):
+    """A request that is wrong at one place."""
+
+    def __init__(self, what: str, *where: str) -> None:
+        super().__init__(422)
+        self.error = {"type": "value_error", "loc": where, "msg": what}
 
 
-def refuse_parameters(request: Request) -> None:
-    """For an endpoint that takes no query.
-
-    Raises:
-        RequestValidationError: it was given one.
-    """
-    for name in request.query_params:
-        raise invalid(WORDS["extra_forbidden"], "query", name)
-
-
-def refuse_repeated(names: Iterable[str], place: str) -> None:
-    """Raise when a name comes twice in the "body" or the "query": it could mean either.
-
-    Raises:
-        RequestValidationError: it does.
-    """
-    for name, times in Counter(names).items():
-        if times > 1:
-            raise invalid("it is given more than once", place, name)
+def invalid(what: str, *where: str) -> InvalidRequest:
+    """The error of a request, for example `invalid("it is empty", "body", "cities")`."""
+    return InvalidRequest(what, *where)
 
 
 def shown(text: str) -> str:
     """What a client sent, fit to be answered: not long, and encodable (JSON allows halves of surrogate pairs)."""
-    return text[:MOST_SHOWN].encode("utf-8", "backslashreplace").decode()
+    return text[:MAX_SHOWN].encode("utf-8", "backslashreplace").decode()
 
 
 def responses(**details: str) -> dict[int | str, dict[str, Any]]:
@@ -133,7 +119,8 @@ def schemas() -> dict[str, Any]:
 
 def install(api: FastAPI) -> None:
     """Have every error of this API answered as a problem."""
-    api.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
+    api.add_exception_handler(RequestValidationError, _not_valid)  # type: ignore[arg-type]
+    api.add_exception_handler(InvalidRequest, _invalid)  # type: ignore[arg-type]
     api.add_exception_handler(HTTPException, _http)  # type: ignore[arg-type]
     api.add_exception_handler(DatabaseUnavailable, _unavailable)
     api.add_exception_handler(OtherRequest, _conflict)
@@ -145,13 +132,21 @@ def _about(status: int, detail: str) -> dict[str, Any]:
     return {"type": "about:blank", "title": title, "status": status, "detail": detail}
 
 
-async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+async def _not_valid(_request: Request, error: RequestValidationError) -> JSONResponse:
+    return _violations(error.errors())
+
+
+async def _invalid(_request: Request, error: InvalidRequest) -> JSONResponse:
+    return _violations([error.error])
+
+
+def _violations(found: Sequence[Any]) -> JSONResponse:
     errors = [
         {
             "where": ".".join(shown(str(part)) for part in e["loc"][1:]) or e["loc"][0],
             "what": WORDS.get(e["type"], e["msg"]),
         }
-        for e in error.errors()[:MOST_VIOLATIONS]
+        for e in found[:MAX_VIOLATIONS]
     ]
     detail = "; ".join(f"{e['where']}: {e['what']}" for e in errors[:3])
     return problem(422, detail, errors=errors)

@@ -4,22 +4,15 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
-from producer.api.problems import (
-    UNAVAILABLE,
-    UNEXPECTED,
-    WORDS,
-    invalid,
-    refuse_parameters,
-    refuse_repeated,
-    responses,
-)
-from producer.api.quota_body import ProofBody, QuotaBody, proof_body, quota_body
-from producer.quota import KEPT_FOR, MOST_CHARGES, Period, QuotaDesk, TooManyCharges
+from producer.api import strict
+from producer.api.problems import UNAVAILABLE, UNEXPECTED, WORDS, invalid, responses
+from producer.api.schemas import ProofBody, QuotaBody, proof_body, quota_body
+from producer.quota import KEPT_FOR, MAX_CHARGES, Period, QuotaReports, TooManyCharges
 from raingauge.contracts import utc_text
 
 LONGEST: Final = timedelta(hours=24)
@@ -40,8 +33,8 @@ def _iso(value: object) -> object:
 Moment = Annotated[AwareDatetime, BeforeValidator(_iso)]
 
 
-class Question(BaseModel):
-    """Which time a client asks about."""
+class ProofQuery(BaseModel):
+    """The query of `GET /quota/proof`."""
 
     # The factories only keep a default out of the schema: null is no value of these, to leave them out is.
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -63,7 +56,7 @@ class Question(BaseModel):
         """From when to when, as far as charges are kept.
 
         Raises:
-            RequestValidationError: it is no such time.
+            InvalidRequest: it is no such time.
         """
         kept = now - KEPT_FOR
         until = min(self.until, now)
@@ -83,7 +76,7 @@ def _problems(**more: str) -> dict[int | str, dict[str, Any]]:
     return described
 
 
-def router(quota: QuotaDesk) -> APIRouter:
+def router(quota: QuotaReports) -> APIRouter:
     """The front door."""
     api = APIRouter(tags=["quota"])
 
@@ -94,10 +87,10 @@ def router(quota: QuotaDesk) -> APIRouter:
         response_model=QuotaBody,
         response_description="The quota as it stands.",
         responses=_problems(s422=f"at: {WORDS['extra_forbidden']}"),
+        dependencies=[Depends(strict.refuse_parameters)],
     )
-    async def standing(request: Request) -> dict[str, Any]:
+    async def standing() -> dict[str, Any]:
         """Tells what the account may spend, what is held and free now, and why nothing goes when nothing does."""
-        refuse_parameters(request)
         found = await quota.standing()
         if found is None:
             raise HTTPException(404, NO_GATE)
@@ -110,19 +103,19 @@ def router(quota: QuotaDesk) -> APIRouter:
         response_model=ProofBody,
         response_description="What the charges of that time say.",
         responses=_problems(s422="from: a proof is about 24 hours at most"),
+        dependencies=[Depends(strict.refuse_repeated())],
     )
-    async def proof(request: Request, question: Annotated[Question, Query()]) -> dict[str, Any]:
+    async def proof(query: Annotated[ProofQuery, Query()]) -> dict[str, Any]:
         """Replays the charges of a time and answers the most cities that any window can have seen.
 
         A charge's calls may have arrived at any moment from its reservation until its answers were in, or, where none
         came, until D + T + M after the reservation. The worst case is taken over all such moments, for all windows that
         touch the time. Charges are kept for a day after their release.
         """
-        refuse_repeated((name for name, _ in request.query_params.multi_items()), "query")
         try:
-            found = await quota.proof(question.period)
+            found = await quota.proof(query.period)
         except TooManyCharges:
-            raise invalid(f"there are more than {MOST_CHARGES} charges in it; ask for a shorter time", *FROM) from None
+            raise invalid(f"there are more than {MAX_CHARGES} charges in it; ask for a shorter time", *FROM) from None
         if found is None:
             raise HTTPException(404, NO_GATE)
         return proof_body(found)

@@ -1,6 +1,6 @@
-"""The hand-off inside one process: no Kafka, nothing outside. What it holds is gone when the process ends.
+"""The hand-off inside one process, without Kafka. Its messages are gone when the process ends.
 
-It must not pretend to be durable: the database is the truth, and the relay publishes again what was not settled.
+It must not pretend to be durable: the database is the truth, and the relay republishes unsettled batches.
 """
 
 import asyncio
@@ -14,36 +14,36 @@ from zlib import crc32
 from raingauge.messaging.port import Delivery, Headers
 from raingauge.messaging.window import Window
 
-DEAD_LETTERS_KEPT: Final = 1000
+MAX_DEAD_LETTERS: Final = 1000
 
 
 class InProcessBroker:
-    """One topic with one subscription at a time; itself the publisher.
+    """The publisher of one topic, with one subscription at a time.
 
-    Messages for any other topic (dead letters) are kept for inspection in `dead_letters`, the oldest dropped first.
+    Messages for any other topic are kept in `dead_letters` for inspection; the oldest are dropped first.
     """
 
     connected = True
 
     def __init__(self, topic: str, window: int, partitions: int = 1) -> None:
-        self.dead_letters: deque[Delivery] = deque(maxlen=DEAD_LETTERS_KEPT)
+        self.dead_letters: deque[Delivery] = deque(maxlen=MAX_DEAD_LETTERS)
         self._topic = topic
         self._log = _Log(window, partitions)
 
     async def publish(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
-        """Store the message at once."""
+        """Store the message immediately."""
         if topic == self._topic:
             self._log.append(Delivery(topic, crc32(key or b"") % self._log.partitions, 0, key, value, headers))
         else:
             self.dead_letters.append(Delivery(topic, 0, len(self.dead_letters), key, value, headers))
 
     def subscription(self) -> "InProcessSubscription":
-        """The receiving side, to be entered. There is nobody to lose deliveries to, so nobody is told of any."""
+        """The receiving side, an async context manager. It never loses deliveries to another member."""
         return InProcessSubscription(self._log)
 
 
 class InProcessSubscription:
-    """Reads the broker's topic. What is unacknowledged when it closes is delivered again to the next."""
+    """Reads the broker's topic. Deliveries left unacknowledged at its end go to the next subscription."""
 
     connected = True
 
@@ -60,34 +60,34 @@ class InProcessSubscription:
         self._log.close()
 
     async def receive(self) -> Sequence[Delivery]:
-        """Wait for deliveries: at least one."""
+        """Wait for at least one delivery."""
         while not (deliveries := self._log.fetch()):
-            self._log.news.clear()
-            await self._log.news.wait()
+            self._log.arrived.clear()
+            await self._log.arrived.wait()
         return deliveries
 
     def acknowledge(self, delivery: Delivery) -> None:
-        """Say that all of it is settled."""
+        """Mark the delivery as completely processed."""
         self._log.settle(delivery)
 
     def hold(self, delivery: Delivery) -> None:
-        """Say that this delivery cannot be worked on by this version."""
+        """Keep a delivery that this version cannot process; its partition waits behind it."""
         self._log.window.hold(delivery)
-        self._log.news.set()
+        self._log.arrived.set()
 
     @property
     def held(self) -> Sequence[Delivery]:
-        """The deliveries that this version cannot work on."""
+        """The deliveries that this version cannot process."""
         return self._log.window.held
 
 
 class _Log:
-    """The messages of the topic that are not settled, and how far they were fetched."""
+    """The unsettled messages of the topic, and which of them were not fetched yet."""
 
     def __init__(self, window: int, partitions: int) -> None:
         self.partitions = partitions
         self.window = Window(window)
-        self.news = asyncio.Event()
+        self.arrived = asyncio.Event()
         self._ends = [0] * partitions
         self._unsettled: dict[tuple[int, int], Delivery] = {}
         self._unfetched: deque[Delivery] = deque()
@@ -98,7 +98,7 @@ class _Log:
         self._ends[message.partition] += 1
         self._unsettled[message.partition, message.offset] = message
         self._unfetched.append(message)
-        self.news.set()
+        self.arrived.set()
 
     def open(self) -> None:
         if self._open:
@@ -118,4 +118,4 @@ class _Log:
     def settle(self, delivery: Delivery) -> None:
         if self.window.acknowledge(delivery):
             del self._unsettled[delivery.partition, delivery.offset]
-            self.news.set()
+            self.arrived.set()

@@ -1,7 +1,7 @@
-"""The port of the hand-off. Adapters: `inprocess` (one process, nothing outside it) and `kafka`.
+"""The port of the hand-off between producer and consumer. Adapters: `inprocess` and `kafka`. It does no I/O itself.
 
-At least once: what is published is delivered, perhaps several times, perhaps in another order, until it is
-acknowledged.
+Delivery is at least once: a published message is delivered until it is acknowledged, possibly several times and in any
+order.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,7 +13,10 @@ Headers = tuple[tuple[str, bytes], ...]
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message with what its acknowledgement needs. `value` is None for a tombstone."""
+    """A message together with what its acknowledgement needs. `value` is None for a tombstone.
+
+    `epoch` is the assignment of partitions under which it was delivered; acknowledgements from an older one are void.
+    """
 
     topic: str
     partition: int
@@ -22,36 +25,32 @@ class Delivery:
     value: bytes | None
     headers: Headers = ()
     epoch: int = 0
-    """Which assignment of the partition this delivery came with; acknowledgements of an older one are void."""
 
 
 Lost = Callable[[Sequence[Delivery]], Awaitable[None]]
-"""Told which unacknowledged deliveries are being taken away; it may finish what it can and acknowledge it."""
+"""Receives the unacknowledged deliveries that are being taken away; it may finish and acknowledge some of them."""
 
 
 class Publisher(Protocol):
     """The sending side."""
 
     async def publish(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
-        """Return when the message is stored safely.
-
-        It may take as long as an outage lasts. An ended call means the outcome is known, except for a
-        `HandoffUnavailable`: then the message may or may not be stored.
+        """Return when the message is stored durably. May take as long as an outage lasts.
 
         Raises:
-            HandoffUnavailable: the client had to be rebuilt while the message was under way.
+            HandoffUnavailable: the client was replaced during the call; whether the message was stored is unknown.
             Permanent: the message can never be stored (too large).
         """
 
 
 class Subscription(Protocol):
-    """The receiving side, a member of the consumer group. At most `window` deliveries are held unacknowledged."""
+    """The receiving side, a member of the consumer group. At most `window` deliveries are unacknowledged at a time."""
 
     async def receive(self) -> Sequence[Delivery]:
-        """Wait for deliveries: at least one. Waiting goes on through outages of the hand-off."""
+        """Wait for at least one delivery. Keeps waiting through outages of the hand-off."""
 
     def acknowledge(self, delivery: Delivery) -> None:
-        """Say that all of it is settled. Acknowledging twice, or after it was taken away, does nothing."""
+        """Mark the delivery as completely processed. Acknowledging twice, or after it was taken away, has no effect."""
 
     def hold(self, delivery: Delivery) -> None:
-        """Say that this delivery cannot be worked on by this version: it stays, and its partition waits behind it."""
+        """Keep a delivery that this version cannot process; its partition waits behind it."""

@@ -1,6 +1,6 @@
-"""What a member of the group has in hand: at most `size` deliveries fetched and not yet acknowledged.
+"""The deliveries that a group member has fetched and not yet acknowledged, and the offsets it may commit.
 
-Pure: no I/O, no clock, no Kafka. An epoch is one assignment of partitions; deliveries of an older one are void.
+Pure: no I/O, no clock, no Kafka. An epoch is one assignment of partitions; deliveries of an older epoch are void.
 """
 
 from collections import deque
@@ -8,17 +8,62 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Final
 
-from raingauge.messaging.offsets import PartitionOffsets
 from raingauge.messaging.port import Delivery
 
-# Counted over all windows of the process, so that a delivery of an earlier subscription is void for a later one, too.
+# Shared by all windows of the process, so that a delivery of an earlier subscription is void for a later one too.
 _EPOCHS: Final = count(1)
 
 
-class Window:
-    """The deliveries of one epoch: waiting to be handed out, in the worker's hands, or held.
+class PartitionOffsets:
+    """The delivered offsets of one partition, settled in any order. Each operation takes amortised constant time.
 
-    A held delivery and what stands behind it in its partition do not count, so that the other partitions go on.
+    Offsets rise but need not be consecutive: compaction and transaction markers leave gaps.
+    """
+
+    def __init__(self) -> None:
+        self._delivered: deque[int] = deque()
+        self._open: set[int] = set()
+        self._committed: int | None = None
+        self.next: int | None = None  # the offset after the last delivery; None before the first
+
+    def __len__(self) -> int:
+        """The number of unsettled offsets."""
+        return len(self._open)
+
+    def deliver(self, offset: int) -> bool:
+        """Record a delivery. False if its offset does not rise: the partition was truncated or recreated."""
+        if self.next is None:
+            self._committed = offset  # everything before the first delivery was settled earlier
+        elif offset < self.next:
+            return False
+        self._delivered.append(offset)
+        self._open.add(offset)
+        self.next = offset + 1
+        return True
+
+    def settle(self, offset: int) -> bool:
+        """Mark an offset as settled. False if it is not open."""
+        if offset not in self._open:
+            return False
+        self._open.remove(offset)
+        while self._delivered and self._delivered[0] not in self._open:
+            self._delivered.popleft()
+        return True
+
+    def to_commit(self) -> int | None:
+        """The lowest unsettled offset, or the next one if all are settled. None if that is committed already."""
+        lowest = self._delivered[0] if self._delivered else self.next
+        return None if lowest == self._committed else lowest
+
+    def committed(self, offset: int) -> None:
+        """Record that this offset was committed."""
+        self._committed = offset
+
+
+class Window:
+    """The deliveries of one epoch, at most `size`: waiting to be handed out, handed out, or held.
+
+    A held delivery and those behind it in its partition do not count, so that the other partitions go on.
     """
 
     def __init__(self, size: int) -> None:
@@ -31,15 +76,15 @@ class Window:
         self.epoch = next(_EPOCHS)
 
     def take(self, delivery: Delivery) -> bool:
-        """Let a fetched delivery wait; False when its offset does not rise."""
+        """Queue a fetched delivery. False if its offset does not rise."""
         if not self._offsets.setdefault(delivery.partition, PartitionOffsets()).deliver(delivery.offset):
             return False
         self._waiting.append(delivery)
-        self._measure()
+        self._update_full()
         return True
 
     def hand_out(self) -> list[Delivery]:
-        """What waits, except behind a held delivery."""
+        """Return the waiting deliveries, except those behind a held delivery."""
         held = self.held_partitions
         handed = [delivery for delivery in self._waiting if delivery.partition not in held]
         self._waiting = deque(delivery for delivery in self._waiting if delivery.partition in held)
@@ -47,42 +92,47 @@ class Window:
         return handed
 
     def acknowledge(self, delivery: Delivery) -> bool:
-        """Settle a delivery; False when it was settled before or is void."""
+        """Settle a delivery. False if it was settled before or is void."""
         if delivery.epoch != self.epoch or self._in_hand.pop(_key(delivery), None) is None:
             return False
         self._held.pop(_key(delivery), None)
         self._offsets[delivery.partition].settle(delivery.offset)
-        self._measure()
+        self._update_full()
         return True
 
     def hold(self, delivery: Delivery) -> bool:
-        """Let the partition wait behind this delivery; False when it is settled or void."""
+        """Block the partition behind this delivery. False if it is settled or void."""
         if delivery.epoch != self.epoch or _key(delivery) not in self._in_hand:
             return False
         self._held[_key(delivery)] = delivery
-        self._measure()
+        self._update_full()
         return True
 
     def unsettled(self) -> list[Delivery]:
-        """What was handed out and is not acknowledged."""
+        """The deliveries that were handed out and are not acknowledged."""
         return list(self._in_hand.values())
 
     def to_commit(self) -> dict[int, int]:
-        """Per partition the lowest unsettled offset, where it has moved since it was committed."""
+        """The lowest unsettled offset of each partition where it differs from the committed one."""
         moved = ((partition, offsets.to_commit()) for partition, offsets in self._offsets.items())
         return {partition: offset for partition, offset in moved if offset is not None}
 
     def committed(self, offsets: Mapping[int, int]) -> None:
-        """Take note that these offsets are stored in the group."""
+        """Record that these offsets were committed."""
         for partition, offset in offsets.items():
             self._offsets[partition].committed(offset)
 
+    def next_offset(self, partition: int) -> int | None:
+        """The offset after the last one taken from a partition; None if none was taken in this epoch."""
+        offsets = self._offsets.get(partition)
+        return None if offsets is None else offsets.next
+
     def drop_waiting(self) -> None:
-        """Forget what nobody has seen yet: it is never settled, so it is not committed and comes again."""
+        """Forget the deliveries that were not handed out: they are never settled or committed, so they come again."""
         self._waiting.clear()
 
     def begin_epoch(self) -> None:
-        """Start anew: all deliveries so far are void."""
+        """Start a new epoch: all deliveries so far are void."""
         self.epoch = next(_EPOCHS)
         self._waiting.clear()
         self._in_hand.clear()
@@ -92,26 +142,26 @@ class Window:
 
     @property
     def held(self) -> Sequence[Delivery]:
-        """The deliveries that this version cannot work on."""
+        """The deliveries that this version cannot process."""
         return tuple(self._held.values())
 
     @property
     def held_partitions(self) -> frozenset[int]:
-        """Their partitions."""
+        """The partitions with a held delivery."""
         return frozenset(partition for partition, _ in self._held)
 
     @property
     def free(self) -> int:
-        """How many more may be fetched."""
+        """The number of deliveries that may still be fetched."""
         held = self.held_partitions
         return self._size - sum(len(o) for partition, o in self._offsets.items() if partition not in held)
 
     @property
     def full(self) -> bool:
-        """Whether fetching has to wait: from the moment nothing is free until half of the window is."""
+        """Whether fetching must pause: from the moment the window is full until half of it is free."""
         return self._full
 
-    def _measure(self) -> None:
+    def _update_full(self) -> None:
         free = self.free
         if free <= 0:
             self._full = True

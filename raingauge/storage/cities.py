@@ -1,81 +1,115 @@
-"""Cities: the latest observation of each, and which ids are unknown."""
+"""Cities: the latest observation of each, and which ids the provider does not know."""
 
+from collections.abc import Collection as Many
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Connection, bindparam, or_, select
 
-from raingauge.observation import Observation
-from raingauge.storage.message import ask
+from raingauge.model import CollectionState, Observation
+from raingauge.quota.fairness import is_fresh, unknown_since
 from raingauge.storage.models import City, Reading, UtcDateTime
-from raingauge.storage.rows import upsert
-from raingauge.storage.wanted import UNKNOWN_FOR
+from raingauge.storage.upsert import upsert
 
 CITIES_AT_ONCE: Final = 1000
 """In one statement: SQLite takes 32,766 values; from more than these MariaDB makes a table first."""
 _OBSERVED: Final = (*Observation._fields[1:], "fetched_at")
+"""`fetched_at` is the last: the condition of the upsert reads it."""
 
-# Built once: it runs many times for a large collection.
-_NEEDS_NO_CALL: Final = (
-    select(func.count())
-    .select_from(City)
-    .where(
-        City.id.in_(bindparam("cities", expanding=True, literal_execute=True)),
-        or_(
-            City.fetched_at >= bindparam("since", type_=UtcDateTime),
-            City.unknown_at >= bindparam("unknown_since", type_=UtcDateTime),
-        ),
-        ~select(Reading.city_id)
-        .where(Reading.collection_id == bindparam("collection"), Reading.city_id == City.id)
-        .exists(),
-    )
-)
-
-
-def count_fresh(
-    connection: Connection, now: datetime, collection_id: str, city_ids: Sequence[int], since: datetime
-) -> int:
-    """How many of these are unsettled in that collection, if there is one, and need no call: as `wanted.fresh`."""
-    given = {"collection": collection_id, "since": since, "unknown_since": now - UNKNOWN_FOR}
-    parts = (city_ids[start : start + CITIES_AT_ONCE] for start in range(0, len(city_ids), CITIES_AT_ONCE))
-    return sum(connection.scalar(_NEEDS_NO_CALL, given | {"cities": part}) or 0 for part in parts)
-
-
-_FETCHED_SINCE: Final = select(City.id, City.fetched_at, City.unknown_at).where(
+_KNOWN_SINCE: Final = select(City.id, City.fetched_at, City.unknown_at).where(
     City.id.in_(bindparam("cities", expanding=True, literal_execute=True)),
     or_(
         City.fetched_at >= bindparam("since", type_=UtcDateTime),
         City.unknown_at >= bindparam("unknown_since", type_=UtcDateTime),
     ),
 )
+_SETTLED: Final = select(Reading.city_id).where(
+    Reading.collection_id == bindparam("collection"),
+    Reading.city_id.in_(bindparam("cities", expanding=True, literal_execute=True)),
+)
 
 
-def fetched_since(
-    connection: Connection, now: datetime, city_ids: Sequence[int], since: datetime
-) -> dict[int, datetime]:
-    """Those of these that were fetched since then, and when; those known to be unknown as if they were fetched now."""
-    given = {"since": since, "unknown_since": now - UNKNOWN_FOR}
-    parts = (city_ids[start : start + CITIES_AT_ONCE] for start in range(0, len(city_ids), CITIES_AT_ONCE))
-    rows = [row for part in parts for row in ask(connection, _FETCHED_SINCE, given | {"cities": list(part)})]
-    unknown = {row[0] for row in rows if row[2] is not None and row[2] >= now - UNKNOWN_FOR}
-    return {row[0]: now if row[0] in unknown or row[1] is None else row[1] for row in rows}
+def count_fresh(connection: Connection, state: CollectionState, city_ids: Sequence[int]) -> int:
+    """How many of these cities are unsettled in the collection and need no call."""
+    known = known_since(connection, city_ids, state.since, unknown_since(state.requested_at, state.max_age_s))
+    found = needing_no_call(known, state, city_ids)
+    if found and state.settled:
+        found -= _settled(connection, state.id, found)
+    return len(found)
+
+
+def known_since(
+    connection: Connection, city_ids: Sequence[int], since: datetime, not_known_since: datetime
+) -> dict[int, tuple[datetime | None, datetime | None]]:
+    """Those fetched since one moment or found unknown since the other, with their `fetched_at` and `unknown_at`."""
+    given = {"since": since, "unknown_since": not_known_since}
+    return {
+        row.id: (row.fetched_at, row.unknown_at)
+        for start in range(0, len(city_ids), CITIES_AT_ONCE)
+        for row in connection.execute(_KNOWN_SINCE, given | {"cities": list(city_ids[start : start + CITIES_AT_ONCE])})
+    }
+
+
+def needing_no_call(
+    known: Mapping[int, tuple[datetime | None, datetime | None]], state: CollectionState, city_ids: Many[int]
+) -> set[int]:
+    """Those of these cities for which the collection needs no call, given what `known_since` has found."""
+    if not known:
+        return set()
+    not_known_since = unknown_since(state.requested_at, state.max_age_s)
+
+    def needs_none(city_id: int) -> bool:
+        fetched_at, unknown_at = known.get(city_id, (None, None))
+        return is_fresh(fetched_at, state.since) or is_fresh(unknown_at, not_known_since)
+
+    return {city_id for city_id in city_ids if needs_none(city_id)}
+
+
+def _settled(connection: Connection, collection_id: str, city_ids: Many[int]) -> set[int]:
+    ordered = sorted(city_ids)
+    return {
+        city_id
+        for start in range(0, len(ordered), CITIES_AT_ONCE)
+        for city_id in connection.scalars(
+            _SETTLED, {"collection": collection_id, "cities": ordered[start : start + CITIES_AT_ONCE]}
+        )
+    }
 
 
 def remember(
     connection: Connection, observed: Mapping[int, tuple[datetime, Observation]], unknown: Mapping[int, datetime]
 ) -> None:
-    """Keep the latest observation of each city and when it was fetched, and which ids were found unknown and when."""
-    rows: dict[int, tuple[Any, ...]] = {city: (city, asked_at) for city, asked_at in unknown.items()}
-    rows |= {city: (city, *observation[1:], fetched_at) for city, (fetched_at, observation) in observed.items()}
-    # In the order of their ids whatever became of them: opposite orders would deadlock.
+    """Keep the latest observation of each city and when it was fetched, and which ids were found unknown and when.
+
+    A newer observation stays: a call may be answered after another one that began later.
+    """
+    rows: dict[int, dict[str, Any]] = {
+        city: {"id": city, "unknown_at": unknown_at} for city, unknown_at in unknown.items()
+    }
+    for city, (fetched_at, observation) in observed.items():
+        weather = observation._asdict()
+        del weather["city_id"]
+        rows[city] = {"id": city, **weather, "fetched_at": fetched_at}
+    # In the order of their ids whatever was found: opposite orders would deadlock.
     for is_known, cities in groupby(sorted(rows), key=observed.__contains__):
-        changed, cleared = (_OBSERVED, ("unknown_at",)) if is_known else (("unknown_at",), ())
-        upsert(connection, City, ("id", *changed), [rows[city] for city in cities], changed, cleared)
+        these = [rows[city] for city in cities]
+        if is_known:
+            upsert(connection, City, these, _OBSERVED, ("unknown_at",), _fetched_later)
+        else:
+            upsert(connection, City, these, ("unknown_at",), only_if=_unknown_later)
 
 
-def good_city(connection: Connection) -> int | None:
-    """The city that was fetched last, or None before any was."""
-    fetched = select(City.id).where(City.fetched_at.is_not(None), City.unknown_at.is_(None))
+def _fetched_later(new: Any) -> ColumnElement[bool]:
+    return or_(City.fetched_at.is_(None), City.fetched_at <= new.fetched_at)
+
+
+def _unknown_later(new: Any) -> ColumnElement[bool]:
+    return or_(City.fetched_at.is_(None), City.fetched_at <= new.unknown_at)
+
+
+def good_city(connection: Connection, other_than: int) -> int | None:
+    """The city that was fetched last, except one; None before any was."""
+    fetched = select(City.id).where(City.fetched_at.is_not(None), City.id != other_than)
     return connection.scalar(fetched.order_by(City.fetched_at.desc()).limit(1))

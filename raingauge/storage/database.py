@@ -1,94 +1,67 @@
-"""One database, three dialects (SQLite, MySQL/MariaDB, PostgreSQL): transactions, its clock, its errors.
+"""One database, three dialects (SQLite, MySQL/MariaDB, PostgreSQL): connections, transactions, the clock, the errors.
 
-Blocking. Every transaction is a function of a connection, so that it can be run again after a deadlock.
+Blocking. A transaction is a function of a connection, so that it can run again after a deadlock.
 """
 
 import functools
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    Select,
-    bindparam,
-    cast,
-    func,
-    literal,
-    literal_column,
-    make_url,
-    select,
-    type_coerce,
-)
-from sqlalchemy.dialects import mysql
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy import Connection, Engine, Select, create_engine, event, literal_column, make_url, select
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from raingauge.clock import SystemClock
+from raingauge.clock import Clock, SystemClock
 from raingauge.errors import DatabaseUnavailable, Overtaken, SettingsError
-from raingauge.storage.engine import CONNECT_S, make_engine
-from raingauge.storage.message import Answer, Statement, ask, send
 from raingauge.storage.models import UtcDateTime
 
 T = TypeVar("T")
 DatabaseClock = Callable[[Connection], datetime]
 
+CONNECT_S: Final = 3
 STATEMENT_S: Final = 15
-DEADLOCK_TRIES: Final = 6
+LOCK_WAIT_S: Final = 10
+IDLE_TRANSACTION_S: Final = 8
+"""The server ends a transaction whose process has frozen, so that its locks are released."""
+PING_AFTER_S: Final = 1.0
+"""A connection that was idle for longer is tested before its use."""
+TRIES: Final = 6
+
 DEADLOCKS: Final = frozenset[object]({1205, 1213, "40P01", "40001", "55P03"})
-"""MySQL's lock wait timeout and deadlock; PostgreSQL's deadlock, serialization failure and lock timeout."""
+"""MySQL: lock wait timeout, deadlock. PostgreSQL: deadlock, serialization failure, lock timeout."""
 DUPLICATES: Final = frozenset[object]({1062, "23505", sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
-"""A key that stands already: MySQL, PostgreSQL, SQLite."""
+READ_ONLY: Final = frozenset[object]({1290, 1792, 1836, "25006"})
+"""A primary that became a replica."""
 NOT_THERE: Final = frozenset[object]({1146, 1054, "42P01", "42703"})
-"""A table or a column that is not there: MySQL, PostgreSQL."""
+"""A missing table or column."""
 NOT_THERE_IN_SQLITE: Final = ("no such table", "no such column", "has no column named")
 
 _CLOCKS: Final = {
-    # NOW() has whole seconds in MySQL, CURRENT_TIMESTAMP in SQLite; in PostgreSQL both are the transaction's start.
-    # These stand still while a statement runs (SQLite's: while it comes to one row), and not from one to the next.
+    # With fractions of a second, and read when the statement runs: NOW() has whole seconds in MySQL, CURRENT_TIMESTAMP
+    # in SQLite; in PostgreSQL both are the time at which the transaction began.
     "mysql": "UTC_TIMESTAMP(6)",
     "mariadb": "UTC_TIMESTAMP(6)",
-    "postgresql": "(statement_timestamp() AT TIME ZONE 'UTC')",
-    "sqlite": "strftime('%Y-%m-%d %H:%M:%f000', 'now')",  # as long as what is stored: it compares as text
+    "postgresql": "(clock_timestamp() AT TIME ZONE 'UTC')",
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%f000', 'now')",
 }
 
 
-def moment_of(dialect: str, *, told: bool) -> ColumnElement[datetime]:
-    """The time, for a statement that asks for it: the server's, or the one that it is told as `moment`."""
-    if not told:
-        return literal_column(_CLOCKS[dialect], UtcDateTime())
-    given = bindparam("moment", type_=UtcDateTime)
-    if dialect in {"mysql", "mariadb"}:  # the driver sends text
-        return type_coerce(cast(given, mysql.DATETIME(fsp=6)), UtcDateTime)
-    return given
-
-
-def moment_beside(dialect: str, moment: ColumnElement[datetime], seconds: float) -> ColumnElement[datetime]:
-    """So long after a moment, or before it; on SQLite to the millisecond."""
-    if dialect == "sqlite":
-        return func.strftime("%Y-%m-%d %H:%M:%f000", moment, f"{seconds:+.3f} seconds", type_=UtcDateTime)
-    if dialect == "postgresql":
-        return moment + literal(timedelta(seconds=seconds))
-    return func.timestampadd(literal_column("MICROSECOND"), round(seconds * 1e6), moment, type_=UtcDateTime)
-
-
 @functools.cache
-def _ask_server(dialect: str) -> Select[datetime]:
-    return select(moment_of(dialect, told=False))
+def _clock_statement(dialect: str) -> Select[datetime]:
+    return select(literal_column(_CLOCKS[dialect], UtcDateTime()))
 
 
 def server_time(connection: Connection) -> datetime:
-    """The database's clock now: aware, UTC; microseconds, on SQLite milliseconds."""
-    [row] = ask(connection, _ask_server(connection.dialect.name), {})
-    now: datetime = row[0]
-    return now
+    """The database's clock: aware, UTC, in microseconds (SQLite: milliseconds)."""
+    return connection.scalars(_clock_statement(connection.dialect.name)).one()
 
 
 class Database:
-    """Runs transactions. One write at a time on SQLite, READ COMMITTED on the others.
+    """Runs transactions. One writer at a time on SQLite, READ COMMITTED on the others.
 
     Raises (all methods): DatabaseUnavailable when it does not answer.
     """
@@ -113,53 +86,49 @@ class Database:
         return self._run(self._writing, work)
 
     def now(self, connection: Connection) -> datetime:
-        """The database's clock: the only one that promises rest on."""
+        """The database's clock, the only one on which promises rest."""
         return self._clock(connection)
 
-    def now_and(self, connection: Connection, statements: Sequence[Statement]) -> tuple[datetime, list[Answer]]:
-        """The same, and what these statements bring, in one message."""
-        if self.told:
-            return self._clock(connection), send(connection, statements)
-        clock, *answers = send(connection, [(_ask_server(self.dialect), {}), *statements])
-        return clock.rows[0][0], answers
-
-    @property
-    def told(self) -> bool:
-        """Whether statements are told the time, because its clock is not the server's."""
-        return self._clock is not server_time
-
-    def moment(self, connection: Connection) -> Mapping[str, datetime]:
-        """What a statement that asks for the time is to be given for it: see `moment_of`."""
-        return {"moment": self._clock(connection)} if self.told else {}
-
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the idle connections."""
         self.engine.dispose()
 
     def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
-        for tries in range(1, DEADLOCK_TRIES + 1):
+        for attempt in range(1, TRIES + 1):
             began = self._stopwatch.monotonic()
             try:
                 with engine.begin() as connection:
                     return work(connection)
             except DBAPIError as error:
-                if is_deadlock(error) and tries < DEADLOCK_TRIES:
+                if is_deadlock(error) and attempt < TRIES:
                     continue
                 at_once = self._stopwatch.monotonic() - began < CONNECT_S
-                if error.connection_invalidated and at_once and engine is self.engine and tries == 1:
-                    continue  # it may have broken long ago: not every connection is looked at before its use
-                if lacks_schema(error):
-                    hint = "it has no tables, or old ones: run `python -m alembic upgrade head`"
-                    raise DatabaseUnavailable(hint) from error
-                if is_outage(error):
-                    raise DatabaseUnavailable(type(error.orig).__name__) from error
-                raise
+                if error.connection_invalidated and at_once and engine is self.engine and attempt == 1:
+                    continue  # it may have broken long ago: only idle connections are tested before their use
+                self._raise(error)
             except Overtaken as error:
-                if tries == DEADLOCK_TRIES:
-                    raise DatabaseUnavailable("others are always quicker") from error
+                if attempt == TRIES:
+                    raise DatabaseUnavailable("other transactions are always faster") from error
             except PoolTimeout as error:
-                raise DatabaseUnavailable("all connections are busy") from error
+                raise DatabaseUnavailable("all connections are in use") from error
         raise AssertionError("unreachable")  # pragma: no cover
+
+    def _raise(self, error: DBAPIError) -> None:
+        """Raise what an error of the driver means to this program."""
+        if lacks_schema(error):
+            hint = "it has no tables, or old ones: run `python -m alembic upgrade head`"
+            raise DatabaseUnavailable(hint) from error
+        if is_read_only(error):
+            self.engine.dispose()  # the address may lead to another server by now
+            raise DatabaseUnavailable(f"it is read-only: {cause(error)}") from error
+        if is_outage(error):
+            raise DatabaseUnavailable(cause(error)) from error
+        raise error
+
+
+def cause(error: DBAPIError) -> str:
+    """What the driver says, on one line. Drivers name user, host and database, never the password."""
+    return " ".join(str(error.orig).split())[:300]
 
 
 def is_deadlock(error: DBAPIError) -> bool:
@@ -168,43 +137,159 @@ def is_deadlock(error: DBAPIError) -> bool:
 
 
 def is_duplicate(error: DBAPIError) -> bool:
-    """Whether a row of the same key stands already."""
+    """Whether a row with this key exists."""
     return not DUPLICATES.isdisjoint(_codes(error))
 
 
+def is_read_only(error: DBAPIError) -> bool:
+    """Whether the server refuses every write."""
+    return not READ_ONLY.isdisjoint(_codes(error))
+
+
 def lacks_schema(error: DBAPIError) -> bool:
-    """Whether the schema has not been brought up, or not as far as this program needs it."""
+    """Whether the schema was never created, or is older than this program."""
     if isinstance(error.orig, sqlite3.Error):
         return any(words in str(error.orig) for words in NOT_THERE_IN_SQLITE)
     return not NOT_THERE.isdisjoint(_codes(error))
 
 
+def is_outage(error: DBAPIError) -> bool:
+    """Whether the database is away or too busy, as opposed to a mistake in a statement."""
+    if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+        return False  # SQLite reports a mistake in a statement as an OperationalError, too
+    return error.connection_invalidated or isinstance(error, OperationalError) or is_deadlock(error)
+
+
 def _codes(error: DBAPIError) -> set[object]:
-    """What the driver says of the error: a number or five characters, or both."""
+    """The driver's codes of the error: a number, five characters, or both."""
     first = error.orig.args[0] if error.orig is not None and error.orig.args else None
     own = (getattr(error.orig, name, None) for name in ("sqlstate", "sqlite_errorcode"))
     return {*own, first if isinstance(first, int) else None}
 
 
-def is_outage(error: DBAPIError) -> bool:
-    """Whether the database is away or too busy, as opposed to a mistake in a statement."""
-    if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
-        return False  # what is wrong with a statement is an OperationalError there, too
-    return error.connection_invalidated or isinstance(error, OperationalError) or is_deadlock(error)
-
-
 def open_database(
     url: str, pool_size: int = 10, clock: DatabaseClock = server_time, statement_s: int = STATEMENT_S
 ) -> Database:
-    """Prepare a database; nothing is connected yet. A statement, a lock or an answer is waited for up to `statement_s`.
+    """Prepare a database; nothing is connected yet. A statement or an answer takes at most `statement_s`.
 
     Raises:
         SettingsError: the URL names no database that is supported, or its driver is missing.
     """
     try:
-        return Database(make_engine(make_url(url), pool_size, statement_s), clock)
+        return Database(_make_engine(make_url(url), pool_size, statement_s), clock)
     except (ArgumentError, ValueError):
         # Without the cause: it may quote the URL, and with it a password.
         raise SettingsError("database.url: expected dialect+driver://user:password@host:port/database") from None
     except (ImportError, OSError) as error:
         raise SettingsError(f"database.url: {error}") from error
+
+
+def _make_engine(target: URL, pool_size: int, statement_s: int) -> Engine:
+    backend = target.get_backend_name()
+    if backend == "sqlite":
+        return _sqlite(target, pool_size, statement_s)
+    if backend in {"mysql", "mariadb"}:
+        arguments = _mysql_arguments(statement_s)
+    elif backend == "postgresql":
+        arguments = _postgresql_arguments(statement_s)
+    else:
+        raise SettingsError(f"database.url: {backend} is not supported (sqlite, mysql+pymysql, postgresql+psycopg)")
+    engine = create_engine(
+        target,
+        isolation_level="READ COMMITTED",
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=CONNECT_S,
+        pool_recycle=3600,
+        hide_parameters=True,
+        connect_args=arguments,
+    )
+    _ping_idle_connections(engine, SystemClock())
+    if backend in {"mysql", "mariadb"}:
+        _limit_idle_transactions(engine)
+    return engine
+
+
+def _mysql_arguments(statement_s: int) -> dict[str, Any]:
+    return {
+        "connect_timeout": CONNECT_S,
+        "read_timeout": statement_s,
+        "write_timeout": statement_s,
+        "charset": "utf8mb4",
+        "init_command": f"SET time_zone = '+00:00', innodb_lock_wait_timeout = {LOCK_WAIT_S}",
+    }
+
+
+def _postgresql_arguments(statement_s: int) -> dict[str, Any]:
+    limits = {
+        "statement_timeout": f"{statement_s}s",
+        "lock_timeout": f"{LOCK_WAIT_S}s",
+        "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_S}s",
+    }
+    return {
+        "connect_timeout": CONNECT_S,
+        "options": " ".join(f"-c {name}={value}" for name, value in limits.items()),
+        "prepare_threshold": None,  # a pooler in transaction mode knows no prepared statements of others
+        # The driver waits for an answer without end; these make TCP give up a peer that is gone.
+        "tcp_user_timeout": statement_s * 1000,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 5,
+    }
+
+
+def _limit_idle_transactions(engine: Engine) -> None:
+    """Have the server end a transaction whose client is silent.
+
+    MariaDB has a limit for that alone; MySQL has only one for all idle sessions, so its idle connections end, too.
+    """
+
+    @event.listens_for(engine, "connect")
+    def limit(connection: Any, _record: Any) -> None:
+        name = "idle_transaction_timeout" if "MariaDB" in connection.get_server_info() else "wait_timeout"
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET SESSION {name} = {IDLE_TRANSACTION_S}")
+
+
+def _ping_idle_connections(engine: Engine, clock: Clock) -> None:
+    """Test a connection before its use, unless it was used a moment ago."""
+
+    @event.listens_for(engine, "checkin")
+    def note(_connection: Any, record: Any) -> None:
+        record.info["idle_since"] = clock.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ping(connection: Any, record: Any, _proxy: Any) -> None:
+        if clock.monotonic() - record.info.get("idle_since", clock.monotonic()) < PING_AFTER_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error
+
+
+def _sqlite(target: URL, pool_size: int, statement_s: int) -> Engine:
+    if target.database in {None, "", ":memory:"}:
+        raise SettingsError("database.url: SQLite needs a file, for example sqlite:///var/raingauge.db")
+    Path(str(target.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        target,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=CONNECT_S,
+        hide_parameters=True,
+        connect_args={"timeout": statement_s, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        # The driver must not begin transactions by itself: readers begin plainly, writers with the lock in hand.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("raingauge_begin", "BEGIN"))
+
+    return engine

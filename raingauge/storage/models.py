@@ -65,6 +65,8 @@ class Collection(Schema):
     total: Mapped[int]
     collected: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
+    last_turn: Mapped[int] = mapped_column(BigInteger, default=0)
+    """The turn of its last city in the queue."""
     last_progress_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None] = mapped_column(index=True)
     """When it was settled or cancelled; NULL while it is open."""
@@ -92,8 +94,39 @@ class Batch(Schema):
     __table_args__ = (Index("ix_batches_open", "collection_id", "settled_at", "published_at", "batch"),)
 
 
+class QueuedCity(Schema):
+    """A wanted city of a batch that is being worked on.
+
+    It is ready (it has a turn), claimed (a call is fetching it: `charge_id`) or resting (neither). Claimed and resting
+    cities get a turn again at `ready_at`.
+    """
+
+    __tablename__ = "queue"
+
+    collection_id: Mapped[str] = mapped_column(exact(64), primary_key=True)
+    city_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    batch: Mapped[int]
+    account: Mapped[str] = mapped_column(exact(64))
+    """The provider account of the consumer that enqueued it."""
+    since: Mapped[datetime]
+    """An observation fetched at or after this moment is fresh enough."""
+    newcomer: Mapped[bool] = mapped_column(default=False)
+    """One of the first few cities of a new collection, which go ahead of the others."""
+    turn: Mapped[int | None] = mapped_column(BigInteger)
+    ready_at: Mapped[datetime | None]
+    charge_id: Mapped[int | None] = mapped_column(BigInteger)
+    attempts: Mapped[int] = mapped_column(default=0)
+    """Failed calls while the provider answered others."""
+
+    __table_args__ = (
+        Index("ix_queue_turn", "account", "newcomer", "turn"),
+        Index("ix_queue_ready", "account", "ready_at"),
+        Index("ix_queue_city", "city_id"),
+    )
+
+
 class Weather:
-    """The columns of one city's weather; units as in `raingauge.observation`."""
+    """The columns of one city's weather; units as in `raingauge.model`."""
 
     fetched_at: Mapped[datetime | None]
     observed_at: Mapped[datetime | None]
@@ -124,9 +157,8 @@ class City(Weather, Schema):
     longitude: Mapped[float | None]
     unknown_at: Mapped[datetime | None]
     """When the provider last said that it does not know this id."""
-    claimed_by: Mapped[str | None] = mapped_column(exact(64))
-    """With the next one: of consumers of an older version. Nobody else reads or writes them."""
-    claimed_until: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_cities_fetched_at", "fetched_at"),)
 
 
 class Reading(Weather, Schema):
@@ -154,6 +186,8 @@ class QuotaGate(Schema):
     """The latest database time any reservation saw: time never runs backwards here."""
     next_start_at: Mapped[datetime]
     """Smooth pacing: no call starts before."""
+    turn: Mapped[int] = mapped_column(BigInteger, default=0)
+    """The highest turn that any reservation took."""
     state: Mapped[str] = mapped_column(exact(16))
     """open, or why it is closed: quota, key, provider, database."""
     blocked_until: Mapped[datetime]
@@ -178,35 +212,15 @@ class QuotaCharge(Schema):
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
     account: Mapped[str] = mapped_column(exact(64))
+    consumer: Mapped[str] = mapped_column(exact(64))
     cost: Mapped[int]
     reserved_at: Mapped[datetime]
-    release_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    """The last moment at which the provider may count one of its calls; held for one window longer."""
     closed_at: Mapped[datetime | None]
-    consumer: Mapped[str] = mapped_column(exact(64))
-    asked: Mapped[str | None] = mapped_column(Text)
-    """JSON: for which collections, and how many cities of each."""
-    cities: Mapped[str | None] = mapped_column(Text)
-    """JSON list: those that are claimed, for the calls are under way. NULL: none; the calls are over, or their consumer
-    is of an older version."""
+    """When all its answers were in; NULL before, or when they never arrived."""
 
-    __table_args__ = (Index("ix_quota_charges_held", "account", "release_at", "cost"),)
-
-
-class QuotaTicket(Schema):
-    """A consumer's place in the line for quota."""
-
-    __tablename__ = "quota_tickets"
-
-    id: Mapped[str] = mapped_column(exact(64), primary_key=True)
-    """The consumer."""
-    account: Mapped[str] = mapped_column(exact(64))
-    collection_ids: Mapped[str] = mapped_column(Text)
-    """JSON list: those that it wants quota for."""
-    offers: Mapped[str | None] = mapped_column(Text)
-    """JSON, as `consumer.lending` writes it: cities of theirs that another consumer may ask for, too."""
-    taken_at: Mapped[datetime]
-    due_at: Mapped[datetime]
-    """When it comes for its grant."""
+    __table_args__ = (Index("ix_quota_charges_held", "account", "ends_at", "cost"),)
 
 
 class ConsumerBeat(Schema):

@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 from sqlalchemy import Connection, func, select
 
 from raingauge.contracts import dead_letter_topic
-from raingauge.storage.models import Batch, Collection, QuotaCharge, Reading
+from raingauge.storage.models import Batch, Collection, QueuedCity, QuotaCharge, Reading
 from tests.chaos.system import QUOTA, WINDOW_S, System
 from tests.support.eventually import eventually
 
@@ -32,7 +32,7 @@ def audit(running: System, *, tracebacks: tuple[str, ...] = (), refusals: bool =
 def _check_collections(running: System, connection: Connection) -> None:
     rows = connection.execute(select(Reading.collection_id, Reading.city_id, Reading.status, Reading.reason)).all()
     keys = Counter((row.collection_id, row.city_id) for row in rows)
-    assert all(number == 1 for number in keys.values()), "a row stands twice"
+    assert all(number == 1 for number in keys.values()), "a row is there twice"
     assert all(row.status == "collected" for row in rows), [row for row in rows if row.status != "collected"][:5]
     stored: dict[str, set[int]] = {}
     for row in rows:
@@ -49,6 +49,7 @@ def _check_collections(running: System, connection: Connection) -> None:
         assert state.finished_at is not None, f"{name} is not finished"
     open_ones = (Batch.settled != Batch.size) | Batch.settled_at.is_(None)
     assert not connection.execute(select(Batch).where(open_ones)).all(), "batches that are not settled whole"
+    assert not connection.execute(select(QueuedCity)).all(), "cities are left in the queue"
 
 
 def _check_witness(running: System, *, refusals: bool) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 import consumer.app
 import producer.app
 import raingauge.contracts
-from consumer.admission import Grant
-from raingauge.running import run_program
+from consumer.ledger import Reservation
+from raingauge.process import run_program
 
 BEFORE, AFTER = "before", "after"
 
@@ -34,9 +34,9 @@ def moved(result: Any) -> bool:
     return bool(result)
 
 
-def granted(result: Any) -> bool:
+def reserved(result: Any) -> bool:
     """Whether quota was reserved."""
-    return isinstance(result, Grant)
+    return isinstance(result, Reservation) and result.charge_id is not None
 
 
 def took(leased: Any) -> bool:
@@ -55,29 +55,30 @@ class Point:
 
 
 CONSUMER = {
-    "during-intake": Point("consumer.store", "Store.open_batches", AFTER),
-    "before-reserve": Point("consumer.quota", "Ledger.reserve", BEFORE),
-    "under-the-gates-lock": Point("consumer.attempt", "look", AFTER),
-    "after-reserve": Point("consumer.quota", "Ledger.reserve", AFTER, granted),
-    "before-send": Point("consumer.flight", "Flight.clear_to_write", AFTER),
-    "after-send": Point("consumer.flight", "Connection.send", AFTER),
-    "after-answer": Point("consumer.openweather", "OpenWeather.group", AFTER),
-    "settle-between-statements": Point("consumer.store", "remember", AFTER),
-    "settle-before-commit": Point("consumer.store", "settle", AFTER),
-    "after-settle-commit": Point("consumer.store", "Store.keep", AFTER),
-    "before-acknowledge": Point("raingauge.messaging.kafka_subscription", "KafkaSubscription.acknowledge", BEFORE),
-    "before-commit": Point("raingauge.messaging.kafka_commits", "Commits.commit", BEFORE),
-    "after-commit": Point("raingauge.messaging.kafka_commits", "Commits.commit", AFTER, moved),
+    "during-intake": Point("raingauge.storage.queue", "enqueue", AFTER),
+    "after-intake-commit": Point("consumer.intake", "Intake._finish", BEFORE),
+    "before-reserve": Point("consumer.ledger", "Ledger.reserve", BEFORE),
+    "under-the-gates-lock": Point("raingauge.storage.queue", "pick", AFTER),
+    "after-reserve": Point("consumer.ledger", "Ledger.reserve", AFTER, reserved),
+    "before-send": Point("consumer.provider.connections", "Exchange.start_sending", AFTER),
+    "after-send": Point("consumer.provider.connections", "Connection.send", AFTER),
+    "after-answer": Point("consumer.provider.openweather", "OpenWeather.group", AFTER),
+    "settle-between-statements": Point("raingauge.storage.settling", "lock_collections", AFTER),
+    "settle-before-commit": Point("raingauge.storage.settling", "settle", AFTER),
+    "after-settle-commit": Point("consumer.caller", "Caller._store", AFTER),
+    "before-acknowledge": Point("raingauge.messaging.kafka.subscription", "KafkaSubscription.acknowledge", BEFORE),
+    "before-commit": Point("raingauge.messaging.kafka.commits", "Commits.commit", BEFORE),
+    "after-commit": Point("raingauge.messaging.kafka.commits", "Commits.commit", AFTER, moved),
 }
 PRODUCER = {
     "accept-before-commit": Point("raingauge.storage.collections", "accept_all", AFTER),
-    "after-accept-commit": Point("producer.desk", "Desk.accept", AFTER),
+    "after-accept-commit": Point("producer.collections", "Collections.accept", AFTER),
     "before-lease": Point("producer.relay", "Relay._lease", BEFORE),
-    "lease-before-commit": Point("raingauge.storage.batches", "lease", AFTER, took),
+    "lease-before-commit": Point("raingauge.storage.outbox", "lease", AFTER, took),
     "after-lease": Point("producer.relay", "Relay._lease", AFTER, lambda done: took(done.leased)),
-    "before-publish": Point("raingauge.messaging.kafka_publisher", "KafkaPublisher.publish", BEFORE),
-    "after-publish": Point("raingauge.messaging.kafka_publisher", "KafkaPublisher.publish", AFTER),
-    "mark-before-commit": Point("raingauge.storage.batches", "mark_published", AFTER),
+    "before-publish": Point("raingauge.messaging.kafka.publisher", "KafkaPublisher.publish", BEFORE),
+    "after-publish": Point("raingauge.messaging.kafka.publisher", "KafkaPublisher.publish", AFTER),
+    "mark-before-commit": Point("raingauge.storage.outbox", "mark_published", AFTER),
 }
 PROGRAMS: dict[str, tuple[Callable[..., Any], dict[str, Point]]] = {
     "consumer": (consumer.app.run, CONSUMER),

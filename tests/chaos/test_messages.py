@@ -113,7 +113,7 @@ def test_messages_whose_retention_has_run_out_are_published_again(database_url: 
             done = running.unsettled() - random.randint(1, 100)
             eventually(lambda: running.unsettled() <= done, 60)
         else:
-            eventually(lambda: running.published() == 10, 20)
+            eventually(lambda: running.published() == 15, 20)  # fifteen seconds of quota
         admin = AdminClient({"bootstrap.servers": running.servers})
         places = [TopicPartition(running.topic, number, OFFSET_END) for number in range(6)]
         for future in admin.delete_records(places).values():

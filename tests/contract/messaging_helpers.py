@@ -1,4 +1,4 @@
-"""What the tests of the hand-off share: waiting for conditions, and the places where an adapter can be tried."""
+"""Shared by the tests of the hand-off: waiting for conditions, and the environments in which an adapter is tested."""
 
 import asyncio
 import gc
@@ -16,13 +16,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from raingauge.clock import SystemClock
 from raingauge.contracts import dead_letter_topic
 from raingauge.messaging.inprocess import InProcessBroker, InProcessSubscription
-from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Patience, ensure_topics
+from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics
 from raingauge.messaging.port import Delivery, Lost, Publisher, Subscription
 
 CLOCK: Final = SystemClock()
 REAL: Final = ("127.0.0.1", 9092)
-QUICK: Final = Patience(start_s=5, stop_s=0.5, session_s=1.15, first_pause_s=0.05, longest_pause_s=0.2)
-"""For the mock cluster, which lets a member rejoin only after the session's time."""
+QUICK: Final = Timeouts(start_s=5, stop_s=0.5, session_s=1.15, first_backoff_s=0.05, longest_backoff_s=0.2)
+"""For the mock cluster, which lets a member rejoin only after its session has timed out."""
 
 
 async def eventually(condition: Callable[[], bool], within_s: float = 10) -> None:
@@ -33,7 +33,7 @@ async def eventually(condition: Callable[[], bool], within_s: float = 10) -> Non
 
 
 async def receive(subscription: Subscription, count: int, within_s: float = 30) -> list[Delivery]:
-    """Exactly so many deliveries."""
+    """Exactly this number of deliveries."""
     deliveries: list[Delivery] = []
     async with asyncio.timeout(within_s):
         while len(deliveries) < count:
@@ -43,7 +43,7 @@ async def receive(subscription: Subscription, count: int, within_s: float = 30) 
 
 
 async def comes_nothing(subscription: Subscription, for_s: float) -> bool:
-    """Whether nothing is delivered for so long."""
+    """Whether nothing is delivered within this time."""
     try:
         async with asyncio.timeout(for_s):
             await subscription.receive()
@@ -53,12 +53,12 @@ async def comes_nothing(subscription: Subscription, for_s: float) -> bool:
 
 
 def values(deliveries: Sequence[Delivery]) -> list[bytes | None]:
-    """Their values, sorted: partitions have no order among them."""
+    """Their values, sorted, because messages of different partitions arrive in any order."""
     return sorted((delivery.value for delivery in deliveries), key=lambda value: value or b"")
 
 
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """A port without a listener."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port: int = unused.getsockname()[1]
@@ -66,16 +66,20 @@ def free_port() -> int:
 
 
 def nothing_is_left() -> bool:
-    """Whether no task is under way but the test's own; warnings of unclosed clients come with the collection."""
+    """Whether the test's own task is the only one. Collecting garbage provokes warnings about unclosed clients."""
     gc.collect()
     return asyncio.all_tasks() == {asyncio.current_task()}
 
 
 class Road:
-    """A port that leads to a broker that may change, or (without one) takes all and answers nothing."""
+    """A port that leads to a broker that may change, or (without one) accepts everything and answers nothing.
 
-    def __init__(self, server: str | None) -> None:
+    `alter` replaces bytes in the broker's answers.
+    """
+
+    def __init__(self, server: str | None, alter: tuple[bytes, bytes] = (b"", b"")) -> None:
         self.server = server
+        self._alter = alter
         self.visits = 0
 
     async def __aenter__(self) -> Self:
@@ -96,30 +100,32 @@ class Road:
                 return
             host, port = self.server.split(":")
             there, back = await asyncio.open_connection(host, int(port))
-            await asyncio.gather(_pour(reader, back), _pour(there, writer))
+            await asyncio.gather(_pour(reader, back), _pour(there, writer, self._alter))
         finally:
             writer.close()
 
 
-async def _pour(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+async def _pour(
+    source: asyncio.StreamReader, sink: asyncio.StreamWriter, alter: tuple[bytes, bytes] = (b"", b"")
+) -> None:
     with suppress(ConnectionError):
         while some := await source.read(65_536):
-            sink.write(some)
+            sink.write(some.replace(*alter) if alter[0] else some)
     sink.close()
 
 
 class Place(Protocol):
-    """Where one adapter can be tried: one topic, one group."""
+    """An environment for one adapter: one topic, one group."""
 
     topic: str
     lull_s: float
-    """After so long without a delivery none is on its way."""
+    """After this time without a delivery none is on its way."""
 
     def publisher(self) -> AbstractAsyncContextManager[Publisher]:
         """The sending side."""
 
     def subscription(self) -> AbstractAsyncContextManager[Subscription]:
-        """The receiving side; entered again, it is a member that starts anew."""
+        """The receiving side. Each call creates a new member of the group."""
 
 
 class InProcessPlace:
@@ -140,23 +146,23 @@ class InProcessPlace:
 
 
 class KafkaPlace:
-    """A topic and a group of their own on some Kafka."""
+    """A topic and a group of its own on a Kafka broker."""
 
     lull_s = 0.6
 
-    def __init__(self, server: str, window: int, patience: Patience) -> None:
+    def __init__(self, server: str, window: int, timeouts: Timeouts) -> None:
         self.topic = f"test-{uuid4().hex}"
         self.group = f"group-{uuid4().hex}"
-        self._server = server
+        self.server = server
         self._window = window
-        self._patience = patience
+        self._timeouts = timeouts
 
     def publisher(self, **settings: Any) -> KafkaPublisher:
-        return KafkaPublisher([self._server], CLOCK, **{"patience": self._patience, **settings})
+        return KafkaPublisher([self.server], CLOCK, **{"timeouts": self._timeouts, **settings})
 
     def subscription(self, lost: Lost | None = None, **settings: Any) -> KafkaSubscription:
-        settings = {"window": self._window, "clock": CLOCK, "patience": self._patience, **settings}
-        return KafkaSubscription([self._server], self.topic, self.group, lost=lost, **settings)
+        settings = {"window": self._window, "clock": CLOCK, "timeouts": self._timeouts, **settings}
+        return KafkaSubscription([self.server], self.topic, self.group, lost=lost, **settings)
 
 
 def require_real_kafka() -> str:
@@ -172,9 +178,9 @@ def require_real_kafka() -> str:
 
 @asynccontextmanager
 async def real_place(window: int = 100, partitions: int = 1) -> AsyncIterator[KafkaPlace]:
-    """A place on the real broker, with topics made for it and removed afterwards."""
+    """An environment on the real broker, whose topics are created for it and deleted afterwards."""
     server = require_real_kafka()
-    place = KafkaPlace(server, window, Patience(session_s=6))
+    place = KafkaPlace(server, window, Timeouts(session_s=6))
     await ensure_topics([server], place.topic, partitions, CLOCK)
     try:
         yield place
@@ -183,7 +189,7 @@ async def real_place(window: int = 100, partitions: int = 1) -> AsyncIterator[Ka
 
 
 async def with_admin(server: str, work: Callable[[Any], Awaitable[Any]]) -> Any:
-    """Ask the broker's administration something."""
+    """Run a request with an admin client."""
     admin = AIOKafkaAdminClient(bootstrap_servers=server)
     await admin.start()
     try:

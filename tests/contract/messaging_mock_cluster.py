@@ -1,7 +1,8 @@
-"""librdkafka's mock cluster: a Kafka broker at the level of the wire, in this process, without Java.
+"""librdkafka's mock cluster: a Kafka broker at the level of the protocol, in this process, without Java.
 
-confluent_kafka starts one but hides its controls, so they are called in the library it brings along (`rdkafka_mock.h`).
-It keeps all in memory, knows no CreateTopics and no DescribeConfigs, and does badly with two members of one group.
+confluent_kafka can start one but does not expose its controls, so they are called in its bundled library
+(`rdkafka_mock.h`). It stores messages in memory, lacks CreateTopics and DescribeConfigs, and handles two members of one
+group badly.
 """
 
 import ctypes
@@ -15,6 +16,7 @@ import confluent_kafka
 PRODUCE: Final = 0
 FIND_COORDINATOR: Final = 10
 OFFSET_COMMIT: Final = 8
+JOIN_GROUP: Final = 11
 HEARTBEAT: Final = 12
 
 _PRODUCER: Final = 0

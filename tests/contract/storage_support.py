@@ -1,34 +1,22 @@
-"""What the tests of storage and the ledger share: a clock to set, threads that begin at once, and things to store."""
+"""What the tests of storage share: a clock to set, threads that begin at once, and things to store."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from itertools import count
 from threading import Barrier
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, create_engine, insert, inspect, make_url, select, text, update
+from sqlalchemy import Connection, create_engine, inspect, make_url, select, text
 from sqlalchemy.engine import Row
 
-from consumer.admission import Grant, NotNow
-from consumer.gate import EndpointSetting
-from consumer.look import Candidate
-from consumer.quota import Ledger
-from raingauge.observation import Observation
-from raingauge.pacing import Terms
+from raingauge.model import BatchKey, CollectionRequest, CollectionState, Observation
 from raingauge.storage import collections
-from raingauge.storage.batches import BatchRef
-from raingauge.storage.collections import CollectionRequest, CollectionState
 from raingauge.storage.database import Database
-from raingauge.storage.models import Collection, QuotaCharge, Schema
-from raingauge.storage.readings import settle
-from raingauge.storage.wanted import Want, open_batches
+from raingauge.storage.models import Schema
+from raingauge.storage.queue import enqueue
 from tests.support.accepting import accept as accept_one
 from tests.support.databases import SERVERS, memory_folder, need_port
 
@@ -37,9 +25,6 @@ T = TypeVar("T")
 NOW: Final = datetime(2026, 11, 10, 12, 0, 0, 123456, tzinfo=UTC)
 SECOND: Final = timedelta(seconds=1)
 MICROSECOND: Final = timedelta(microseconds=1)
-TERMS: Final = Terms(60, 60.0, "smooth", 10**9, "none", timeout_s=10.0)
-"""Held to the worst case, a charge of these is held for 85 s; a claim lasts 25 s."""
-
 SERVER_KINDS: Final = [pytest.param(kind, marks=pytest.mark.services) for kind in SERVERS]
 ON_SERVERS: Final = pytest.mark.parametrize("database", SERVER_KINDS, indirect=True)
 
@@ -79,11 +64,11 @@ def rows(database: Database, table: type[Schema]) -> Sequence[Row[Any]]:
 
 def accept(
     database: Database, collection_id: str, city_ids: Sequence[int], now: datetime = NOW, max_age_s: int = 600
-) -> list[BatchRef]:
+) -> list[BatchKey]:
     """Have a collection; answer its batches."""
     request = CollectionRequest(collection_id, city_ids, max_age_s, named=True)
     database.write(lambda connection: accept_one(connection, now, request))
-    return [BatchRef(collection_id, number) for number in range(-(-len(city_ids) // 20))]
+    return [BatchKey(collection_id, number) for number in range(-(-len(city_ids) // 20))]
 
 
 def found(database: Database, collection_id: str) -> CollectionState:
@@ -95,20 +80,12 @@ def found(database: Database, collection_id: str) -> CollectionState:
 
 def cancel(database: Database, collection_id: str, now: datetime = NOW) -> None:
     """End a collection before it is settled."""
-    ended = update(Collection).where(Collection.id == collection_id).values(finished_at=now, cancelled_at=now)
-    database.write(lambda connection: connection.execute(ended))
+    database.write(lambda connection: collections.cancel(connection, now, collection_id))
 
 
-def wants_of(database: Database, refs: Sequence[BatchRef]) -> list[Want]:
-    """What these batches still want, city by city."""
-    left = database.read(lambda connection: open_batches(connection, refs))
-    return [want for ref in refs for want in left[ref].wants]
-
-
-def settle_batches(database: Database, refs: Sequence[BatchRef], now: datetime = NOW) -> None:
-    """Settle all that is left of these batches."""
-    outcomes = dict.fromkeys(wants_of(database, refs), "for the test")
-    database.write(lambda connection: settle(connection, now, outcomes))
+def settle_batches(database: Database, keys: Sequence[BatchKey], now: datetime = NOW) -> None:
+    """Settle all cities of these batches: they fail."""
+    database.write(lambda connection: enqueue(connection, now, "test", 0, keys, failing="for the test"))
 
 
 def an_observation(city_id: int, **fields: Any) -> Observation:
@@ -139,68 +116,3 @@ def own_database(kind: str) -> Iterator[str]:
                 connection.execute(text(f"DROP DATABASE {name}"))
     finally:
         engine.dispose()
-
-
-class Account:
-    """A provider account in virtual time, with the ledgers of its consumers."""
-
-    def __init__(self, database: Database, now: datetime = NOW, **terms: Any) -> None:
-        self.moment = Moment(now)
-        self.database = Database(database.engine, self.moment)
-        self.terms = replace(TERMS, **terms)
-        self._city_ids = count(1)
-
-    def ledger(self, consumer: str = "one", endpoint: EndpointSetting = "group", **terms: Any) -> Ledger:
-        """A consumer's ledger, opened."""
-        ledger = self.unopened(consumer, endpoint, **terms)
-        ledger.open()
-        return ledger
-
-    def unopened(self, consumer: str = "one", endpoint: EndpointSetting = "group", **terms: Any) -> Ledger:
-        """A consumer's ledger before it has looked at the gate."""
-        return Ledger(self.database, "account", replace(self.terms, **terms), endpoint, consumer)
-
-    def candidates(self, number: int) -> list[Candidate]:
-        """Cities that nobody asked for before."""
-        return [Candidate(next(self._city_ids), NOW) for _ in range(number)]
-
-    def take(self, ledger: Ledger, number: int = 20) -> Grant:
-        """A grant for up to that many cities: it is an error if there is none."""
-        answer = ledger.reserve(self.candidates(number), together=True)
-        assert isinstance(answer, Grant), answer
-        return answer
-
-    def refused(self, ledger: Ledger, number: int = 20) -> NotNow:
-        """The refusal of that many cities: it is an error if they are granted."""
-        answer = ledger.reserve(self.candidates(number), together=True)
-        assert isinstance(answer, NotNow), answer
-        return answer
-
-    def close(self, ledger: Ledger, grant: Grant) -> None:
-        """The answers are in."""
-        self.database.write(partial(_close, ledger, grant))
-
-    def charge(self, grant: Grant) -> Row[Any]:
-        """The row of a grant."""
-        return next(row for row in rows(self.database, QuotaCharge) if row.id == grant.charge_id)
-
-
-def claim(connection: Connection, city_ids: Sequence[int], holder: str, until: datetime) -> None:
-    """Have someone fetch these cities."""
-    charge = {"account": "account", "cost": 0, "reserved_at": NOW, "release_at": until + TERMS.window_s * SECOND}
-    connection.execute(insert(QuotaCharge), charge | {"consumer": holder, "cities": json.dumps([*city_ids])})
-
-
-def claims(database: Database) -> dict[int, str]:
-    """Which cities are said to be fetched, and by whom."""
-    charges = [row for row in rows(database, QuotaCharge) if row.cities is not None]
-    return {city_id: row.consumer for row in charges for city_id in json.loads(row.cities)}
-
-
-def _close(ledger: Ledger, grant: Grant, connection: Connection) -> None:
-    ledger.close(connection, [grant])
-
-
-def milliseconds(seconds: float) -> Any:
-    """About that many seconds: within five milliseconds."""
-    return pytest.approx(seconds, abs=0.005)

@@ -1,262 +1,379 @@
-"""The ledger grants what the quota allows and says exactly when the next may go: pace, holds, closing, sharing."""
+"""The ledger grants what the quota allows and says exactly when the next may go: pace, holds, months, clock, terms."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from consumer.admission import Grant
-from consumer.quota import Ledger
+from consumer.gate import Event
+from consumer.ledger import NotNow
 from raingauge.errors import GateMismatch
 from raingauge.storage.database import Database
-from raingauge.storage.models import QuotaCharge, QuotaGate
-from tests.contract.storage_support import MICROSECOND, NOW, SECOND, Account, milliseconds, rows
+from raingauge.storage.models import QueuedCity, QuotaCharge
+from tests.contract.ledger_support import CLAIM_S, NOW, SECOND, WORST_S, Account, Consumer, finish, milliseconds, rows
 
-MILLISECOND = SECOND / 1000
-WORST_S = 85.0
-LOOK_S = 60.0
-"""An open charge that closes now is released in a window: then it is worth looking again."""
-"""D + T + M + W of the terms here."""
-CLAIM_S = 25.0
-
-
-def charges(database: Database) -> list[int]:
-    return [row.cost for row in rows(database, QuotaCharge)]
+MICROSECOND = timedelta(microseconds=1)
+NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
+DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
+JANUARY = datetime(2027, 1, 1, tzinfo=UTC)
+DAY_S = 86_400.0
 
 
-# -- opening -----------------------------------------------------------------------------------------------------------
+def busy(database: Database, cities: int = 400, now: datetime = NOW, **terms: Any) -> tuple[Account, Consumer]:
+    """An account for which cities wait, and a consumer of it."""
+    account = Account(database, now, **terms)
+    consumer = account.consumer()
+    account.want_new(cities)
+    return account, consumer
 
 
-def test_the_first_consumer_makes_the_gate_and_others_find_it(database: Database) -> None:
+def cost(consumer: Consumer, calls: int = 1) -> int:
+    return len(consumer.take(calls).city_ids)
+
+
+# -- opening and terms -------------------------------------------------------------------------------------------------
+
+
+def test_the_first_consumer_creates_the_gate_and_others_find_it(database: Database) -> None:
     account = Account(database)
-    account.ledger("one")
+    account.consumer("one")
     account.moment.forward(5)
-    account.ledger("one")
-    account.ledger("two")
-    (gate,) = rows(database, QuotaGate)
-    assert (gate.account, gate.cities_per_window, gate.window_s, gate.pacing) == ("account", 60, 60.0, "smooth")
-    assert (gate.last_now, gate.state, gate.endpoint, gate.month) == (NOW, "open", "unknown", "2026-11")
+    account.consumer("one")
+    account.consumer("two", cities_per_month=7, month_pacing="even", timeout_s=3.0)
+    gate = account.gate
+    assert (gate.cities_per_window, gate.window_s, gate.pacing, gate.last_now) == (60, 60.0, "burst", NOW)
+    assert (gate.state, gate.endpoint, gate.month, gate.turn) == ("open", "unknown", "2026-11", 0)
 
 
-@pytest.mark.parametrize(
-    ("terms", "named"),
-    [({"cities_per_window": 600}, "600"), ({"window_s": 0.1}, "0.1"), ({"pacing": "burst"}, "burst")],
-)
-def test_a_consumer_with_other_terms_is_refused_and_both_are_named(
-    database: Database, terms: dict[str, Any], named: str
-) -> None:
+@pytest.mark.parametrize("terms", [{"cities_per_window": 600}, {"window_s": 0.1}, {"pacing": "smooth"}])
+def test_a_consumer_with_other_terms_is_refused_and_both_are_named(database: Database, terms: dict[str, Any]) -> None:
     account = Account(database)
-    account.ledger()
-    with pytest.raises(GateMismatch) as told:
-        account.ledger("other", **terms)
-    for word in ("account", "'smooth'", "60", named, "python -m consumer quota adopt"):
-        assert word in str(told.value)
-    assert rows(database, QuotaGate)[0].pacing == "smooth"
+    account.consumer()
+    with pytest.raises(GateMismatch) as raised:
+        account.consumer("other", **terms)
+    for word in ("account", "'burst'", "60", str(*terms.values()), "python -m consumer quota adopt"):
+        assert word in str(raised.value)
+    assert account.gate.pacing == "burst"
 
 
-def test_terms_that_are_not_in_the_gate_may_differ(database: Database) -> None:
+@pytest.mark.parametrize("window_s", [0.1, 1 / 3, 86_400 / 7, 86_400.0])
+def test_consumers_find_the_terms_that_the_gate_was_created_with(database: Database, window_s: float) -> None:
+    account, one = busy(database, window_s=window_s)
+    assert cost(one) == 20
+    assert cost(account.consumer("two")) == 20
+
+
+def test_adopting_changes_the_terms_and_consumers_with_the_old_ones_wait(database: Database) -> None:
+    account, one = busy(database)
+    other = account.unopened("other", cities_per_window=120)
+    assert other.adopt() == "60 cities in 60 s, burst"
+    assert (one.refused().reason, one.refused().seconds) == ("terms", milliseconds(60))
+    assert [cost(other) for _ in range(6)] == [20] * 6
+    assert other.refused().reason == "pace"
+
+
+def test_adopting_creates_a_gate_where_there_is_none(database: Database) -> None:
     account = Account(database)
-    account.ledger("one")
-    account.ledger("two", cities_per_month=7, month_pacing="even", timeout_s=3.0)
+    assert account.unopened().adopt() == "no gate"
+    assert account.gate.cities_per_window == 60
 
 
-def changed(account: Account, **terms: Any) -> Ledger:
-    """A ledger that wrote these terms into the gate."""
-    ledger = account.unopened("changer", **terms)
-    ledger.open(change=True)
-    return ledger
-
-
-def test_a_change_of_terms_binds_everybody_who_comes_later(database: Database) -> None:
-    account = Account(database)
-    account.ledger("one")
-    ledger = changed(account, cities_per_window=120, pacing="burst")
-    assert [len(account.take(ledger).city_ids) for _ in range(6)] == [20] * 6
-    assert account.refused(ledger).seconds == milliseconds(LOOK_S)
-    with pytest.raises(GateMismatch):
-        account.ledger("one")
-
-
-def test_what_is_held_counts_against_a_lower_quota(database: Database) -> None:
-    account = Account(database, pacing="burst")
-    ledger = account.ledger()
-    account.close(ledger, account.take(ledger))
-    account.take(ledger)
-    lower = changed(account, cities_per_window=15)
-    assert account.refused(lower).seconds == milliseconds(LOOK_S)
-    account.moment.forward(WORST_S)
-    assert len(account.take(lower).city_ids) == 15
-
-
-def test_a_longer_window_waits_until_all_that_was_held_by_the_shorter_one_would_be_free(database: Database) -> None:
-    account = Account(database, pacing="burst")
-    account.ledger()
-    ledger = changed(account, window_s=600.0)
-    answer = account.refused(ledger)
-    assert (answer.seconds, answer.reason) == (milliseconds(CLAIM_S + 600), "database")
-    account.moment.forward(CLAIM_S + 600)
-    assert len(account.take(ledger).city_ids) == 20
+def test_what_is_held_counts_against_a_lower_quota_and_a_longer_window_at_once(database: Database) -> None:
+    account, consumer = busy(database)
+    consumer.close(consumer.take())
+    other = account.unopened("other", cities_per_window=15, window_s=600.0)
+    other.adopt()
+    account.moment.forward(599)
+    assert other.refused().seconds == milliseconds(1)
+    account.moment.forward(1.002)
+    assert cost(other) == 15
 
 
 # -- pace and holds ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("cities", "pause_s"), [(20, 20.0), (5, 5.0), (2, 2.0)])
-def test_smooth_pacing_lets_the_next_call_go_when_its_cities_are_due(
-    database: Database, cities: int, pause_s: float
-) -> None:
-    account = Account(database)
-    ledger = account.ledger()
-    grant = account.take(ledger, cities)
-    assert (len(grant.city_ids), grant.reserved_at, grant.together, grant.clean) == (cities, NOW, True, True)
+@pytest.mark.parametrize("cities", [20, 5, 2])
+def test_smooth_pacing_lets_the_next_call_go_when_its_cities_are_due(database: Database, cities: int) -> None:
+    account, consumer = busy(database, cities, pacing="smooth")
+    taken = consumer.take()
+    assert (len(taken.city_ids), taken.reserved_at, taken.plan.endpoint, taken.clean) == (cities, NOW, "group", True)
+    account.want_new(40)
     account.moment.forward(1.3)
-    answer = account.refused(ledger)
-    assert (answer.seconds, answer.reason) == (milliseconds(pause_s - 1.3), "pace")
-    account.moment.forward(pause_s - 1.55)
-    assert account.refused(ledger).seconds == milliseconds(0.25)
-    account.moment.forward(0.25)
-    assert len(account.take(ledger).city_ids) == 20
+    answer = consumer.refused()
+    assert (answer.seconds, answer.reason) == (milliseconds(cities - 1.3), "pace")
+    account.moment.forward(answer.seconds)
+    assert cost(consumer) == 20
 
 
 @pytest.mark.parametrize("cities", [1, 5, 19])
-def test_a_short_call_is_filled_up_by_others_at_once(database: Database, cities: int) -> None:
-    account = Account(database)
-    one, two = account.ledger("one"), account.ledger("two")
-    account.take(one, cities)
+def test_a_short_call_is_filled_up_at_once_by_what_arrives(database: Database, cities: int) -> None:
+    account, consumer = busy(database, cities, pacing="smooth")
+    assert cost(consumer) == cities
+    account.want_new(40)
     account.moment.forward(0.5)
-    assert len(account.take(two).city_ids) == 20 - cities
-    answer = account.refused(one)
+    assert cost(account.consumer("two")) == 20 - cities
+    answer = consumer.refused()
     assert (answer.seconds, answer.reason) == (milliseconds(19.5), "pace")
 
 
-def test_short_calls_that_follow_each_other_closely_keep_to_the_pace(database: Database) -> None:
-    account = Account(database)
-    ledger = account.ledger()
-    went = 0
-    for _ in range(60):
-        answer = ledger.reserve(account.candidates(7), together=True)
-        went += len(answer.city_ids) if isinstance(answer, Grant) else 0
-        account.moment.forward(0.7)
-    assert went <= 20 + 60 * 0.7
-
-
-@pytest.mark.parametrize(("quota", "at_once"), [(60, 1), (600, 10), (6000, 20)])
-def test_cities_asked_one_by_one_go_by_the_second(database: Database, quota: int, at_once: int) -> None:
-    account = Account(database, cities_per_window=quota)
-    ledger = account.ledger(endpoint="single")
-    grant = account.take(ledger)
-    assert (len(grant.city_ids), grant.together) == (at_once, False)
-    assert account.refused(ledger).seconds == milliseconds(at_once * 60 / quota)
-
-
-def test_a_call_never_takes_more_than_it_was_offered_or_the_quota_has(database: Database) -> None:
-    account = Account(database, cities_per_window=7, pacing="burst")
-    ledger = account.ledger()
-    assert len(account.take(ledger, 3).city_ids) == 3
-    assert len(account.take(ledger, 20).city_ids) == 4
-    assert charges(database) == [3, 4]
+@pytest.mark.parametrize(("quota", "together"), [(60, 1), (600, 10), (6000, 20)])
+def test_cities_requested_one_by_one_go_by_the_second(database: Database, quota: int, together: int) -> None:
+    account = Account(database, cities_per_window=quota, pacing="smooth")
+    consumer = account.consumer(endpoint="single")
+    account.want_new(60)
+    taken = consumer.take()
+    assert [len(call) for call in taken.calls] == [1] * together
+    assert (taken.lanes, taken.plan.endpoint) == (1, "single")
+    assert consumer.refused().seconds == milliseconds(together * 60 / quota)
 
 
 def test_burst_pacing_grants_the_whole_quota_at_once_and_then_waits_for_the_first_release(database: Database) -> None:
-    account = Account(database, pacing="burst")
-    ledger = account.ledger()
-    grants = [account.take(ledger) for _ in range(3)]
-    answer = account.refused(ledger)
-    assert (answer.seconds, answer.reason) == (milliseconds(LOOK_S), "pace")
+    account, consumer = busy(database)
+    taken = [consumer.take() for _ in range(3)]
+    answer = consumer.refused()
+    assert (answer.seconds, answer.reason) == (milliseconds(60), "pace")
     account.moment.forward(0.3)
-    account.close(ledger, grants[1])
-    assert account.refused(ledger).seconds == milliseconds(60)
+    consumer.close(taken[1])
+    assert consumer.refused().seconds == milliseconds(60)
     account.moment.forward(60 + 0.002)
-    assert len(account.take(ledger).city_ids) == 20
-    assert account.refused(ledger).seconds == milliseconds(WORST_S - 60.3)
+    assert cost(consumer) == 20
+    assert consumer.refused().seconds == milliseconds(WORST_S - 60.3)
+
+
+def test_a_charge_never_covers_more_than_the_quota_or_the_queue_has(database: Database) -> None:
+    account, consumer = busy(database, 3, cities_per_window=7)
+    assert cost(consumer) == 3
+    account.want_new(20)
+    assert cost(consumer) == 4
+    assert account.costs == [3, 4]
 
 
 def test_a_call_waits_a_little_to_become_fuller_but_no_longer(database: Database) -> None:
-    account = Account(database, pacing="burst")
-    ledger = account.ledger()
-    grants = [account.take(ledger, cities) for cities in (20, 20, 5, 10, 5)]
-    for grant, after_s in zip(grants[2:], (1.0, 0.1, 0.2), strict=True):
+    account = Account(database)
+    consumer = account.consumer()
+    taken = []
+    for cities in (20, 20, 5, 10, 5):
+        account.want_new(cities)
+        taken.append(consumer.take())
+    account.want_new(20)
+    for each, after_s in zip(taken[2:], (1.0, 0.1, 0.2), strict=True):
         account.moment.forward(after_s)
-        account.close(ledger, grant)
+        consumer.close(each)
     # 5 are released at 61, 10 more at 61.1 and 5 more at 61.3: the last is further away than 0.002 of the window.
-    assert account.refused(ledger).seconds == milliseconds(61.1 - 1.3)
+    assert consumer.refused().seconds == milliseconds(61.1 - 1.3)
     account.moment.forward(61.1 - 1.3 + 0.002)
-    assert len(account.take(ledger).city_ids) == 15
+    assert cost(consumer) == 15
 
 
-def test_a_charge_is_held_until_its_very_release_and_not_beyond(database: Database) -> None:
-    account = Account(database, cities_per_window=20, pacing="burst")
-    ledger = account.ledger()
-    release_at = account.charge(account.take(ledger)).release_at
-    account.moment.now = release_at - MICROSECOND
-    assert account.refused(ledger).seconds == milliseconds(0)
-    account.moment.now = release_at
-    assert len(account.take(ledger).city_ids) == 20
+def test_a_charge_that_is_never_closed_is_held_until_its_worst_case_and_not_beyond(database: Database) -> None:
+    account, consumer = busy(database, cities_per_window=20)
+    taken = consumer.take()
+    assert account.charge(taken).ends_at == NOW + CLAIM_S * SECOND
+    account.moment.now = NOW + WORST_S * SECOND - MICROSECOND
+    assert consumer.refused().seconds == milliseconds(0)
+    account.moment.now = NOW + WORST_S * SECOND
+    assert cost(consumer) == 20
+
+
+def test_with_nothing_in_the_queue_the_ledger_says_when_to_look_again(database: Database) -> None:
+    account, consumer = busy(database, 2)
+    taken = consumer.take()
+    assert consumer.refused() == NotNow(1.0, None)
+    account.moment.forward(CLAIM_S - 0.4)
+    assert consumer.refused() == NotNow(milliseconds(0.4), None)
+    consumer.settle(taken)
+    assert consumer.refused() == NotNow(1.0, None)
 
 
 # -- closing -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("window_s", [60.0, 1.0005, 1 / 3, 86_400 / 7])
-def test_a_closed_charge_is_held_for_one_window_from_its_answer(database: Database, window_s: float) -> None:
-    account = Account(database, window_s=window_s)
-    ledger = account.ledger()
-    grant = account.take(ledger)
-    assert account.charge(grant).release_at == NOW + timedelta(seconds=account.terms.worst_hold_s)
+def test_a_closed_charge_is_held_for_one_window_from_its_answer_and_closing_twice_changes_nothing(
+    database: Database,
+) -> None:
+    account, consumer = busy(database)
+    first, second = consumer.take(), consumer.take()
     account.moment.forward(0.7)
-    account.close(ledger, grant)
-    charge = account.charge(grant)
-    assert charge.closed_at == account.moment.now
-    rounded_up = charge.release_at - account.moment.now - timedelta(seconds=window_s)
-    if database.dialect == "sqlite":
-        assert MILLISECOND <= rounded_up <= 3 * MILLISECOND
-    else:
-        assert rounded_up == timedelta()
-
-
-@pytest.mark.parametrize("window_s", [0.1, 1 / 3, 86_400 / 7, 86_400.0])
-def test_consumers_find_the_terms_that_the_gate_was_made_with(database: Database, window_s: float) -> None:
-    account = Account(database, window_s=window_s, pacing="burst")
-    account.take(account.ledger("one"))
-    account.take(account.ledger("two"))
-
-
-def test_closing_twice_changes_nothing(database: Database) -> None:
-    account = Account(database)
-    ledger = account.ledger()
-    grant = account.take(ledger)
-    account.close(ledger, grant)
-    before = account.charge(grant)
+    consumer.close(second)
+    closed = account.charge(second)
+    assert closed.closed_at == account.moment.now
+    # SQLite's clock has whole milliseconds, and cuts the rest off.
+    assert closed.ends_at - account.moment.now == (SECOND / 1000 if database.dialect == "sqlite" else timedelta())
+    assert account.charge(first).closed_at is None
     account.moment.forward(3)
-    account.close(ledger, grant)
-    assert account.charge(grant) == before
+    consumer.close(second)
+    assert account.charge(second) == closed
 
 
 @pytest.mark.parametrize("late_s", [24.9995, 26.0, 200.0])
 def test_a_late_answer_never_holds_a_charge_beyond_its_worst_case(database: Database, late_s: float) -> None:
-    account = Account(database)
-    ledger = account.ledger()
-    grant = account.take(ledger)
+    account, consumer = busy(database)
+    taken = consumer.take()
     account.moment.forward(late_s)
-    account.close(ledger, grant)
-    assert account.charge(grant).release_at <= NOW + timedelta(seconds=WORST_S)
-    assert account.charge(grant).closed_at == account.moment.now
-
-
-def test_closing_one_charge_leaves_the_others(database: Database) -> None:
-    account = Account(database, pacing="burst")
-    ledger = account.ledger()
-    first, second = account.take(ledger), account.take(ledger)
-    account.close(ledger, second)
-    assert account.charge(first).closed_at is None
+    consumer.close(taken)
+    assert account.charge(taken).ends_at <= NOW + CLAIM_S * SECOND
+    assert account.charge(taken).closed_at == account.moment.now
 
 
 def test_charges_are_forgotten_a_day_after_their_release_and_not_before(database: Database) -> None:
-    account = Account(database, pacing="burst")
-    ledger = account.ledger()
-    grants = [account.take(ledger), account.take(ledger)]
-    account.close(ledger, grants[0])
+    account, consumer = busy(database)
+    consumer.close(consumer.take())
+    consumer.take()
     for forward, left in ((timedelta(days=1, seconds=60), 2), (timedelta(seconds=1), 1), (timedelta(seconds=25), 0)):
         account.moment.now += forward
-        ledger.prune()
-        assert len(charges(database)) == left
+        finish(consumer.ledger.prune())
+        assert len(account.costs) == left
+
+
+# -- months ------------------------------------------------------------------------------------------------------------
+
+
+def monthly(database: Database, now: datetime, budget: int, **terms: Any) -> tuple[Account, Consumer]:
+    """An account that only the month holds back."""
+    return busy(database, 600, now, cities_per_window=10_000, cities_per_month=budget, **terms)
+
+
+def spent(account: Account) -> tuple[str, int, int]:
+    return account.gate.month, account.gate.month_spent, account.gate.next_month_spent
+
+
+def test_a_budget_is_spent_to_its_last_city_and_then_the_next_month_waited_for(database: Database) -> None:
+    account, consumer = monthly(database, NOVEMBER, 50)
+    assert [cost(consumer) for _ in range(3)] == [20, 20, 10]
+    answer = consumer.refused()
+    assert (answer.seconds, answer.reason) == (milliseconds(30 * DAY_S), "month")
+    account.moment.now = DECEMBER - MICROSECOND
+    assert consumer.refused().seconds == milliseconds(0)
+    account.moment.now = DECEMBER
+    assert cost(consumer) == 20
+    assert spent(account) == ("2026-12", 20, 0)
+
+
+def test_even_pacing_allows_the_elapsed_share_and_one_day_more_and_all_of_it_in_the_end(database: Database) -> None:
+    account, consumer = monthly(database, NOVEMBER, 3000, month_pacing="even")
+    assert sum(cost(consumer) for _ in range(5)) == 100
+    answer = consumer.refused()
+    assert (answer.seconds, answer.reason) == (milliseconds(0.2 * DAY_S), "month")
+    account.moment.forward(answer.seconds)
+    assert cost(consumer) == 20
+    set_month(consumer, 2900)
+    account.moment.now = DECEMBER - timedelta(days=1)
+    assert sum(cost(consumer) for _ in range(5)) == 100
+    assert consumer.refused().seconds == milliseconds(DAY_S)
+
+
+@pytest.mark.parametrize(("before_s", "carried"), [(25.001, 0), (25, 20), (1, 20)])
+def test_what_may_arrive_in_the_next_month_counts_against_both(
+    database: Database, before_s: float, carried: int
+) -> None:
+    account, consumer = monthly(database, DECEMBER - before_s * SECOND, 50)
+    consumer.take()
+    assert spent(account) == ("2026-11", 20, carried)
+    account.moment.now = DECEMBER
+    assert [cost(consumer), cost(consumer)] == [20, min(20, 30 - carried)]
+    assert spent(account) == ("2026-12", carried + 20 + min(20, 30 - carried), 0)
+    account.moment.now = JANUARY
+    assert sum(cost(consumer) for _ in range(3)) == 50
+    assert spent(account) == ("2027-01", 50, 0)
+
+
+def set_month(consumer: Consumer, cities: int) -> tuple[int, int]:
+    return finish(consumer.ledger.set_month(cities))
+
+
+def test_the_month_can_be_set_by_hand_and_keeps_what_its_last_seconds_carried_over(database: Database) -> None:
+    account, consumer = monthly(database, DECEMBER - SECOND, 50)
+    consumer.take()
+    assert set_month(consumer, 45) == (20, 45)
+    assert spent(account) == ("2026-11", 45, 20)
+    assert cost(consumer) == 5
+    assert consumer.refused().reason == "month"
+    account.moment.now = DECEMBER + timedelta(days=3)
+    assert set_month(consumer, 10) == (25, 10)
+    assert spent(account) == ("2026-12", 10, 0)
+
+
+# -- the clock ---------------------------------------------------------------------------------------------------------
+
+
+def shut(consumer: Consumer) -> datetime:
+    return finish(consumer.ledger.shut())
+
+
+def test_a_gate_shut_by_hand_opens_after_the_longest_hold_and_forgets_no_charge(database: Database) -> None:
+    account, consumer = busy(database)
+    consumer.take()
+    before = rows(database, QuotaCharge)
+    assert shut(consumer) == NOW + WORST_S * SECOND
+    assert rows(database, QuotaCharge) == before
+    assert consumer.refused() == NotNow(milliseconds(WORST_S), "database")
+    account.moment.forward(WORST_S)
+    assert cost(consumer) == 20
+    assert (account.gate.state, account.gate.strikes) == ("open", 0)
+
+
+@pytest.mark.parametrize("event", list(Event))
+def test_an_answer_to_an_earlier_call_does_not_open_a_gate_that_was_shut(database: Database, event: Event) -> None:
+    _, consumer = busy(database)
+    first, second = consumer.take(), consumer.take()
+    consumer.report(first, Event.SILENT)
+    shut(consumer)
+    for taken in (first, second):
+        consumer.report(taken, event, retry_after_s=1.0)
+        assert consumer.refused().seconds >= WORST_S - 0.001
+
+
+@pytest.mark.parametrize("back_s", [0.5, 2.0])
+def test_a_clock_a_little_behind_stands_still_for_the_ledger(database: Database, back_s: float) -> None:
+    account, consumer = busy(database)
+    consumer.take()
+    account.moment.forward(-back_s)
+    taken = consumer.take()
+    assert taken.reserved_at == NOW
+    consumer.close(taken)
+    assert account.charge(taken).ends_at >= NOW, "or a window shorter than the step would release it at once"
+    assert (account.gate.state, account.gate.last_now) == ("open", NOW)
+
+
+@pytest.mark.parametrize("back", [timedelta(seconds=2, milliseconds=1), timedelta(hours=3), timedelta(days=40)])
+def test_a_clock_that_stepped_back_closes_the_gate_and_clips_what_is_held(database: Database, back: timedelta) -> None:
+    account, consumer = busy(database)
+    kept = consumer.take()
+    consumer.take()
+    account.moment.now -= back
+    stepped = account.moment.now
+    assert consumer.refused() == NotNow(milliseconds(WORST_S), "database")
+    ends = stepped + CLAIM_S * SECOND
+    assert [row.ends_at for row in rows(database, QuotaCharge)] == [ends, ends]
+    until = stepped + WORST_S * SECOND
+    gate = account.gate
+    assert (gate.state, gate.last_now, gate.blocked_until, gate.next_start_at) == ("database", stepped, until, stepped)
+    account.moment.forward(50)
+    consumer.close(kept)
+    assert account.charge(kept).ends_at <= ends
+    assert consumer.refused() == NotNow(milliseconds(WORST_S - 50), "database")
+    account.moment.now = until
+    assert [cost(consumer) for _ in range(3)] == [20] * 3
+
+
+def test_cities_that_were_claimed_or_resting_before_a_step_back_are_requested_after_it(database: Database) -> None:
+    account, consumer = busy(database, 20)
+    consumer.take()
+    account.moment.forward(-3 * 3600)
+    consumer.refused()
+    assert {row.ready_at for row in rows(database, QueuedCity)} == {account.moment.now + CLAIM_S * SECOND}
+    account.moment.forward(WORST_S)
+    taken = consumer.take()
+    assert len(taken.city_ids) == 20
+    assert len(consumer.settle(taken).collections) == 1
+
+
+def test_a_probe_from_before_a_step_back_does_not_block_the_next(database: Database) -> None:
+    account = Account(database)
+    consumer = account.consumer(endpoint="auto")
+    account.want_new(40)
+    assert consumer.take().plan.probe
+    account.moment.forward(-3 * 3600)
+    consumer.refused()
+    account.moment.forward(WORST_S)
+    assert consumer.take().plan.probe

@@ -6,49 +6,48 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import Row
 
-from consumer.admission import Grant
 from consumer.gate import Event
-from consumer.quota import Ledger
+from consumer.ledger import Reservation
 from raingauge.storage.database import Database
-from raingauge.storage.models import QuotaGate
-from tests.contract.storage_support import NOW, SECOND, Account, milliseconds, rows
+from tests.contract.ledger_support import NOW, SECOND, Account, Consumer, milliseconds
 
 
 class Consumers:
     """Two consumers of an account whose quota is never what holds them back."""
 
     def __init__(self, database: Database) -> None:
-        self.account = Account(database, cities_per_window=6000, pacing="burst")
-        self.one = self.account.ledger("one", "auto")
-        self.two = self.account.ledger("two", "auto")
+        self.account = Account(database, cities_per_window=6000)
+        self.one = self.account.consumer("one", "auto")
+        self.two = self.account.consumer("two", "auto")
+        self.account.want_new(1000)
 
     @property
     def gate(self) -> Row[Any]:
-        return rows(self.account.database, QuotaGate)[0]
+        return self.account.gate
 
     def forward(self, seconds: float) -> None:
         self.account.moment.forward(seconds)
 
-    def probe(self, endpoint: str, ledger: Ledger | None = None) -> Grant:
+    def probe(self, endpoint: str, consumer: Consumer | None = None) -> Reservation:
         """The probe of that endpoint that may go now: one city, and nobody else may try before it is answered."""
-        grant = self.account.take(ledger or self.one)
-        assert (grant.call.endpoint, grant.call.probe, len(grant.city_ids)) == (endpoint, True, 1)
-        assert grant.clean is False
+        taken = (consumer or self.one).take()
+        assert (taken.plan.endpoint, taken.plan.probe, len(taken.city_ids)) == (endpoint, True, 1)
+        assert taken.clean is False
         for other in (self.one, self.two):
-            assert 0 < self.account.refused(other).seconds <= 1
-        return grant
+            assert 0 < other.refused().seconds <= 1
+        return taken
 
-    def goes(self, endpoint: str, ledger: Ledger | None = None) -> Grant:
-        """An ordinary call."""
-        grant = self.account.take(ledger or self.two)
-        assert (grant.call.endpoint, grant.call.probe) == (endpoint, False)
-        assert (len(grant.city_ids), grant.together) == (20, endpoint == "group")
-        return grant
+    def goes(self, endpoint: str, consumer: Consumer | None = None) -> Reservation:
+        """An ordinary call, or as many single ones."""
+        taken = (consumer or self.two).take()
+        assert (taken.plan.endpoint, taken.plan.probe) == (endpoint, False)
+        assert [len(call) for call in taken.calls] == ([20] if endpoint == "group" else [1] * 20)
+        return taken
 
     def closed(self, reason: str, seconds: float) -> None:
         """Nobody may go for that long."""
-        for ledger in (self.one, self.two):
-            answer = self.account.refused(ledger)
+        for consumer in (self.one, self.two):
+            answer = consumer.refused()
             assert (answer.reason, answer.seconds) == (reason, milliseconds(seconds))
 
 
@@ -115,7 +114,7 @@ def test_the_endpoint_is_looked_at_again_each_day(grouped: Consumers) -> None:
 def test_a_probe_whose_consumer_died_is_followed_by_another(consumers: Consumers) -> None:
     consumers.probe("group")
     consumers.forward(24.5)
-    assert 0 < consumers.account.refused(consumers.two).seconds <= 0.5
+    assert 0 < consumers.two.refused().seconds <= 0.5
     consumers.forward(0.5)
     consumers.probe("group", consumers.two)
 
@@ -139,21 +138,21 @@ def test_a_refusal_for_quota_closes_the_gate_and_the_next_one_for_longer(
 
 def test_refusals_in_a_row_close_the_gate_for_an_hour_at_most(grouped: Consumers) -> None:
     pauses: list[float] = []
-    grant = grouped.goes("group")
+    taken = grouped.goes("group")
     for _ in range(9):
-        grouped.one.report(grant, Event.QUOTA)
-        pauses.append(round(grouped.account.refused(grouped.two).seconds))
+        grouped.one.report(taken, Event.QUOTA)
+        pauses.append(round(grouped.two.refused().seconds))
         grouped.forward(pauses[-1])
-        grant = grouped.probe("group")
+        taken = grouped.probe("group")
     assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
 
 
 def test_calls_under_way_when_the_gate_closed_neither_count_again_nor_open_it(grouped: Consumers) -> None:
-    grants = [grouped.goes("group") for _ in range(4)]
-    grouped.one.report(grants[0], Event.QUOTA)
+    calls = [grouped.goes("group") for _ in range(4)]
+    grouped.one.report(calls[0], Event.QUOTA)
     grouped.forward(1)
-    for grant, event in zip(grants[1:], (Event.QUOTA, Event.ANSWERED, Event.SILENT), strict=True):
-        grouped.two.report(grant, event)
+    for taken, event in zip(calls[1:], (Event.QUOTA, Event.ANSWERED, Event.SILENT), strict=True):
+        grouped.two.report(taken, event)
         grouped.closed("quota", 59)
     assert grouped.gate.strikes == 1
 
@@ -163,7 +162,7 @@ def test_three_silences_in_a_row_close_the_gate_and_an_answer_opens_it(grouped: 
         grouped.one.report(grouped.goes("group"), Event.SILENT)
     assert grouped.goes("group").clean is False
     grouped.two.report(grouped.goes("group"), Event.SILENT)
-    answer = grouped.account.refused(grouped.one)
+    answer = grouped.one.refused()
     assert answer.reason == "provider"
     assert 0.5 <= answer.seconds <= 1
     grouped.forward(1)
@@ -181,36 +180,31 @@ def test_an_answer_between_silences_begins_the_count_anew(grouped: Consumers) ->
 def test_a_provider_that_stays_silent_is_tried_less_and_less_often_but_every_minute(grouped: Consumers) -> None:
     for _ in range(2):
         grouped.one.report(grouped.goes("group"), Event.SILENT)
-    grant = grouped.goes("group")
+    taken = grouped.goes("group")
     for longest in (1, 2, 4, 8, 16, 32, 60, 60):
-        grouped.one.report(grant, Event.SILENT)
-        seconds = grouped.account.refused(grouped.two).seconds
+        grouped.one.report(taken, Event.SILENT)
+        seconds = grouped.two.refused().seconds
         assert longest / 2 <= seconds <= longest
         grouped.forward(longest)
-        grant = grouped.probe("group")
+        taken = grouped.probe("group")
 
 
 @pytest.mark.parametrize("endpoint", ["group", "single"])
 def test_an_endpoint_that_was_set_is_neither_probed_nor_given_up(database: Database, endpoint: Any) -> None:
-    account = Account(database, cities_per_window=6000, pacing="burst")
-    ledger = account.ledger(endpoint=endpoint)
-    grant = account.take(ledger)
-    assert (grant.call.endpoint, grant.call.probe, grant.clean) == (endpoint, False, True)
-    ledger.report(grant, Event.ENDPOINT)
-    answer = account.refused(ledger)
+    account = Account(database, cities_per_window=6000)
+    consumer = account.consumer(endpoint=endpoint)
+    account.want_new(60)
+    taken = consumer.take()
+    assert (taken.plan.endpoint, taken.plan.probe, taken.clean) == (endpoint, False, True)
+    consumer.report(taken, Event.ENDPOINT)
+    answer = consumer.refused()
     assert (answer.reason, answer.seconds) == ("provider", milliseconds(60))
     account.moment.now += timedelta(seconds=60)
-    assert account.take(ledger).call.probe
-
-
-def test_candidates_that_may_not_ride_together_go_one_by_one(grouped: Consumers) -> None:
-    grant = grouped.one.reserve(grouped.account.candidates(3), together=False)
-    assert isinstance(grant, Grant)
-    assert (grant.together, grant.call.endpoint, len(grant.city_ids)) == (False, "group", 3)
+    assert consumer.take().plan.probe
 
 
 def test_an_ordinary_answer_changes_nothing_of_an_open_gate(grouped: Consumers) -> None:
     before = grouped.gate
-    grant = grouped.goes("group")
-    assert grouped.one.report(grant, Event.ANSWERED) == {}
+    taken = grouped.goes("group")
+    assert grouped.one.report(taken, Event.ANSWERED) == {}
     assert (grouped.gate.state, grouped.gate.endpoint_at) == (before.state, before.endpoint_at)

@@ -1,138 +1,115 @@
-"""Many consumers at once, in real time: what is held never exceeds the quota, and none of it is lost between them."""
+"""Many consumers at once, in real time: what is held never exceeds the quota, and no city is charged twice."""
 
 import random
 from collections import deque
 from collections.abc import Sequence
-from functools import partial
-from itertools import count
 from typing import Any
 
 import pytest
 from sqlalchemy.engine import Row
 
-from consumer.admission import Grant, LeftOut
-from consumer.gate import Event
-from consumer.look import Candidate
-from consumer.quota import Ledger
-from raingauge.pacing import Terms
+from consumer.gate import EndpointSetting, Event
+from consumer.ledger import Reservation
+from raingauge.quota.pacing import Terms
 from raingauge.storage.database import Database
 from raingauge.storage.models import QuotaCharge, QuotaGate
-from tests.contract.storage_support import NOW, at_once, claims, rows
+from tests.contract.ledger_support import Account, Consumer, assert_exact, at_once, rows
 
 THREADS = 8
-RESERVES = 30
 
 
-def terms(cities_per_window: int, window_s: float, cities_per_month: int = 10**9) -> Terms:
-    return Terms(cities_per_window, window_s, "burst", cities_per_month, "none", timeout_s=10.0)
-
-
-def most_held_at_once(charges: Sequence[Row[Any]]) -> int:
+def most_held_at_once(charges: Sequence[Row[Any]], window_s: float) -> int:
     """The largest sum of costs held at any reservation, replayed from what became of the charges."""
     most = 0
     held: deque[Row[Any]] = deque()
     for charge in sorted(charges, key=lambda row: row.id):
         held.append(charge)
-        held = deque(row for row in held if row.release_at > charge.reserved_at)
+        held = deque(row for row in held if (charge.reserved_at - row.ends_at).total_seconds() < window_s)
         most = max(most, sum(row.cost for row in held))
     return most
 
 
-class Worker:
-    """A consumer that reserves again and again, and keeps what it was granted."""
+class Worker(Consumer):
+    """A consumer that reserves until nothing may go any more, and settles what it is granted."""
 
-    def __init__(self, database: Database, terms: Terms, number: int) -> None:
-        self._database = database
+    def __init__(self, database: Database, number: int, terms: Terms, endpoint: EndpointSetting = "group") -> None:
+        super().__init__(database, "account", terms, endpoint, f"worker-{number}")
         self._chance = random.Random(number)
-        self._city_ids = count(1 + number * 10_000)
-        self.ledger = Ledger(database, "account", terms, "group", f"worker-{number}")
-        self.grants: list[Grant] = []
+        self.taken: list[Reservation] = []
 
-    def reserve(self) -> Grant | None:
-        candidates = [Candidate(next(self._city_ids), NOW) for _ in range(self._chance.randint(1, 20))]
-        answer = self.ledger.reserve(candidates, together=True)
-        if not isinstance(answer, Grant):
-            return None
-        self.grants.append(answer)
-        return answer
+    def reserve_once(self) -> Reservation | None:
+        answer = self.reserve(self._chance.randint(1, 3))
+        if isinstance(answer, Reservation) and answer.charge_id is not None:
+            self.taken.append(answer)
+            return answer
+        return None
 
-    def reserve_again_and_again(self) -> None:
-        self.ledger.open()
-        for _ in range(RESERVES):
-            self.reserve()
-
-    def reserve_and_close_again_and_again(self) -> None:
-        self.ledger.open()
-        for _ in range(RESERVES):
-            grant = self.reserve()
-            if grant is not None and self._chance.random() < 0.9:
-                self._database.write(partial(_close, self.ledger, grant))
+    def work(self, settles: float, tries: int = 30) -> None:
+        self.open()
+        for _ in range(tries):
+            taken = self.reserve_once()
+            if taken is not None and self._chance.random() < settles:
+                self.settle(taken)
 
 
-def _close(ledger: Ledger, grant: Grant, connection: Any) -> None:
-    ledger.close(connection, [grant])
+def workers_on(database: Database, cities: int, quota: int, window_s: float = 3600.0, **more: Any) -> list[Worker]:
+    """Consumers, and two collections that want the same cities."""
+    terms = Terms(quota, window_s, "burst", more.pop("cities_per_month", 10**9), "none", timeout_s=10.0)
+    account = Account(database)
+    account.want("one", range(1, cities + 1))
+    account.want("two", range(1, cities + 1))
+    return [Worker(database, number, terms, **more) for number in range(THREADS)]
 
 
-def granted(workers: Sequence[Worker]) -> int:
-    return sum(len(grant.city_ids) for worker in workers for grant in worker.grants)
+def charged(workers: Sequence[Worker]) -> list[int]:
+    return [city_id for worker in workers for taken in worker.taken for city_id in taken.city_ids]
 
 
-def test_consumers_that_reserve_at_once_get_the_quota_to_the_last_city_and_no_more(database: Database) -> None:
-    workers = [Worker(database, terms(1500, 3600.0), number) for number in range(THREADS)]
-    at_once([worker.reserve_again_and_again for worker in workers])
+@pytest.mark.parametrize("limits", [{"quota": 500}, {"quota": 10_000, "cities_per_month": 500}])
+def test_consumers_that_reserve_at_once_get_the_quota_to_the_last_city_and_no_more(
+    database: Database, limits: dict[str, int]
+) -> None:
+    workers = workers_on(database, 800, **limits)
+    at_once([lambda worker=worker: worker.work(settles=0.0) for worker in workers])  # type: ignore[misc]
     charges = rows(database, QuotaCharge)
-    assert granted(workers) == sum(charge.cost for charge in charges) == 1500
-    assert most_held_at_once(charges) == 1500
-    assert len(rows(database, QuotaGate)) == 1
+    cities = charged(workers)
+    assert len(cities) == len(set(cities)) == sum(charge.cost for charge in charges) == 500
+    assert most_held_at_once(charges, 3600.0) == 500
+    (gate,) = rows(database, QuotaGate)
+    assert gate.month_spent == 500
 
 
 def test_what_is_released_meanwhile_is_granted_again_but_never_beyond_the_quota(database: Database) -> None:
-    quota = 300
-    workers = [Worker(database, terms(quota, 0.02), number) for number in range(THREADS)]
-    at_once([worker.reserve_and_close_again_and_again for worker in workers])
+    workers = workers_on(database, 800, 100, window_s=0.05)
+    at_once([lambda worker=worker: worker.work(settles=1.0, tries=60) for worker in workers])  # type: ignore[misc]
     charges = rows(database, QuotaCharge)
-    assert granted(workers) == sum(charge.cost for charge in charges)
-    assert most_held_at_once(charges) <= quota
-    assert sum(charge.cost for charge in charges) > quota
+    assert most_held_at_once(charges, 0.05) <= 100
+    assert sum(charge.cost for charge in charges) > 100
     assert [charge.reserved_at for charge in charges] == sorted(charge.reserved_at for charge in charges)
+    cities = charged(workers)
+    assert len(cities) == len(set(cities)), "each city is charged once"
+    assert_exact(database)
 
 
-def test_consumers_that_spend_a_month_at_once_spend_it_exactly(database: Database) -> None:
-    workers = [Worker(database, terms(10_000, 3600.0, cities_per_month=1500), number) for number in range(THREADS)]
-    at_once([worker.reserve_again_and_again for worker in workers])
-    assert granted(workers) == 1500
-    assert rows(database, QuotaGate)[0].month_spent == 1500
+def test_of_consumers_that_find_an_unknown_endpoint_at_once_one_probes(database: Database) -> None:
+    workers = workers_on(database, 100, 10_000, endpoint="auto")
+    at_once([worker.open for worker in workers])
+    probes = [taken for taken in at_once([worker.reserve_once for worker in workers]) if taken]
+    assert [(probe.plan.probe, len(probe.city_ids)) for probe in probes] == [(True, 1)]
 
 
-def test_a_city_that_all_want_at_once_is_fetched_by_one(database: Database) -> None:
-    workers = [Worker(database, terms(10_000, 3600.0), number) for number in range(THREADS)]
-    workers[0].ledger.open()
-    same = [Candidate(city_id, NOW) for city_id in range(1, 21)]
-    answers = at_once([partial(worker.ledger.reserve, same, together=True) for worker in workers])
-    assert [type(answer) for answer in answers].count(Grant) == 1
-    assert [answer.claimed for answer in answers if isinstance(answer, LeftOut)] == [frozenset(range(1, 21))] * 7
-    assert len(set(claims(database).values())) == 1
-
-
-def test_of_consumers_that_come_to_an_unknown_endpoint_at_once_one_probes(database: Database) -> None:
-    ledgers = [Ledger(database, "account", terms(10_000, 3600.0), "auto", str(number)) for number in range(THREADS)]
-    at_once([ledger.open for ledger in ledgers])
-    answers = at_once(
-        [partial(ledger.reserve, [Candidate(number + 1, NOW)], together=True) for number, ledger in enumerate(ledgers)]
+@pytest.mark.parametrize(("event", "found"), [(Event.QUOTA, ("quota", 1)), (Event.SILENT, ("provider", 3))])
+def test_what_consumers_report_at_once_is_counted_rightly(
+    database: Database, event: Event, found: tuple[str, int]
+) -> None:
+    workers = workers_on(database, 800, 10_000)
+    workers[0].open()
+    taken = [worker.take() for worker in workers]
+    at_once(
+        [
+            lambda worker=worker, one=one: worker.report(one, event)  # type: ignore[misc]
+            for worker, one in zip(workers, taken, strict=True)
+        ]
     )
-    probes = [answer for answer in answers if isinstance(answer, Grant)]
-    assert [probe.call.probe for probe in probes] == [True]
-
-
-@pytest.mark.parametrize("event", [Event.QUOTA, Event.SILENT])
-def test_what_consumers_report_at_once_is_counted_rightly(database: Database, event: Event) -> None:
-    workers = [Worker(database, terms(10_000, 3600.0), number) for number in range(THREADS)]
-    workers[0].ledger.open()
-    grants = [worker.reserve() for worker in workers]
-    works = [
-        partial(worker.ledger.report, grant, event) for worker, grant in zip(workers, grants, strict=True) if grant
-    ]
-    at_once(works)
     (gate,) = rows(database, QuotaGate)
-    assert len(works) == THREADS
-    assert (gate.state, gate.strikes) == {Event.QUOTA: ("quota", 1), Event.SILENT: ("provider", 3)}[event]
+    assert (gate.state, gate.strikes) == found

@@ -30,7 +30,7 @@ def cluster() -> Iterator[MockCluster]:
 
 @pytest.fixture(params=["inprocess", "mock", pytest.param("kafka", marks=pytest.mark.services)])
 async def make_place(request: pytest.FixtureRequest, cluster: MockCluster) -> AsyncIterator[MakePlace]:
-    """Makes a place with this window and so many partitions."""
+    """Creates an environment with this window and number of partitions."""
     async with AsyncExitStack() as places:
 
         async def make(window: int, partitions: int) -> Place:
@@ -56,7 +56,7 @@ async def publish(place: Place, *messages: bytes, key: bytes = b"key") -> None:
 
 
 async def settle(subscription: Subscription, count: int) -> list[Delivery]:
-    """Exactly so many deliveries, each acknowledged when it came."""
+    """Exactly this number of deliveries, each acknowledged on arrival."""
     settled: list[Delivery] = []
     while len(settled) < count:
         for delivery in await subscription.receive():

@@ -1,4 +1,4 @@
-"""How publishing to Kafka fares when Kafka is down, gone, silent or unwilling; on a mock cluster."""
+"""Publishing while Kafka is down, replaced, silent or refuses requests; on a mock cluster."""
 
 import asyncio
 from dataclasses import replace
@@ -8,8 +8,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from raingauge.errors import HandoffUnavailable, Permanent
-from raingauge.messaging import kafka_sending
-from raingauge.messaging.kafka import KafkaPublisher, Patience
+from raingauge.messaging.kafka import KafkaPublisher, Timeouts
+from raingauge.messaging.kafka import publisher as kafka_publisher
 from tests.contract.messaging_helpers import (
     CLOCK,
     QUICK,
@@ -23,12 +23,12 @@ from tests.contract.messaging_helpers import (
 )
 from tests.contract.messaging_mock_cluster import PRODUCE, MockCluster
 
-ALERT = replace(QUICK, quiet_s=0.6, look_s=0.3)
+ALERT = replace(QUICK, quiet_s=0.6, check_every_s=0.3)
 MESSAGE_TOO_LARGE, TOPIC_AUTHORIZATION_FAILED, OUT_OF_ORDER_SEQUENCE, INVALID_PRODUCER_EPOCH = 10, 29, 45, 47
 
 
 @pytest.fixture
-def patience() -> Patience:
+def timeouts() -> Timeouts:
     return ALERT
 
 
@@ -69,7 +69,7 @@ async def test_when_the_brokers_have_moved_a_message_under_way_is_unknown_and_th
 ) -> None:
     with MockCluster() as elsewhere:
         elsewhere.make_topic(place.topic)
-        async with Road(cluster.server) as road, KafkaPublisher([road.address], CLOCK, patience=ALERT) as publisher:
+        async with Road(cluster.server) as road, KafkaPublisher([road.address], CLOCK, timeouts=ALERT) as publisher:
             await publisher.publish(place.topic, b"key", b"1")
             road.server = elsewhere.server
             cluster.go_down()
@@ -119,8 +119,8 @@ async def test_after_a_fatal_error_the_outcome_is_unknown_and_a_new_client_goes_
 async def test_when_aiokafkas_sender_has_died_a_new_client_takes_the_message(place: KafkaPlace) -> None:
     async with place.publisher() as publisher:
         await publisher.publish(place.topic, b"key", b"1")
-        assert publisher._line
-        publisher._line.producer._message_accumulator.fail_all(KafkaError("as a dead sender does"))
+        assert publisher._active
+        publisher._active.producer._message_accumulator.fail_all(KafkaError("as a dead sender does"))
         await publisher.publish(place.topic, b"key", b"2")
     assert await delivered(place, 2) == [b"1", b"2"]
 
@@ -148,7 +148,7 @@ async def test_many_who_wait_for_a_topic_ask_for_it_as_one(
             super().__init__(topics, allow_auto_topic_creation)
             asked.append(topics)
 
-    monkeypatch.setattr(kafka_sending, "MetadataRequest", Watched)
+    monkeypatch.setattr(kafka_publisher, "MetadataRequest", Watched)
     place = KafkaPlace(cluster.server, 100, ALERT)
     async with place.publisher() as publisher:
         publishing = [asyncio.create_task(publisher.publish(place.topic, b"%d" % n, b"1")) for n in range(50)]

@@ -1,12 +1,13 @@
-"""How receiving from Kafka fares in rebalances and when Kafka is down, gone, silent or unwilling; on a mock cluster."""
+"""Receiving during rebalances, and while Kafka is down, replaced, silent or refuses requests; on a mock cluster."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+import confluent_kafka
 import pytest
 
-from raingauge.messaging.kafka import KafkaSubscription, Patience
+from raingauge.messaging.kafka import KafkaSubscription, Timeouts
 from raingauge.messaging.port import Delivery
 from tests.contract.messaging_helpers import (
     CLOCK,
@@ -20,14 +21,19 @@ from tests.contract.messaging_helpers import (
     receive,
     values,
 )
-from tests.contract.messaging_mock_cluster import HEARTBEAT, OFFSET_COMMIT, MockCluster
+from tests.contract.messaging_mock_cluster import HEARTBEAT, JOIN_GROUP, OFFSET_COMMIT, MockCluster
 
-ALERT = replace(QUICK, quiet_s=0.7, look_s=0.6, drain_s=5)
-OFFSET_METADATA_TOO_LARGE, REBALANCE_IN_PROGRESS, GROUP_AUTHORIZATION_FAILED = 12, 27, 30
+ALERT = replace(QUICK, quiet_s=0.7, check_every_s=0.6, drain_s=5)
+OFFSET_METADATA_TOO_LARGE, INCONSISTENT_GROUP_PROTOCOL, REBALANCE_IN_PROGRESS, GROUP_AUTHORIZATION_FAILED = (
+    12,
+    23,
+    27,
+    30,
+)
 
 
 @pytest.fixture
-def patience() -> Patience:
+def timeouts() -> Timeouts:
     return ALERT
 
 
@@ -117,7 +123,7 @@ async def test_a_worker_that_does_not_finish_is_not_waited_for_longer_than_the_d
         await asyncio.Event().wait()
 
     await publish(place, b"1")
-    async with place.subscription(never, patience=replace(ALERT, drain_s=0.1)) as subscription:
+    async with place.subscription(never, timeouts=replace(ALERT, drain_s=0.1)) as subscription:
         await receive(subscription, 1)
         cluster.answer(HEARTBEAT, REBALANCE_IN_PROGRESS)
         assert values(await receive(subscription, 1)) == [b"1"]
@@ -181,6 +187,18 @@ async def test_a_member_that_may_not_go_on_starts_anew(
         assert "handoff.client_given_up" in caplog.messages
 
 
+async def test_a_client_with_another_assignor_in_the_group_is_named_without_a_traceback_and_work_goes_on_after_it(
+    cluster: MockCluster, place: KafkaPlace, caplog: pytest.LogCaptureFixture
+) -> None:
+    await publish(place, b"1")
+    cluster.answer(JOIN_GROUP, INCONSISTENT_GROUP_PROTOCOL, INCONSISTENT_GROUP_PROTOCOL)
+    async with place.subscription() as subscription:
+        assert values(await receive(subscription, 1)) == [b"1"]
+    given_up = [record for record in caplog.records if record.message == "handoff.client_given_up"]
+    reason = f"another client in the group {place.group} has other assignors: stop it, or change broker.group"
+    assert [(record.__dict__["error"], record.exc_info) for record in given_up] == [(reason, None)] * 2
+
+
 async def test_when_offsets_fall_back_what_is_in_hand_is_void(cluster: MockCluster, place: KafkaPlace) -> None:
     await publish(place, b"1", b"2")
     worker = Worker()
@@ -198,7 +216,7 @@ async def test_when_offsets_fall_back_what_is_in_hand_is_void(cluster: MockClust
 async def test_an_outage_takes_no_delivery_away(cluster: MockCluster, place: KafkaPlace) -> None:
     await publish(place, b"1", b"2")
     worker = Worker()
-    async with place.subscription(worker, patience=replace(ALERT, session_s=10, look_s=1.5)) as subscription:
+    async with place.subscription(worker, timeouts=replace(ALERT, session_s=10, check_every_s=1.5)) as subscription:
         worker.subscription = subscription
         first, _ = await receive(subscription, 2)
         cluster.go_down()
@@ -220,7 +238,7 @@ async def test_when_the_brokers_have_moved_a_new_client_finds_them(cluster: Mock
         async with (
             Road(cluster.server) as road,
             KafkaSubscription(
-                [road.address], place.topic, place.group, window=10, clock=CLOCK, patience=replace(ALERT, commit_s=0.5)
+                [road.address], place.topic, place.group, window=10, clock=CLOCK, timeouts=replace(ALERT, commit_s=0.5)
             ) as subscription,
         ):
             (first,) = await receive(subscription, 1)
@@ -238,6 +256,48 @@ async def test_a_full_window_is_no_silence(place: KafkaPlace) -> None:
         assert subscription.connected
         subscription.acknowledge(first)
         assert values(await receive(subscription, 1)) == [b"2"]
+
+
+def publish_compressed(place: KafkaPlace, codec: str, *messages: bytes, partition: int = 0) -> None:
+    """As another program does it: all in one compressed record batch."""
+    settings = {"bootstrap.servers": place.server, "compression.type": codec, "linger.ms": 100}
+    producer = confluent_kafka.Producer(settings)
+    for message in messages:
+        producer.produce(place.topic, message, partition=partition)
+    assert producer.flush(10) == 0
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_records_that_another_program_compressed_are_delivered(place: KafkaPlace, codec: str) -> None:
+    messages = [b"%02d" % number * 100 for number in range(20)]
+    publish_compressed(place, codec, *messages)
+    async with place.subscription() as subscription:
+        assert values(await receive(subscription, 20)) == messages
+
+
+async def test_an_unreadable_record_holds_up_only_its_own_partition_and_is_read_once_it_can_be(
+    cluster: MockCluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = KafkaPlace(cluster.server, 100, replace(ALERT, reread_s=2))
+    cluster.make_topic(place.topic, 3)
+    monkeypatch.setattr("aiokafka.codec.cramjam", None)  # as in an installation without it
+    unreadable = [b"zstd" * 100 + b"%d" % number for number in range(3)]
+    readable = [b"%02d" % number for number in range(12)]
+    for number, message in enumerate(readable):
+        publish_compressed(place, "none", message, partition=number % 3)
+    publish_compressed(place, "zstd", *unreadable, partition=1)
+    async with place.subscription() as subscription:
+        assert values(await receive(subscription, 12)) == readable
+        await eventually(lambda: "handoff.unreadable" in caplog.messages)
+        publish_compressed(place, "none", b"later", partition=0)
+        assert values(await receive(subscription, 1)) == [b"later"]
+        (first, *_) = [record.__dict__ for record in caplog.records if record.message == "handoff.unreadable"]
+        assert (first["partition"], first["offset"]) == (1, 4)
+        assert "zstd" in first["error"]
+        assert "handoff.client_given_up" not in caplog.messages
+        await eventually(lambda: caplog.messages.count("handoff.unreadable") > 1)
+        monkeypatch.undo()
+        assert values(await receive(subscription, 3)) == unreadable
 
 
 async def test_what_is_held_is_visible(place: KafkaPlace) -> None:

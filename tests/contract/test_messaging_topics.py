@@ -1,4 +1,4 @@
-"""Making sure of the topics on a broker that can neither make topics nor tell their settings; on a mock cluster."""
+"""Ensuring topics on a broker that can neither create topics nor describe their settings; on a mock cluster."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""OpenWeather's client on a real wire: a scripted server on loopback says any bytes at any pace and sees what comes."""
+"""OpenWeather's client over real sockets: a scripted server on loopback sends any bytes at any pace."""
 
 import gzip
 import http.client
@@ -6,6 +6,7 @@ import ipaddress
 import json
 import logging
 import queue
+import resource
 import select
 import socket
 import ssl
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,12 +31,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from urllib3 import HTTPConnectionPool
 
-from consumer import wire
-from consumer.flight import Flight, in_flight
-from consumer.openweather import OpenWeather
-from consumer.provider import Provider, Reason, Refusal, Reply, Weather
+from consumer.provider.connections import AddressOrder, Exchange, current_exchange
+from consumer.provider.http import MAX_BODY_BYTES
+from consumer.provider.openweather import OpenWeather
+from consumer.provider.port import Provider, Reason, Refusal, Reply, Weather
 from raingauge.clock import SystemClock
-from raingauge.errors import ProviderUnavailable
+from raingauge.errors import NotSent, ProviderUnavailable
 
 KEY = "0123456789abcdef0123456789abcdef"
 ODD_KEY = "s3cr3t/with +%&=things"
@@ -185,9 +187,10 @@ def connect(stack: ExitStack) -> Connect:
         key: str = KEY,
         monotonic: Callable[[], float] = lambda: 0.0,
         connections: int = 4,
+        ca_file: str | None = None,
     ) -> OpenWeather:
         url = server if isinstance(server, str) else server.url
-        return stack.enter_context(OpenWeather(url, key, timeout_s, SetClock(monotonic), connections))
+        return stack.enter_context(OpenWeather(url, key, timeout_s, SetClock(monotonic), connections, ca_file))
 
     return connect
 
@@ -227,9 +230,9 @@ def fails(client: OpenWeather, send_by: float = 0.0) -> ProviderUnavailable:
 
 
 def test_the_requests_are_the_documented_ones(serve: Serve, connect: Connect) -> None:
-    server = serve(saying(answer(b'{"cnt":0,"list":[]}'), answer()))
+    server = serve(saying(answer(json.dumps({"cnt": 1, "list": [CITY]}).encode()), answer()))
     client: Provider = connect(server.url + "/")
-    assert client.group([7, 8, 9], 0.0) == Weather({}, unreadable=frozenset({7, 8, 9}))
+    assert is_reading(client.group([7, 8, 9], 0.0))
     assert is_reading(client.single(7, 0.0))
     group, single = (request.decode().split("\r\n") for request in server.requests)
     assert group[0] == f"GET /data/2.5/group?id=7,8,9&units=metric&appid={KEY} HTTP/1.1"
@@ -285,6 +288,26 @@ def test_a_refusal_comes_through_the_wire_with_its_retry_after(serve: Serve, con
     reply = client.group([7, 8], 0.0)
     assert isinstance(reply, Refusal)
     assert reply.retry_after_s == pytest.approx(3600, abs=60)
+
+
+def test_unreadable_answers_are_logged_with_their_shape_once_a_minute(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = json.dumps({"list": [{"id": 9, "name": KEY}]}).encode()
+    vague = json.dumps(CITY | {"main": {}}).encode()
+    server = serve(saying(*map(answer, [foreign, vague, foreign, vague])))
+    now = [0.0]
+    client = connect(server, monotonic=lambda: now[0])
+    for moment in (0.0, 59.0, 60.0, 61.0):
+        now[0] = moment
+        with suppress(ProviderUnavailable):
+            client.group([7, 8], 100.0) if moment in {0.0, 60.0} else client.single(7, 100.0)
+    lines = [vars(record) for record in caplog.records if record.message == "provider.unreadable"]
+    assert [(line["shape"], line["answers"]) for line in lines] == [
+        ("{list: [1 of {id: int, name: str}]}", 1),
+        ("{list: [1 of {id: int, name: str}]}", 2),
+    ]
+    assert "any of the requested" in lines[0]["problem"]
 
 
 # One write for each call
@@ -411,8 +434,16 @@ def test_send_by_is_checked_when_the_connection_stands_and_nothing_is_written_la
     serve: Serve, connect: Connect
 ) -> None:
     server = serve(always)
-    client = connect(server, monotonic=lambda: 10.0 if server.accepted.wait(LONG_S) else 0.0)
-    assert "too late" in str(fails(client, send_by=9.0))
+    looks = count()
+
+    def monotonic() -> float:
+        before_connecting = next(looks) == 0
+        return 0.0 if before_connecting or not server.accepted.wait(LONG_S) else 10.0
+
+    client = connect(server, monotonic=monotonic)
+    error = fails(client, send_by=9.0)
+    assert "too late" in str(error)
+    assert isinstance(error, NotSent)
     assert server.ended() == "reset"
     assert server.requests == []
 
@@ -517,12 +548,87 @@ def test_closing_closes_idle_connections_at_once_even_after_an_error(serve: Serv
     assert error
 
 
-def test_the_next_address_of_a_host_is_tried(serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets the addresses of every host."""
+
+    def resolve(*addresses: tuple[str, int]) -> None:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in addresses]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
+
+    return resolve
+
+
+def test_the_next_address_of_a_host_is_tried(serve: Serve, connect: Connect, resolve: Callable[..., None]) -> None:
     server = serve(always)
-    ports = [1, server.port]
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in ports]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
+    resolve(("127.0.0.1", 1), ("127.0.0.1", server.port))
     assert is_reading(connect("http://nowhere.test").single(7, 0.0))
+
+
+@pytest.mark.parametrize(("timeout_s", "send_by"), [(1.0, 0.0), (LONG_S, 1.0)])
+def test_an_address_that_swallows_connections_takes_its_share_once(
+    full_backlog: tuple[str, int],
+    serve: Serve,
+    connect: Connect,
+    resolve: Callable[..., None],
+    timeout_s: float,
+    send_by: float,
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.say(answer(SINGLE, "200 OK", "Connection: close"))
+
+    server, clock, took = serve(script), SystemClock(), []
+    resolve(full_backlog, ("127.0.0.1", server.port))
+    client = connect("http://nowhere.test", timeout_s=timeout_s)
+    for _ in range(2):
+        begun = clock.monotonic()
+        assert is_reading(client.single(7, send_by))
+        took.append(clock.monotonic() - begun)
+    assert server.connections == 2
+    assert 0.4 < took[0] < 0.9
+    assert took[1] < 0.3
+
+
+def test_when_the_preferred_address_dies_the_others_are_tried(
+    serve: Serve, connect: Connect, resolve: Callable[..., None]
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.say(answer(SINGLE, "200 OK", "Connection: close"))
+
+    second = serve(script)
+    with Server(script) as first:
+        resolve(("127.0.0.1", first.port), ("127.0.0.1", second.port))
+        client = connect("http://nowhere.test")
+        assert is_reading(client.single(7, 0.0))
+    assert is_reading(client.single(7, 0.0))
+    assert (first.connections, second.connections) == (1, 1)
+
+
+def test_an_address_that_accepts_and_never_answers_is_tried_last(
+    serve: Serve, connect: Connect, resolve: Callable[..., None]
+) -> None:
+    mute, sound = serve(silent), serve(always)
+    resolve(("127.0.0.1", mute.port), ("127.0.0.1", sound.port))
+    client = connect("http://nowhere.test", timeout_s=SHORT_S)
+    fails(client)
+    assert is_reading(client.single(7, 0.0))
+    assert (mute.connections, sound.connections) == (1, 1)
+
+
+def test_without_a_file_for_the_socket_nothing_is_sent(serve: Serve, connect: Connect) -> None:
+    server = serve(always)
+    client = connect(server)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        error = fails(client)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert isinstance(error, NotSent)
+    assert "Too many open files" in str(error)
+    assert server.requests == []
 
 
 def test_a_host_without_an_address_is_unavailable(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -545,7 +651,7 @@ def test_without_a_thread_for_the_deadline_nothing_is_sent(
     client = connect(server)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", fail)
-        fails(client)
+        assert isinstance(fails(client), NotSent)
     assert is_reading(client.single(7, 0.0))
     assert len(server.requests) == 1
 
@@ -553,28 +659,28 @@ def test_without_a_thread_for_the_deadline_nothing_is_sent(
 def test_no_deadline_outlives_its_client(serve: Serve, connect: Connect) -> None:
     client = connect(serve(always))
     client.single(7, 0.0)
-    watching = [thread for thread in threading.enumerate() if thread.name == "deadlines"]
+    watching = [thread for thread in threading.enumerate() if thread.name == "http-watchdog"]
     client.close()
     for thread in watching:
         thread.join(PROMPT_S)
         assert not thread.is_alive()
 
 
-def flight_on(sock: socket.socket) -> Flight:
-    flight = Flight("", SystemClock(), float("inf"))
-    flight.hold(sock)
-    return flight
+def exchange_on(sock: socket.socket) -> Exchange:
+    exchange = Exchange("", SystemClock(), float("inf"), AddressOrder())
+    exchange.attach(sock)
+    return exchange
 
 
 def test_a_deadline_that_comes_after_the_answer_spares_the_connection() -> None:
     ours, theirs = socket.socketpair()
     theirs.settimeout(LONG_S)
     with ours, theirs:
-        flight = flight_on(ours)
-        flight.land()
-        flight.abort()
-        flight.end()
-        assert not flight.aborted
+        exchange = exchange_on(ours)
+        exchange.complete()
+        exchange.abort()
+        exchange.release()
+        assert not exchange.aborted
         ours.sendall(b"x")
         assert theirs.recv(1) == b"x"
 
@@ -583,16 +689,16 @@ def test_an_answer_that_comes_after_the_deadline_does_not_count() -> None:
     ours, theirs = socket.socketpair()
     theirs.settimeout(LONG_S)
     with ours, theirs:
-        flight = flight_on(ours)
-        flight.abort()
-        flight.land()
-        assert flight.aborted
+        exchange = exchange_on(ours)
+        exchange.abort()
+        exchange.complete()
+        assert exchange.aborted
         with pytest.raises(ProviderUnavailable):
-            flight.clear_to_write()
+            exchange.start_sending()
         with pytest.raises(ProviderUnavailable):
-            flight.hold(ours)
+            exchange.attach(ours)
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == struct.pack("ii", 1, 0)
-        flight.end()
+        exchange.release()
         assert theirs.recv(1) == b""
 
 
@@ -600,23 +706,23 @@ def test_a_call_that_fails_shuts_its_connection_whoever_holds_it() -> None:
     ours, theirs = socket.socketpair()
     theirs.settimeout(LONG_S)
     with ours, theirs:
-        flight_on(ours).end()
+        exchange_on(ours).release()
         assert theirs.recv(1) == b""
 
 
-def test_a_connection_is_free_of_its_flight_before_another_call_can_take_it(
+def test_a_connection_is_free_of_its_exchange_before_another_call_can_take_it(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = HTTPConnectionPool._put_conn
-    landed = []
+    completed = []
 
     def watched(pool: HTTPConnectionPool, conn: Any) -> None:
-        landed.append(in_flight.get()._landed)
+        completed.append(current_exchange.get()._completed)
         put(pool, conn)
 
     monkeypatch.setattr(HTTPConnectionPool, "_put_conn", watched)
     assert is_reading(connect(serve(always)).single(7, 0.0))
-    assert landed == [True]
+    assert completed == [True]
 
 
 # Broken answers
@@ -653,9 +759,9 @@ def test_a_broken_answer_is_unavailable(serve: Serve, connect: Connect, data: by
 @pytest.mark.parametrize(
     "data",
     [
-        answer(b" " * (wire.MAX_BODY_BYTES + 1)),
-        b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (2 * wire.MAX_BODY_BYTES),
-        answer(gzip.compress(b" " * (wire.MAX_BODY_BYTES + 1)), "200 OK", "Content-Encoding: gzip"),
+        answer(b" " * (MAX_BODY_BYTES + 1)),
+        b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (2 * MAX_BODY_BYTES),
+        answer(gzip.compress(b" " * (MAX_BODY_BYTES + 1)), "200 OK", "Content-Encoding: gzip"),
     ],
     ids=["declared", "undeclared", "compressed"],
 )
@@ -749,6 +855,12 @@ def test_the_same_goes_over_tls(serve: Serve, connect: Connect, tls: ssl.SSLCont
     fails(client, send_by=-1.0)
     assert (server.connections, len(server.requests)) == (1, 3)
     assert f"appid={KEY}".encode() in server.requests[0]
+
+
+def test_a_named_file_of_authorities_is_trusted_instead_of_the_usual_ones(
+    serve: Serve, connect: Connect, tls: ssl.SSLContext, certificate: Path
+) -> None:
+    assert is_reading(connect(serve(always, tls), ca_file=str(certificate)).single(7, 0.0))
 
 
 def test_a_server_without_a_trusted_certificate_gets_no_request(

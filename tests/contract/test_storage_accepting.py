@@ -1,7 +1,7 @@
 """Several collections in one transaction: the same as one after the other."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,12 +9,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from raingauge.errors import DatabaseUnavailable
-from raingauge.storage import cities, collections
-from raingauge.storage.collections import CollectionRequest, CollectionState, OtherRequest
-from raingauge.storage.database import DEADLOCK_TRIES, Database
-from raingauge.storage.message import send
+from raingauge.model import CollectionRequest, CollectionState
+from raingauge.storage import collections
+from raingauge.storage.collections import OtherRequest
+from raingauge.storage.database import TRIES, Database
 from raingauge.storage.models import Batch, Collection
-from tests.contract.storage_support import NOW, SECOND, an_observation, rows
+from tests.contract.storage_support import NOW, rows
 
 Answer = tuple[CollectionState, bool] | OtherRequest
 
@@ -23,17 +23,13 @@ def wanting(name: str, city_ids: Sequence[int] = (1, 2, 3), max_age_s: int = 600
     return CollectionRequest(name, tuple(city_ids), max_age_s, named=True)
 
 
-def standing(connection: Connection, requests: Sequence[CollectionRequest]) -> Mapping[str, CollectionState]:
-    [answer] = send(connection, [collections.finding([request.id for request in requests])])
-    return collections.found(answer)
-
-
 def accept_all(database: Database, *requests: CollectionRequest, blind: int = 0) -> list[Answer]:
     """`blind`: so many times it does not see what stands already, as if that had come after it looked."""
     blindly = iter(range(blind))
 
     def work(connection: Connection) -> list[Answer]:
-        seen = standing(connection, requests) if next(blindly, None) is None else {}
+        ids = [request.id for request in requests]
+        seen = collections.find_all(connection, ids) if next(blindly, None) is None else {}
         return collections.accept_all(connection, NOW, requests, seen)
 
     return database.write(work)
@@ -101,22 +97,6 @@ def test_only_a_key_that_stands_already_is_taken_for_having_been_overtaken(datab
 
 def test_whoever_is_always_overtaken_stores_nothing_and_says_so(database: Database) -> None:
     accept_all(database, wanting("b"))
-    with pytest.raises(DatabaseUnavailable, match="others are always quicker"):
-        accept_all(database, wanting("a"), wanting("b"), blind=DEADLOCK_TRIES)
+    with pytest.raises(DatabaseUnavailable, match="other transactions are always faster"):
+        accept_all(database, wanting("a"), wanting("b"), blind=TRIES)
     assert [row.id for row in rows(database, Collection)] == ["b"]
-
-
-def test_when_cities_were_fetched_is_told_of_those_that_need_no_call(database: Database) -> None:
-    def remember(connection: Connection) -> None:
-        old = NOW - 5 * SECOND
-        cities.remember(connection, {city: (old, an_observation(city)) for city in (1, 2)}, {4: old})
-        cities.remember(connection, {3: (NOW - SECOND, an_observation(3))}, {})
-
-    database.write(remember)
-
-    def found(seconds: int) -> dict[int, object]:
-        since = NOW - seconds * SECOND
-        return {**database.read(lambda c: cities.fetched_since(c, NOW, [1, 2, 3, 4, 5], since))}
-
-    assert found(5) == {1: NOW - 5 * SECOND, 2: NOW - 5 * SECOND, 3: NOW - SECOND, 4: NOW}
-    assert found(4) == {3: NOW - SECOND, 4: NOW}

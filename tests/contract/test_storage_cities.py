@@ -1,4 +1,4 @@
-"""What is kept of a city: its latest observation to the last bit, that it is unknown, and who is fetching it."""
+"""What is kept of a city: its latest observation to the last bit, and that it is unknown."""
 
 import math
 import random
@@ -9,9 +9,8 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection
 
-from raingauge.observation import Observation
-from raingauge.storage import cities, readings, wanted
-from raingauge.storage.batches import BatchRef
+from raingauge.model import Observation
+from raingauge.storage import cities
 from raingauge.storage.database import Database
 from raingauge.storage.models import WEATHER_COLUMNS, City, Reading
 from tests.contract.storage_support import (
@@ -22,8 +21,8 @@ from tests.contract.storage_support import (
     an_observation,
     at_once,
     rows,
-    wants_of,
 )
+from tests.support.settling import settle_cities
 
 LONGEST = "🌦️雨ñ" * 50
 """200 characters, of which some take four bytes."""
@@ -70,8 +69,7 @@ def test_every_field_of_an_observation_comes_back_as_it_was(database: Database, 
     fetched_at = NOW + 3 * MICROSECOND
     remember(database, [observation], at=fetched_at)
     accept(database, "1", [observation.city_id])
-    (want,) = wants_of(database, [BatchRef("1", 0)])
-    database.write(lambda connection: readings.settle(connection, fetched_at, {want: None}))
+    database.write(lambda connection: settle_cities(connection, fetched_at, "1"))
     names = Observation._fields[1:]
     expected = observation._asdict() | {"fetched_at": fetched_at, "status": "collected", "reason": None}
     read, city = rows(database, Reading)[0]._mapping, rows(database, City)[0]._mapping
@@ -79,7 +77,6 @@ def test_every_field_of_an_observation_comes_back_as_it_was(database: Database, 
         name: expected[name] for name in ("city_id", "status", "reason", *WEATHER_COLUMNS)
     }
     assert {name: city[name] for name in names} == {name: expected[name] for name in names}
-    assert database.read(lambda connection: wanted.fresh(connection, fetched_at, [want])) == {want: None}
 
 
 def test_floats_come_back_to_the_last_bit(database: Database) -> None:

@@ -1,20 +1,23 @@
 """Accepting collections: whole or nothing, once, and what an id stands for."""
 
 import json
+from dataclasses import replace
 from functools import partial
+from threading import Thread
 
 import pytest
 from sqlalchemy import Connection
 
-from raingauge.storage import batches, cities, collections
-from raingauge.storage.batches import BatchRef, Lease
-from raingauge.storage.collections import CollectionRequest, CollectionState, OpenWork, OtherRequest
+from raingauge.model import BatchKey, CollectionRequest, CollectionState, OpenCollection
+from raingauge.storage import cities, collections, outbox
+from raingauge.storage.collections import OtherRequest
 from raingauge.storage.database import Database
-from raingauge.storage.message import send
-from raingauge.storage.models import Batch, Collection, Reading
-from raingauge.storage.readings import settle
+from raingauge.storage.models import Batch, Collection, QueuedCity, Reading
+from raingauge.storage.outbox import Lease
+from raingauge.storage.queue import enqueue
 from tests.contract.storage_support import (
     NOW,
+    ON_SERVERS,
     SECOND,
     accept,
     an_observation,
@@ -22,7 +25,6 @@ from tests.contract.storage_support import (
     found,
     rows,
     settle_batches,
-    wants_of,
 )
 from tests.support.accepting import accept as accept_one
 
@@ -182,10 +184,9 @@ def test_what_open_collections_need_is_told_with_what_they_want(database: Databa
     settle_batches(database, accept(database, "begun", range(1, 31))[:1], NOW + SECOND)
     accept(database, "new", range(1, 31))
     hashed = found(database, "new").cities_hash
-    [answer] = database.read(lambda connection: send(connection, [collections.OPEN_WORK]))
-    assert sorted(collections.open_in(answer), key=lambda work: work.id) == [
-        OpenWork("begun", hashed, 10, 20, NOW, NOW + SECOND),
-        OpenWork("new", hashed, 30, 0, NOW, None),
+    assert sorted(database.read(collections.open_collections)) == [
+        OpenCollection("begun", hashed, 10, 20, 15),
+        OpenCollection("new", hashed, 30, 0, 0),
     ]
 
 
@@ -219,15 +220,34 @@ def test_what_there_is_not_cannot_be_cancelled(database: Database) -> None:
     assert found(database, "Mine").cancelled_at is None
 
 
-def test_nothing_of_a_cancelled_collection_is_leased_or_settled(database: Database) -> None:
-    refs = accept(database, "mine", range(1, 31))
-    left = wants_of(database, refs)
+def test_nothing_of_a_cancelled_collection_is_leased_queued_or_settled(database: Database) -> None:
+    keys = accept(database, "mine", range(1, 31))
+    others = accept(database, "other", [1])
+    database.write(lambda connection: enqueue(connection, NOW, "test", 0, [keys[0], *others]))
+    assert len(rows(database, QueuedCity)) == 21
     end(database, "mine")
-    until = Lease("relay", NOW + 30 * SECOND)
-    assert not database.write(lambda connection: batches.lease(connection, NOW, until, 10, 100)).messages
-    database.write(lambda connection: settle(connection, NOW, dict.fromkeys(left, "too late")))
+    assert [(row.collection_id, row.city_id) for row in rows(database, QueuedCity)] == [("other", 1)]
+    taken = Lease("relay", NOW + 30 * SECOND)
+    leased = database.write(lambda connection: outbox.lease(connection, NOW, taken, 10, 100))
+    assert [message.collection_id for message in leased.messages] == ["other"]
+    settle_batches(database, keys)
     assert (rows(database, Reading), found(database, "mine").settled) == ([], 0)
-    assert not wants_of(database, refs)
+
+
+@ON_SERVERS
+def test_cancelling_waits_for_whoever_holds_the_collection(database: Database) -> None:
+    keys = accept(database, "mine", range(1, 31))
+    cancelling = Thread(target=end, args=(database, "mine"))
+
+    def work(connection: Connection) -> None:
+        enqueue(connection, NOW, "test", 0, keys)
+        cancelling.start()
+        cancelling.join(0.3)
+        assert cancelling.is_alive()
+
+    database.write(work)
+    cancelling.join(20)
+    assert rows(database, QueuedCity) == []
 
 
 def test_a_collection_is_foreseen_as_it_would_be_accepted(database: Database) -> None:
@@ -235,7 +255,7 @@ def test_a_collection_is_foreseen_as_it_would_be_accepted(database: Database) ->
     foreseen = database.read(lambda connection: collections.foresee(connection, NOW, request))
     assert not rows(database, Collection)
     assert (foreseen, True) == ask(database, request)
-    settle_batches(database, [BatchRef("mine", 0)])
+    settle_batches(database, [BatchKey("mine", 0)])
     later = database.read(lambda connection: collections.foresee(connection, NOW + SECOND, request))
     assert later == found(database, "mine")
     with pytest.raises(OtherRequest, match="mine"):
@@ -248,15 +268,15 @@ def test_cities_that_need_no_call_are_counted(database: Database) -> None:
     refs = accept(database, "mine", [1, 5])
     settle_batches(database, refs)
 
-    def count(collection_id: str, after_s: float, age_s: float, *city_ids: int) -> int:
-        now = NOW + after_s * SECOND
-        since = now - age_s * SECOND
-        return database.read(lambda c: cities.count_fresh(c, now, collection_id, city_ids, since))
+    def count(collection_id: str, after_s: float, age_s: int, *city_ids: int) -> int:
+        state = replace(found(database, "mine"), id=collection_id, requested_at=NOW + after_s * SECOND, max_age_s=age_s)
+        return database.read(lambda connection: cities.count_fresh(connection, state, city_ids))
 
+    assert count("new", 0, 1, 1, 2, 4, 5) == 3
     assert count("new", 0, 0, 1, 2, 4, 5) == 3
     assert count("new", 10, 10, 1, 2, 4, 5) == 3
     assert count("new", 10, 9, 1, 2, 4, 5) == 1
+    assert count("new", 10, 0, 1, 2, 4, 5) == 0
     assert count("new", 86_401, 9, 1, 2, 4, 5) == 0
-    assert count("mine", 0, 0, 1, 2, 4, 5) == 2
-    assert count("new", 0, 0, *range(1, 3001)) == 4
-    assert count("new", 0, 0) == 0
+    assert count("mine", 0, 1, 1, 2, 4, 5) == 2
+    assert count("new", 0, 1, *range(1, 3001)) == 4

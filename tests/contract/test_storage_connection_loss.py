@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select, text
 
 from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable
-from raingauge.storage import engine
+from raingauge.storage import database as database_module
 from raingauge.storage.database import STATEMENT_S, Database, open_database
 from raingauge.storage.models import City
 from tests.contract.storage_support import ON_SERVERS, rows
@@ -108,7 +108,7 @@ def one(database: Database) -> int | None:
 def test_a_connection_that_broke_while_idle_is_replaced_unnoticed(
     far: Database, road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "IDLE_S", 0.0)
+    monkeypatch.setattr(database_module, "PING_AFTER_S", 0.0)
     assert one(far) == 1
     road.cut()
     assert one(far) == 1
@@ -118,7 +118,7 @@ def test_a_connection_that_broke_while_idle_is_replaced_unnoticed(
 def test_one_who_reads_does_not_notice_a_connection_that_broke_right_after_its_use(
     far: Database, road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "IDLE_S", 60.0)
+    monkeypatch.setattr(database_module, "PING_AFTER_S", 60.0)
     assert one(far) == 1
     road.cut()
     assert one(far) == 1
@@ -131,7 +131,7 @@ def test_one_who_writes_is_told_once_of_a_connection_that_broke_right_after_its_
     def add(connection: Connection) -> None:
         connection.execute(insert(City), [{"id": 1}])
 
-    monkeypatch.setattr(engine, "IDLE_S", 60.0)
+    monkeypatch.setattr(database_module, "PING_AFTER_S", 60.0)
     assert one(far) == 1
     road.cut()
     with pytest.raises(DatabaseUnavailable):

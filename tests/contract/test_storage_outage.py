@@ -13,10 +13,10 @@ from sqlalchemy.exc import DBAPIError
 
 from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable, RaingaugeError, SettingsError
-from raingauge.storage import cities, collections, engine
-from raingauge.storage.collections import CollectionRequest
-from raingauge.storage.database import Database, open_database
-from raingauge.storage.engine import CONNECT_S
+from raingauge.model import CollectionRequest
+from raingauge.storage import cities, collections
+from raingauge.storage import database as database_module
+from raingauge.storage.database import CONNECT_S, Database, open_database
 from raingauge.storage.models import City, Schema
 from tests.contract.storage_support import NOW, ON_SERVERS, SERVER_KINDS, an_observation, own_database, rows
 from tests.support.accepting import accept as accept_one
@@ -174,11 +174,11 @@ def test_sqlite_locked_by_another_process_for_too_long_is_unavailable_to_writers
 
 
 def test_a_busy_pool_is_unavailable_in_bounded_time(sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "CONNECT_S", 0.05)
+    monkeypatch.setattr(database_module, "CONNECT_S", 0.05)
     with (
         closing(open_database(url_of(sqlite), pool_size=1)) as narrow,
         narrow.engine.connect(),
-        pytest.raises(DatabaseUnavailable, match="busy"),
+        pytest.raises(DatabaseUnavailable, match="all connections are in use"),
     ):
         narrow.read(ask)
 

@@ -1,163 +1,156 @@
-"""What is left of batches, what is fresh already, and what is kept of a failure."""
+"""Pages of readings, as rows and as JSON: the same in every database, whatever a name or a number looks like."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from threading import Thread
+import json
+import random
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import insert
+from sqlalchemy.exc import DBAPIError
 
-from raingauge.observation import Observation
-from raingauge.storage import cities, readings, wanted
-from raingauge.storage.batches import BatchRef
+from producer.collections import Page, PageQuery, render
+from raingauge.contracts import utc_text
+from raingauge.storage import readings
 from raingauge.storage.database import Database
-from raingauge.storage.models import WEATHER_COLUMNS, Reading
-from raingauge.storage.wanted import OpenBatch, Outcome, Want
-from tests.contract.storage_support import (
-    MICROSECOND,
-    NOW,
-    SECOND,
-    accept,
-    an_observation,
-    cancel,
-    rows,
-    settle_batches,
-    wants_of,
+from raingauge.storage.models import City, Collection, Reading
+from tests.contract.storage_support import NOW
+
+FIELDS: Final = (
+    *(("name", "name"), ("temperature", "temperature"), ("datetime", "fetched_at"), ("observed_at", "observed_at")),
+    *(("condition_id", "condition_id"), ("description", "description"), ("latitude", "latitude")),
+)
+NASTY: Final = (
+    *(
+        '"',
+        "\\",
+        "'",
+        "''",
+        "\\n",
+        "\n\r\t\b\f",
+        "\x01\x1f\x7f",
+        "🌦️雨ñ" * 50,
+        "</script>",
+        "\uff02\uff3c\u201c",
+        "%s %(a)s %",
+        ":name \\:",
+        "{}",
+    ),
+    *("null", "", " ", "\u2028\u2029", "\ufeff", "a\\", '\\"', "١٢", "é", "e\u0301"),
 )
 
-DAY = timedelta(days=1)
-LONGEST = "🌦️雨ñ" * 50
-"""200 characters, of which some take four bytes."""
+
+def store(database: Database, rows: Iterable[dict[str, Any]], name: str = "1") -> None:
+    """Readings of a collection; what a row does not say is usual."""
+    usual = {"status": "collected", "reason": None, "fetched_at": NOW, "observed_at": NOW, "temperature": 1.5}
+    stored = [usual | {"collection_id": name} | row for row in rows]
+    columns = {column for row in stored for column in row}
+    collection = {"id": name, "requested_at": NOW, "max_age_s": 0, "cities_hash": "-", "total": max(1, len(stored))}
+    full = [dict.fromkeys(columns) | row for row in stored]
+    database.write(lambda c: c.execute(insert(Collection).values(collection)))
+    if full:
+        database.write(lambda c: c.execute(insert(Reading), full))
 
 
-def left(database: Database, refs: Sequence[BatchRef]) -> dict[BatchRef, OpenBatch]:
-    return database.read(lambda connection: wanted.open_batches(connection, refs))
+def page(database: Database, after: int = 0, limit: int = 1000, fields: Sequence[tuple[str, str]] = FIELDS) -> Page:
+    query = PageQuery("1", tuple(fields), after, limit)
+    columns = tuple(column for _, column in fields)
+    return render(database.read(lambda c: readings.page(c, "1", columns, after, limit + 1)), query)
 
 
-def settle(database: Database, outcomes: Mapping[Want, Outcome]) -> None:
-    database.write(lambda connection: readings.settle(connection, NOW, outcomes))
+def data(database: Database) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(page(database).data)
+    return found
 
 
-def remember(
-    database: Database, observations: Sequence[Observation], unknown: Sequence[int] = (), at: datetime = NOW
-) -> None:
-    seen = {observation.city_id: (at, observation) for observation in observations}
-    database.write(lambda connection: cities.remember(connection, seen, dict.fromkeys(unknown, at)))
+def test_a_row_is_written_in_its_order_with_times_to_the_millisecond(database: Database) -> None:
+    late = datetime(2026, 2, 3, 4, 5, 6, 999_999, tzinfo=UTC)
+    row = {"fetched_at": late, "observed_at": NOW.replace(microsecond=0), "condition_id": 800, "description": "rain"}
+    store(database, [{"city_id": 7, **row}])
+    database.write(lambda c: c.execute(insert(City).values(id=7, name="Young", latitude=-32.698)))
+    (written,) = data(database)
+    assert list(written.items()) == [
+        ("city_id", 7),
+        ("name", "Young"),
+        ("temperature", 1.5),
+        ("datetime", "2026-02-03T04:05:06.999Z"),
+        ("observed_at", "2026-11-10T12:00:00.000Z"),
+        ("condition_id", 800),
+        ("description", "rain"),
+        ("latitude", -32.698),
+    ]
 
 
-def fresh(database: Database, wants: Sequence[Want], now: datetime = NOW) -> dict[Want, Outcome]:
-    return database.read(lambda connection: wanted.fresh(connection, now, wants))
+def test_times_are_cut_to_the_millisecond(database: Database) -> None:
+    chance = random.Random(5)
+    times = [NOW + timedelta(microseconds=chance.randrange(10**15)) for _ in range(50)]
+    store(database, [{"city_id": n, "fetched_at": time} for n, time in enumerate(times, 1)])
+    assert [row["datetime"] for row in data(database)] == [utc_text(time) for time in times]
 
 
-def wants(city_id: int, *since: datetime) -> list[Want]:
-    return [Want(BatchRef("1", number), city_id, moment) for number, moment in enumerate(since)]
-
-
-def test_a_new_batch_is_left_whole(database: Database) -> None:
-    refs = accept(database, "1", range(1, 31), max_age_s=90)
-    since = NOW - 90 * SECOND
-    assert left(database, refs) == {
-        refs[0]: OpenBatch(refs[0], since, tuple(range(1, 21))),
-        refs[1]: OpenBatch(refs[1], since, tuple(range(21, 31))),
+def test_what_is_not_known_is_null(database: Database) -> None:
+    store(database, [{"city_id": 7, "temperature": None, "observed_at": None}])
+    (written,) = data(database)
+    assert {name for name, value in written.items() if value is None} == {
+        *("name", "temperature", "observed_at", "condition_id", "description", "latitude")
     }
-    assert left(database, refs)[refs[1]].wants == [Want(refs[1], city, since) for city in range(21, 31)]
 
 
-def test_a_batch_that_the_database_does_not_know_is_left_out(database: Database) -> None:
-    refs = accept(database, "one", range(1, 21))
-    assert list(left(database, [BatchRef("one", 1), *refs, BatchRef("ONE", 0)])) == refs
-    assert left(database, []) == {}
+def test_texts_come_back_whatever_is_in_them(database: Database) -> None:
+    store(database, [{"city_id": n, "description": text} for n, text in enumerate(NASTY, 1)])
+    database.write(lambda c: c.execute(insert(City), [{"id": n, "name": text} for n, text in enumerate(NASTY, 1)]))
+    assert [(row["name"], row["description"]) for row in data(database)] == [(text, text) for text in NASTY]
 
 
-def test_of_several_collections_only_the_batches_asked_for_are_told(database: Database) -> None:
-    (first, _), (_, second) = (accept(database, name, range(1, 41)) for name in ("one", "two"))
-    assert left(database, [first, second]).keys() == {first, second}
+def test_numbers_come_back_to_the_last_bit_and_stay_fractions(database: Database) -> None:
+    chance = random.Random(11)
+    numbers = [chance.uniform(-1, 1) * 10 ** chance.randint(-12, 20) for _ in range(300)]
+    numbers += [0.0, 1.0, -40.0, 1e15, 1e16, 123456789012345680.0, 999999999999999.0, 1e-7, 1e300, 5e-324, 0.1 + 0.2]
+    store(database, [{"city_id": n, "temperature": number} for n, number in enumerate(numbers, 1)])
+    written = [row["temperature"] for row in data(database)]
+    assert written == numbers
+    assert {type(number) for number in written} == {float}
 
 
-def test_settled_cities_are_not_left(database: Database) -> None:
-    refs = accept(database, "1", range(1, 41))
-    settle(database, dict.fromkeys(wants_of(database, refs)[:5], "x"))
-    assert left(database, refs)[refs[0]].city_ids == tuple(range(6, 21))
-    assert left(database, refs)[refs[1]].city_ids == tuple(range(21, 41))
+@pytest.mark.parametrize("kind", ["inf", "-inf", "nan"])
+def test_numbers_that_json_does_not_have_are_null(database: Database, kind: str) -> None:
+    largest = {"city_id": 2, "temperature": 1.7976931348623157e308}
+    if database.dialect in {"mysql", "mariadb"}:
+        with pytest.raises(DBAPIError):
+            store(database, [{"city_id": 1, "temperature": float(kind)}])  # it stores no such number
+        return
+    store(database, [{"city_id": 1, "temperature": float(kind)}, largest])
+    assert [row["temperature"] for row in data(database)] == [None, 1.7976931348623157e308]
 
 
-def test_a_city_settled_for_one_collection_is_left_for_another(database: Database) -> None:
-    one, other = accept(database, "a", [1, 2, 3]), accept(database, "A", [1, 2, 3])
-    settle(database, {want: "x" for want in wants_of(database, one) if want.city_id == 1})
-    settle(database, {want: "x" for want in wants_of(database, other) if want.city_id == 2})
-    both = left(database, [*one, *other])
-    assert [both[ref].city_ids for ref in (*one, *other)] == [(2, 3), (1, 3)]
+def test_failed_cities_are_listed_apart(database: Database) -> None:
+    failed = {"status": "failed", "fetched_at": None, "observed_at": None, "temperature": None}
+    store(database, [{"city_id": 3, **failed, "reason": 'unknown "city"'}, {"city_id": 4}, {"city_id": 9, **failed}])
+    found = page(database)
+    assert json.loads(found.errors) == [{"city_id": 3, "reason": 'unknown "city"'}, {"city_id": 9, "reason": None}]
+    assert [row["city_id"] for row in json.loads(found.data)] == [4]
 
 
-@pytest.mark.parametrize("how", ["settled", "cancelled"])
-def test_nothing_is_left_of_what_is_over(database: Database, how: str) -> None:
-    refs = accept(database, "1", range(1, 31))
-    if how == "settled":
-        settle_batches(database, refs)
-    else:
-        cancel(database, "1")
-    assert [batch.city_ids for batch in left(database, refs).values()] == [(), ()]
+def test_rows_come_in_the_order_of_their_cities_with_the_names_that_are_known(database: Database) -> None:
+    store(database, [{"city_id": city} for city in (9, 3, 10, 1, 200, 7)])
+    names = {3: "Three", 9: "Nine"}
+    # The city's weather of now is not what was collected.
+    known = [{"id": city, "name": name, "temperature": 30.0} for city, name in names.items()]
+    database.write(lambda c: c.execute(insert(City), known))
+    written = data(database)
+    assert [row["city_id"] for row in written] == [1, 3, 7, 9, 10, 200]
+    assert [row["name"] for row in written] == [names.get(row["city_id"]) for row in written]
+    assert {row["temperature"] for row in written} == {1.5}
 
 
-def test_hundreds_of_batches_are_looked_up_together(database: Database) -> None:
-    refs = accept(database, "1", range(1, 6001))
-    assert sum(len(batch.city_ids) for batch in left(database, refs).values()) == 6000
-
-
-def test_an_observation_is_fresh_for_those_who_want_none_later(database: Database) -> None:
-    remember(database, [an_observation(5)])
-    early, exact, late = wants(5, NOW - DAY, NOW, NOW + MICROSECOND)
-    assert fresh(database, [early, exact, late, *wants(6, NOW - DAY)]) == {early: None, exact: None}
-
-
-def test_what_was_found_fresh_is_what_is_copied_whoever_stores_an_older_one_meanwhile(database: Database) -> None:
-    remember(database, [an_observation(5, temperature=21.0)])
-    copied = wants_of(database, accept(database, "1", [5], max_age_s=0))
-    older = Thread(target=remember, args=(database, [an_observation(5, temperature=9.0)]), kwargs={"at": NOW - SECOND})
-
-    def work(connection: Connection) -> None:
-        outcomes = wanted.fresh(connection, NOW, copied, lock=True)
-        older.start()
-        older.join(0.3)
-        assert older.is_alive(), "it waits for this transaction"
-        readings.settle(connection, NOW, outcomes)
-
-    database.write(work)
-    older.join(20)
-    (read,) = rows(database, Reading)
-    assert (read.fetched_at, read.temperature) == (NOW, 21.0)
-
-
-def test_an_unknown_city_stays_unknown_for_a_day(database: Database) -> None:
-    remember(database, [], unknown=[5])
-    (want,) = wants(5, NOW)
-    assert fresh(database, [want], NOW + DAY) == {want: "unknown city"}
-    assert fresh(database, [want], NOW + DAY + MICROSECOND) == {}
-
-
-def test_a_fresh_observation_beats_an_unknown_city(database: Database) -> None:
-    remember(database, [an_observation(5)])
-    remember(database, [], unknown=[5], at=NOW + SECOND)
-    old, new = wants(5, NOW, NOW + SECOND)
-    assert fresh(database, [old, new]) == {old: None, new: "unknown city"}
-
-
-def test_nothing_is_fresh_for_nobody(database: Database) -> None:
-    assert fresh(database, []) == {}
-
-
-def test_every_reason_of_a_failure_fits(database: Database) -> None:
-    accept(database, "1", [1])
-    settle_wants = wants_of(database, [BatchRef("1", 0)])
-    settle(database, dict.fromkeys(settle_wants, LONGEST + "🌧️ and more"))
-    (read,) = rows(database, Reading)
-    assert read.reason == LONGEST
-    assert {getattr(read, name) for name in WEATHER_COLUMNS} == {None}
-
-
-def test_unexpected_errors_are_counted_by_batch(database: Database) -> None:
-    ref, other = accept(database, "1", range(1, 31))
-    count = [database.write(lambda connection: readings.count_attempt(connection, ref)) for _ in range(3)]
-    assert count == [1, 2, 3]
-    assert database.write(lambda connection: readings.count_attempt(connection, other)) == 1
-    assert database.write(lambda connection: readings.count_attempt(connection, BatchRef("1", 2))) == 0
+@pytest.mark.parametrize("order", [range(1, 11), range(10, 0, -1)])
+def test_a_page_ends_at_its_limit_and_leads_to_the_next(database: Database, order: Sequence[int]) -> None:
+    store(database, [{"city_id": n} for n in order])
+    store(database, [{"city_id": 11}], name="2")
+    pages = [page(database, after, limit=4) for after in (0, 4, 8, 6, 10)]
+    assert [[row["city_id"] for row in json.loads(one.data)] for one in pages] == [
+        *([1, 2, 3, 4], [5, 6, 7, 8], [9, 10], [7, 8, 9, 10], []),
+    ]
+    assert [one.next_after for one in pages] == [4, 8, None, None, None]
+    assert page(database, fields=()).data == b"[" + b",".join(b'{"city_id":%d}' % n for n in range(1, 11)) + b"]"

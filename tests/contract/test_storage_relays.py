@@ -9,25 +9,26 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, insert, text, update
 
-from raingauge.storage import batches
-from raingauge.storage.batches import BatchRef, Lease
+from raingauge.model import BatchKey
+from raingauge.storage import outbox
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection
+from raingauge.storage.outbox import Lease
 from tests.contract.storage_support import NOW, ON_SERVERS, accept, at_once, cancel, rows, settle_batches
 
 UNTIL = NOW + timedelta(seconds=30)
 
 
-def lease(connection: Connection, holder: str, outstanding: int = 10, most: int = 500) -> list[BatchRef]:
-    leased = batches.lease(connection, NOW, Lease(holder, UNTIL), outstanding, most)
-    return [BatchRef(message.collection_id, message.batch) for message in leased.messages]
+def lease(connection: Connection, holder: str, outstanding: int = 10, most: int = 500) -> list[BatchKey]:
+    leased = outbox.lease(connection, NOW, Lease(holder, UNTIL), outstanding, most)
+    return [BatchKey(message.collection_id, message.batch) for message in leased.messages]
 
 
 def test_relays_at_once_never_lease_the_same_batch(database: Database) -> None:
     refs = [ref for number in range(5) for ref in accept(database, f"c{number}", range(1, 1201))]
 
-    def lease_all(holder: str) -> list[BatchRef]:
-        mine: list[BatchRef] = []
+    def lease_all(holder: str) -> list[BatchKey]:
+        mine: list[BatchKey] = []
         while some := database.write(lambda connection: lease(connection, holder, 1000, most=7)):
             mine += some
         return mine
@@ -63,7 +64,7 @@ def test_the_limit_holds_when_another_relay_comes_between_any_two_statements(
         taken = database.write(lambda connection: lease(connection, "rival"))
         assert {ref.collection_id for ref in taken} == {collection_id}
         if publishes:
-            database.write(lambda connection: batches.mark_published(connection, NOW, taken, "rival"))
+            database.write(lambda connection: outbox.mark_published(connection, NOW, taken, "rival"))
 
     accept(database, "dry", range(1, 601))
     with before_statement(database, -1, lambda: None) as seen:
@@ -74,12 +75,12 @@ def test_the_limit_holds_when_another_relay_comes_between_any_two_statements(
             mine = database.write(lambda connection: lease(connection, "mine"))
         theirs = [row for row in rows(database, Batch) if row.collection_id == f"c{number}" and row.leased_by != "mine"]
         out = [row.batch for row in theirs if row.leased_by or row.published_at]
-        assert sorted([*mine, *(BatchRef(f"c{number}", batch) for batch in out)]) == refs[:10]
+        assert sorted([*mine, *(BatchKey(f"c{number}", batch) for batch in out)]) == refs[:10]
 
 
 def test_the_limit_is_known_of_more_collections_than_fit_into_one_statement(database: Database) -> None:
-    names = [f"c{number}" for number in range(batches.COLLECTIONS_AT_ONCE + 5)]
-    collection = {"requested_at": NOW, "max_age_s": 600, "cities_hash": "x", "total": 2, "collected": 0, "failed": 0}
+    names = [f"c{number}" for number in range(outbox.COLLECTIONS_AT_ONCE + 5)]
+    collection = {"requested_at": NOW, "max_age_s": 600, "cities_hash": "x", "total": 2}
     batch = {"size": 1, "city_ids": "[1]"}
     all_batches = [
         batch | {"collection_id": name, "batch": number, "published_at": None if number else NOW}
@@ -132,11 +133,11 @@ def test_a_round_looks_at_no_more_rows_of_a_large_collection_than_of_a_small_one
         half = len(refs) // 2
         database.write(partial(settle_half, f"c{cities}", half))
         database.write(count_rows)
-        marked = partial(batches.mark_published, now=NOW, refs=refs[half : half + 10], holder="relay")
+        marked = partial(outbox.mark_published, now=NOW, keys=refs[half : half + 10], holder="relay")
         looked[cities] = sum(handled(database, work) for work in (lease_of_relay, marked, lease_of_relay))
         assert [row.batch for row in rows(database, Batch) if row.published_at] == list(range(half, half + 10))
         cancel(database, f"c{cities}")
-        database.write(batches.forget_publications)
+        database.write(outbox.forget_publications)
     assert looked[200_000] < 2 * looked[2_000] + 100
 
 

@@ -38,10 +38,10 @@ def answer(status: int, body: bytes, *headers: bytes) -> bytes:
     return b"\r\n".join(lines)
 
 
-def refusal(status: int, *headers: bytes) -> Callable[[Request], bytes]:
+def refusal(status: int, *headers: bytes, message: str = "Invalid") -> Callable[[Request], bytes]:
     """In the provider's own JSON."""
     return lambda request: answer(
-        status, json.dumps({"cod": status, "message": f"Invalid {request.echo}"}).encode(), *headers
+        status, json.dumps({"cod": status, "message": f"{message} {request.echo}"}).encode(), *headers
     )
 
 
@@ -77,7 +77,7 @@ FAILURES: Final[dict[int, Callable[[Request], bytes]]] = {
     11: lambda r: SILENCE,
     12: lambda r: answer(302, b"", b"Location: http://127.0.0.1:1/" + r.target.encode()),
     13: refusal(200),
-    UNKNOWN: refusal(404),
+    UNKNOWN: refusal(404, message="city not found"),
     15: lambda r: b"HTTP/1.1 500 no\r\nno header " + r.raw + b"\r\nX: " + r.raw + b"\r\n\r\n",
     16: lambda r: answer(403, r.raw),
     17: lambda r: b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + r.raw,

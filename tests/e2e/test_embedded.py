@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.stops import launched
 from tests.support.eventually import eventually
-from tests.support.processes import Program, program, simulator
+from tests.support.processes import ROOT, Program, program, simulator
 
 WINDOW_S = 4.0
 QUOTA = 60
@@ -78,7 +78,7 @@ def test_burst_pacing_collects_them_in_two_windows(tmp_path: Path) -> None:
         state = collected(service, BURST_OPTIMUM_S)
         witness = weather.get("/control/witness")
     assert_all_collected_within_the_quota(state, witness)
-    assert took(witness) <= 1.05 * BURST_OPTIMUM_S
+    assert took(witness) <= 1.1 * BURST_OPTIMUM_S
 
 
 def test_a_provider_without_group_calls_costs_one_probe_and_is_asked_city_by_city(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_provider_without_group_calls_costs_one_probe_and_is_asked_city_by_cit
     assert witness["units"] == CITIES + 1
     second = calls[1]["at_s"] - calls[0]["at_s"]
     assert second == pytest.approx(WINDOW_S / QUOTA, abs=0.2)
-    assert took(witness) <= 168 * WINDOW_S / 60 * 1.02
+    assert took(witness) <= 168 * WINDOW_S / 60 * 1.05
 
 
 def test_stopped_or_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -120,6 +120,15 @@ def test_without_a_key_it_starts_the_simulator_and_says_so_in_one_line(tmp_path:
         state = eventually(lambda: (s := service.get("/get", id="small")) and s["status"] == "done" and s, START_UP_S)
     assert [row["city_id"] for row in state["data"]] == [3439525, 3439781]
     assert all(-60 < row["temperature"] < 60 for row in state["data"])
+
+
+def test_it_starts_in_any_folder_and_logs_that_there_is_no_configuration_file(tmp_path: Path) -> None:
+    settings = {"RAINGAUGE_HTTP__PORT": "0", "PYTHONPATH": str(ROOT)}
+    with program("standalone", settings=settings, cwd=tmp_path) as service:
+        service.collect(id="small", cities=[3439525])
+        eventually(lambda: service.get("/get", id="small")["status"] == "done", START_UP_S)
+    assert f'program.started settings="no config.env.yml in {tmp_path}"' in service.output
+    assert (tmp_path / "var/simulator.db").exists()
 
 
 def test_simulated_and_real_weather_never_get_into_one_database(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import make_url, select
 
 from raingauge.contracts import dead_letter_topic
-from raingauge.storage.collections import CollectionRequest
+from raingauge.model import CollectionRequest
 from raingauge.storage.database import Database, open_database
-from raingauge.storage.models import Collection, QuotaCharge, Reading
+from raingauge.storage.models import Collection, QueuedCity, Reading
 from tests.e2e.network import Door, closed_port, door
 from tests.e2e.stops import DEVELOPMENT, TIMEOUT_S, Stoppable, launched, pause
 from tests.support.accepting import accept as accept_one
@@ -87,11 +87,10 @@ class World:
         state: dict[str, Any] = program.get("/get", id=self.collection, data="false")
         return state
 
-    def claims(self) -> list[str | None]:
-        """Cities that somebody says to be fetching since it was accepted, a list for each charge."""
-        accepted_at = select(Collection.requested_at).where(Collection.id == self.collection).scalar_subquery()
-        claimed = select(QuotaCharge.cities).where(
-            QuotaCharge.reserved_at >= accepted_at, QuotaCharge.cities.is_not(None)
+    def claims(self) -> list[int]:
+        """Cities that a call is said to be fetching, of the collections accepted here."""
+        claimed = select(QueuedCity.city_id).where(
+            QueuedCity.collection_id.in_(self.accepted), QueuedCity.charge_id.is_not(None)
         )
         return list(self.database.read(lambda c: c.scalars(claimed).all()))
 

@@ -33,7 +33,7 @@ async def described(sqlite: Database) -> BaseSchema:
         front.settle(id, [observation(1), observation(2, name=None, humidity=None)], {3: "unknown city"})
     generation = GenerationConfig(max_examples=EXAMPLES, deterministic=True)
     projects = ProjectsConfig(default=ProjectConfig(generation=generation))
-    api = create_api(front.settings, front.desk, front.relay)
+    api = create_api(front.settings, front.collections, front.relay)
     config = SchemathesisConfig(seed=1, projects=projects)
     schema = schemathesis.openapi.from_asgi("/openapi.json", api, config=config)
     schema.hook("map_body")(whole_numbers)

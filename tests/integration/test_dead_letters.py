@@ -17,10 +17,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from consumer import dead_letters
 from consumer.__main__ import parser
-from consumer.dead_letters import list_all, replay
-from consumer.letters import DeadLetters, Letter, printable
-from consumer.means import Means
-from consumer.worker import Worker
+from consumer.dead_letters import DeadLetters, Letter, list_all, printable, replay
+from consumer.intake import Intake
 from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic
 from raingauge.errors import Fatal, UndecodableMessage
 from raingauge.messaging.kafka import KafkaPublisher
@@ -54,14 +52,14 @@ def deliveries(messages: Sequence[Message], topic: str) -> list[Delivery]:
 
 
 async def bury(place: KafkaPlace, messages: Sequence[Message]) -> None:
-    """As the worker does it."""
+    """As the intake does it."""
     acknowledged: list[Delivery] = []
     subscription = cast("Subscription", SimpleNamespace(acknowledge=acknowledged.append))
     async with place.publisher(max_message_bytes=2 * MAX_MESSAGE_BYTES) as publisher:
-        means = cast("Means", SimpleNamespace(clock=CLOCK, lanes=1))
-        worker = Worker(subscription, publisher, means, place.topic)
+        nothing = cast("Any", None)
+        intake = Intake(subscription, publisher, nothing, nothing, CLOCK, "account", place.topic)
         for delivery in deliveries(messages, place.topic):
-            await worker._bury(delivery, ERROR)
+            await intake._bury(delivery, ERROR)
     assert acknowledged == deliveries(messages, place.topic)
 
 
@@ -158,12 +156,13 @@ async def test_without_letters_there_is_nothing_to_list_or_replay(capsys: pytest
 
 
 @services
-async def test_a_missing_topic_has_no_letters_and_is_not_made(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_missing_topic_is_named_and_not_made(capsys: pytest.CaptureFixture[str]) -> None:
     need_port(9092, "Kafka")
     topic = f"test-{uuid4().hex}"
-    await list_all(settings_for(topic))
-    await replay(settings_for(topic), None)
-    assert capsys.readouterr().out == f"0 replayed to {topic}\n"
+    for work in (list_all(settings_for(topic)), replay(settings_for(topic), None)):
+        with pytest.raises(Fatal, match=rf"there is no topic {topic}\.dead on {SERVER}: check broker\.topic"):
+            await work
+    assert capsys.readouterr() == ("", "")
     found = await with_admin(SERVER, lambda admin: admin.list_topics())
     assert not {topic, dead_letter_topic(topic)} & set(found)
     assert nothing_is_left()
@@ -251,10 +250,10 @@ async def test_a_topic_that_is_gone_ends_the_replay_in_time() -> None:
 
 async def test_kafka_that_refuses_or_is_silent_is_told_in_one_line() -> None:
     refused = f"127.0.0.1:{free_port()}"
-    with pytest.raises(Fatal, match=f"Kafka does not answer at {refused}"):
+    with pytest.raises(Fatal, match=f"Kafka does not answer: {refused} refuses connections"):
         await replay(settings_for("cities", refused), None)
     async with Road(None) as road:
-        with pytest.raises(Fatal, match=f"Kafka does not answer at {road.address}"):
+        with pytest.raises(Fatal, match=f"Kafka does not answer: {road.address} accepts"):
             await list_all(settings_for("cities", road.address), answer_s=0.5)
 
 
@@ -275,7 +274,7 @@ async def test_a_broker_that_falls_silent_ends_the_reading() -> None:
             return 0
 
     letters = DeadLetters([], "cities.dead", answer_s=2)
-    letters._consumer, letters._from, letters._until = Silent(), {"0": 0}, {"0": 3}
+    letters._consumer, letters._first, letters._end = Silent(), {"0": 0}, {"0": 3}
     with pytest.raises(TimeoutError):
         await letters.replayed()
     assert letters._consumer.polls == 2000
@@ -301,7 +300,7 @@ async def test_the_command_lists_and_replays() -> None:
     assert [each.returncode for each in ended] == [0, 0, 0, 2]
     assert [each.stdout for each in ended[:2]] == [f"1 replayed to {place.topic}\n"] * 2
     assert [line.split("\t")[5] for line in ended[2].stdout.splitlines()] == ["replayed", "replayed"]
-    assert ended[3].stderr == "Fatal: there is no dead letter 0/9\n"
+    assert ended[3].stderr == "there is no dead letter 0/9\n"
 
 
 def test_the_command_ends_with_status_2_and_one_line_when_kafka_is_down() -> None:
@@ -310,7 +309,7 @@ def test_the_command_ends_with_status_2_and_one_line_when_kafka_is_down() -> Non
         ended = consumer(*arguments, topic="cities", server=server)
         assert ended.returncode == 2
         (line,) = ended.stderr.splitlines()
-        assert line.startswith(f"Fatal: Kafka does not answer at {server}")
+        assert line.startswith(f"Kafka does not answer: {server} refuses connections")
         assert ended.stdout == ""
 
 

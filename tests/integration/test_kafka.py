@@ -11,7 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic
 from raingauge.errors import Permanent
-from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Patience, ensure_topics
+from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics
 from raingauge.messaging.port import Delivery
 from tests.contract.messaging_helpers import (
     CLOCK,
@@ -143,7 +143,7 @@ async def test_a_message_the_broker_refuses_stops_no_other() -> None:
 
 
 async def test_messages_too_large_only_together_are_all_stored() -> None:
-    place = KafkaPlace(require_real_kafka(), 100, Patience(session_s=6))
+    place = KafkaPlace(require_real_kafka(), 100, Timeouts(session_s=6))
     narrow = NewTopic(place.topic, 1, 1, topic_configs={"max.message.bytes": "1000"})
     await with_admin(require_real_kafka(), lambda admin: admin.create_topics([narrow]))
     messages = [str(number).encode() * 150 for number in range(10)]
@@ -178,7 +178,7 @@ async def test_an_unfit_topic_is_warned_of_and_left_alone(caplog: pytest.LogCapt
     server, topic = require_real_kafka(), f"test-{uuid4().hex}"
     unfit = NewTopic(topic, 1, 1, topic_configs={"retention.ms": "3600000", "max.message.bytes": "1000"})
     await with_admin(server, lambda admin: admin.create_topics([unfit]))
-    await ensure_topics([server], topic, 3, CLOCK, Patience())
+    await ensure_topics([server], topic, 3, CLOCK, Timeouts())
     warned = {record.__dict__["setting"] for record in caplog.records if record.message == "handoff.topic_unfit"}
     assert warned == {"partitions", "retention.ms", "max.message.bytes"}
     await with_admin(server, lambda admin: admin.delete_topics([topic, dead_letter_topic(topic)]))

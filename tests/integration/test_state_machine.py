@@ -1,6 +1,6 @@
 """POST, GET and redelivery in any order, through restarts and the provider's faults, against a model: a dict.
 
-The real HTTP front, desk, relay, worker, caller, ledger and storage run on SQLite and the in-process hand-off, in
+The real HTTP front, producer, relay, worker, caller, ledger and storage run on SQLite and the in-process hand-off, in
 virtual time; only the provider is a fake. Hypothesis chooses what happens, and finds a shortest case that goes wrong.
 """
 
@@ -29,24 +29,24 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import Connection, select
 
-from consumer.means import Means
-from consumer.provider import Reason, Refusal, Reply, Weather
-from consumer.quota import Ledger
-from consumer.settler import GIVEN_UP
-from consumer.store import Store
+from consumer.caller import Caller
+from consumer.intake import Intake
+from consumer.ledger import Ledger
+from consumer.provider.port import Reason, Refusal, Reply, Weather
 from consumer.worker import Worker
 from producer.app import create_api
-from producer.desk import Desk
+from producer.collections import Collections
 from producer.relay import Relay
 from raingauge.blocking import inline
 from raingauge.errors import ProviderUnavailable
 from raingauge.messaging.inprocess import InProcessBroker, InProcessSubscription
 from raingauge.messaging.port import Headers
-from raingauge.observation import Observation
-from raingauge.pacing import Terms
+from raingauge.model import Observation
+from raingauge.quota.fairness import UNKNOWN_CITY
+from raingauge.quota.pacing import Terms
 from raingauge.settings import RelaySettings, Settings
 from raingauge.storage.models import Batch, Collection, Reading
-from raingauge.storage.wanted import UNKNOWN_CITY
+from raingauge.storage.settling import GIVEN_UP
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop
 from tests.support.databases import sqlite_copy
 
@@ -175,8 +175,8 @@ class Raingauge(RuleBasedStateMachine):
             self.database, inline, self.broker, settings,
             topic=TOPIC, account=ACCOUNT, terms=TERMS, outstanding=3, holder="relay",
         )  # fmt: skip
-        desk = Desk(self.database, inline, TERMS, ACCOUNT)
-        transport = httpx.ASGITransport(create_api(Settings(), desk, relay))
+        collections = Collections(self.database, inline, TERMS, ACCOUNT)
+        transport = httpx.ASGITransport(create_api(Settings(), collections, relay))
         self.http = httpx.AsyncClient(transport=transport, base_url="http://producer")
         self.relay = asyncio.create_task(relay.run())
         await self._start_consumer()
@@ -184,13 +184,13 @@ class Raingauge(RuleBasedStateMachine):
     async def _start_consumer(self) -> None:
         self.consumers += 1
         name = f"consumer-{self.consumers}"
-        ledger = Ledger(self.database, ACCOUNT, TERMS, "auto", name)
-        ledger.open()
-        store = Store(self.database, ledger, name, ACCOUNT)
-        means = Means(ledger, self.provider, store, inline, self.provider.run, self.clock, lanes=2)
+        database, clock = self.database, self.clock
+        ledger = Ledger(database, inline, clock, ACCOUNT, TERMS, "auto", name)
         self.subscription: InProcessSubscription = self.broker.subscription()
         await self.subscription.__aenter__()
-        self.worker = Worker(self.subscription, self.broker, means, TOPIC)
+        intake = Intake(self.subscription, self.broker, database, inline, clock, ACCOUNT, TOPIC)
+        caller = Caller(ledger, self.provider, database, inline, self.provider.run, clock, 2)
+        self.worker = Worker(intake, caller, ledger, clock)
         self.working = asyncio.create_task(self.worker.run())
 
     async def _end_consumer(self) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 
 from raingauge.messaging.port import Delivery
 from raingauge.storage.database import Database
-from raingauge.storage.models import Batch, Collection, QuotaCharge, Reading
+from raingauge.storage.models import Batch, Collection, QueuedCity, QuotaCharge, Reading
 from tests.simulation.handoff import POISON, Topic
 from tests.simulation.plan import Plan
 from tests.simulation.process import Process
@@ -81,6 +81,11 @@ class Audit:
         for state in connection.execute(select(Collection)):
             real = (counts[state.id, "collected"], counts[state.id, "failed"])
             assert (state.collected, state.failed) == real, f"{state.id}: counters ≠ rows"
+        queued = {(row.collection_id, row.city_id): row for row in connection.execute(select(QueuedCity))}
+        assert not queued.keys() & now.keys(), "settled and queued: " + str(queued.keys() & now.keys())
+        for key, row in queued.items():
+            waits = row.turn is None and row.ready_at is not None
+            assert waits or row.turn is not None, f"{key} is queued but can never be taken"
         charges = {row.id: tuple(row) for row in connection.execute(select(QuotaCharge))}
         gone = self._charges.keys() - charges.keys()
         assert not gone, f"charges {gone} are gone"
@@ -102,6 +107,7 @@ class Audit:
         self._database.read(self._check_collections)
         self._database.read(self._check_charges)
         assert Counter(d.value for d in self._topic.dead).keys() == Counter(self.poison).keys(), "dead letters ≠ poison"
+        assert not self._witness.fetched_at_once, f"fetched at once: {self._witness.fetched_at_once}"
         most = self._witness.most_in_any_window(self._plan.terms.window_s)
         assert most <= self._plan.terms.cities_per_window, f"{most} arrivals in one window"
 
@@ -111,6 +117,8 @@ class Audit:
             readings.setdefault(row.collection_id, {})[row.city_id] = row
         states = {row.id: row for row in connection.execute(select(Collection))}
         assert self.accepted.keys() <= states.keys(), "an accepted collection is gone"
+        left = connection.execute(select(QueuedCity)).all()
+        assert not left, f"queued although nothing is open: {left}"
         for name, state in states.items():
             rows = readings.get(name, {})
             if state.cancelled_at is None:
@@ -138,9 +146,9 @@ class Audit:
         """Each is held as long as the rule says; together they cover every arrival."""
         terms = self._plan.terms
         for row in connection.execute(select(QuotaCharge)):
-            worst = row.reserved_at + timedelta(seconds=terms.worst_hold_s)
-            due = worst if row.closed_at is None else min(worst, row.closed_at + timedelta(seconds=terms.window_s))
-            assert row.release_at >= due - TOLERANCE, f"charge {row.id} is released too early"
+            worst = row.reserved_at + timedelta(seconds=terms.claim_s)
+            due = worst if row.closed_at is None else min(worst, row.closed_at)
+            assert row.ends_at >= due - TOLERANCE, f"charge {row.id} ends too early"
         spent = connection.scalar(select(func.sum(QuotaCharge.cost))) or 0
         assert spent >= sum(cost for _, cost in self._witness.arrivals), "arrivals that nobody was charged for"
         assert all(moment >= 0 for moment, _ in self._witness.arrivals), EPOCH

@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from raingauge.errors import HandoffUnavailable
-from raingauge.messaging.port import Delivery, Headers, Lost
+from raingauge.messaging.port import Delivery, Headers
 from tests.simulation.plan import Plan
 from tests.simulation.process import Process
 from tests.simulation.virtual import VirtualClock
 
-DRAIN_S = 15.0
 POISON = b"poison"
 """The key of messages that nobody can decode."""
 
@@ -73,7 +72,6 @@ class Topic:
         """Everything is revoked and shared out again. One thrown out is not asked: it learns of it later."""
         async with self._balancing:
             asked = [member for member in self._members if member is not thrown_out]
-            await asyncio.gather(*(member.revoke() for member in asked))
             self._epoch += 1
             self._owners = {p: asked[p % len(asked)] for p in range(self._partitions)} if asked else {}
             for stored in self._stored.values():
@@ -114,9 +112,6 @@ class Topic:
             self._stored.pop((delivery.partition, delivery.offset), None)
             self._wake()
 
-    def held_by(self, member: "Member") -> list[Delivery]:
-        return [replace(s.delivery, epoch=self._epoch) for s in self._stored.values() if s.held_by is member]
-
     def _wake(self) -> None:
         for member in self._members:
             member.news.set()
@@ -125,13 +120,12 @@ class Topic:
 class Member:
     """A consumer's subscription."""
 
-    def __init__(self, topic: Topic, process: Process, window: int, lost: Lost) -> None:
+    def __init__(self, topic: Topic, process: Process, window: int) -> None:
         self.process = process
         self.window = window
         self.news = asyncio.Event()
         self.epoch = -1
         self._topic = topic
-        self._lost = lost
 
     async def receive(self) -> Sequence[Delivery]:
         while True:
@@ -150,16 +144,6 @@ class Member:
 
     def hold(self, delivery: Delivery) -> None:
         raise AssertionError("the simulated hand-off carries no newer messages")
-
-    async def revoke(self) -> None:
-        """Its deliveries are taken away; it may finish what it can, within the drain time."""
-        if not self.process.alive:
-            return
-        try:
-            async with asyncio.timeout(DRAIN_S):
-                await self._lost(self._topic.held_by(self))
-        except TimeoutError:
-            return
 
 
 class Sender:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from raingauge.pacing import Pacing, Terms
+from raingauge.quota.pacing import Pacing, Terms
 from tests.simulation.virtual import VirtualClock
 
 CALM_AT: Final = 90.0
@@ -46,6 +46,7 @@ class Plan:
         self._lost_answers = chance.choice([0.0, 0.0, 0.02])
         self._pauses = chance.choice([0.0, 0.03])
         self._latency = chance.choice([0.02, 0.3, 2.0])
+        self._statement_s = chance.choice([0.0, 0.0, 0.0, 0.02, 0.2])
 
     def _outages(self, number: int, longest: float) -> list[Outage]:
         begins = [self.chance.uniform(0, CALM_AT - longest) for _ in range(number)]
@@ -74,6 +75,10 @@ class Plan:
 
     def database_delay(self) -> float:
         return self.chance.random() * 0.01
+
+    def statement_s(self) -> float:
+        """How far a process is from the database, in seconds for each statement."""
+        return self.chance.uniform(0, self._statement_s)
 
     def handoff_away(self) -> bool:
         return self._away(self._handoff_outages)

@@ -27,6 +27,7 @@ class Process:
         self.alive = True
         self.statements_left: int | None = None
         self.task: asyncio.Task[None] | None = None
+        self.statement_s = plan.statement_s()
         self.database = _Database(machine.engine, clock, self, plan)
         self._plan = plan
         self._clock = clock
@@ -52,11 +53,13 @@ class Process:
             self.task.cancel()
 
     async def run(self, work: Callable[[], T], /) -> T:
-        """The seam for database work."""
-        await self._clock.sleep(self._plan.database_delay())
+        """The seam for database work. Each statement takes its way to the database and back."""
+        await self._clock.sleep(self._plan.database_delay() + self.statement_s)
+        before = self._machine.statements
         with self._machine.running(self):
             result = work()
-        await self._clock.sleep(self._plan.database_delay())
+        statements = self._machine.statements - before
+        await self._clock.sleep(self._plan.database_delay() + statements * self.statement_s)
         return result
 
     def check(self) -> None:
@@ -70,6 +73,9 @@ class Machine:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.statements = 0
+        self.gate = asyncio.Lock()
+        """The lock of the gate's row, held as long as a reservation takes."""
         self._current: Process | None = None
         event.listen(engine, "before_cursor_execute", self._statement)
 
@@ -84,6 +90,7 @@ class Machine:
             self._current = None
 
     def _statement(self, *_: Any) -> None:
+        self.statements += 1
         process = self._current
         if process is None or process.statements_left is None:
             return

@@ -1,15 +1,15 @@
 """The provider's stand-in: answers as OpenWeather does, loses calls, refuses at times, and witnesses every arrival."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from consumer.provider import Reason, Refusal, Reply, Weather
+from consumer.provider.port import Reason, Refusal, Reply, Weather
 from raingauge.errors import ProviderUnavailable
-from raingauge.observation import Observation
-from raingauge.pacing import MARGIN_S
+from raingauge.model import Observation
+from raingauge.quota.pacing import MARGIN_S
 from tests.simulation.plan import Plan
 from tests.simulation.process import Process
 from tests.simulation.virtual import EPOCH, VirtualClock
@@ -22,6 +22,9 @@ class Witness:
 
     def __init__(self) -> None:
         self.arrivals: list[tuple[float, int]] = []
+        self.under_way: Counter[int] = Counter()
+        """Cities in group calls that are not answered yet."""
+        self.fetched_at_once: set[int] = set()
 
     def most_in_any_window(self, window_s: float) -> int:
         """The most cities that ever arrived in one half-open window."""
@@ -44,22 +47,31 @@ class Line:
         self._clock = clock
         self._process = process
         self._witness = witness
+        self._cities: tuple[int, ...] = ()
 
     async def run(self, call: Callable[[], T], /) -> T:
         """The seam for calls: delays before the send and after it."""
         await self._clock.sleep(self._plan.pause_before_send())
         self._process.check()
+        self._cities = ()
         try:
             reply = call()
         except ProviderUnavailable:
             await self._clock.sleep(self._plan.terms.timeout_s)
             raise
-        await self._clock.sleep(self._plan.latency())
+        cities: tuple[int, ...] = self._cities
+        self._witness.under_way.update(cities)
+        self._witness.fetched_at_once |= {c for c in cities if self._witness.under_way[c] > 1}
+        try:
+            await self._clock.sleep(self._plan.latency())
+        finally:
+            self._witness.under_way.subtract(cities)
         return reply
 
     def group(self, city_ids: Sequence[int], send_by: float) -> Reply:
         """As the port says."""
         assert len(set(city_ids)) == len(city_ids) <= 20
+        self._cities = tuple(city_ids) if len(city_ids) > 1 else ()
         refusal = self._arrive(len(city_ids), send_by)
         if refusal is not None:
             return refusal

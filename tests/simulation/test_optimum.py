@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from raingauge.pacing import Pacing, Terms
-from raingauge.storage.collections import CollectionRequest
+from raingauge.model import CollectionRequest
+from raingauge.quota.pacing import Pacing, Terms
 from raingauge.storage.database import open_database
 from tests.simulation.virtual import VirtualLoop, run_virtually
 from tests.simulation.world import Parts, World
@@ -31,6 +31,7 @@ class CalmWorld(World):
         plan.group_mode = group_mode
         plan.unknown = plan.hopeless = frozenset()
         plan.latency = lambda: LATENCY_S  # type: ignore[method-assign]
+        plan.statement_s = lambda: 0.0  # type: ignore[method-assign]
 
     async def live(self) -> None:
         self.start_relay()

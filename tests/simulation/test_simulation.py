@@ -1,25 +1,24 @@
 """A sample of the simulation, and the proof that it sees: each kind of planted bug is caught."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, delete, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from consumer.admission import Grant
-from consumer.quota import Ledger
-from consumer.store import Brought, Store
-from consumer.worker import Worker
+from consumer.caller import Caller
+from consumer.intake import Intake
 from producer.relay import Relay
 from raingauge.contracts import BatchMessage
 from raingauge.messaging.port import Delivery
-from raingauge.storage import readings, wanted
-from raingauge.storage.batches import BatchRef
+from raingauge.model import BatchKey
+from raingauge.storage import queue, settling
 from raingauge.storage.database import Database
-from raingauge.storage.models import Batch, Collection, QuotaCharge
+from raingauge.storage.models import Batch, Collection, QueuedCity, QuotaCharge
+from raingauge.storage.settling import Fetched
+from tests.simulation import world
 from tests.simulation.world import Parts, simulate
 
 CHUNK = 10
@@ -38,12 +37,14 @@ def test_every_promise_holds_through_every_fault(template: Path, first: int) -> 
 
 
 def caught(template: Path, parts: Parts) -> str:
-    """What the audit says of a planted bug."""
-    for seed in range(SEEDS_FOR_A_BUG):
-        try:
-            simulate(seed, template, parts)
-        except AssertionError as error:
-            return told(error)
+    """What the audit says of a planted bug. A run that stands still shows it in minutes as well as in hours."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world, "PATIENCE_S", 300.0)
+        for seed in range(SEEDS_FOR_A_BUG):
+            try:
+                simulate(seed, template, parts)
+            except AssertionError as error:
+                return told(error)
     return "nothing"
 
 
@@ -56,13 +57,13 @@ def told(error: BaseException | None) -> str:
 
 
 def test_a_commit_before_the_save_is_caught(template: Path) -> None:
-    class AcknowledgesFirst(Worker):
+    class AcknowledgesFirst(Intake):
         async def _read(self, delivery: Delivery) -> BatchMessage | None:
             message = await super()._read(delivery)
             self._subscription.acknowledge(delivery)
             return message
 
-    assert "acknowledged before it is settled" in caught(template, Parts(worker=AcknowledgesFirst))
+    assert "acknowledged before it is settled" in caught(template, Parts(intake=AcknowledgesFirst))
 
 
 def test_a_refund_when_a_consumer_dies_is_caught(template: Path) -> None:
@@ -74,46 +75,63 @@ def test_a_refund_when_a_consumer_dies_is_caught(template: Path) -> None:
     assert "arrivals" in said or "are gone" in said
 
 
-def test_a_check_in_another_transaction_than_the_act_is_caught(template: Path) -> None:
-    class ChecksFirst(Store):
-        def keep(self, brought: Sequence[Brought]) -> None:
-            left, _ = self.open_batches({want.ref for one in brought for want in one.wants})
-            super().keep([replace(one, wants=missing(one.wants, left)) for one in brought])
+def test_a_ledger_that_holds_from_the_reservation_on_is_caught(template: Path) -> None:
+    class EndsEarly(Caller):
+        async def _store(self, fetched: Fetched, *, closes: bool) -> None:
+            await super()._store(fetched, closes=closes)
+            this = QuotaCharge.id == fetched.charge_id
+            early = {"ends_at": QuotaCharge.reserved_at, "closed_at": QuotaCharge.reserved_at}
+            self._database.write(lambda connection: connection.execute(update(QuotaCharge).where(this).values(early)))
 
-        def copy_fresh(self, wants: Any) -> list[wanted.Want]:
-            now = self._database.read(self._database.now)
-            outcomes = self._database.read(lambda connection: wanted.fresh(connection, now, wants))
-            self._database.write(lambda connection: insert_unchecked(connection, now, outcomes))
-            return list(outcomes)
-
-    assert caught(template, Parts(store=ChecksFirst)) != "nothing"
+    assert "arrivals in one window" in caught(template, Parts(caller=EndsEarly))
 
 
-def missing(wants: Sequence[wanted.Want], left: Mapping[BatchRef, wanted.OpenBatch]) -> list[wanted.Want]:
-    return [want for want in wants if want.ref in left and want.city_id in left[want.ref].city_ids]
+def test_a_row_that_is_lost_when_its_claim_expires_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(connection: Connection, now: datetime, account: str, gate_turn: int) -> None:
+        connection.execute(delete(QueuedCity).where(QueuedCity.account == account, QueuedCity.ready_at <= now))
+
+    monkeypatch.setattr(queue, "give_turns", lose)
+    assert caught(template, Parts()) != "nothing"
 
 
-def insert_unchecked(connection: Connection, now: datetime, outcomes: Any) -> None:
-    """What settling would be without looking again inside the transaction."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readings, "settled_among", lambda _: wanted.settled_among([]))
-        readings.settle(connection, now, outcomes)
+def test_a_row_that_is_both_settled_and_queued_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = settling.store
+
+    def keep_in_queue(connection: Connection, now: datetime, collections: Any, outcomes: Any, result: Any) -> None:
+        these = (
+            (QueuedCity.collection_id == row.collection_id) & (QueuedCity.city_id == row.city_id) for row in outcomes
+        )
+        kept = [
+            dict(row._mapping) for one in these for row in connection.execute(select(QueuedCity.__table__).where(one))
+        ]
+        store(connection, now, collections, outcomes, result)
+        if kept:
+            connection.execute(insert(QueuedCity), [row | {"account": "nobody"} for row in kept])
+
+    monkeypatch.setattr(settling, "store", keep_in_queue)
+    assert "settled and queued" in caught(template, Parts())
 
 
-def test_a_ledger_that_holds_from_the_claim_on_is_caught(template: Path) -> None:
-    class ClaimTime(Ledger):
-        def close(self, connection: Connection, grants: Sequence[Grant]) -> None:
-            for grant in grants:
-                release_at = grant.reserved_at + timedelta(seconds=self.terms.window_s)
-                early = {"release_at": release_at, "closed_at": grant.reserved_at}
-                connection.execute(update(QuotaCharge).where(QuotaCharge.id == grant.charge_id).values(early))
+def test_a_turn_that_is_never_taken_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    give_turns = queue.give_turns
 
-    assert "arrivals in one window" in caught(template, Parts(ledger=ClaimTime))
+    def forget_one(connection: Connection, now: datetime, account: str, gate_turn: int) -> None:
+        give_turns(connection, now, account, gate_turn)
+        last = select(func.max(QueuedCity.turn)).scalar_subquery()
+        connection.execute(update(QueuedCity).where(QueuedCity.turn == last).values(turn=None, ready_at=None))
+
+    monkeypatch.setattr(queue, "give_turns", forget_one)
+    assert "can never be taken" in caught(template, Parts())
+
+
+def test_a_city_that_two_consumers_fetch_at_once_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "claim", lambda *_: None)
+    assert "at once" in caught(template, Parts())
 
 
 def test_a_relay_without_a_lease_is_caught(template: Path) -> None:
     class Leaseless(Relay):
-        def _lease(self, ended: Mapping[BatchRef, bool], among: Sequence[str] | None) -> Any:
+        def _lease(self, ended: Mapping[BatchKey, bool], among: Sequence[str] | None) -> Any:
             done = super()._lease(ended, among)
             self._database.write(lambda connection: connection.execute(update(Batch).values(leased_by=None)))
             return done
@@ -121,17 +139,16 @@ def test_a_relay_without_a_lease_is_caught(template: Path) -> None:
     assert "leased by" in caught(template, Parts(relay=Leaseless))
 
 
-@pytest.mark.long
 def test_counters_added_twice_are_caught(template: Path) -> None:
-    class CountsTwice(Store):
-        def keep(self, brought: Sequence[Brought]) -> None:
-            super().keep(brought)
-            settled = [want for one in brought for want in one.wants if want.city_id in one.harvest.observations]
-            again = {want.ref.collection_id for want in settled}
-            more = update(Collection).where(Collection.id.in_(again)).values(collected=Collection.collected + 1)
+    class CountsTwice(Caller):
+        async def _store(self, fetched: Fetched, *, closes: bool) -> None:
+            wanted = select(QueuedCity.collection_id).where(QueuedCity.city_id.in_(fetched.observations))
+            names = self._database.read(lambda connection: connection.scalars(wanted).all())
+            await super()._store(fetched, closes=closes)
+            more = update(Collection).where(Collection.id.in_(names)).values(collected=Collection.collected + 1)
             self._database.write(lambda connection: connection.execute(more))
 
-    assert "counters" in caught(template, Parts(store=CountsTwice))
+    assert "counters" in caught(template, Parts(caller=CountsTwice))
 
 
 def test_the_same_seed_gives_the_same_run(template: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from raingauge.model import CollectionRequest
 from raingauge.storage import collections
-from raingauge.storage.collections import CollectionRequest
 from raingauge.storage.database import open_database
 from tests.simulation.test_optimum import CalmWorld
 from tests.simulation.virtual import VirtualLoop, run_virtually

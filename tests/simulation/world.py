@@ -9,17 +9,16 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from consumer.caller import Caller
 from consumer.gate import EndpointSetting
-from consumer.means import Means
-from consumer.quota import Ledger
-from consumer.store import Store
+from consumer.intake import Intake
+from consumer.ledger import Ledger, NotNow, Reservation
 from consumer.worker import Worker
-from producer.desk import Desk
+from producer.collections import Collections
 from producer.relay import Relay
-from raingauge.blocking import until_available
 from raingauge.errors import RaingaugeError
+from raingauge.model import CollectionRequest
 from raingauge.settings import RelaySettings
-from raingauge.storage.collections import CollectionRequest
 from raingauge.storage.database import Database, open_database
 from tests.simulation.audit import Audit
 from tests.simulation.handoff import POISON, Member, Sender, Topic
@@ -35,13 +34,23 @@ PATIENCE_S = 4 * 3600.0
 """A run that is not done by then stands still."""
 
 
+class LockingLedger(Ledger):
+    """The ledger, with the gate's lock held while its statements are on their way: SQLite alone has no such time."""
+
+    gate: asyncio.Lock
+
+    async def reserve(self, calls: int) -> Reservation | NotNow:
+        async with self.gate:
+            return await super().reserve(calls)
+
+
 @dataclass
 class Parts:
     """What code the world runs; a test plants bugs here."""
 
-    ledger: type[Ledger] = Ledger
-    store: type[Store] = Store
-    worker: type[Worker] = Worker
+    ledger: type[LockingLedger] = LockingLedger
+    intake: type[Intake] = Intake
+    caller: type[Caller] = Caller
     relay: type[Relay] = Relay
     on_consumer_death: Callable[[Database, str], None] = field(default=lambda _database, _name: None)
 
@@ -53,6 +62,8 @@ class World:
     """Batches of one collection that the relay keeps in the hand-off."""
     window = 6
     """Deliveries that a consumer holds at most."""
+    lanes = 3
+    """Group calls that a consumer has under way at most."""
     partitions = 4
 
     def __init__(self, seed: int, engine: Engine, loop: VirtualLoop, parts: Parts) -> None:
@@ -115,19 +126,17 @@ class World:
 
     def start_consumer(self, setting: EndpointSetting = "auto") -> None:
         process = self._process("consumer")
-        ledger = self.parts.ledger(process.database, ACCOUNT, self.plan.terms, setting, process.name)
-        line = Line(self.plan, self.clock, process, self.witness)
-        store = self.parts.store(process.database, ledger, process.name, ACCOUNT)
-        means = Means(ledger, line, store, process.run, line.run, self.clock, lanes=3)
-
-        async def lost(deliveries: object) -> None:
-            await worker.lost(deliveries)  # type: ignore[arg-type]
-
-        member = Member(self.topic, process, self.window, lost)
-        worker = self.parts.worker(member, Sender(self.topic, process), means, TOPIC)
+        database, run, clock = process.database, process.run, self.clock
+        ledger = self.parts.ledger(database, run, clock, ACCOUNT, self.plan.terms, setting, process.name)
+        ledger.gate = self.machine.gate
+        line = Line(self.plan, clock, process, self.witness)
+        member = Member(self.topic, process, self.window)
+        sender = Sender(self.topic, process)
+        intake = self.parts.intake(member, sender, database, run, clock, ACCOUNT, TOPIC)
+        caller = self.parts.caller(ledger, line, database, run, line.run, clock, self.lanes)
+        worker = Worker(intake, caller, ledger, clock)
 
         async def work() -> None:
-            await until_available(process.run, ledger.open, self.clock)
             await self.topic.join(member)
             await worker.run()
 
@@ -157,18 +166,18 @@ class World:
         await asyncio.gather(*(self._post(request) for _ in range(chance.choice([1, 1, 2]))))
         if chance.random() < 0.2:
             await self.clock.sleep(chance.uniform(0, CALM_AT / 2))
-            await self._until_answered(lambda desk: desk.cancel(request.id))
+            await self._until_answered(lambda collections: collections.cancel(request.id))
 
     async def _post(self, request: CollectionRequest) -> None:
-        await self._until_answered(lambda desk: desk.accept(request))
+        await self._until_answered(lambda collections: collections.accept(request))
         self.audit.accepted[request.id] = frozenset(request.city_ids)
         self._wake_relay()
 
-    async def _until_answered(self, ask: Callable[[Desk], Awaitable[object]]) -> None:
+    async def _until_answered(self, ask: Callable[[Collections], Awaitable[object]]) -> None:
         while True:
             producer = self._process("producer")
             try:
-                await ask(Desk(producer.database, producer.run, self.plan.terms, ACCOUNT))
+                await ask(Collections(producer.database, producer.run, self.plan.terms, ACCOUNT))
             except RaingaugeError:
                 await self.clock.sleep(1)
             else:

@@ -4,13 +4,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from raingauge.storage.collections import CollectionRequest, CollectionState, OtherRequest, accept_all, find
+from raingauge.model import CollectionRequest, CollectionState
+from raingauge.storage.collections import OtherRequest, accept_all, find_all
 
 
 def accept(connection: Connection, now: datetime, request: CollectionRequest) -> tuple[CollectionState, bool]:
-    """Store a collection; answer it and whether it is new. Raises OtherRequest."""
-    standing = find(connection, request.id)
-    [answer] = accept_all(connection, now, [request], {} if standing is None else {request.id: standing})
-    if isinstance(answer, OtherRequest):
-        raise answer
-    return answer
+    """Store a collection; its state and whether it is new. Raises OtherRequest."""
+    [result] = accept_all(connection, now, [request], find_all(connection, [request.id]))
+    if isinstance(result, OtherRequest):
+        raise result
+    return result

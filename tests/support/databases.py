@@ -14,7 +14,6 @@ from sqlalchemy import create_engine, delete, make_url, text
 
 from raingauge.storage.database import Database, DatabaseClock, open_database, server_time
 from raingauge.storage.models import Schema
-from standalone.app import prepare
 
 SERVERS = {
     "mariadb": "mysql+pymysql://raingauge:raingauge@127.0.0.1:3306/raingauge",
@@ -31,6 +30,11 @@ def need_port(port: int, name: str) -> None:
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
+
+
+def prepare(database: Database) -> None:
+    """Create the schema."""
+    Schema.metadata.create_all(database.engine)
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from typing import Final
 
 import pytest
 
-from producer.api.collect import CollectBody
-from producer.api.json_body import _few_unknown
+from producer.api.collections import NO_CITY_ID
+from producer.api.strict import MAX_FIELDS
 from raingauge.storage.database import Database
 from tests.api_support import JSON, Front, assert_problem, settings_for
 
@@ -16,7 +16,7 @@ EMPTY: Final = "body: it is empty; a JSON object is expected"
 OBJECT: Final = "body: a JSON object is expected"
 DIGITS: Final = "body: it has a number of too many digits"
 LIST: Final = "cities: Input should be a valid list"
-CITY: Final = "cities.0: Input should be a valid integer"
+CITY: Final = f"cities.0: {NO_CITY_ID}"
 AGE: Final = "max_age_s: Input should be a valid integer"
 UTF_8: Final = "body: it is not UTF-8"
 
@@ -106,8 +106,8 @@ BODIES: Final[dict[str, tuple[str | bytes, str]]] = {
     ),
     "city of 5,000 digits": ('{"id": 1, "cities": [' + "9" * 5000 + "]}", DIGITS),
     "many bad cities": (
-        json.dumps({"id": 1, "cities": [0] * 900}),
-        "cities.0: Input should be greater than or equal to 1",
+        json.dumps({"id": 1, "cities": [1, *[0] * 900]}),
+        "; ".join(f"cities.{index}: Input should be greater than or equal to 1" for index in (1, 2, 3)),
     ),
     "too many cities": (
         json.dumps({"id": 1, "cities": list(range(1, MAX_CITIES + 2))}),
@@ -214,12 +214,22 @@ async def test_of_many_errors_the_first_twenty_are_told(front: Front) -> None:
     await front.assert_nothing_happened()
 
 
+async def test_the_first_twenty_wrong_cities_are_named(front: Front) -> None:
+    problem = (await front.http.post("/collect", json={"id": 1, "cities": [1, 2, *["London"] * 90]})).json()
+    assert [error["where"] for error in problem["errors"]] == [f"cities.{index}" for index in range(2, 22)]
+    assert {error["what"] for error in problem["errors"]} == {NO_CITY_ID}
+
+
 async def test_a_known_field_after_many_unknown_ones_is_still_seen(front: Front) -> None:
     body = {f"x{number}": 1 for number in range(200)} | {"id": 1}
     problem = (await front.http.post("/collect", json=body)).json()
     assert "id" not in {error["where"] for error in problem["errors"]}
-    # More are not even looked at: a million of them would keep everyone else waiting.
-    assert len(_few_unknown(body, CollectBody)) == 21
+
+
+async def test_a_body_of_very_many_fields_is_refused_before_they_are_looked_at(sqlite: Database) -> None:
+    body = {"id": 1} | {f"x{number}": 1 for number in range(MAX_FIELDS)}
+    answer = await Front(sqlite).http.post("/collect", json=body)
+    assert_problem(answer, 422, f"body: it has more than {MAX_FIELDS} fields")
 
 
 async def test_no_kind_of_bad_body_says_what_it_is_made_of() -> None:

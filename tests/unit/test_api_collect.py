@@ -7,7 +7,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from producer.api.collect import Accepted
+from producer.api.schemas import Accepted
 from producer.cities import default_cities
 from raingauge.blocking import Threads
 from raingauge.contracts import BATCH_SIZE

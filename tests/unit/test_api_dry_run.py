@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from producer.outlook import MOST_COUNTED
+from producer.collections import MAX_COUNTED
 from raingauge.storage import cities
 from raingauge.storage.database import Database
 from tests.api_support import NOON, Front, assert_problem, observation, settings_for
@@ -117,10 +117,10 @@ async def test_more_cities_than_fit_into_a_statement_are_counted(front: Front) -
 
 async def test_of_a_large_collection_the_real_post_does_not_count_what_is_fresh(front: Front) -> None:
     see(front, *range(1, 1001))
-    wanted = list(range(1, MOST_COUNTED + 2))
+    wanted = list(range(1, MAX_COUNTED + 2))
     foreseen = (await dry_run(front, cities=wanted)).json()
     accepted = (await front.collect(1, cities=wanted)).json()
-    assert (foreseen["fresh"], foreseen["cost"]) == (1000, MOST_COUNTED - 999)
+    assert (foreseen["fresh"], foreseen["cost"]) == (1000, MAX_COUNTED - 999)
     assert foreseen["expected_at"] < accepted["expected_at"]
 
 

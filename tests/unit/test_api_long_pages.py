@@ -1,4 +1,4 @@
-"""Pages that are longer than what is read at once: they are sent as they are read."""
+"""Long pages: whole, in order, and joined without a gap."""
 
 from typing import Any
 
@@ -7,11 +7,10 @@ from sqlalchemy import event, insert
 
 from raingauge.storage.database import Database
 from raingauge.storage.models import Collection, Reading
-from raingauge.storage.pages import MOST
 from tests.api_support import NOON, Front
 
-LENGTH = 3 * MOST + 7
-FAILED = {5, MOST, MOST + 1, LENGTH}
+LENGTH = 3007
+FAILED = {5, 1000, 1001, LENGTH}
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ async def test_a_long_page_is_whole_and_in_order(front: Front) -> None:
     assert (body["next"], body["collected"]) == (None, LENGTH - len(FAILED))
 
 
-@pytest.mark.parametrize("limit", [MOST - 1, MOST, MOST + 1, 2 * MOST, LENGTH - 1, LENGTH, LENGTH + 1])
+@pytest.mark.parametrize("limit", [999, 1000, 1001, 2000, LENGTH - 1, LENGTH, LENGTH + 1])
 async def test_pages_of_every_length_join(front: Front, limit: int) -> None:
     url: str | None = f"/get?id=1&limit={limit}"
     found: list[int] = []
@@ -60,21 +59,18 @@ async def test_pages_of_every_length_join(front: Front, limit: int) -> None:
     assert (found, pages) == ([*range(1, LENGTH + 1)], -(-LENGTH // limit))
 
 
-async def test_a_long_page_comes_in_parts(front: Front) -> None:
-    async with front.http.stream("GET", "/get?id=1&limit=10000") as answer:
-        assert "content-length" not in answer.headers
-        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+async def test_a_page_is_one_select_and_of_a_finished_collection_it_is_read_once(front: Front) -> None:
+    selects: list[str] = []
 
-
-async def test_no_statement_reads_more_than_a_part(front: Front) -> None:
-    limits: list[Any] = []
-
-    def keep(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
-        if "readings" in statement:
-            limits.append(parameters)
+    def keep(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if "FROM readings" in statement:
+            selects.append(statement)
 
     event.listen(front.database.engine, "before_cursor_execute", keep)
-    await front.body(1, limit=10_000)
+    first = await front.get(1, limit=2000)
+    assert len(selects) == 1
+    assert (await front.get(1, limit=2000)).content == first.content
+    assert len(selects) == 1
+    await front.get(1, limit=2000, after=1)
     event.remove(front.database.engine, "before_cursor_execute", keep)
-    assert len(limits) > LENGTH // MOST
-    await front.http.get("/get?id=1&limit=10000", headers={"If-None-Match": "*"})
+    assert len(selects) == 2

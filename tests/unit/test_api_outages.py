@@ -12,7 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection
 
-from producer import desk
+from producer.collections import Collections
+from producer.transactions import DEADLINE_S
 from raingauge.blocking import Threads, inline
 from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable
@@ -72,7 +73,7 @@ def hanging(like: Database) -> Iterator[HangingDatabase]:
 def failing(front: Front, error: Exception) -> Iterator[httpx.AsyncClient]:
     """The same front on a database that raises."""
     broken = BrokenDatabase(front.database, error)
-    yield client(front.settings, desk.Desk(broken, inline, front.settings.terms, front.account), front.relay)
+    yield client(front.settings, Collections(broken, inline, front.settings.terms, front.account), front.relay)
 
 
 async def _ask_everything(http: httpx.AsyncClient) -> dict[str, httpx.Response]:
@@ -93,7 +94,7 @@ async def test_while_the_database_is_away_everything_says_so_and_when_to_try_aga
 async def test_a_database_that_hangs_is_reported_in_time_and_forgotten_when_it_is_back(front: Front) -> None:
     clock = SystemClock()
     with hanging(front.database) as away, closing(Threads(1, "test")) as threads:
-        http = client(front.settings, desk.Desk(away, threads, front.settings.terms, front.account), front.relay)
+        http = client(front.settings, Collections(away, threads, front.settings.terms, front.account), front.relay)
         begun = clock.monotonic()
         answers = await asyncio.gather(_ask_everything(http), _ask_everything(http))
         took_s = clock.monotonic() - begun
@@ -102,14 +103,14 @@ async def test_a_database_that_hangs_is_reported_in_time_and_forgotten_when_it_i
         await threads(lambda: None)
         back = await http.get("/ready")
     assert [answer.status_code for each in answers for answer in each.values()] == [503] * 6
-    assert desk.DEADLINE_S < 0.9
-    assert took_s < desk.DEADLINE_S + 1
+    assert DEADLINE_S < 0.9
+    assert took_s < DEADLINE_S + 1
     assert (alive.status_code, back.status_code) == (200, 200)
 
 
 async def test_what_timed_out_before_it_began_is_never_done(front: Front) -> None:
     with hanging(front.database) as away, closing(Threads(1, "test")) as threads:
-        counter = desk.Desk(away, threads, front.settings.terms, front.account, deadline_s=0.1)
+        counter = Collections(away, threads, front.settings.terms, front.account, deadline_s=0.1)
         http = client(front.settings, counter, front.relay)
         _, posted = await asyncio.gather(http.get("/ready"), http.post("/collect", json={"id": 1, "cities": [1]}))
         away.let_go.set()

@@ -7,11 +7,11 @@ import httpx
 import pytest
 from sqlalchemy import insert
 
-from consumer.quota import KEPT_FOR as KEPT_BY_CONSUMERS
+from consumer.ledger import KEPT_FOR as KEPT_BY_CONSUMERS
 from producer import quota
-from producer.api.quota_body import WHY, GateBody, ProofBody, QuotaBody
+from producer.api.schemas import WHY, GateBody, ProofBody, QuotaBody
 from producer.app import create_api
-from producer.desk import Desk
+from producer.collections import Collections
 from raingauge.contracts import utc_text
 from raingauge.errors import DatabaseUnavailable
 from raingauge.settings import OpenWeatherSettings, QuotaSettings, Settings
@@ -39,7 +39,7 @@ def charge(front: Front, ago_s: float, answered_s: float | None = 0.3, cost: int
         "cost": cost,
         "reserved_at": reserved,
         "closed_at": closed,
-        "release_at": reserved + 85 * SECOND if closed is None else closed + 60 * SECOND,
+        "ends_at": reserved + 25 * SECOND if closed is None else closed,
         "consumer": "one",
     }
     front.database.write(lambda c: c.execute(insert(QuotaCharge).values(row)))
@@ -301,7 +301,7 @@ async def test_what_is_repeated_or_unknown_is_refused(front: Front, query: str) 
 
 
 async def test_more_charges_than_can_be_replayed_are_refused(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quota, "MOST_CHARGES", 2)
+    monkeypatch.setattr(quota, "MAX_CHARGES", 2)
     for ago_s in (100, 200):
         charge(front, ago_s)
     assert (await proof(front))["charges"] == 2
@@ -322,7 +322,7 @@ async def test_a_database_that_is_away_is_told_in_time(front: Front) -> None:
     async def away(_work: Any, /) -> Any:
         raise DatabaseUnavailable("gone")
 
-    http = client(front.settings, Desk(front.database, away, front.settings.terms, front.account), front.relay)
+    http = client(front.settings, Collections(front.database, away, front.settings.terms, front.account), front.relay)
     for path in ("/quota", "/quota/proof"):
         answer = await http.get(path)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
@@ -333,7 +333,7 @@ async def test_a_parameter_that_is_not_known_is_refused(front: Front) -> None:
 
 
 async def test_every_field_and_status_is_described(front: Front) -> None:
-    description = create_api(front.settings, front.desk, front.relay).openapi()
+    description = create_api(front.settings, front.collections, front.relay).openapi()
     shapes = description["components"]["schemas"]
     for name in ("QuotaBody", "LimitBody", "ReleaseBody", "GateBody", "MonthBody", "ProofBody", "WindowBody"):
         for field, schema in shapes[name]["properties"].items():

@@ -10,7 +10,7 @@ from bench.scenarios.saturation import used
 from bench.sleeper import fate
 from bench.stub import GROUP, Counted, group_answer
 from bench.town import Conditions, each
-from consumer.openweather import read_group
+from consumer.provider.openweather import read_group
 
 SWEEP = [20] * 8 + [7]
 

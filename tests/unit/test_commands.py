@@ -14,10 +14,11 @@ from consumer.__main__ import parser
 from consumer.app import run
 from consumer.commands import adopt, set_month, shut
 from raingauge.errors import Fatal, GateMismatch, SettingsError
-from raingauge.pacing import month_of
+from raingauge.model import Gate
+from raingauge.quota.pacing import month_of
 from raingauge.settings import Settings, load_settings
 from raingauge.storage.database import Database, open_database
-from raingauge.storage.gate import Gate, find_gate
+from raingauge.storage.quota import find_gate
 
 
 @pytest.fixture
@@ -51,19 +52,17 @@ async def test_adopting_makes_the_gate_where_there_is_none(database: Database) -
     assert (gate.cities_per_window, gate.window_s, gate.pacing, gate.state) == (30, 60.0, "smooth", "open")
 
 
-async def test_adopting_has_the_gate_take_the_settings_limits(database: Database) -> None:
+async def test_adopting_has_the_gate_take_the_settings_limits_and_says_what_changed(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
     await adopt(settings_with())
-    await adopt(settings_with(cities_per_window=600, pacing="burst"))
+    await adopt(settings_with(cities_per_window=600, window_s=120.0, pacing="burst"))
     gate = gate_of(database)
-    assert (gate.cities_per_window, gate.pacing, gate.state) == (600, "burst", "open")
-
-
-async def test_a_longer_window_begins_with_a_closed_gate(database: Database) -> None:
-    await adopt(settings_with())
-    await adopt(settings_with(window_s=120.0))
-    gate = gate_of(database)
-    assert (gate.window_s, gate.state) == (120.0, "database")
-    assert gate.blocked_until - database.read(database.now) > timedelta(seconds=120)
+    assert (gate.cities_per_window, gate.window_s, gate.pacing, gate.state) == (600, 120.0, "burst", "open")
+    assert capsys.readouterr().out.splitlines() == [
+        "account openweather: no gate -> 60 cities in 60 s, smooth",
+        "account openweather: 60 cities in 60 s, smooth -> 600 cities in 120 s, burst",
+    ]
 
 
 async def test_adopting_the_same_limits_changes_nothing(database: Database) -> None:
@@ -80,11 +79,14 @@ async def test_accounts_have_gates_of_their_own(database: Database) -> None:
 
 
 @pytest.mark.parametrize("cities", [0, 123_456, 10**15])
-async def test_the_months_spending_can_be_said(database: Database, cities: int) -> None:
+async def test_the_months_spending_can_be_set(
+    database: Database, cities: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     await adopt(settings_with())
     await set_month(settings_with(), cities)
     gate, now = gate_of(database), database.read(database.now)
     assert (gate.month, gate.spent(now)) == (month_of(now), cities)
+    assert capsys.readouterr().out.splitlines()[-1] == (f"account openweather: spent this month 0 -> {cities} cities")
 
 
 @pytest.mark.parametrize("cities", [-1, 10**15 + 1])
@@ -96,13 +98,16 @@ async def test_a_spending_that_cannot_be_is_refused_and_changes_nothing(database
     assert gate_of(database).month_spent == 5
 
 
-async def test_shutting_closes_the_gate_for_the_longest_hold(database: Database) -> None:
+async def test_shutting_closes_the_gate_for_the_longest_hold(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
     await adopt(settings_with())
     before = database.read(database.now)
     await shut(settings_with())
     gate = gate_of(database)
     hold = timedelta(seconds=5 + 10 + 10 + 60)
     assert gate.state == "database"
+    assert "account openweather: closed until 2" in capsys.readouterr().out
     assert before + hold <= gate.blocked_until <= database.read(database.now) + hold
 
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from consumer.app import GRACE_S
-from raingauge.messaging.kafka_client import PATIENT
-from raingauge.serving import DRAIN_S
+from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS
+from raingauge.process import DRAIN_S
 from raingauge.settings import Settings, load_settings
 from simulator.__main__ import _parser, read_settings
 
@@ -97,6 +97,13 @@ def test_every_port_is_published_on_loopback_and_only_once() -> None:
     assert sorted(set(taken)) == sorted(taken)
 
 
+def test_every_port_on_the_host_can_be_changed_by_the_environment() -> None:
+    services = yaml.safe_load(FILE.read_text("utf-8"))["services"]
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert all(re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z_]+_PORT:-\d+\}:\d+", port) for port in ports)
+    assert len(ports) == len(host_ports())
+
+
 @pytest.mark.parametrize("name", CONSUMERS)
 def test_a_consumer_can_be_scaled(name: str) -> None:
     assert not {"ports", "container_name", "hostname"} & SERVICES[name].keys()
@@ -139,7 +146,7 @@ def test_the_health_check_asks_where_the_program_listens(name: str, monkeypatch:
 @pytest.mark.parametrize("name", CONSUMERS)
 def test_a_consumer_is_not_killed_while_it_drains(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     drain_s = DRAIN_S + settings_of(name, monkeypatch).openweather.timeout_s + GRACE_S
-    farewell_s = 2 * PATIENT.commit_s + 3 * PATIENT.stop_s
+    farewell_s = 2 * DEFAULT_TIMEOUTS.commit_s + 3 * DEFAULT_TIMEOUTS.stop_s
     assert seconds(SERVICES[name]["stop_grace_period"]) > drain_s + farewell_s
 
 

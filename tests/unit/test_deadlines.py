@@ -1,11 +1,11 @@
-"""Deadlines: who takes too long is interrupted, who does not is not, and one thread does it all."""
+"""The HTTP client's watchdog: only blocks that take too long are interrupted, by one thread for all."""
 
 import threading
 from collections.abc import Callable
 
 import pytest
 
-from consumer.deadlines import Deadlines
+from consumer.provider.http import Watchdog
 
 LONG_S = 30.0
 """Longer than anything here takes."""
@@ -13,9 +13,9 @@ LONG_S = 30.0
 
 @pytest.fixture
 def watching() -> Callable[[], list[threading.Thread]]:
-    """Tells the threads that have begun to watch since the test began, and still do."""
+    """Lists the watchdog threads that the test started and that still run."""
     before = set(threading.enumerate())
-    return lambda: [t for t in threading.enumerate() if t.name == "deadlines" and t not in before]
+    return lambda: [t for t in threading.enumerate() if t.name == "http-watchdog" and t not in before]
 
 
 def ignore() -> None:
@@ -26,7 +26,7 @@ def test_what_takes_too_long_is_interrupted_and_the_thread_ends(
     watching: Callable[[], list[threading.Thread]],
 ) -> None:
     interrupted = threading.Event()
-    with Deadlines(0.01).interrupt(interrupted.set):
+    with Watchdog(0.01).watch(interrupted.set):
         [thread] = watching()
         assert interrupted.wait(LONG_S)
     thread.join(LONG_S)
@@ -34,65 +34,65 @@ def test_what_takes_too_long_is_interrupted_and_the_thread_ends(
 
 
 def test_what_is_done_in_time_is_not_interrupted() -> None:
-    deadlines, calls, last = Deadlines(0.05), [], threading.Event()
+    watchdog, calls, last = Watchdog(0.05), [], threading.Event()
 
     def keep(number: int) -> Callable[[], None]:
         return lambda: calls.append(number)
 
     for number in range(20):
-        with deadlines.interrupt(keep(number)):
+        with watchdog.watch(keep(number)):
             pass
-    with deadlines.interrupt(last.set):
+    with watchdog.watch(last.set):
         assert last.wait(LONG_S)  # by now the deadlines of the others are over, too
     assert calls == []
 
 
 def test_each_has_its_own_deadline() -> None:
-    deadlines, first, second = Deadlines(0.01), threading.Event(), threading.Event()
-    with deadlines.interrupt(first.set):
+    watchdog, first, second = Watchdog(0.01), threading.Event(), threading.Event()
+    with watchdog.watch(first.set):
         assert first.wait(LONG_S)
-        with deadlines.interrupt(second.set):
+        with watchdog.watch(second.set):
             assert second.wait(LONG_S)
 
 
 def test_one_thread_serves_all_until_it_is_closed(watching: Callable[[], list[threading.Thread]]) -> None:
-    deadlines = Deadlines(LONG_S)
-    with deadlines.interrupt(ignore):
+    watchdog = Watchdog(LONG_S)
+    with watchdog.watch(ignore):
         [thread] = watching()
-        with deadlines.interrupt(threading.Event().set):
+        with watchdog.watch(threading.Event().set):
             assert watching() == [thread]
-        deadlines.close()
+        watchdog.close()
         assert thread.is_alive()  # one is under way
-    deadlines.close()
+    watchdog.close()
     thread.join(LONG_S)
     assert not thread.is_alive()
-    with deadlines.interrupt(ignore):
+    with watchdog.watch(ignore):
         [another] = watching()
-    deadlines.close()
+    watchdog.close()
     another.join(LONG_S)
     assert another is not thread
 
 
 def test_a_deadline_goes_with_its_block_whatever_ends_it() -> None:
-    deadlines, last = Deadlines(0.05), threading.Event()
+    watchdog, last = Watchdog(0.05), threading.Event()
     calls: list[int] = []
-    with pytest.raises(ValueError, match="broken"), deadlines.interrupt(lambda: calls.append(1)):
+    with pytest.raises(ValueError, match="broken"), watchdog.watch(lambda: calls.append(1)):
         raise ValueError("broken")
-    with deadlines.interrupt(last.set):
+    with watchdog.watch(last.set):
         assert last.wait(LONG_S)
     assert calls == []
 
 
 def test_an_error_in_one_is_logged_and_takes_no_others_deadline(caplog: pytest.LogCaptureFixture) -> None:
-    deadlines, second, third = Deadlines(0.05), threading.Event(), threading.Event()
+    watchdog, second, third = Watchdog(0.05), threading.Event(), threading.Event()
 
     def fail() -> None:
         raise ZeroDivisionError("a fault")
 
-    with deadlines.interrupt(fail), deadlines.interrupt(second.set):
+    with watchdog.watch(fail), watchdog.watch(second.set):
         assert second.wait(LONG_S)
-    with deadlines.interrupt(third.set):
+    with watchdog.watch(third.set):
         assert third.wait(LONG_S)
     [logged] = caplog.records
-    assert (logged.name, logged.message) == ("raingauge.deadlines", "deadlines.unexpected")
+    assert (logged.name, logged.message) == ("raingauge.provider", "provider.watchdog_failed")
     assert "a fault" in caplog.text

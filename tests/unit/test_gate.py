@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.gate import PROBE_RECHECK_S, Endpoint, EndpointSetting, Event, Plan, after, plan
-from raingauge.pacing import Terms, Wait
-from raingauge.storage.gate import Gate
+from raingauge.model import Gate
+from raingauge.quota.pacing import Terms, Wait
 
 NOW = datetime(2026, 11, 20, 16, tzinfo=UTC)
 PAST, FUTURE = NOW - timedelta(hours=1), NOW + timedelta(hours=1)
@@ -22,6 +22,7 @@ OPEN = Gate(
     pacing="smooth",
     last_now=NOW,
     next_start_at=NOW,
+    turn=0,
     state="open",
     blocked_until=PAST,
     strikes=0,

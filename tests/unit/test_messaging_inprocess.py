@@ -1,17 +1,17 @@
-"""What is peculiar to the hand-off inside one process."""
+"""What applies to the in-process hand-off only."""
 
 import pytest
 
-from raingauge.messaging.inprocess import DEAD_LETTERS_KEPT, InProcessBroker
+from raingauge.messaging.inprocess import MAX_DEAD_LETTERS, InProcessBroker
 
 
 async def test_messages_for_other_topics_are_kept_for_inspection_the_latest_of_them() -> None:
     broker = InProcessBroker("cities", window=10)
-    for number in range(DEAD_LETTERS_KEPT + 1):
+    for number in range(MAX_DEAD_LETTERS + 1):
         await broker.publish("cities.dead", b"key", b"%d" % number, (("error", b"not JSON"),))
-    assert len(broker.dead_letters) == DEAD_LETTERS_KEPT
+    assert len(broker.dead_letters) == MAX_DEAD_LETTERS
     latest = broker.dead_letters[-1]
-    assert (latest.topic, latest.key, latest.value) == ("cities.dead", b"key", b"%d" % DEAD_LETTERS_KEPT)
+    assert (latest.topic, latest.key, latest.value) == ("cities.dead", b"key", b"%d" % MAX_DEAD_LETTERS)
     assert latest.headers == (("error", b"not JSON"),)
 
 

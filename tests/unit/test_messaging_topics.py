@@ -1,4 +1,4 @@
-"""The broker's address, the pauses between attempts, and what is asked of the topics; without any Kafka."""
+"""The broker's address, the backoff between attempts, and the requirements on topics; without Kafka."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +10,8 @@ from aiokafka.errors import IncompatibleBrokerVersion, PolicyViolationError
 
 from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.errors import SettingsError
-from raingauge.messaging.kafka import Patience, servers_of
-from raingauge.messaging.kafka_topics import ensure_with, topics_of
+from raingauge.messaging.kafka import Timeouts, servers_of
+from raingauge.messaging.kafka.topics import ensure_with, topics_of
 
 ALREADY_EXISTS, POLICY_VIOLATION = 36, 44
 WANTED = topics_of("cities", 12)
@@ -58,13 +58,13 @@ def test_nonsense_is_refused_and_not_repeated(url: str) -> None:
 
 
 def test_pauses_double_up_to_the_longest_and_are_spread_downwards() -> None:
-    patience = Patience(first_pause_s=1, longest_pause_s=10)
-    assert [patience.pause_s(attempt, 0) for attempt in (0, 1, 2, 3, 4, 10_000)] == [1, 2, 4, 8, 10, 10]
-    assert patience.pause_s(4, 1) == 5
+    timeouts = Timeouts(first_backoff_s=1, longest_backoff_s=10)
+    assert [timeouts.backoff_s(attempt, 0) for attempt in (0, 1, 2, 3, 4, 10_000)] == [1, 2, 4, 8, 10, 10]
+    assert timeouts.backoff_s(4, 1) == 5
 
 
 class Admin:
-    """A broker's administration: some topics with their settings, and how it answers."""
+    """A fake admin client: topics with their settings, and the error code of its answers."""
 
     def __init__(self, brokers: int = 1, answer: int = 0, **topics: tuple[int, dict[str, str]]) -> None:
         self.made: list[NewTopic] = []

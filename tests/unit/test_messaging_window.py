@@ -1,4 +1,4 @@
-"""The arithmetic of the hand-off: which offset may be committed, and how much may be in hand."""
+"""Which offset may be committed, and how many deliveries may be unacknowledged."""
 
 import random
 
@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raingauge.messaging.offsets import PartitionOffsets
 from raingauge.messaging.port import Delivery
-from raingauge.messaging.window import Window
+from raingauge.messaging.window import PartitionOffsets, Window
 
 
 def delivered(*numbers: int) -> PartitionOffsets:

@@ -1,8 +1,8 @@
-"""What OpenWeather's answers mean: the classification alone, fed with bodies as they were recorded."""
+"""Interpretation of OpenWeather's answers, fed with recorded bodies; no network."""
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -10,11 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from consumer.openweather import ReadBody, classify, read_group, read_single, redactor, retry_after_s
-from consumer.provider import Reason, Refusal, Reply, Weather
-from consumer.wire import Answer
+from consumer.provider.http import Response
+from consumer.provider.openweather import GROUP, SINGLE, Endpoint, classify, retry_after_s, shape_of
+from consumer.provider.port import Reason, Refusal, Reply, Weather
+from consumer.provider.redaction import redactor
 from raingauge.errors import ProviderUnavailable
-from raingauge.observation import Observation
+from raingauge.model import Observation
 
 NOW = datetime(2025, 11, 20, 12, 0, tzinfo=UTC)
 KEY = "0123456789abcdef0123456789abcdef"
@@ -26,6 +27,7 @@ NOT_FOUND = b'{"cod":"404","message":"city not found"}'
 NO_DATA = b'{"cod":"404","message":"No data: 404006"}'
 NOT_AN_ID = b'{"cod":"400","message":"x is not a city ID"}'
 NOTHING_TO_GEOCODE = b'{"cod":"400","message":"Nothing to geocode"}'
+OTHER_PATH = b'{"cod":"404","message":"Internal error"}'
 INVALID_ID = b'{"cod":"400","message":"Invalid ID"}'
 TOO_MANY_IDS = b'{"cod":"400","message":"id list must be in range from 1 to 20"}'
 OVER_THE_PLAN = (
@@ -42,23 +44,23 @@ YOUNG = (
     b'"main":{"temp":19.4,"feels_like":18.9,"temp_min":19,"temp_max":20.1,"pressure":1016,"humidity":55},'
     b'"visibility":10000,"wind":{"speed":1.5,"deg":220},"clouds":{"all":0},"dt":1700012345,"id":3439525,"name":"Young"}'
 )
-GROUP = b'{"cnt":1,"list":[' + YOUNG + b"]}"
-SINGLE = YOUNG[:-1] + b',"base":"stations","timezone":-10800,"cod":200,"rain":{"1h":0.25},"snow":{"1h":1}}'
+GROUP_BODY = b'{"cnt":1,"list":[' + YOUNG + b"]}"
+SINGLE_BODY = YOUNG[:-1] + b',"base":"stations","timezone":-10800,"cod":200,"rain":{"1h":0.25},"snow":{"1h":1}}'
 
-Call = tuple[ReadBody, tuple[int, ...]]
-ONE: Call = (read_single, (7,))
-GROUP_OF_ONE: Call = (read_group, (7,))
-GROUP_OF_MANY: Call = (read_group, (7, 8))
+Call = tuple[Endpoint, tuple[int, ...]]
+ONE: Call = (SINGLE, (7,))
+GROUP_OF_ONE: Call = (GROUP, (7,))
+GROUP_OF_MANY: Call = (GROUP, (7, 8))
 UNKNOWN = Weather({}, unknown=frozenset({7}))
 
 
-def told(status: int, body: bytes, call: Call = ONE, headers: Mapping[str, str] | None = None) -> Reply:
-    read, asked = call
-    return classify(Answer(status, headers or {}, body), asked, read, redactor(KEY), NOW)
+def reply_to(status: int, body: bytes, call: Call = ONE, headers: Mapping[str, str] | None = None) -> Reply:
+    endpoint, city_ids = call
+    return classify(Response(status, headers or {}, body), city_ids, endpoint, redactor(KEY), NOW)
 
 
 def group(*entries: object, asked: Sequence[int] = (7,)) -> Weather:
-    reply = told(200, json.dumps({"cnt": len(entries), "list": entries}).encode(), (read_group, tuple(asked)))
+    reply = reply_to(200, json.dumps({"cnt": len(entries), "list": entries}).encode(), (GROUP, tuple(asked)))
     assert isinstance(reply, Weather)
     return reply
 
@@ -72,7 +74,7 @@ def seen(**changes: object) -> Observation:
 
 
 def test_a_group_answer_is_read_whole() -> None:
-    assert told(200, GROUP, (read_group, (3439525,))) == Weather(
+    assert reply_to(200, GROUP_BODY, (GROUP, (3439525,))) == Weather(
         {
             3439525: Observation(
                 city_id=3439525,
@@ -98,9 +100,9 @@ def test_a_group_answer_is_read_whole() -> None:
 
 
 def test_a_single_answer_has_the_same_and_its_time_zone_at_the_top() -> None:
-    body = json.loads(SINGLE)
+    body = json.loads(SINGLE_BODY)
     del body["sys"]["timezone"]
-    reply = told(200, json.dumps(body).encode(), (read_single, (3439525,)))
+    reply = reply_to(200, json.dumps(body).encode(), (SINGLE, (3439525,)))
     assert isinstance(reply, Weather)
     observation = reply.observations[3439525]
     assert (observation.utc_offset_s, observation.rain_1h, observation.snow_1h) == (-10800, 0.25, 1.0)
@@ -115,7 +117,9 @@ def test_a_single_answer_has_the_same_and_its_time_zone_at_the_top() -> None:
         (404, NO_DATA, GROUP_OF_MANY, Refusal(Reason.CITIES, "No data: 404006")),
         (404, NOT_FOUND, GROUP_OF_MANY, Refusal(Reason.CITIES, "city not found")),
         (400, NOT_AN_ID, ONE, UNKNOWN),
-        (400, NOTHING_TO_GEOCODE, ONE, UNKNOWN),
+        (404, OTHER_PATH, ONE, Refusal(Reason.ENDPOINT, "Internal error", closes=False)),
+        (404, OTHER_PATH, GROUP_OF_MANY, Refusal(Reason.ENDPOINT, "Internal error", closes=False)),
+        (400, NOTHING_TO_GEOCODE, GROUP_OF_MANY, Refusal(Reason.CITIES, "Nothing to geocode")),
         (400, INVALID_ID, GROUP_OF_ONE, UNKNOWN),
         (400, TOO_MANY_IDS, GROUP_OF_MANY, Refusal(Reason.CITIES, "id list must be in range from 1 to 20")),
         (
@@ -154,11 +158,21 @@ def test_a_single_answer_has_the_same_and_its_time_zone_at_the_top() -> None:
             Refusal(Reason.ENDPOINT, "HTTP 404 without the provider's own body", closes=False),
         ),
         (410, b"", GROUP_OF_ONE, Refusal(Reason.ENDPOINT, "HTTP 410 without the provider's own body", closes=False)),
+        *[
+            (
+                status,
+                PROXY_PAGE,
+                call,
+                Refusal(Reason.ENDPOINT, f"HTTP {status} without the provider's own body", None, closes=False),
+            )
+            for status in (301, 308, 403, 405, 501)
+            for call in (GROUP_OF_ONE, GROUP_OF_MANY)
+        ],
         (410, b'{"cod":410,"message":"gone"}', ONE, Refusal(Reason.ENDPOINT, "gone", closes=False)),
     ],
 )
 def test_each_refusal_is_told_by_its_status_and_its_body(status: int, body: bytes, call: Call, reply: Reply) -> None:
-    assert told(status, body, call) == reply
+    assert reply_to(status, body, call) == reply
 
 
 @pytest.mark.parametrize(
@@ -172,11 +186,9 @@ def test_each_refusal_is_told_by_its_status_and_its_body(status: int, body: byte
         (401, PROXY_PAGE),
         (401, OTHER_JSON),
         (401, b'{"cod":401,"message":["not","a","text"]}'),
-        (403, PROXY_PAGE),
-        (301, NOT_FOUND),
         (302, b""),
         (204, b""),
-        (206, SINGLE),
+        (206, SINGLE_BODY),
         (418, NOT_FOUND),
         (200, b""),
         (200, PROXY_PAGE),
@@ -187,30 +199,41 @@ def test_each_refusal_is_told_by_its_status_and_its_body(status: int, body: byte
         (200, b"[" * 100_000),
         (200, b'{"id":' + b"9" * 5000 + b"}"),
         (200, NOT_FOUND),
-        (200, SINGLE),
-        (200, SINGLE[:-1]),
+        (200, SINGLE_BODY),
+        (200, SINGLE_BODY[:-1]),
     ],
 )
 @pytest.mark.parametrize("call", [ONE, GROUP_OF_ONE, GROUP_OF_MANY])
 def test_what_is_not_an_answer_of_the_providers_own_is_unavailable(status: int, body: bytes, call: Call) -> None:
     with pytest.raises(ProviderUnavailable):
-        told(status, body, call)
+        reply_to(status, body, call)
+
+
+@pytest.mark.parametrize(("status", "body"), [(403, PROXY_PAGE), (301, NOT_FOUND), (405, b"")])
+def test_a_blocked_single_endpoint_is_unavailable_because_there_is_no_other(status: int, body: bytes) -> None:
+    with pytest.raises(ProviderUnavailable):
+        reply_to(status, body, ONE)
+
+
+def test_a_400_that_is_not_about_the_id_leaves_the_city_known() -> None:
+    with pytest.raises(ProviderUnavailable, match="Nothing to geocode"):
+        reply_to(400, NOTHING_TO_GEOCODE, ONE)
 
 
 def test_a_server_error_says_what_the_provider_said() -> None:
     with pytest.raises(ProviderUnavailable, match=r"^HTTP 500: Internal error: 500000$"):
-        told(500, INTERNAL)
+        reply_to(500, INTERNAL)
 
 
 @pytest.mark.parametrize("body", [b'{"list":{}}', b'{"list":null}', b'{"cnt":1}', b'{"cod":"200","message":"hello"}'])
 def test_a_group_without_a_list_is_unavailable(body: bytes) -> None:
     with pytest.raises(ProviderUnavailable, match="without a list"):
-        told(200, body, GROUP_OF_MANY)
+        reply_to(200, body, GROUP_OF_MANY)
 
 
 def test_another_city_than_the_one_asked_for_is_unavailable() -> None:
-    with pytest.raises(ProviderUnavailable, match="without the city"):
-        told(200, SINGLE, (read_single, (1,)))
+    with pytest.raises(ProviderUnavailable, match="without the requested city"):
+        reply_to(200, SINGLE_BODY, (SINGLE, (1,)))
 
 
 def test_cities_are_matched_by_id_and_those_not_asked_for_are_ignored() -> None:
@@ -220,16 +243,32 @@ def test_cities_are_matched_by_id_and_those_not_asked_for_are_ignored() -> None:
     assert (reply.unknown, reply.unreadable) == (frozenset({6}), frozenset())
 
 
-@pytest.mark.parametrize("asked", [(7,), (7, 8)])
-def test_an_empty_list_is_not_believed(asked: tuple[int, ...]) -> None:
-    assert group(asked=asked) == Weather({}, unreadable=frozenset(asked))
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"cnt": 0, "list": []}, "any of the requested"),
+        ({"list": [entry(9), entry(10)]}, "any of the requested"),
+        ({"list": [{"main": {"temp": 12}}]}, "any of the requested"),
+        ({"cnt": 2, "list": [entry(7)]}, "shorter"),
+        ({"cnt": "2", "list": [entry(7)]}, "shorter"),
+    ],
+)
+def test_a_list_that_belongs_to_another_call_or_is_cut_off_is_unavailable(body: object, message: str) -> None:
+    with pytest.raises(ProviderUnavailable, match=message):
+        reply_to(200, json.dumps(body).encode(), GROUP_OF_MANY)
 
 
-def test_a_group_that_names_other_cities_alone_knows_none_of_these() -> None:
-    assert group(entry(9), asked=(7, 8)) == Weather({}, unknown=frozenset({7, 8}))
+def test_a_cnt_that_makes_no_sense_is_ignored() -> None:
+    body = {"cnt": "many", "list": [entry(7)]}
+    reply = reply_to(200, json.dumps(body).encode(), GROUP_OF_MANY)
+    assert isinstance(reply, Weather)
+    assert reply.observations.keys() == {7}
+    assert reply.unknown == {8}
 
 
-@pytest.mark.parametrize("nobody", [None, "7", [], {}, {"main": {"temp": 1}}, entry("8"), entry(8.0), entry(True)])
+@pytest.mark.parametrize(
+    "nobody", [None, "7", [], {}, {"main": {"temp": 1}}, entry("eight"), entry("8.0"), entry(8.0), entry(True)]
+)
 def test_an_absent_city_is_not_called_unknown_while_an_entry_has_no_readable_id(nobody: object) -> None:
     reply = group(entry(7), nobody, asked=(7, 8))
     assert reply.observations.keys() == {7}
@@ -240,7 +279,7 @@ def test_an_absent_city_is_not_called_unknown_while_an_entry_has_no_readable_id(
     "changes",
     [
         {"dt": None},
-        {"dt": "1700012345"},
+        {"dt": "noon"},
         {"dt": True},
         {"dt": -1},
         {"dt": 10**30},
@@ -250,7 +289,10 @@ def test_an_absent_city_is_not_called_unknown_while_an_entry_has_no_readable_id(
         {"main": {}},
         {"main": {"humidity": 40}},
         {"main": {"temp": None}},
-        {"main": {"temp": "12"}},
+        {"main": {"temp": "12 C"}},
+        {"main": {"temp": " 12"}},
+        {"main": {"temp": "٣"}},
+        {"main": {"temp": "9" * 5000}},
         {"main": {"temp": False}},
         {"main": {"temp": float("nan")}},
         {"main": {"temp": float("inf")}},
@@ -261,8 +303,27 @@ def test_an_absent_city_is_not_called_unknown_while_an_entry_has_no_readable_id(
 )
 def test_a_city_without_a_usable_time_or_temperature_is_unreadable(changes: dict[str, object]) -> None:
     assert group(entry(**changes)) == Weather({}, unreadable=frozenset({7}))
-    single = told(200, json.dumps(entry(**changes)).encode())
+    single = reply_to(200, json.dumps(entry(**changes)).encode())
     assert single == Weather({}, unreadable=frozenset({7}))
+
+
+def test_numbers_sent_as_text_are_read_as_numbers() -> None:
+    body = entry("7", dt="1700012345", main={"temp": "-12.5", "humidity": "40"}, sys={"timezone": "-10800"})
+    observation = group(body).observations[7]
+    assert (observation.temperature, observation.humidity, observation.utc_offset_s) == (-12.5, 40.0, -10800)
+    assert reply_to(200, json.dumps(body).encode()) == Weather({7: observation})
+
+
+def test_the_shape_of_an_answer_names_fields_and_types_and_never_values_or_the_key() -> None:
+    entries = [entry(), entry(main=None), entry(), {KEY: KEY, "name": "Young"}]
+    good = "{id: int, dt: int, main: {temp: int, humidity: int}}"
+    shape = shape_of(json.dumps({"list": entries}).encode(), redactor(KEY))
+    assert shape == f"{{list: [4 of {good} | {{id: int, dt: int, main: null}} | {{***: str, name: str}}]}}"
+
+
+@pytest.mark.parametrize("body", [PROXY_PAGE, b"[" * 100_000, b"\xff"])
+def test_the_shape_of_what_is_not_json_is_its_length(body: bytes) -> None:
+    assert shape_of(body, redactor(KEY)) == f"{len(body)} bytes that are not JSON"
 
 
 def test_whole_numbers_are_numbers() -> None:
@@ -292,7 +353,7 @@ def test_what_is_left_out_is_none_and_never_zero() -> None:
         ({"name": ""}, "name"),
         ({"name": "\u0000"}, "name"),
         ({"coord": {"lat": 91, "lon": 0}}, "latitude"),
-        ({"coord": {"lat": 1, "lon": "0"}}, "longitude"),
+        ({"coord": {"lat": 1, "lon": "east"}}, "longitude"),
         ({"sys": {"country": "Uruguay"}}, "country"),
         ({"sys": {"country": None}}, "country"),
         ({"sys": {"timezone": 10**9}}, "utc_offset_s"),
@@ -335,33 +396,38 @@ def test_names_are_cut_and_cleaned_of_what_databases_refuse() -> None:
         ("30", 30.0),
         (" 30 ", 30.0),
         ("-1", None),
-        ("1.5", None),
-        ("1, 2", None),
+        ("1.5", 1.5),
+        ("50, 53", 53.0),
+        ("1, soon", None),
+        (f"{NOW.timestamp() + 8:.0f}", 8.0),
+        (f"{NOW.timestamp() * 1000 + 8000:.0f}", 8.0),
+        (f"{NOW.timestamp() - 8:.0f}", None),
+        (f"{NOW.timestamp() + 86400:.0f}", 3600.0),
         ("٣", None),
         ("soon", None),
-        ("9" * 5000, 86400.0),
+        ("9" * 5000, 3600.0),
         ("Thu, 20 Nov 2025 12:01:30 GMT", 90.0),
         ("Thu, 20 Nov 2025 12:01:30 -0000", 90.0),
         ("Thu, 20 Nov 2025 14:01:30 +0200", 90.0),
         ("Thu, 20 Nov 2025 11:59:00 GMT", None),
-        ("Thu, 20 Nov 2031 12:00:00 GMT", 86400.0),
+        ("Thu, 20 Nov 2031 12:00:00 GMT", 3600.0),
         ("Thu, 32 Nov 2025 12:00:00 GMT", None),
         ("Thu, 20 Nov 99999999999999999999 12:00:00 GMT", None),
     ],
 )
-def test_retry_after_is_a_delay_or_a_date(header: str | None, seconds: float | None) -> None:
+def test_retry_after_is_a_delay_a_date_a_timestamp_or_a_list(header: str | None, seconds: float | None) -> None:
     assert retry_after_s(header, NOW) == seconds
 
 
 @given(st.text() | st.datetimes().map(lambda d: d.strftime("%a, %d %b %Y %H:%M:%S GMT")))
 def test_no_retry_after_raises_or_is_absurd(header: str) -> None:
     seconds = retry_after_s(header, NOW)
-    assert seconds is None or 0 <= seconds <= timedelta(days=1).total_seconds()
+    assert seconds is None or 0 <= seconds <= 3600
 
 
 @pytest.mark.parametrize("body", [OVER_THE_PLAN, PROXY_PAGE])
 def test_a_429_carries_its_retry_after_whoever_sent_it(body: bytes) -> None:
-    reply = told(429, body, headers={"Retry-After": "17"})
+    reply = reply_to(429, body, headers={"Retry-After": "17"})
     assert isinstance(reply, Refusal)
     assert reply.retry_after_s == 17.0
 
@@ -370,14 +436,14 @@ def test_a_429_carries_its_retry_after_whoever_sent_it(body: bytes) -> None:
     "said", [f"no key {KEY}", f"no key {KEY.upper()} here", "x" * 180 + KEY, f"\n\u0000{KEY}\u2028", KEY * 20]
 )
 def test_the_key_is_cut_out_of_what_the_provider_says(said: str) -> None:
-    reply = told(401, json.dumps({"cod": 401, "message": said}).encode())
+    reply = reply_to(401, json.dumps({"cod": 401, "message": said}).encode())
     assert isinstance(reply, Refusal)
     assert KEY[:8] not in reply.message.lower()
     assert "***" in reply.message
     assert len(reply.message) <= 200
     assert reply.message.isprintable()
     with pytest.raises(ProviderUnavailable) as raised:
-        told(500, json.dumps({"cod": 500, "message": said}).encode())
+        reply_to(500, json.dumps({"cod": 500, "message": said}).encode())
     assert KEY[:8] not in str(raised.value).lower()
 
 
@@ -417,7 +483,7 @@ bodies = anything | plausible | st.fixed_dictionaries({"list": st.lists(plausibl
 @example(GROUP_OF_MANY, b'{"list":[]}')
 def test_whatever_a_200_holds_each_city_is_in_exactly_one_place(call: Call, body: bytes) -> None:
     try:
-        reply = told(200, body, call)
+        reply = reply_to(200, body, call)
     except ProviderUnavailable:
         return
     assert isinstance(reply, Weather)
@@ -428,7 +494,7 @@ def test_whatever_a_200_holds_each_city_is_in_exactly_one_place(call: Call, body
 @given(st.integers(100, 999), st.sampled_from([ONE, GROUP_OF_ONE, GROUP_OF_MANY]), bodies)
 def test_no_status_and_body_raise_anything_but_unavailable(status: int, call: Call, body: object) -> None:
     try:
-        reply = told(status, json.dumps(body).encode(), call)
+        reply = reply_to(status, json.dumps(body).encode(), call)
     except ProviderUnavailable:
         return
     # Only what quota.md lists may close a charge.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from raingauge.pacing import (
+from raingauge.quota.pacing import (
     MonthPacing,
     Pacing,
     Release,

@@ -10,17 +10,17 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Connection
 
-from producer.relay import LONGEST_REST_S, MOST_AT_ONCE, MOST_BESIDE_POSTS, PATIENCE, Relay, _Done
+from producer.relay import MAX_AT_ONCE, MAX_BESIDE_POSTS, MAX_REST_S, REST_FACTOR, Relay, _Done
 from raingauge.blocking import RunBlocking, inline
 from raingauge.clock import SystemClock
 from raingauge.contracts import BatchMessage
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.port import Headers, Publisher
-from raingauge.pacing import Terms
+from raingauge.model import BatchKey, CollectionRequest
+from raingauge.quota.pacing import Terms
 from raingauge.settings import RelaySettings
-from raingauge.storage.batches import BatchRef, Leased
-from raingauge.storage.collections import CollectionRequest
 from raingauge.storage.database import Database
+from raingauge.storage.outbox import Leased
 from tests.simulation.virtual import VirtualLoop, run_virtually
 from tests.support.accepting import accept
 
@@ -53,7 +53,7 @@ class OneBatch:
 
     def write(self, _work: Callable[..., Any]) -> _Done:
         self.rounds += 1
-        return _Done(UNTIL, [], Leased([BatchMessage(**BATCH, requested_at=UNTIL)], [BatchRef("2", 7)]))
+        return _Done(UNTIL, [], Leased([BatchMessage(**BATCH, requested_at=UNTIL)], [BatchKey("2", 7)]))
 
 
 class ManyBatches:
@@ -147,7 +147,7 @@ async def test_a_batch_that_cannot_be_read_is_told_once(caplog: pytest.LogCaptur
 
 
 async def test_what_is_accepted_in_a_burst_is_published_in_few_rounds(sqlite: Database) -> None:
-    names = [f"c{number}" for number in range(MOST_BESIDE_POSTS + 20)]
+    names = [f"c{number}" for number in range(MAX_BESIDE_POSTS + 20)]
     looked: list[int] = []
 
     class Watched:
@@ -176,7 +176,7 @@ async def test_what_is_accepted_in_a_burst_is_published_in_few_rounds(sqlite: Da
 
 @pytest.mark.parametrize("is_posting", [False, True])
 async def test_rounds_are_smaller_while_somebody_posts(sqlite: Database, is_posting: bool) -> None:
-    for number in range(MOST_AT_ONCE + 20):
+    for number in range(MAX_AT_ONCE + 20):
         request = CollectionRequest(f"c{number}", (1,), 600, named=True)
         sqlite.write(partial(accept, now=UNTIL, request=request))
     rounds: list[int] = []
@@ -194,11 +194,11 @@ async def test_rounds_are_smaller_while_somebody_posts(sqlite: Database, is_post
     if is_posting:
         relay.wake("c0")
     task = asyncio.create_task(relay.run())
-    while sum(rounds) < MOST_AT_ONCE:
+    while sum(rounds) < MAX_AT_ONCE:
         await SystemClock().sleep(0)
     task.cancel()
-    assert rounds[0] == (MOST_BESIDE_POSTS if is_posting else MOST_AT_ONCE)
-    assert max(rounds) <= MOST_AT_ONCE
+    assert rounds[0] == (MAX_BESIDE_POSTS if is_posting else MAX_AT_ONCE)
+    assert max(rounds) <= MAX_AT_ONCE
 
 
 @pytest.mark.parametrize("publisher", [Ends(), NeverEnds()], ids=["published at once", "under way for ever"])
@@ -219,7 +219,7 @@ def test_the_longer_a_look_at_all_collections_takes_the_longer_it_rests(took_s: 
                 await relay_on(database, publisher, every_s=1000.0, run_database=slowly).run()
 
     run_virtually(watch(), loop)
-    assert len(looks) == pytest.approx(100 / (took_s * (1 + PATIENCE)), rel=0.03)
+    assert len(looks) == pytest.approx(100 / (took_s * (1 + REST_FACTOR)), rel=0.03)
 
 
 def test_after_a_round_that_failed_it_rests_long() -> None:
@@ -237,4 +237,4 @@ def test_after_a_round_that_failed_it_rests_long() -> None:
         task.cancel()
 
     run_virtually(watch(), loop)
-    assert waited == [pytest.approx(LONGEST_REST_S)]
+    assert waited == [pytest.approx(MAX_REST_S)]

@@ -1,6 +1,7 @@
-"""The settings: what the file documents is what there is, the environment comes first, and mistakes are named."""
+"""Settings: documented defaults, precedence of the environment, secrets from files, and messages for mistakes."""
 
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from raingauge.errors import SettingsError
-from raingauge.settings import Settings, load_settings, provider_key
+from raingauge.settings import Settings, ca_file, load_settings, provider_key
 from raingauge.storage.database import open_database
 
 DOCUMENTED = yaml.safe_load((Path(__file__).parents[2] / "config.env.yml").read_text())
@@ -20,6 +21,7 @@ PASSWORD = "geheim"  # pragma: allowlist secret
 OTHER: dict[str, Any] = {
     "http.host": "0.0.0.0",
     "http.port": 8080,
+    "http.keep_alive_s": 75,
     "database.url": "sqlite:///elsewhere.db",
     "broker.url": "kafka://one:9092,two:9092",
     "broker.topic": "towns",
@@ -156,15 +158,58 @@ def test_an_unknown_key_is_named_wherever_it_stands(section: str, monkeypatch: p
     for name in reversed(section.split(".")):
         inner = {name: inner}
     path = write(yaml.safe_dump(inner))
-    assert f"{section}.prot: " in refused()
+    assert f"{section}.prot: unknown setting" in refused()
     path.unlink()
     monkeypatch.setenv(variable(f"{section}.prot"), "1")
-    assert f"{section}.prot: " in refused()
+    assert f"{section}.prot: unknown setting" in refused()
 
 
-def test_an_unknown_section_in_the_file_is_named() -> None:
-    write("htpp: {port: 1}")
-    assert "htpp: " in refused()
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("htpp: {port: 1}", "settings: htpp: unknown setting; did you mean http?"),
+        ("http: {prot: 1}", "settings: http.prot: unknown setting; did you mean http.port?"),
+        (
+            "consumer: {http: {prot: 1}}",
+            "settings: consumer.http.prot: unknown setting; did you mean consumer.http.port?",
+        ),
+        ("quota: {window: 1}", "settings: quota.window: unknown setting; did you mean quota.window_s?"),
+        ("openweather: {key: 1}", "settings: openweather.key: unknown setting"),
+        ("zzz: 1", "settings: zzz: unknown setting"),
+    ],
+)
+def test_the_nearest_setting_is_suggested_for_a_misspelt_one(text: str, message: str) -> None:
+    write(text)
+    assert refused() == message
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("RAINGAUGE_HTPP__PORT", "did you mean RAINGAUGE_HTTP__PORT?"),
+        ("RAINGAUGE_Z", "expected RAINGAUGE_<SECTION>__<KEY>"),
+    ],
+)
+def test_the_nearest_variable_is_suggested_for_a_misspelt_one(
+    name: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    assert refused() == f"settings: {name} names no setting; {hint}"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("broker.url", "inprocess:// (embedded mode) or kafka://host:port,host:port"),
+        ("broker.topic", "1 to 64 of A-Z a-z 0-9 . _ -"),
+        ("openweather.base_url", "http:// or https:// and a host, without user, password, query or fragment"),
+    ],
+)
+def test_the_expected_form_is_described_without_a_regular_expression(
+    name: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable(name), "a b")
+    assert refused() == f"settings: {name}: expected {expected}"
 
 
 @pytest.mark.parametrize(
@@ -237,6 +282,17 @@ def test_a_value_out_of_its_range_is_named(name: str, wrong: str, monkeypatch: p
     assert refused().startswith(f"settings: {name}: ")
 
 
+@pytest.mark.parametrize("path", ["/data/2.5", "/data/2.5/", "/data/2.5/weather", "/data/3.0/onecall", "/geo/1.0"])
+def test_a_base_url_with_a_path_of_the_api_is_refused_with_a_hint(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAINGAUGE_OPENWEATHER__BASE_URL", f"https://proxy.test/owm{path}")
+    assert re.search(r"openweather\.base_url: .*remove /(data|geo)/\d\.\d and what follows", refused())
+
+
+def test_a_base_url_may_have_a_path_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAINGAUGE_OPENWEATHER__BASE_URL", "https://proxy.test/data/weather")
+    assert load_settings().openweather.base_url == "https://proxy.test/data/weather"
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -283,6 +339,19 @@ def test_json_that_cannot_be_read_names_its_section(monkeypatch: pytest.MonkeyPa
     assert "consumer" in refused()
 
 
+def test_the_certificate_authorities_come_from_the_usual_variables(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert ca_file() is None
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path))
+    assert ca_file() == str(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "missing.pem")
+    with pytest.raises(SettingsError, match=r"^REQUESTS_CA_BUNDLE: there is no file missing.pem$"):
+        ca_file()
+
+
 # -- secrets -----------------------------------------------------------------------------------------------------------
 
 
@@ -302,6 +371,65 @@ def test_a_key_that_cannot_be_shown_is_refused_and_not_shown(key: str, monkeypat
     with pytest.raises(SettingsError, match=r"^OPENWEATHER_API_KEY: ") as error:
         provider_key()
     assert key not in str(error.value)
+
+
+FILE_VARIABLES = ["OPENWEATHER_API_KEY", "RAINGAUGE_DATABASE__URL", "RAINGAUGE_BROKER__URL"]
+each_file_variable = pytest.mark.parametrize("name", FILE_VARIABLES)
+SECRET_URL = f"kafka://user:{PASSWORD}@host:9092"
+
+
+def read_secret(name: str) -> str | None:
+    if name == "OPENWEATHER_API_KEY":
+        return provider_key()
+    settings = load_settings()
+    return settings.database.url if "DATABASE" in name else settings.broker.url
+
+
+@each_file_variable
+def test_a_secret_can_come_from_a_file_and_overrides_the_configuration(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(yaml.safe_dump(DOCUMENTED))
+    monkeypatch.setenv(f"{name}_FILE", str(write(f"  {SECRET_URL}\n", "secret")))
+    assert read_secret(name) == SECRET_URL
+    assert PASSWORD not in f"{load_settings()!r}"
+
+
+@each_file_variable
+def test_an_empty_file_variable_counts_as_not_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{name}_FILE", "")
+    monkeypatch.setenv(name, SECRET_URL)
+    assert read_secret(name) == SECRET_URL
+
+
+@each_file_variable
+def test_a_secret_from_both_variable_and_file_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, SECRET_URL)
+    monkeypatch.setenv(f"{name}_FILE", str(write(SECRET_URL, "secret")))
+    with pytest.raises(SettingsError) as error:
+        read_secret(name)
+    assert str(error.value) == f"{name} and {name}_FILE are both set: remove one of them"
+
+
+@each_file_variable
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("missing", "cannot read missing: No such file or directory"),
+        (".", "cannot read .: Is a directory"),
+        ("empty", "empty is empty"),
+        ("binary", "binary is not UTF-8 text"),
+    ],
+)
+def test_a_secret_file_that_cannot_be_read_is_named_with_its_variable(
+    name: str, file: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("\n", "empty")
+    Path("binary").write_bytes(b"\xff\xfe")
+    monkeypatch.setenv(f"{name}_FILE", file)
+    with pytest.raises(SettingsError) as error:
+        read_secret(name)
+    assert str(error.value) == f"{name}_FILE: {reason}"
 
 
 @pytest.mark.parametrize("key", ["key", "api_key", "appid"])

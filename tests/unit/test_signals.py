@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from raingauge.signals import FAREWELL_S, STOPS, end_at_once, leave
+from raingauge.signals import JOIN_S, STOP_SIGNALS, exit_on_signal, exit_process
 
-each_stop = pytest.mark.parametrize("number", STOPS)
+each_stop = pytest.mark.parametrize("number", STOP_SIGNALS)
 
 
 class Ended(BaseException):
@@ -40,7 +40,7 @@ class Idle(threading.Thread):
 
 @pytest.fixture(autouse=True)
 def _signals_restored() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in STOPS}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -74,7 +74,7 @@ def begun(*, hangs: bool, daemon: bool = False) -> Idle:
 
 @each_stop
 def test_while_a_program_imports_a_signal_ends_it_with_status_0(number: signal.Signals) -> None:
-    end_at_once()
+    exit_on_signal()
     with pytest.raises(Ended) as ended:
         signal.raise_signal(number)
     assert ended.value.args == (0,)
@@ -83,9 +83,9 @@ def test_while_a_program_imports_a_signal_ends_it_with_status_0(number: signal.S
 @each_stop
 @pytest.mark.usefixtures("threads")
 def test_who_leaves_ends_with_the_status_and_hears_no_other_signal(number: signal.Signals) -> None:
-    end_at_once()
+    exit_on_signal()
     with pytest.raises(SystemExit) as ended:
-        leave(3)
+        exit_process(3)
     assert ended.value.code == 3
     signal.raise_signal(number)
 
@@ -94,8 +94,8 @@ def test_idle_threads_have_a_moment_to_end(threads: list[threading.Thread]) -> N
     idle = [begun(hangs=False), begun(hangs=False)]
     threads += idle
     with pytest.raises(SystemExit):
-        leave(0)
-    assert [thread.waited_for for thread in idle] == [[FAREWELL_S / 2], [FAREWELL_S / 2]]
+        exit_process(0)
+    assert [thread.waited_for for thread in idle] == [[JOIN_S / 2], [JOIN_S / 2]]
 
 
 def test_a_thread_that_hangs_is_left_behind_and_the_last_words_are_printed(
@@ -108,7 +108,7 @@ def test_a_thread_that_hangs_is_left_behind_and_the_last_words_are_printed(
     sys.stdout.write("last words")
     sys.stderr.write("last complaint")
     with pytest.raises(Ended) as ended:
-        leave(2)
+        exit_process(2)
     assert ended.value.args == (2,)
     assert [raw.getvalue() for raw in printed.values()] == [b"last words", b"last complaint"]
 
@@ -117,7 +117,7 @@ def test_a_daemon_is_not_waited_for(threads: list[threading.Thread]) -> None:
     daemon = begun(hangs=True, daemon=True)
     threads.append(daemon)
     with pytest.raises(SystemExit):
-        leave(0)
+        exit_process(0)
     assert daemon.waited_for == []
 
 

@@ -1,0 +1,394 @@
+"""The quota ledger: holds quota for cities before they are requested, and closes the charge when the answers are in.
+
+One row (the gate) per provider account orders all reservations of all consumers, so a reservation also decides whose
+city is next. The rule, its proof and its limits: docs/quota.md. No consumer's clock enters it, only durations.
+"""
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, insert
+from sqlalchemy.exc import IntegrityError
+
+from consumer import gate as gates
+from consumer.gate import EndpointSetting, Event, Plan
+from raingauge.blocking import RunBlocking, until_available
+from raingauge.clock import Clock
+from raingauge.errors import GateMismatch
+from raingauge.model import Gate
+from raingauge.quota.pacing import (
+    CALL_SIZE,
+    Terms,
+    Wait,
+    admit,
+    month_allows,
+    month_moment,
+    month_of,
+    next_month,
+    room_beside,
+)
+from raingauge.storage import cities, queue, quota
+from raingauge.storage.database import Database
+from raingauge.storage.models import QuotaGate
+from raingauge.storage.queue import Candidate
+from raingauge.storage.settling import ALONE_AFTER
+
+T = TypeVar("T")
+
+KEPT_FOR: Final = timedelta(days=1)
+CLOCK_STEP: Final = timedelta(seconds=2)
+OTHER_TERMS: Final = timedelta(minutes=1)
+"""The terms were changed while this consumer runs (`quota adopt`): it must start again with the same settings."""
+IDLE_S: Final = 1.0
+"""How soon to look again when nothing is ready: another consumer may enqueue more than it can request."""
+LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+KEPT_IN_GATE: Final = ("cities_per_window", "window_s", "pacing")
+
+
+NO_CALLS: Final = Plan("group", probe=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Calls that may go now, and cities that need none."""
+
+    reserved_at: datetime
+    """Database time."""
+    charge_id: int | None = None
+    """None: there are no calls."""
+    calls: tuple[tuple[int, ...], ...] = ()
+    """The cities of each call."""
+    plan: Plan = NO_CALLS
+    clean: bool = False
+    """The gate was open and untroubled: an ordinary answer changes nothing about it."""
+    fresh: tuple[int, ...] = ()
+    """Cities that another call fetched meanwhile: their rows are to be settled."""
+    began: float = 0.0
+    """The program's clock just before `reserved_at` was read: waiting for the gate's lock does not count."""
+
+    @property
+    def lanes(self) -> int:
+        """Group calls; up to 20 calls of one city count as one."""
+        single = sum(len(call) == 1 for call in self.calls)
+        return len(self.calls) - single + math.ceil(single / CALL_SIZE)
+
+    @property
+    def city_ids(self) -> list[int]:
+        """The cities of all calls."""
+        return [city_id for call in self.calls for city_id in call]
+
+
+@dataclass(frozen=True, slots=True)
+class NotNow:
+    """Nothing may go for that long."""
+
+    seconds: float
+    reason: str | None
+    """None: nothing is wanted."""
+
+
+class Ledger:
+    """The ledger of one account, as one consumer uses it. Every method raises DatabaseUnavailable."""
+
+    def __init__(
+        self,
+        database: Database,
+        run_database: RunBlocking,
+        clock: Clock,
+        account: str,
+        terms: Terms,
+        endpoint: EndpointSetting,
+        consumer: str,
+    ) -> None:
+        self._database = database
+        self._run_database = run_database
+        self._clock = clock
+        self._account = account
+        self._endpoint = endpoint
+        self._consumer = consumer
+        self._span_s = 0.0
+        self.terms = terms
+
+    @property
+    def calls_at_once(self) -> int:
+        """Group calls that the next charge may cover."""
+        return math.ceil(self.terms.at_once(self._span_s, together=True) / CALL_SIZE)
+
+    async def open(self) -> None:
+        """Create the account's gate, or check that it has these terms. Waits for the database.
+
+        Raises:
+            GateMismatch: consumers of one account would pace by different terms.
+        """
+        try:
+            await self._persist(self._create_gate)
+        except IntegrityError:
+            await self._persist(self._compare)
+
+    async def adopt(self) -> str:
+        """Write these terms into the account's gate; the terms that it had, or that there was none."""
+        try:
+            await self._write(self._create_gate)
+        except IntegrityError:
+            return await self._write(self._adopt)
+        return "no gate"
+
+    async def reserve(self, calls: int) -> Reservation | NotNow:
+        """Hold quota for the next cities of the queue, as many as may go in up to `calls` group calls; claim them."""
+        began = self._clock.monotonic()
+        answer = await self._write(lambda connection: self._reserve(connection, calls))
+        if isinstance(answer, Reservation):
+            self._span_s = self._clock.monotonic() - began
+        return answer
+
+    async def report(self, plan: Plan, event: Event, retry_after_s: float | None = None) -> Mapping[str, Any]:
+        """Record at the gate what became of a call; the columns that changed. Waits for the database."""
+
+        def work(connection: Connection) -> Mapping[str, Any]:
+            gate = self._lock(connection)
+            now = self._database.now(connection)
+            jitter = random.random()
+            changes = gates.after(gate, now, event, plan, self._endpoint, self.terms, retry_after_s, jitter)
+            quota.change_gate(connection, self._account, changes)
+            return changes
+
+        return await self._persist(work)
+
+    async def prune(self) -> None:
+        """Forget charges that were released long ago."""
+
+        def work(connection: Connection) -> None:
+            released_before = self._database.now(connection) - KEPT_FOR
+            ended_before = released_before - timedelta(seconds=self.terms.window_s)
+            quota.forget_charges(connection, self._account, ended_before)
+
+        await self._write(work)
+
+    async def beat(self) -> None:
+        """Record that this consumer is alive."""
+        await self._write(lambda c: quota.beat(c, self._database.now(c), self._consumer, self._account))
+
+    async def leave(self) -> None:
+        """Record that this consumer stops."""
+        await self._write(lambda connection: quota.leave(connection, self._consumer))
+
+    async def set_month(self, spent: int) -> tuple[int, int]:
+        """Record how many cities of this month are spent, by whatever program; what was recorded before, and now."""
+
+        def work(connection: Connection) -> tuple[int, int]:
+            gate, now = self._lock(connection), self._database.now(connection)
+            carried = gate.next_month_spent if gate.month == month_of(now) else 0
+            changes = {"month": month_of(now), "month_spent": spent, "next_month_spent": carried}
+            quota.change_gate(connection, self._account, changes)
+            return gate.spent(now), spent
+
+        return await self._write(work)
+
+    async def shut(self) -> datetime:
+        """Close the gate for the longest hold: after a database was restored without its last commits; until when."""
+
+        def work(connection: Connection) -> datetime:
+            self._lock(connection)
+            until = self._database.now(connection) + timedelta(seconds=self.terms.worst_hold_s)
+            quota.change_gate(connection, self._account, {"state": "database", "blocked_until": until})
+            return until
+
+        return await self._write(work)
+
+    # -- the gate's row ------------------------------------------------------------------------------------------------
+
+    def _lock(self, connection: Connection) -> Gate:
+        gate = quota.lock_gate(connection, self._account)
+        if gate is None:
+            raise GateMismatch(f"the gate of account {self._account} does not exist: start a consumer first")
+        return gate
+
+    def _create_gate(self, connection: Connection) -> None:
+        now = self._database.now(connection)
+        connection.execute(
+            insert(QuotaGate).values(
+                account=self._account,
+                **{name: getattr(self.terms, name) for name in KEPT_IN_GATE},
+                last_now=now,
+                next_start_at=now,
+                state="open",
+                blocked_until=LONG_AGO,
+                probe_until=LONG_AGO,
+                endpoint="unknown",
+                endpoint_at=LONG_AGO,
+                month=month_of(now),
+            )
+        )
+
+    def _differences(self, gate: Gate) -> dict[str, Any]:
+        """The gate's terms that are not this consumer's, as this consumer has them."""
+        ours = {name: getattr(self.terms, name) for name in KEPT_IN_GATE}
+        return {name: value for name, value in ours.items() if getattr(gate, name) != value}
+
+    def _compare(self, connection: Connection) -> None:
+        gate = self._lock(connection)
+        if self._differences(gate):
+            theirs = {name: getattr(gate, name) for name in KEPT_IN_GATE}
+            ours = {name: getattr(self.terms, name) for name in KEPT_IN_GATE}
+            raise GateMismatch(
+                f"the gate of account {self._account} has {theirs}, these settings say {ours}: "
+                "make them the same, or run `python -m consumer quota adopt` to change the gate"
+            )
+
+    def _adopt(self, connection: Connection) -> str:
+        # A charge stores when its calls end, not when it is released: so a longer window holds at once.
+        gate = self._lock(connection)
+        quota.change_gate(connection, self._account, self._differences(gate))
+        return f"{gate.cities_per_window} cities in {gate.window_s:g} s, {gate.pacing}"
+
+    # -- reserving -----------------------------------------------------------------------------------------------------
+
+    def _reserve(self, connection: Connection, calls: int) -> Reservation | NotNow:
+        gate = self._lock(connection)
+        began = self._clock.monotonic()
+        read_at = self._database.now(connection)
+        if read_at < gate.last_now - CLOCK_STEP:
+            return self._clock_stepped_back(connection, gate, read_at)
+        answer = self._decide(connection, gate, max(read_at, gate.last_now), calls)
+        return replace(answer, began=began) if isinstance(answer, Reservation) else answer
+
+    def _decide(self, connection: Connection, gate: Gate, now: datetime, calls: int) -> Reservation | NotNow:
+        """The reservation at that moment, under the gate's lock."""
+        plan = self._plan(gate, now)
+        if isinstance(plan, Wait):
+            return _not_now(plan, now)
+        room = self._room(connection, gate, now, self._full(plan, calls))
+        if isinstance(room, Wait):
+            return _not_now(room, now)
+        queue.give_turns(connection, now, self._account, gate.turn)
+        picked = queue.pick(connection, now, self._account, room)
+        for one in picked:
+            if one.claim is not None:
+                queue.claim(connection, [one.city_id], *one.claim)  # it waits for the call that is fetching it
+        fresh = tuple(one.city_id for one in picked if one.needs_no_call and one.claim is None)
+        wanted = [one for one in picked if queue.needs_call(one)]
+        charge = bool(wanted) and self._charge(connection, gate, now, wanted, plan, calls)
+        answer = charge or self._idle(connection, now)
+        if not fresh:
+            return answer
+        return replace(answer, fresh=fresh) if isinstance(answer, Reservation) else Reservation(now, fresh=fresh)
+
+    def _plan(self, gate: Gate, now: datetime) -> Plan | Wait:
+        """How the next call is to be made, or until when to wait."""
+        if self._differences(gate):
+            return Wait(now + OTHER_TERMS, "terms")
+        return gates.plan(gate, now, self._endpoint, self.terms)
+
+    def _full(self, plan: Plan, calls: int) -> int:
+        """How many cities a charge may cover."""
+        if plan.probe:
+            return 1
+        return min(calls * CALL_SIZE, self.terms.at_once(self._span_s, together=plan.endpoint == "group"))
+
+    def _idle(self, connection: Connection, now: datetime) -> NotNow:
+        ready_at = queue.next_ready(connection, self._account)
+        seconds = IDLE_S if ready_at is None else min(IDLE_S, max(0.0, (ready_at - now).total_seconds()))
+        return NotNow(seconds, None)
+
+    def _good_city(self, connection: Connection, gate: Gate, first: Candidate) -> Candidate | None:
+        """A city to request instead of one that has failed before, while the provider may be out: its answer decides.
+
+        It is the one that was fetched last. None: there is no doubt, or no such city.
+        """
+        if gate.is_untroubled or first.attempts == 0:
+            return None
+        city_id = cities.good_city(connection, first.city_id)
+        return None if city_id is None else Candidate(city_id, 0, False, 0, False, None)
+
+    def _room(self, connection: Connection, gate: Gate, now: datetime, full: int) -> int | Wait:
+        """How many cities the pace has room for now, or until when to wait. A full charge has `full` cities."""
+        planned, terms = gate.next_start_at, self.terms
+        if terms.pacing == "burst" or planned <= now:
+            return full
+        lately = quota.charged(connection, self._account, now - timedelta(seconds=terms.gather_s))
+        beside = room_beside(planned, now, lately, full, terms)
+        return beside if beside > 0 else Wait(planned, "pace")
+
+    def _admit(self, connection: Connection, gate: Gate, now: datetime, want: int) -> int | Wait:
+        """How many of `want` cities month and window admit now, or until when to wait."""
+        terms = self.terms
+        spent = gate.spent(now)
+        want = min(want, terms.cities_per_month - spent)
+        if want <= 0:
+            return Wait(next_month(now), "month")
+        allowed, least = month_allows(now, spent, terms), min(want, CALL_SIZE)
+        if allowed < least:
+            return Wait(month_moment(now, spent, least, terms), "month")
+        want, window = min(want, allowed), timedelta(seconds=terms.window_s)
+        free = terms.cities_per_window - quota.held(connection, self._account, now, terms.window_s)
+        # An open charge ends at its worst case. If it closes now, it is released in a window: look again then.
+        ends = [] if free >= want else quota.next_ends(connection, self._account, now - window, want)
+        releases = [(min(end + window, now + window), cost) for end, cost in ends]
+        number, moment = admit(now, want, free, releases, timedelta(seconds=terms.gather_s))
+        return Wait(moment, "pace") if moment > now else number
+
+    def _charge(
+        self, connection: Connection, gate: Gate, now: datetime, wanted: Sequence[Candidate], plan: Plan, calls: int
+    ) -> Reservation | NotNow:
+        """Hold quota for as many of the wanted cities as may go, in their order, and claim them."""
+        instead = self._good_city(connection, gate, wanted[0])
+        composed = _composed([instead] if instead else wanted, plan, calls)
+        number = self._admit(connection, gate, now, sum(map(len, composed)))
+        if isinstance(number, Wait):
+            return _not_now(number, now)
+        chosen = [one for call in composed for one in call][:number]
+        until = now + timedelta(seconds=self.terms.claim_s)
+        charge_id = quota.insert_charge(connection, self._account, self._consumer, number, now, until)
+        queue.claim(connection, [one.city_id for one in chosen], charge_id, until)
+        turn = max(gate.turn, *(one.turn for one in chosen))
+        changes = gates.spend(gate, now, number, plan, self.terms, self._span_s) | {"turn": turn}
+        quota.change_gate(connection, self._account, changes)
+        composed = _composed(chosen, plan, calls)
+        return Reservation(
+            reserved_at=now,
+            charge_id=charge_id,
+            calls=tuple(tuple(one.city_id for one in call) for call in composed),
+            plan=plan,
+            clean=gate.is_untroubled and not plan.probe,
+        )
+
+    def _clock_stepped_back(self, connection: Connection, gate: Gate, now: datetime) -> NotNow:
+        """Close the gate until all that was reserved has been answered or given up: nothing of it lasts longer."""
+        ends_at = now + timedelta(seconds=self.terms.claim_s)
+        until = now + timedelta(seconds=self.terms.worst_hold_s)
+        changes = {"last_now": now, "next_start_at": now, "probe_until": min(gate.probe_until, until)}
+        quota.change_gate(connection, self._account, changes | {"state": "database", "blocked_until": until})
+        quota.clip_charges(connection, self._account, ends_at)
+        queue.clip_moments(connection, self._account, now, ends_at)
+        return NotNow(self.terms.worst_hold_s, "database")
+
+    # -- the seam ------------------------------------------------------------------------------------------------------
+
+    async def _write(self, work: Callable[[Connection], T]) -> T:
+        return await self._run_database(lambda: self._database.write(work))
+
+    async def _persist(self, work: Callable[[Connection], T]) -> T:
+        return await until_available(self._run_database, lambda: self._database.write(work), self._clock)
+
+
+def _composed(cities: Sequence[Candidate], plan: Plan, calls: int) -> list[list[Candidate]]:
+    """The cities as calls, as far as `calls` lanes go; up to 20 calls of one city share a lane.
+
+    A city that failed before is requested alone.
+    """
+    if plan.probe:
+        return [list(cities[:1])]
+    if plan.endpoint == "single":
+        return [[one] for one in cities[: calls * CALL_SIZE]]
+    alone = [[one] for one in cities if one.attempts >= ALONE_AFTER][:CALL_SIZE]
+    together = [one for one in cities if one.attempts < ALONE_AFTER]
+    grouped = [list(together[start : start + CALL_SIZE]) for start in range(0, len(together), CALL_SIZE)]
+    return [*alone, *grouped[: calls - bool(alone)]]
+
+
+def _not_now(wait: Wait, now: datetime) -> NotNow:
+    return NotNow(max(0.0, (wait.until - now).total_seconds()), wait.reason)

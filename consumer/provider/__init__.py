@@ -1,0 +1,1 @@
+"""The weather provider: its port, the OpenWeather adapter, and the HTTP client underneath."""

@@ -1,0 +1,333 @@
+"""The front door of collections: `POST /collect`, `GET /get`, `POST /collections/{id}/cancel`. It speaks HTTP."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Annotated, Any, ClassVar, Final
+from urllib.parse import urlencode
+
+import orjson
+from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from starlette.exceptions import HTTPException
+
+from producer.api import strict
+from producer.api.docs import CANCEL_RESPONSES, COLLECT_RESPONSES, EXAMPLES, GET_RESPONSES
+from producer.api.problems import MAX_VIOLATIONS, invalid, shown
+from producer.api.schemas import (
+    MORE,
+    ROW,
+    Accepted,
+    CollectionBody,
+    CollectionHead,
+    Datum,
+    accepted,
+    estimated,
+    head,
+)
+from producer.collections import EMPTY_PAGE, Collections, Page, PageQuery, View
+from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID, CityId
+from raingauge.model import CollectionRequest
+
+MAX_ROWS: Final = 10_000
+JSON: Final = "application/json"
+ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+# -- requests ----------------------------------------------------------------------------------------------------------
+
+CITY: Final[TypeAdapter[int]] = TypeAdapter(CityId)
+NO_CITY_ID: Final = (
+    "a city is given by its OpenWeather id, an integer; bulk.openweathermap.org/sample/city.list.json.gz lists them"
+)
+
+
+def _collection_id(value: object) -> str:
+    """The id as text: 1 and "1" are the same."""
+    if isinstance(value, str | int) and not isinstance(value, bool) and ID.fullmatch(str(value)):
+        return str(value)
+    raise PydanticCustomError("collection_id", "an id is an integer, or 1 to 64 of A-Z a-z 0-9 . _ -")
+
+
+CollectionId = Annotated[
+    str,
+    PlainValidator(_collection_id),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": f"^{ID.pattern}$"}]}),
+]
+
+
+class CollectBody(BaseModel):
+    """What to collect. Only `id` is needed; unknown fields are refused."""
+
+    # The factories only keep a default out of the schema: these may be left out, but not be null.
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    id: CollectionId = Field(
+        description="Your name for the collection: an integer, or 1 to 64 of `A-Za-z0-9._-`; "
+        '`1` and `"1"` are the same.',
+        examples=[1, "uruguay-2026-11-20"],
+    )
+    cities: Annotated[list[CityId], FailFast()] = Field(
+        default_factory=list,
+        description="City ids of the provider. Left out: the default cities. Duplicates are dropped.",
+        min_length=1,
+        examples=[[3439525, 3439781]],
+    )
+    max_age_s: int = Field(
+        default_factory=int,
+        strict=True,
+        ge=0,
+        le=86_400,
+        description="How old, in seconds, an observation may be at the time of this request to be used again; "
+        "0: only newer ones. Left out: the service's setting.",
+        examples=[600],
+    )
+
+    @field_validator("cities", mode="wrap")
+    @classmethod
+    def _name_wrong_cities(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> list[int]:
+        """Name the first wrong cities instead of one: pydantic would check all, and there may be a million."""
+        try:
+            checked: list[int] = validate(value)
+        except ValidationError:
+            if not isinstance(value, list) or not value:
+                raise
+            wrong = islice(_wrong_cities(value), MAX_VIOLATIONS)
+            raise ValidationError.from_exception_data(cls.__name__, list(wrong)) from None
+        return checked
+
+
+def _wrong_cities(cities: list[Any]) -> Iterator[InitErrorDetails]:
+    for index, city in enumerate(cities):
+        try:
+            CITY.validate_python(city)
+        except ValidationError as error:
+            (first,) = error.errors(include_url=False, include_context=False, include_input=False)
+            message = NO_CITY_ID if first["type"] == "int_type" else first["msg"]
+            yield InitErrorDetails(
+                type=PydanticCustomError("city_id", "{why}", {"why": message}), loc=(index,), input=None
+            )
+
+
+class CollectQuery(BaseModel):
+    """The query of `POST /collect`."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    dry_run: bool = Field(False, description="true: answer what it would cost, and accept nothing.", examples=[False])
+
+
+def _fields(given: list[str]) -> list[str]:
+    """Names, whether they came with commas, one by one, or both."""
+    names = [name for text in given for name in text.split(",") if name]
+    for name in names:
+        if name not in Datum.model_fields:
+            what = "there is no field {name}; there are: {names}"
+            raise PydanticCustomError("unknown_field", what, {"name": shown(name), "names": ", ".join(MORE)})
+    return names
+
+
+class GetQuery(BaseModel):
+    """The query of `GET /get`."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    id: str = Field(min_length=1, description="The collection's id, for example `1`.", examples=["1"])
+    data: bool = Field(True, description="false: leave the rows out.", examples=[False])
+    limit: int = Field(1000, ge=1, le=MAX_ROWS, description="Rows of a page.", examples=[1000])
+    after: int = Field(0, ge=0, le=MAX_CITY_ID, description="Only cities with ids above this.", examples=[3439781])
+    fields: Annotated[list[str], AfterValidator(_fields)] = Field(
+        [],
+        description=f"What else to show, as `fields=country,pressure`: {', '.join(MORE)}.",
+        examples=[["country", "pressure"]],
+        json_schema_extra={"items": {"type": "string", "enum": [*Datum.model_fields]}},
+    )
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """The columns that `fields` adds, each once."""
+        return tuple(name for name in MORE if name in self.fields)
+
+    @property
+    def page(self) -> PageQuery:
+        """The page that it asks for."""
+        return PageQuery(self.id, (*ROW.items(), *((name, name) for name in self.extra)), self.after, self.limit)
+
+    def next_url(self, after: int) -> str:
+        """Where the page after that city id is."""
+        fields = {"fields": ",".join(self.extra)} if self.extra else {}
+        return f"/get?{urlencode({'id': self.id, 'limit': self.limit, 'after': after} | fields, safe=',')}"
+
+
+class CollectDefaults:
+    """What holds for a collection that does not say it."""
+
+    def __init__(self, cities: tuple[int, ...], max_cities: int, max_age_s: int) -> None:
+        self._cities = cities
+        self._max_cities = max_cities
+        self._max_age_s = max_age_s
+
+    def request(self, body: CollectBody) -> CollectionRequest:
+        """The request that a body makes.
+
+        Raises:
+            InvalidRequest: it has too many cities.
+        """
+        named = "cities" in body.model_fields_set
+        city_ids = tuple(dict.fromkeys(body.cities)) if named else self._cities
+        if len(city_ids) > self._max_cities:
+            what = f"a collection has at most {self._max_cities} distinct cities, not {len(city_ids)}"
+            raise invalid(what, "body", "cities")
+        any_age = "max_age_s" not in body.model_fields_set
+        return CollectionRequest(body.id, city_ids, self._max_age_s if any_age else body.max_age_s, named, any_age)
+
+
+# -- endpoints ---------------------------------------------------------------------------------------------------------
+
+
+def router(collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[str], None]) -> APIRouter:
+    """The front door; `on_accepted` is called with the id of each new collection."""
+    api = APIRouter(tags=["collections"])
+    _add_collect(api, collections, defaults, on_accepted)
+    _add_get(api, collections)
+    _add_cancel(api, collections)
+    return api
+
+
+def _add_collect(
+    api: APIRouter, collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[str], None]
+) -> None:
+    posting = APIRouter(route_class=strict.StrictJsonRoute)
+
+    @posting.post(
+        "/collect",
+        operation_id="collect",
+        summary="Collect the weather of cities",
+        status_code=202,
+        response_model=Accepted,
+        response_description="Accepted: every city of it will end as collected or failed.",
+        responses=COLLECT_RESPONSES,
+        dependencies=[Depends(strict.refuse_repeated())],
+    )
+    async def collect(
+        body: Annotated[CollectBody, Body(openapi_examples=EXAMPLES)],
+        query: Annotated[CollectQuery, Query()],
+        response: Response,
+    ) -> Any:
+        """Accepts a collection and answers at once, whatever its size; the collecting goes on by itself.
+
+        Sending the same request again collects nothing twice: it answers 200 and the state as it stands. The same id
+        with other cities or another `max_age_s` is refused with 409; a request that says nothing of `max_age_s` is not
+        another one for it.
+
+        `dry_run=true` checks the same and answers what it would cost and when it would be done, or, of a collection
+        that stands, what it costs still. Nothing is accepted and no city is asked for.
+        """
+        request = defaults.request(body)
+        if query.dry_run:
+            return JSONResponse(estimated(await collections.estimate(request)).model_dump())
+        view, is_new = await collections.accept(request)
+        if is_new:
+            on_accepted(request.id)
+        response.status_code = 202 if is_new else 200
+        response.headers["Location"] = f"/get?id={view.state.id}"
+        return accepted(view)
+
+    api.include_router(posting)
+
+
+def _add_get(api: APIRouter, collections: Collections) -> None:
+    @api.get(
+        "/get",
+        operation_id="get",
+        summary="Progress and readings of a collection",
+        response_model=CollectionBody,
+        response_description="The collection as it stands.",
+        responses=GET_RESPONSES,
+        dependencies=[Depends(strict.refuse_repeated("fields"))],
+    )
+    async def get(request: Request, query: Annotated[GetQuery, Query()]) -> Response:
+        """Answers at any time, while the collection is under way too.
+
+        The rows come in pages, in the order of city ids; `next` and the `Link` header lead from one to the next. An
+        `If-None-Match` with the last `ETag` is answered 304 without reading rows.
+        """
+        deadline = collections.deadline()
+        exists = COLLECTION_ID.fullmatch(query.id) is not None
+        page = EMPTY_PAGE
+        view = None
+        if exists and (not query.data or "if-none-match" in request.headers):
+            view = await collections.view(query.id, deadline)
+            if view is not None and _is_named(tag := _etag(view, request), request):
+                return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache"})
+        if exists and query.data:
+            view, page = await collections.read(query.page, deadline) or (None, EMPTY_PAGE)
+        if view is None:
+            raise HTTPException(404, f"there is no collection {shown(query.id)}")
+        next_url = None if page.next_after is None else query.next_url(page.next_after)
+        headers = {"ETag": _etag(view, request), "Cache-Control": "no-cache"}
+        if next_url is not None:
+            headers["Link"] = f'<{next_url}>; rel="next"'
+        return Response(_body(view, page, next_url), headers=headers, media_type=JSON)
+
+
+def _add_cancel(api: APIRouter, collections: Collections) -> None:
+    @api.post(
+        "/collections/{id}/cancel",
+        operation_id="cancel",
+        summary="Cancel a collection",
+        response_model=CollectionHead,
+        response_description="The collection as it stands: cancelled, unless it was done before.",
+        responses=CANCEL_RESPONSES,
+        dependencies=[Depends(strict.refuse_parameters)],
+    )
+    async def cancel(
+        collection_id: Annotated[
+            str, Path(alias="id", description="The collection's id, for example `1`.", examples=["1"])
+        ],
+    ) -> Mapping[str, Any]:
+        """Ends a collection: no further city of it is stored, and none is asked for soon after.
+
+        What is collected stays readable. Calls under way are finished, and their quota is spent. Cancelling what is
+        done or cancelled already changes nothing and answers how it stands. No body is needed.
+        """
+        view = await collections.cancel(collection_id) if COLLECTION_ID.fullmatch(collection_id) else None
+        if view is None:
+            raise HTTPException(404, f"there is no collection {shown(collection_id)}")
+        return head(view)
+
+
+def _body(view: View, page: Page, next_url: str | None) -> bytes:
+    rows = {"data": orjson.Fragment(page.data), "errors": orjson.Fragment(page.errors), "next": next_url}
+    return orjson.dumps(head(view) | rows)
+
+
+def _etag(view: View, request: Request) -> str:
+    """Weak: of what a client sees change, and of the query."""
+    state, progress = view.state, view.progress
+    query: bytes = request.scope["query_string"]
+    parts = (state.id, state.requested_at, state.collected, state.failed, progress.status, progress.reason, query)
+    return f'W/"{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}"'
+
+
+def _is_named(etag: str, request: Request) -> bool:
+    """Whether `If-None-Match` names it, by weak comparison (RFC 9110, 8.8.3.2 and 13.1.2)."""
+    if "if-none-match" not in request.headers:
+        return False
+    named = {tag.strip().removeprefix("W/") for tag in ",".join(request.headers.getlist("if-none-match")).split(",")}
+    return etag.removeprefix("W/") in named or "*" in named

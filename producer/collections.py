@@ -1,0 +1,343 @@
+"""The use cases of collections: accept, estimate, cancel, view, read a page. It speaks no HTTP.
+
+Requests that arrive at the same time share a transaction.
+"""
+
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from threading import Lock
+from typing import Any, Final, TypeVar
+
+import orjson
+from cachetools import LRUCache
+from sqlalchemy import Connection, Row, select
+
+from producer.forecast import MAX_CHARGES, Competition, Forecast, Progress, Snapshot, ended
+from producer.single_flight import SingleFlight
+from producer.transactions import DEADLINE_S, Transactions
+from raingauge.blocking import RunBlocking
+from raingauge.contracts import utc_text
+from raingauge.errors import DatabaseUnavailable
+from raingauge.model import CollectionRequest, CollectionState
+from raingauge.quota.fairness import unknown_since
+from raingauge.quota.pacing import Terms
+from raingauge.storage import cities, collections, quota, readings
+from raingauge.storage.collections import OtherRequest
+from raingauge.storage.database import Database
+from raingauge.storage.models import Collection
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+CITIES_PER_SECOND: Final = 50_000
+"""A large collection gets a second more for each of these."""
+MAX_SHARING: Final = 2000
+"""Cities of a collection that is stored in one transaction with others."""
+MAX_COUNTED: Final = 5000
+"""Cities of a collection whose fresh ones a POST counts: for more it would take longer than storing them."""
+PATIENCE_S: Final = 0.03
+"""How long requests wait for a transaction under way before they get one of their own."""
+GATHER_S: Final = 0.001
+"""Requests that arrive within this time share a transaction even when none is under way."""
+PAGES_AT_ONCE: Final = 16
+"""Pages read in one transaction: about ten milliseconds."""
+PAGES_PATIENCE_S: Final = 0.005
+CACHE_BYTES: Final = 16 * 2**20
+"""Pages of finished collections, which never change."""
+FEW: Final = 200
+"""Open collections whose list is read for every forecast."""
+KEPT_FOR_EACH: Final = timedelta(milliseconds=5)
+"""How long a longer list is used again, for each collection on it: a hundred times what reading it takes."""
+KEPT_AT_MOST: Final = timedelta(seconds=10)
+_MOMENTS: Final = frozenset({"fetched_at", "observed_at"})
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A collection and its progress."""
+
+    state: CollectionState
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a collection would cost, or what an existing one still costs."""
+
+    view: View
+    fresh: int
+    """Unsettled cities that need no call."""
+
+    @property
+    def cost(self) -> int:
+        """Cities to request of the provider."""
+        state = self.view.state
+        return 0 if state.finished_at is not None else state.total - state.settled - self.fresh
+
+
+@dataclass(frozen=True, slots=True)
+class PageQuery:
+    """A page of readings: up to `limit` of a collection with city ids above `after`."""
+
+    collection_id: str
+    fields: tuple[tuple[str, str], ...]
+    """What is shown of a collected city beside `city_id`: names in JSON and columns."""
+    after: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Readings as JSON arrays, in the order of city ids."""
+
+    data: bytes
+    errors: bytes
+    next_after: int | None
+    """The city id after which the next page begins; None: there is none."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory, about."""
+        return len(self.data) + len(self.errors) + 500
+
+
+EMPTY_PAGE: Final = Page(b"[]", b"[]", None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Post:
+    """A request; two are never the same, however alike."""
+
+    request: CollectionRequest
+
+
+Accepted = tuple[View, bool]
+
+
+class Collections:
+    """The use cases.
+
+    Raises (all methods): DatabaseUnavailable, in time.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        run_blocking: RunBlocking,
+        terms: Terms,
+        account: str,
+        *,
+        endpoint: str = "auto",
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        self.transactions = Transactions(database, run_blocking, deadline_s)
+        self._database = database
+        self._terms = terms
+        self._account = account
+        self._endpoint = endpoint
+        self._competition = _CompetitionCache()
+        self._pages: LRUCache[Hashable, Page] = LRUCache(CACHE_BYTES, lambda page: page.size)
+        self._pages_lock = Lock()
+        self._views: SingleFlight[str, View] = SingleFlight(
+            self._in_thread(self._view), patience_s=PATIENCE_S, gather_s=GATHER_S
+        )
+        self._reads: SingleFlight[PageQuery, tuple[View, Page]] = SingleFlight(
+            self._in_thread(self._read), keys_at_once=PAGES_AT_ONCE, patience_s=PAGES_PATIENCE_S, gather_s=GATHER_S
+        )
+        self._posts: SingleFlight[_Post, Accepted | OtherRequest] = SingleFlight(
+            self._in_thread(self._accept, write=True), patience_s=PATIENCE_S, gather_s=GATHER_S
+        )
+
+    def deadline(self) -> float:
+        """The deadline of a request that arrives now, on the event loop's clock."""
+        return self.transactions.deadline()
+
+    async def accept(self, request: CollectionRequest) -> Accepted:
+        """Store a collection, or find it: its view, and whether it is new.
+
+        Raises:
+            OtherRequest: its id belongs to another request.
+        """
+        post = _Post(request)
+        if len(request.city_ids) <= MAX_SHARING:
+            result = await self._shared(self._posts, post, self.deadline())
+        else:
+            more_s = len(request.city_ids) / CITIES_PER_SECOND
+            result = (await self.transactions.write(partial(self._accept, [post]), more_s))[post]
+        if result is None or isinstance(result, OtherRequest):
+            raise result or AssertionError("every request has a result")
+        return result
+
+    async def estimate(self, request: CollectionRequest) -> Estimate:
+        """What a collection would cost, without storing it; or still costs, if it exists.
+
+        Raises:
+            OtherRequest: its id belongs to another request.
+        """
+
+        def work(connection: Connection) -> Estimate:
+            now = self._database.now(connection)
+            state = collections.foresee(connection, now, request)
+            fresh = 0 if state.finished_at is not None else cities.count_fresh(connection, state, request.city_ids)
+            return Estimate(self._views_of(connection, [state], [fresh])[0], fresh)
+
+        return await self.transactions.read(work, len(request.city_ids) / CITIES_PER_SECOND)
+
+    async def cancel(self, collection_id: str) -> View | None:
+        """End a collection before it is settled; one that is done or cancelled stays as it is. None: there is none."""
+
+        def work(connection: Connection) -> View | None:
+            state = collections.cancel(connection, self._database.now(connection), collection_id)
+            return None if state is None else View(state, ended(state))
+
+        return await self.transactions.write(work)
+
+    async def view(self, collection_id: str, deadline: float) -> View | None:
+        """A collection, or None. It reads the same few rows whatever the collection's size."""
+        return await self._shared(self._views, collection_id, deadline)
+
+    async def read(self, query: PageQuery, deadline: float) -> tuple[View, Page] | None:
+        """A collection and a page of its readings, never fewer than it counts; None: there is none."""
+        return await self._shared(self._reads, query, deadline)
+
+    async def check(self) -> None:
+        """Return when the database answers and has the tables."""
+        await self.transactions.read(lambda connection: connection.execute(select(Collection.id).limit(1)).all())
+
+    def _view(self, ids: Sequence[str], connection: Connection) -> dict[str, View]:
+        states = collections.find_all(connection, ids)
+        return dict(zip(states, self._views_of(connection, [*states.values()]), strict=True))
+
+    def _read(self, queries: Sequence[PageQuery], connection: Connection) -> dict[PageQuery, tuple[View, Page]]:
+        views = self._view(list({query.collection_id for query in queries}), connection)
+        found = [(query, views[query.collection_id]) for query in queries if query.collection_id in views]
+        return {query: (view, self._page(connection, query, view.state)) for query, view in found}
+
+    def _page(self, connection: Connection, query: PageQuery, state: CollectionState) -> Page:
+        if state.settled == 0:
+            return EMPTY_PAGE
+        key = (query, state.requested_at, state.collected, state.failed)
+        if state.finished_at is not None:
+            with self._pages_lock:
+                if (cached := self._pages.get(key)) is not None:
+                    return cached
+        columns = tuple(column for _, column in query.fields)
+        rows = readings.page(connection, query.collection_id, columns, query.after, query.limit + 1)
+        page = render(rows, query)
+        if state.finished_at is not None and page.size < CACHE_BYTES // 8:
+            with self._pages_lock:
+                self._pages[key] = page
+        return page
+
+    def _accept(self, posts: Sequence[_Post], connection: Connection) -> dict[_Post, Accepted | OtherRequest]:
+        requests = [post.request for post in posts]
+        now = self._database.now(connection)
+        existing = collections.find_all(connection, [request.id for request in requests])
+        stored = collections.accept_all(connection, now, requests, existing)
+        results: dict[_Post, Accepted | OtherRequest] = {}
+        taken: list[tuple[_Post, CollectionState, bool]] = []
+        for post, result in zip(posts, stored, strict=True):
+            if isinstance(result, OtherRequest):
+                results[post] = result
+            else:
+                taken.append((post, *result))
+        fresh = _count_fresh(connection, [(state, post.request) for post, state, _ in taken])
+        views = self._views_of(connection, [state for _, state, _ in taken], fresh)
+        for (post, _, is_new), view in zip(taken, views, strict=True):
+            results[post] = (view, is_new)
+        return results
+
+    def _views_of(
+        self, connection: Connection, states: Sequence[CollectionState], fresh: Sequence[int] | None = None
+    ) -> list[View]:
+        """The collections' views, in their order; `fresh`: how many unsettled cities of each need no call."""
+        if all(state.finished_at is not None for state in states):
+            return [View(state, ended(state)) for state in states]
+        forecast = Forecast(self._snapshot(connection))
+        counts = fresh or [0] * len(states)
+        return [View(state, forecast.progress(state, count)) for state, count in zip(states, counts, strict=True)]
+
+    def _snapshot(self, connection: Connection) -> Snapshot:
+        now = self._database.now(connection)
+        gate = quota.find_gate(connection, self._account)
+        window_s = self._terms.window_s if gate is None else gate.window_s
+        window = timedelta(seconds=window_s)
+        charges = quota.charges(connection, self._account, now - window, now, MAX_CHARGES)
+        all_read = len(charges) < MAX_CHARGES
+        held = sum(charge.cost for charge in charges)
+        return Snapshot(
+            now=now,
+            terms=self._terms,
+            gate=gate,
+            consumer_alive=quota.any_consumer_alive(connection, now, self._account),
+            competition=self._competition.at(connection, now, 0 if gate is None else gate.turn),
+            held=held if all_read else quota.held(connection, self._account, now, window_s),
+            charges=charges,
+            endpoint=self._endpoint,
+        )
+
+    async def _shared(self, flight: SingleFlight[K, T], key: K, deadline: float) -> T | None:
+        try:
+            return await flight.get(key, deadline)
+        except TimeoutError:
+            raise DatabaseUnavailable("no answer in time") from None
+
+    def _in_thread(
+        self, work: Callable[[Sequence[K], Connection], Mapping[K, T]], *, write: bool = False
+    ) -> Callable[[Sequence[K]], Awaitable[Mapping[K, T]]]:
+        transaction = self._database.write if write else self._database.read
+        return lambda keys: self.transactions.run_blocking(lambda: transaction(partial(work, keys)))
+
+
+class _CompetitionCache:
+    """The open collections. A long list is used again for a while: it only serves forecasts."""
+
+    def __init__(self) -> None:
+        self._read_at = datetime.min.replace(tzinfo=UTC)
+        self._competition = Competition([])
+
+    def at(self, connection: Connection, now: datetime, gate_turn: int) -> Competition:
+        """Those open now, or a little before."""
+        size, age = self._competition.size, now - self._read_at
+        if size <= FEW or not timedelta() <= age <= min(KEPT_AT_MOST, size * KEPT_FOR_EACH):
+            self._competition, self._read_at = Competition(collections.open_collections(connection), gate_turn), now
+        return self._competition
+
+
+def _count_fresh(connection: Connection, taken: Sequence[tuple[CollectionState, CollectionRequest]]) -> list[int]:
+    """Unsettled cities of each collection that need no call; 0 for finished and for large ones."""
+    counted = [state.finished_at is None and len(request.city_ids) <= MAX_COUNTED for state, request in taken]
+    new = [pair for pair, is_counted in zip(taken, counted, strict=True) if is_counted and not pair[0].settled]
+    known: dict[int, tuple[datetime | None, datetime | None]] = {}
+    if new:
+        wanted = sorted({city_id for _, request in new for city_id in request.city_ids})
+        since = min(state.since for state, _ in new)
+        known = cities.known_since(
+            connection, wanted, since, min(unknown_since(state.requested_at, state.max_age_s) for state, _ in new)
+        )
+
+    def count(state: CollectionState, request: CollectionRequest) -> int:
+        if state.settled:
+            return cities.count_fresh(connection, state, request.city_ids)
+        return len(cities.needing_no_call(known, state, request.city_ids))
+
+    return [count(*pair) if is_counted else 0 for pair, is_counted in zip(taken, counted, strict=True)]
+
+
+def render(rows: Sequence[Row[Any]], query: PageQuery) -> Page:
+    """A page as JSON. `rows`: what was read for it, one more than it shows if there is a next page."""
+    shown = rows[: query.limit]
+    fields = [(name, utc_text if column in _MOMENTS else None) for name, column in query.fields]
+    data = [{"city_id": row.city_id, **_values(fields, row[3:])} for row in shown if row.status == "collected"]
+    errors = [{"city_id": row.city_id, "reason": row.reason} for row in shown if row.status == "failed"]
+    next_after = shown[-1].city_id if len(rows) > query.limit else None
+    return Page(orjson.dumps(data), orjson.dumps(errors), next_after)
+
+
+def _values(fields: Sequence[tuple[str, Callable[[datetime], str] | None]], values: Sequence[Any]) -> dict[str, Any]:
+    return {
+        name: value if write is None or value is None else write(value)
+        for (name, write), value in zip(fields, values, strict=True)
+    }

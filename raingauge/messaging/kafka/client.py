@@ -1,0 +1,223 @@
+"""What the Kafka adapters share: broker addresses, timeouts, and starting and stopping aiokafka's clients in time.
+
+It must know nothing about messages. Many of aiokafka's own waits are unbounded, so each of them gets a timeout here.
+"""
+
+import asyncio
+import logging
+import random
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import BrokerResponseError, KafkaError
+
+from raingauge.clock import Clock
+from raingauge.errors import SettingsError
+
+log = logging.getLogger("raingauge.messaging")
+
+CLEANUP_S: Final = 1.0
+CONNECT_S: Final = 3.0  # for each step of finding out why a client cannot start
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Timeouts and intervals of the Kafka adapters, in seconds. Tests use shorter ones."""
+
+    start_s: float = 30  # one attempt to start a client; connecting past a silent broker takes 10 to 15 s
+    stop_s: float = 3  # a client's orderly stop; after that it is dismantled
+    quiet_s: float = 30  # without any success before a new client is tried
+    check_every_s: float = 3  # how often to check whether the brokers answer
+    fetch_wait_s: float = 0.05  # how long a fetch waits for more messages: fetching them one by one costs more
+    drain_s: float = 15  # for `lost` to finish its work when partitions are taken away
+    commit_s: float = 5
+    commit_every_s: float = 0.2
+    reread_s: float = 60  # before a partition with an unreadable record is tried again
+    session_s: float = 10  # after which the group considers a silent member dead
+    first_backoff_s: float = 0.5
+    longest_backoff_s: float = 10
+
+    def backoff_s(self, attempt: int, jitter: float) -> float:
+        """The pause after failed attempt 0, 1, ...: doubles each time; `jitter` (0 to 1) shortens it by up to half."""
+        full = min(self.longest_backoff_s, self.first_backoff_s * 2.0 ** min(attempt, 30))
+        return full * (1 - jitter / 2)
+
+
+DEFAULT_TIMEOUTS: Final = Timeouts()
+
+
+def servers_of(url: str) -> tuple[str, ...]:
+    """The brokers of `kafka://host:9092,host:9092`.
+
+    Raises:
+        SettingsError: the URL has another form. The message omits it: a mistyped URL may contain a password.
+    """
+    if not url.startswith("kafka://"):
+        raise SettingsError("broker.url: expected kafka://host:port,host:port")
+    return tuple(map(_server, url.removeprefix("kafka://").removesuffix("/").split(",")))
+
+
+def _server(text: str) -> str:
+    try:
+        parts = urlsplit(f"//{text.strip()}")
+        well_formed = parts.netloc == text.strip() and "@" not in text and bool(parts.hostname) and bool(parts.port)
+    except ValueError:  # the port is not a number, or too large
+        well_formed = False
+    if not well_formed:
+        raise SettingsError("broker.url: write each broker as host:port, separated by commas")
+    return text.strip()
+
+
+class Client(Protocol):
+    """The common part of aiokafka's producer, consumer and admin client."""
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def stop(self) -> None:
+        """Disconnect."""
+
+
+C = TypeVar("C", bound=Client)
+
+
+async def start_client(
+    servers: Sequence[str],
+    make: Callable[[], C],
+    check: Callable[[C], Awaitable[None]],
+    clock: Clock,
+    timeouts: Timeouts,
+) -> C:
+    """Return a client that has started and passes the check. Retries for ever, with a new client for each attempt."""
+    attempt = 0
+    while error := await _try_to_start(client := make(), check, timeouts):
+        log.warning("handoff.start_failed", extra={"error": await explain(servers, error)})
+        await clock.sleep(timeouts.backoff_s(attempt, random.random()))
+        attempt += 1
+    return client
+
+
+async def _try_to_start(client: C, check: Callable[[C], Awaitable[None]], timeouts: Timeouts) -> Exception | None:
+    try:
+        async with asyncio.timeout(timeouts.start_s):
+            await client.start()
+            await check(client)
+    except BaseException as error:
+        await stop_client(client, timeouts.stop_s)
+        if not isinstance(error, Exception):
+            raise
+        return error
+    return None
+
+
+async def explain(servers: Sequence[str], error: Exception) -> str:
+    """Why an operation on these brokers failed, as one line for an operator: the cause if found, else the error.
+
+    aiokafka reports only that no broker could be used, so this connects to each broker in turn, and to the addresses
+    that it advertises.
+    """
+    if isinstance(error, BrokerResponseError):  # the brokers are reachable and say what is wrong
+        return one_line(error)
+    causes = await asyncio.gather(*(_unreachable(server, servers) for server in servers))
+    return "; ".join(dict.fromkeys(filter(None, causes))) or one_line(error)
+
+
+async def _unreachable(server: str, servers: Sequence[str]) -> str | None:
+    parts = urlsplit(f"//{server}")
+    if cause := await _cannot_connect(parts.hostname or "", parts.port or 0):
+        return f"{server} {cause}"
+    client = AIOKafkaClient(bootstrap_servers=[server], request_timeout_ms=int(CONNECT_S * 1000))
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            await client.bootstrap()
+        advertised = {f"{broker.host}:{broker.port}": broker for broker in client.cluster.brokers()}
+    except (KafkaError, OSError):
+        return f"{server} accepts connections but does not answer as a Kafka broker"
+    finally:
+        await client.close()
+    for address, broker in advertised.items():
+        if address not in servers and (cause := await _cannot_connect(broker.host, broker.port)):
+            return f"the broker at {server} says to connect to {address}, which {cause}; check advertised.listeners"
+    return None
+
+
+async def _cannot_connect(host: str, port: int) -> str | None:
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except TimeoutError:
+        return f"does not answer within {CONNECT_S:g} s"
+    except socket.gaierror as error:
+        return f"cannot be resolved ({error.strerror})"
+    except ConnectionRefusedError:
+        return "refuses connections"
+    except OSError as error:
+        return f"cannot be connected to ({error.strerror or error})"
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return None
+
+
+async def stop_client(client: Client, timeout_s: float) -> None:
+    """Stop a client in any state. Nothing of it remains, even if its own stop() does not return in time."""
+    # In its own task: aiokafka's stop() may end with the cancellation of one of its own tasks.
+    stopping = asyncio.create_task(client.stop())
+    stopping.add_done_callback(ignore_outcome)
+    try:
+        await asyncio.wait({stopping}, timeout=timeout_s)
+        if not stopping.done() or stopping.cancelled() or stopping.exception():
+            log.info("handoff.stop_forced", extra={"client": type(client).__name__})
+    finally:
+        await _clean_up(client)
+
+
+async def _clean_up(client: Client) -> None:
+    # An interrupted stop() leaves tasks that aiokafka does not track (requests in flight, the flush). They are
+    # recognised by the object whose method they run; otherwise asyncio reports them as "destroyed but pending".
+    parts = [client, *(part for part in vars(client).values() if type(part).__module__.startswith("aiokafka."))]
+    owners = {id(part) for part in parts}
+    leftover = [task for task in asyncio.all_tasks() if id(_owner(task)) in owners]
+    for task in leftover:
+        task.cancel()
+        task.add_done_callback(ignore_outcome)
+    if leftover:
+        await asyncio.wait(leftover, timeout=CLEANUP_S)
+    for network in (part for part in parts if isinstance(part, AIOKafkaClient)):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLEANUP_S):
+                await network.close()
+
+
+def _owner(task: asyncio.Task[Any]) -> object:
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return frame.f_locals.get("self") if frame else None
+
+
+def run_forever(work: Coroutine[Any, Any, NoReturn], name: str) -> asyncio.Task[NoReturn]:
+    """Start work that ends only by cancellation; if it ends in any other way, that is logged."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_report_end)
+    return task
+
+
+def _report_end(task: asyncio.Task[NoReturn]) -> None:
+    if not task.cancelled():
+        log.critical("handoff.broken", extra={"task": task.get_name()}, exc_info=task.exception())
+
+
+def ignore_outcome(future: asyncio.Future[Any]) -> None:
+    """A done callback for a future whose result is no longer needed: keeps asyncio from reporting its error."""
+    if not future.cancelled():
+        future.exception()
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line of at most 200 characters, for a log field; aiokafka's errors can fill a screen."""
+    name, text = type(error).__name__, str(error)
+    return " ".join((text if text.startswith(name) else f"{name}: {text}").split()).removesuffix(":")[:200]

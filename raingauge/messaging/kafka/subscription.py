@@ -1,0 +1,392 @@
+"""Receives from Kafka as a member of a consumer group: polls always, holds few messages, commits only settled ones.
+
+It must not decode or judge messages, and must not lose one: unacknowledged messages are delivered again, to any member.
+"""
+
+import asyncio
+import gzip
+import random
+import zlib
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from itertools import chain
+from types import TracebackType
+from typing import Any, Final, NoReturn, Self
+
+import cramjam
+from aiokafka import AIOKafkaConsumer
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import (
+    CorruptRecordException,
+    InconsistentGroupProtocolError,
+    KafkaError,
+    UnknownTopicOrPartitionError,
+    UnsupportedCodecError,
+)
+
+from raingauge.clock import Clock
+from raingauge.messaging.kafka.client import (
+    DEFAULT_TIMEOUTS,
+    Timeouts,
+    ignore_outcome,
+    log,
+    one_line,
+    run_forever,
+    start_client,
+    stop_client,
+)
+from raingauge.messaging.kafka.commits import Commits
+from raingauge.messaging.port import Delivery, Lost
+from raingauge.messaging.window import Window
+
+POLL_MS: Final = 1000
+SINGLE_POLL_MS: Final = 100
+SINGLE_ROUNDS: Final = 10
+UNREADABLE: Final = (
+    UnsupportedCodecError,
+    CorruptRecordException,
+    cramjam.DecompressionError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+)
+FETCH_MIN_BYTES: Final = 8_192  # some thirty messages; a fetch waits briefly when there are fewer
+
+
+class OffsetsFellBackError(Exception):
+    """A partition continues below a delivered offset: the topic was recreated, and the offsets mean new messages."""
+
+
+class Polling(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Fills the window from one subscribed client and sets `arrived`. Never pauses polling: that would cost membership.
+
+    `revoked` is awaited before partitions go to another member. A partition with a record that cannot be read waits,
+    and is tried again from time to time; the other partitions go on.
+    """
+
+    def __init__(
+        self,
+        consumer: Any,
+        window: Window,
+        arrived: asyncio.Event,
+        revoked: Callable[[], Awaitable[None]],
+        clock: Clock,
+        reread_s: float,
+    ) -> None:
+        self.answered = True
+        self._clock = clock
+        self._reread_s = reread_s
+        self._reread_at: dict[int, float] = {}
+        self._single_rounds = 0
+        self._consumer = consumer
+        self._window = window
+        self._arrived = arrived
+        self._revoked = revoked
+        self._assigned = False
+        self._fetched_at: dict[Any, int | None] = {}
+
+    async def run(self) -> NoReturn:
+        """Poll for ever.
+
+        Raises:
+            Exception: any error of aiokafka. Fetched messages may then be lost: use a new client.
+        """
+        while True:
+            self.pause_or_resume()
+            if self._single_rounds and (fetching := self._consumer.assignment() - self._consumer.paused()):
+                await self._poll_each(fetching)
+                continue
+            try:
+                # When the window is full all partitions are paused, so the one record asked for cannot arrive.
+                await self._poll(timeout_ms=POLL_MS, max_records=max(1, self._window.free))
+            except UNREADABLE:
+                # The error does not name its partition, and readable records of others were lost with it.
+                for tp in self._consumer.assignment():
+                    await self._rewind(tp)
+                self._single_rounds = SINGLE_ROUNDS
+
+    async def _poll(self, *partitions: Any, timeout_ms: int, max_records: int) -> bool:
+        fetched = await self._consumer.getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
+        for record in chain.from_iterable(fetched.values()):
+            if not self._window.take(self._delivery(record)):
+                raise OffsetsFellBackError(f"partition {record.partition}, offset {record.offset}")
+        if fetched:
+            self._arrived.set()
+        return bool(fetched)
+
+    async def _poll_each(self, partitions: Collection[Any]) -> None:
+        """Poll each partition alone and record by record, to find the one with the unreadable record."""
+        self._single_rounds -= 1
+        for tp in partitions:
+            try:
+                for _ in range(self._window.free):
+                    if tp not in self._consumer.assignment():
+                        break
+                    if not await self._poll(tp, timeout_ms=SINGLE_POLL_MS, max_records=1):
+                        break
+            except UNREADABLE as error:
+                self._single_rounds = 0
+                self._reread_at[tp.partition] = self._clock.monotonic() + self._reread_s
+                extra = {"partition": tp.partition, "offset": await self._rewind(tp), "error": one_line(error)}
+                log.error("handoff.unreadable", extra=extra)
+                self.pause_or_resume()
+
+    async def _rewind(self, tp: Any) -> int | None:
+        """Return to the first record that the window has not taken."""
+        offset = self._window.next_offset(tp.partition)
+        if offset is None:
+            offset = await self._consumer.committed(tp)
+        if offset is None:
+            await self._consumer.seek_to_beginning(tp)
+        else:
+            self._consumer.seek(tp, offset)
+        return offset
+
+    def pause_or_resume(self) -> None:
+        """Pause the partitions that must not be fetched now, and resume the others."""
+        paused, assigned = self._consumer.paused(), self._consumer.assignment()
+        now = self._clock.monotonic()
+        unreadable = {partition for partition, reread_at in self._reread_at.items() if now < reread_at}
+        blocked = self._window.held_partitions | unreadable
+        wait = {tp for tp in assigned if self._window.full or tp.partition in blocked}
+        self._consumer.pause(*(wait - paused))
+        self._consumer.resume(*(paused - wait))
+
+    async def check_brokers(self, timeout_s: float) -> bool:
+        """Whether the brokers have answered since the last check, or answer now. Sets `answered` if they have."""
+        fetching = self._consumer.assignment() - self._consumer.paused()
+        if self._assigned and fetching:  # each completed fetch updates its timestamp, even an empty one
+            stamps = {tp: self._consumer.last_poll_timestamp(tp) for tp in fetching}
+            answered = any(stamp not in {None, self._fetched_at.get(tp)} for tp, stamp in stamps.items())
+            self._fetched_at.update(stamps)
+        else:
+            answered = await self._brokers_answer(timeout_s)
+        self.answered = self.answered or answered
+        return answered
+
+    async def _brokers_answer(self, timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._consumer.topics()
+        except (KafkaError, TimeoutError):
+            return False
+        return True
+
+    async def on_partitions_revoked(self, _revoked: Collection[Any]) -> None:
+        """Called by aiokafka before a rebalance: all partitions are taken away."""
+        self._assigned = False
+        await self._revoked()
+
+    def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
+        """Called by aiokafka with the new partitions, none of them paused."""
+        self._assigned = True
+        log.info("handoff.assigned", extra={"partitions": sorted(tp.partition for tp in assigned)})
+        self.pause_or_resume()
+
+    def _delivery(self, record: Any) -> Delivery:
+        headers = tuple((name, value or b"") for name, value in record.headers)
+        return Delivery(
+            record.topic, record.partition, record.offset, record.key, record.value, headers, self._window.epoch
+        )
+
+
+class KafkaSubscription:
+    """The receiving side on Kafka; an async context manager. Entering it does not wait for Kafka.
+
+    `lost` is awaited for at most `timeouts.drain_s` when partitions are taken away; what it acknowledges meanwhile is
+    still committed. It is not called when the subscription closes.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        topic: str,
+        group: str,
+        *,
+        window: int,
+        clock: Clock,
+        lost: Lost | None = None,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    ) -> None:
+        self._servers = list(servers)
+        self._topic = topic
+        self._group = group
+        self._clock = clock
+        self._lost = lost
+        self._timeouts = timeouts
+        self._window = Window(window)
+        self._commits = Commits(topic, self._window, clock, timeouts)
+        self._arrived = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._ending_epoch = asyncio.Lock()
+        self._consumer: Any | None = None
+        self._polling: Polling | None = None
+        self._tasks: set[asyncio.Task[NoReturn]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._tasks = {run_forever(self._keep_a_client(), "subscription"), run_forever(self._commits.run(), "commits")}
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # First of all: a client cannot stop while its rebalance listener waits for `lost`.
+        self._stopping.set()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        if self._consumer is not None:
+            await self._commits.commit(self._timeouts.stop_s)
+            await stop_client(self._consumer, self._timeouts.stop_s)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a client to which the brokers have answered recently."""
+        return self._polling is not None and self._polling.answered
+
+    @property
+    def held(self) -> Sequence[Delivery]:
+        """The deliveries that this version cannot process; their partitions wait."""
+        return self._window.held
+
+    async def receive(self) -> Sequence[Delivery]:
+        """Wait for at least one delivery. Keeps waiting through outages."""
+        while not (deliveries := self._window.hand_out()):
+            self._arrived.clear()
+            await self._arrived.wait()
+        return deliveries
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """Mark the delivery as completely processed. A second time, or after it was taken away, this has no effect."""
+        before = self._blocked
+        if self._window.acknowledge(delivery):
+            self._commits.request()
+            if self._blocked != before:
+                self._update_fetching()
+
+    def hold(self, delivery: Delivery) -> None:
+        """Keep a delivery that this version cannot process; its partition waits behind it."""
+        waited = delivery.partition in self._window.held_partitions
+        if self._window.hold(delivery) and not waited:
+            log.error("handoff.held", extra={"partition": delivery.partition, "offset": delivery.offset})
+            self._update_fetching()
+
+    @property
+    def _blocked(self) -> tuple[bool, frozenset[int]]:
+        """What must not be fetched: everything, or these partitions."""
+        return self._window.full, self._window.held_partitions
+
+    def _update_fetching(self) -> None:
+        # Immediately rather than at the next poll, which may be a second away.
+        if self._polling is not None:
+            self._polling.pause_or_resume()
+        self._arrived.set()
+
+    async def _keep_a_client(self) -> NoReturn:
+        failures = 0
+        while True:
+            self._consumer = self._commits.consumer = await self._start()
+            began = self._clock.monotonic()
+            await self._use(self._consumer)
+            await self._end_epoch()
+            consumer, self._consumer, self._commits.consumer = self._consumer, None, None
+            await stop_client(consumer, self._timeouts.stop_s)
+            failures = 0 if self._clock.monotonic() - began >= self._timeouts.quiet_s else failures + 1
+            await self._clock.sleep(self._timeouts.backoff_s(failures, random.random()))
+
+    async def _use(self, consumer: Any) -> None:
+        """Poll with this client until it has failed."""
+        polling = Polling(consumer, self._window, self._arrived, self._end_epoch, self._clock, self._timeouts.reread_s)
+        consumer.subscribe([self._topic], listener=polling)
+        self._polling = polling
+        task = asyncio.create_task(polling.run())
+        task.add_done_callback(ignore_outcome)
+        try:
+            await self._until_failed(polling, task)
+        finally:
+            self._polling = None
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _until_failed(self, polling: Polling, task: asyncio.Task[NoReturn]) -> None:
+        """Return when polling has failed, or gets no answer although a new client can start."""
+        last, brokers_answer = self._clock.monotonic(), False
+        while not task.done():
+            await asyncio.wait({task}, timeout=self._timeouts.check_every_s)
+            if await polling.check_brokers(self._timeouts.check_every_s):
+                last, brokers_answer = self._clock.monotonic(), False
+            elif brokers_answer:
+                error = "no answer, although a new client gets one"
+                log.warning("handoff.client_given_up", extra={"client": "subscription", "error": error})
+                return
+            elif self._clock.monotonic() - last >= self._timeouts.quiet_s:
+                log.warning("handoff.quiet", extra={"client": "subscription"})
+                polling.answered = False
+                # An outage alone is no reason to drop the deliveries: that is done only for a client that works.
+                await stop_client(await self._start(), self._timeouts.stop_s)
+                brokers_answer = True
+        if not task.cancelled() and (failure := task.exception()):
+            self._report(failure)
+
+    def _report(self, failure: BaseException) -> None:
+        reason = one_line(failure)
+        if isinstance(failure, InconsistentGroupProtocolError):
+            reason = f"another client in the group {self._group} has other assignors: stop it, or change broker.group"
+        expected = isinstance(failure, KafkaError | OffsetsFellBackError)
+        extra = {"client": "subscription", "error": reason}
+        log.error("handoff.client_given_up", extra=extra, exc_info=None if expected else failure)
+
+    async def _end_epoch(self) -> None:
+        """Let the worker finish what it can, commit that, and void the remaining deliveries."""
+        async with self._ending_epoch:
+            self._window.drop_waiting()
+            if unsettled := self._window.unsettled():
+                log.info("handoff.taken_away", extra={"deliveries": len(unsettled), "epoch": self._window.epoch})
+                await self._drain(unsettled)
+            await self._commits.commit(self._timeouts.commit_s)
+            self._window.begin_epoch()
+
+    async def _drain(self, unsettled: Sequence[Delivery]) -> None:
+        if self._lost is None or self._stopping.is_set():
+            return
+        draining = asyncio.ensure_future(self._lost(unsettled))
+        draining.add_done_callback(_report_drain)
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait(
+                {draining, stopping}, timeout=self._timeouts.drain_s, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            draining.cancel()
+            stopping.cancel()
+
+    async def _start(self) -> Any:
+        return await start_client(self._servers, self._make_client, self._require_topic, self._clock, self._timeouts)
+
+    async def _require_topic(self, consumer: Any) -> None:
+        # Subscribing to an unknown topic would let the broker create it, with one partition and a retention time.
+        if self._topic not in await consumer.topics():
+            raise UnknownTopicOrPartitionError(f"there is no topic {self._topic}")
+
+    def _make_client(self) -> Any:
+        return AIOKafkaConsumer(
+            bootstrap_servers=self._servers,
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=int(self._timeouts.session_s * 1000),
+            heartbeat_interval_ms=int(self._timeouts.session_s * 300),
+            rebalance_timeout_ms=90_000,  # longer than drain_s and commit_s: the group waits that long for this member
+            max_poll_interval_ms=600_000,
+            request_timeout_ms=15_000,
+            metadata_max_age_ms=30_000,
+            max_partition_fetch_bytes=262_144,
+            fetch_min_bytes=FETCH_MIN_BYTES,
+            fetch_max_wait_ms=int(self._timeouts.fetch_wait_s * 1000),
+        )
+
+
+def _report_drain(draining: asyncio.Future[None]) -> None:
+    if draining.cancelled():
+        log.warning("handoff.drain_cut_short")
+    elif error := draining.exception():
+        log.error("handoff.drain_failed", extra={"error": one_line(error)}, exc_info=error)

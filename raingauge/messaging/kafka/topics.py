@@ -1,0 +1,116 @@
+"""The topics of the hand-off: created when missing, checked when present.
+
+It must not change an existing topic: that is an operator's decision, so unsuitable settings are only logged.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from raingauge.clock import Clock
+from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic
+from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, Timeouts, log, one_line, start_client, stop_client
+
+REPLICAS: Final = 3
+UNLIMITED: Final = "-1"
+CHECK_EVERY_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """The required properties of a topic."""
+
+    name: str
+    partitions: int
+    max_message_bytes: int
+
+    def settings(self, brokers: int) -> dict[str, str]:
+        """Its Kafka configuration. With three replicas, a message is stored once two of them have it."""
+        settings = {"retention.ms": UNLIMITED, "max.message.bytes": str(self.max_message_bytes)}
+        return settings | ({"min.insync.replicas": "2"} if brokers >= REPLICAS else {})
+
+
+def topics_of(topic: str, partitions: int) -> tuple[Topic, Topic]:
+    """The topic itself and its dead-letter topic, whose messages have room for additional headers."""
+    dead = Topic(dead_letter_topic(topic), 1, 2 * MAX_MESSAGE_BYTES)
+    return Topic(topic, partitions, MAX_MESSAGE_BYTES), dead
+
+
+async def ensure_topics(
+    servers: Sequence[str], topic: str, partitions: int, clock: Clock, timeouts: Timeouts = DEFAULT_TIMEOUTS
+) -> None:
+    """Return when the topic and its dead-letter topic exist. Retries for ever: run it in a task."""
+    ensure = partial(ensure_with, required=topics_of(topic, partitions))
+    admin = await start_client(
+        servers, lambda: _Admin(bootstrap_servers=list(servers), request_timeout_ms=15_000), ensure, clock, timeouts
+    )
+    await stop_client(admin, timeouts.stop_s)
+
+
+async def keep_topics(servers: Sequence[str], topic: str, partitions: int, clock: Clock) -> None:
+    """Check the topics periodically, so that deleted ones are created again. Run it in a task."""
+    while True:
+        await ensure_topics(servers, topic, partitions, clock)
+        await clock.sleep(CHECK_EVERY_S)
+
+
+class _Admin(AIOKafkaAdminClient):  # type: ignore[misc]  # aiokafka has no types
+    async def stop(self) -> None:
+        """Disconnect, under the name that the other clients use."""
+        await self.close()
+
+
+async def ensure_with(admin: Any, required: Sequence[Topic]) -> None:
+    """Create missing topics and warn about unsuitable ones.
+
+    Raises:
+        KafkaError: a topic is missing and cannot be created.
+    """
+    # Lists all topics: a request for one topic by name would let the broker create it with its own defaults.
+    found = {entry["topic"]: len(entry["partitions"]) for entry in await admin.describe_topics()}
+    if missing := [topic for topic in required if topic.name not in found]:
+        await _create(admin, missing)
+    for topic in required:
+        if found.get(topic.name, topic.partitions) < topic.partitions:
+            _warn(topic, "partitions", str(topic.partitions), str(found[topic.name]))
+    await _check_settings(admin, [topic for topic in required if topic.name in found])
+
+
+async def _create(admin: Any, missing: Sequence[Topic]) -> None:
+    brokers = len((await admin.describe_cluster())["brokers"])
+    replicas = min(REPLICAS, brokers)
+    new = [NewTopic(t.name, t.partitions, replicas, topic_configs=t.settings(brokers)) for t in missing]
+    response = await admin.create_topics(new)
+    for name, code, *message in response.topic_errors:
+        if code not in (0, TopicAlreadyExistsError.errno):  # another process may have been faster
+            raise for_code(code)(f"{name}: {message}")
+    log.info("handoff.topics_made", extra={"topics": [topic.name for topic in missing], "copies": replicas})
+
+
+async def _check_settings(admin: Any, existing: Sequence[Topic]) -> None:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, t.name, configs=t.settings(brokers=1)) for t in existing]
+    try:
+        responses = await admin.describe_configs(resources) if resources else []
+    except (KafkaError, NotImplementedError) as error:
+        log.info("handoff.topics_not_looked_at", extra={"error": one_line(error)})
+        return
+    by_name = {topic.name: topic for topic in existing}
+    for _, _, _, name, entries in (resource for response in responses for resource in response.resources):
+        _compare(by_name[name], {entry[0]: entry[1] for entry in entries})
+
+
+def _compare(topic: Topic, settings: dict[str, str]) -> None:
+    if settings.get("retention.ms", UNLIMITED) != UNLIMITED:
+        _warn(topic, "retention.ms", UNLIMITED, settings["retention.ms"])
+    if int(settings.get("max.message.bytes", topic.max_message_bytes)) < topic.max_message_bytes:
+        _warn(topic, "max.message.bytes", str(topic.max_message_bytes), settings["max.message.bytes"])
+
+
+def _warn(topic: Topic, setting: str, required: str, found: str) -> None:
+    extra = {"topic": topic.name, "setting": setting, "wanted": required, "found": found}
+    log.warning("handoff.topic_unfit", extra=extra)

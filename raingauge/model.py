@@ -1,0 +1,156 @@
+"""The values that producer and consumer share. It imports nothing of this project.
+
+Times are aware and in UTC; what the provider left out is None, never 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+BATCH_SIZE: Final = 20
+"""Cities in a batch at most: what one group call of the provider takes."""
+
+
+class BatchKey(NamedTuple):
+    """A batch by its collection and its number within it."""
+
+    collection_id: str
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionRequest:
+    """What a client requests. `city_ids` are distinct."""
+
+    id: str
+    city_ids: Sequence[int]
+    max_age_s: int
+    named: bool
+    """Whether the client named the cities; otherwise they are the default ones."""
+    any_age: bool = False
+    """The client gave no `max_age_s`, so an existing collection matches whatever its own is."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionState:
+    """A collection as it is stored: the columns of `collections` that are shown."""
+
+    id: str
+    requested_at: datetime
+    max_age_s: int
+    cities_hash: str
+    total: int
+    collected: int
+    failed: int
+    last_turn: int
+    last_progress_at: datetime | None
+    finished_at: datetime | None
+    cancelled_at: datetime | None
+
+    @property
+    def settled(self) -> int:
+        """Cities collected or failed."""
+        return self.collected + self.failed
+
+    @property
+    def since(self) -> datetime:
+        """An observation fetched at or after this moment is fresh enough for it."""
+        return self.requested_at - timedelta(seconds=self.max_age_s)
+
+
+class OpenCollection(NamedTuple):
+    """What a collection that is not finished still needs."""
+
+    id: str
+    cities_hash: str
+    """Collections with the same one want the same cities."""
+    left: int
+    """Unsettled cities."""
+    settled: int
+    last_turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Quota held for calls. Moments are database times."""
+
+    reserved_at: datetime
+    ends_at: datetime
+    """The last moment at which the provider may count one of its calls, as far as is known."""
+    closed_at: datetime | None
+    """When all answers were in; None before, or when they never arrived."""
+    cost: int
+    """Cities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The state of one account's quota: the columns of `quota_gate`."""
+
+    account: str
+    cities_per_window: int
+    window_s: float
+    pacing: str
+    last_now: datetime
+    next_start_at: datetime
+    turn: int
+    state: str
+    blocked_until: datetime
+    strikes: int
+    probe_until: datetime
+    endpoint: str
+    endpoint_at: datetime
+    month: str
+    month_spent: int
+    next_month_spent: int
+
+    @property
+    def is_untroubled(self) -> bool:
+        """Whether it is open, and no call has failed since the last answer."""
+        return self.state == "open" and self.strikes == 0
+
+    def spent(self, now: datetime) -> int:
+        """Cities spent of the month that `now` lies in."""
+        if self.month == f"{now:%Y-%m}":
+            return self.month_spent
+        last_month = datetime(now.year, now.month, 1, tzinfo=UTC) - timedelta(days=1)
+        return self.next_month_spent if self.month == f"{last_month:%Y-%m}" else 0
+
+
+class Observation(NamedTuple):
+    """What the provider returned for one city."""
+
+    city_id: int
+    name: str | None
+    country: str | None
+    """ISO 3166 code of two letters."""
+    latitude: float | None
+    longitude: float | None
+    observed_at: datetime
+    """When the provider says it was so."""
+    temperature: float
+    """°C."""
+    humidity: float | None
+    """%; above 100 has been seen."""
+    feels_like: float | None = None
+    """°C."""
+    pressure: float | None = None
+    """hPa."""
+    wind_speed: float | None = None
+    """m/s."""
+    wind_deg: float | None = None
+    """Degrees, where the wind comes from."""
+    clouds: float | None = None
+    """% of the sky."""
+    visibility: float | None = None
+    """m."""
+    rain_1h: float | None = None
+    """mm in the last hour."""
+    snow_1h: float | None = None
+    """mm in the last hour."""
+    condition_id: int | None = None
+    """The provider's code, for example 800 for a clear sky."""
+    description: str | None = None
+    utc_offset_s: int | None = None
+    """Seconds that local time is ahead of UTC."""

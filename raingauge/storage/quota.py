@@ -1,0 +1,141 @@
+"""The quota's rows: the gate, the charges and the consumers' heartbeats. Deciding about them is the ledger's work."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
+
+from raingauge.model import Charge, Gate
+from raingauge.storage.models import ConsumerBeat, QuotaCharge, QuotaGate
+from raingauge.storage.upsert import upsert
+
+BEAT_S: Final = 5.0
+ALIVE_FOR: Final = timedelta(seconds=20)
+FORGOTTEN_AFTER: Final = timedelta(days=1)
+CLOCK_GRAIN: Final = timedelta(milliseconds=1)
+"""SQLite's clock cuts off what is less."""
+
+_GATE: Final = select(*(getattr(QuotaGate, name) for name in Gate.__dataclass_fields__))
+_CHARGE: Final = select(*(getattr(QuotaCharge, name) for name in Charge.__dataclass_fields__))
+_FIND_GATE: Final = _GATE.where(QuotaGate.account == bindparam("account"))
+_LOCK_GATE: Final = _FIND_GATE.with_for_update()
+_CHANGE_GATE: Final = update(QuotaGate).where(QuotaGate.account == bindparam("gate"))
+_ENDS_LATER: Final = (QuotaCharge.account == bindparam("account"), QuotaCharge.ends_at > bindparam("after"))
+_HELD: Final = select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(*_ENDS_LATER)
+# What was reserved after a moment ends later still: so the index is of use.
+_CHARGED: Final = _HELD.where(QuotaCharge.reserved_at > bindparam("after"))
+_NEXT_ENDS: Final = (
+    select(QuotaCharge.ends_at, QuotaCharge.cost)
+    .where(*_ENDS_LATER)
+    .order_by(QuotaCharge.ends_at)
+    .limit(bindparam("limit"))
+)
+
+
+def find_gate(connection: Connection, account: str) -> Gate | None:
+    """The gate of an account; None before any consumer created it."""
+    row = connection.execute(_FIND_GATE, {"account": account}).one_or_none()
+    return None if row is None else Gate(*row)
+
+
+def lock_gate(connection: Connection, account: str) -> Gate | None:
+    """The same, locked until the transaction ends. Holding the lock orders all reservations of the account."""
+    row = connection.execute(_LOCK_GATE, {"account": account}).one_or_none()
+    return None if row is None else Gate(*row)
+
+
+def change_gate(connection: Connection, account: str, changes: Mapping[str, Any]) -> None:
+    """Set these columns of the gate."""
+    if changes:
+        connection.execute(_CHANGE_GATE, {**changes, "gate": account})
+
+
+def insert_charge(
+    connection: Connection, account: str, consumer: str, cost: int, reserved_at: datetime, ends_at: datetime
+) -> int:
+    """Hold quota for `cost` cities; the charge's id."""
+    charge = {"account": account, "consumer": consumer, "cost": cost, "reserved_at": reserved_at, "ends_at": ends_at}
+    inserted: Any = connection.execute(insert(QuotaCharge), charge).inserted_primary_key
+    return int(inserted[0])
+
+
+def close_charge(connection: Connection, charge_id: int, closed_at: datetime) -> None:
+    """All answers are in: hold the charge for one window from then on, and never for longer than before.
+
+    The gate's time stands still while the clock is a little behind it, so a charge ends no earlier than that.
+    """
+    sqlite = connection.dialect.name == "sqlite"
+    earlier, later = (func.min, func.max) if sqlite else (func.least, func.greatest)
+    moment = bindparam("moment", closed_at + CLOCK_GRAIN if sqlite else closed_at, type_=QuotaCharge.ends_at.type)
+    gate = select(QuotaGate.last_now).where(QuotaGate.account == QuotaCharge.account).scalar_subquery()
+    connection.execute(
+        update(QuotaCharge)
+        .where(QuotaCharge.id == charge_id, QuotaCharge.closed_at.is_(None))
+        .values(
+            closed_at=closed_at,
+            ends_at=earlier(QuotaCharge.ends_at, later(moment, func.coalesce(gate, moment))),
+        )
+    )
+
+
+def clip_charges(connection: Connection, account: str, ends_at: datetime) -> None:
+    """Have no charge of the account end later than that."""
+    late = (QuotaCharge.account == account, QuotaCharge.ends_at > ends_at)
+    connection.execute(update(QuotaCharge).where(*late).values(ends_at=ends_at))
+
+
+def forget_charges(connection: Connection, account: str, ended_before: datetime) -> None:
+    """Delete charges that were released long ago."""
+    connection.execute(delete(QuotaCharge).where(QuotaCharge.account == account, QuotaCharge.ends_at < ended_before))
+
+
+def held(connection: Connection, account: str, at: datetime, window_s: float) -> int:
+    """Cities held at that moment."""
+    ended_after = at - timedelta(seconds=window_s)
+    return int(connection.scalar(_HELD, {"account": account, "after": ended_after}) or 0)
+
+
+def charged(connection: Connection, account: str, since: datetime) -> int:
+    """Cities charged since that moment."""
+    return int(connection.scalar(_CHARGED, {"account": account, "after": since}) or 0)
+
+
+def next_ends(connection: Connection, account: str, after: datetime, limit: int) -> Sequence[tuple[datetime, int]]:
+    """The ends and costs of the next `limit` charges that end after that moment, in their order."""
+    found = connection.execute(_NEXT_ENDS, {"account": account, "after": after, "limit": limit})
+    return [(row.ends_at, row.cost) for row in found]
+
+
+def charges(
+    connection: Connection, account: str, ended_after: datetime, reserved_until: datetime, limit: int
+) -> list[Charge]:
+    """Up to `limit` charges that ended after one moment and were reserved up to another, the first to end first."""
+    found = (
+        _CHARGE.where(QuotaCharge.account == account)
+        .where(QuotaCharge.ends_at > ended_after, QuotaCharge.reserved_at <= reserved_until)
+        .order_by(QuotaCharge.ends_at)
+        .limit(limit)
+    )
+    return [Charge(*row) for row in connection.execute(found)]
+
+
+# -- heartbeats --------------------------------------------------------------------------------------------------------
+
+
+def beat(connection: Connection, now: datetime, consumer: str, account: str) -> None:
+    """Record that this consumer is alive, and forget those long dead."""
+    row = {"id": consumer, "account": account, "started_at": now, "seen_at": now}
+    upsert(connection, ConsumerBeat, [row], ("seen_at",))
+    connection.execute(delete(ConsumerBeat).where(ConsumerBeat.seen_at < now - FORGOTTEN_AFTER))
+
+
+def leave(connection: Connection, consumer: str) -> None:
+    """Record that this consumer stops."""
+    connection.execute(delete(ConsumerBeat).where(ConsumerBeat.id == consumer))
+
+
+def any_consumer_alive(connection: Connection, now: datetime, account: str) -> bool:
+    """Whether a consumer of the account has been alive lately."""
+    alive = (ConsumerBeat.account == account, ConsumerBeat.seen_at >= now - ALIVE_FOR)
+    return bool(connection.scalar(select(exists().where(*alive))))

@@ -1,0 +1,345 @@
+"""Settling: rows of the queue become readings, each city of a collection once, and the counters say so at once.
+
+It is one transaction, and the order of its locks is the same everywhere: cities, collections, readings, batches, queue.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection as Many
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, literal_column, or_, select, update
+
+from raingauge.model import BatchKey, Observation
+from raingauge.quota.fairness import UNKNOWN_CITY, is_fresh
+from raingauge.storage.cities import remember
+from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, QueuedCity, Reading
+
+REASON_LENGTH: Final = 200
+
+
+_LOCK_COLLECTIONS: Final = (
+    select(Collection.__table__)
+    .where(Collection.id.in_(bindparam("ids", expanding=True)))
+    .order_by(Collection.id)
+    .with_for_update()
+)
+_OF_CITIES: Final = QueuedCity.city_id.in_(bindparam("cities", expanding=True))
+_WANTED_BY: Final = select(QueuedCity.collection_id).where(_OF_CITIES).distinct()
+_RELEASE: Final = (
+    update(QueuedCity)
+    .where(_OF_CITIES, QueuedCity.charge_id == bindparam("charge"))
+    .values(charge_id=None, ready_at=bindparam("now"))
+)
+_COLLECTED: Final = select(
+    *(QueuedCity.collection_id, QueuedCity.city_id, literal_column("'collected'")),
+    *(getattr(City, name) for name in WEATHER_COLUMNS),
+).join(City, City.id == QueuedCity.city_id)
+_FOUND: Final = select(City.id, City.fetched_at, City.unknown_at).where(
+    City.id.in_(bindparam("cities", expanding=True))
+)
+
+
+class Wanted(NamedTuple):
+    """A row of the queue, as settling needs it."""
+
+    collection_id: str
+    city_id: int
+    batch: int
+    since: datetime
+    attempts: int
+
+    @property
+    def key(self) -> BatchKey:
+        """Its batch."""
+        return BatchKey(self.collection_id, self.batch)
+
+
+_WANTED: Final = select(*(getattr(QueuedCity, name) for name in Wanted._fields))
+_OPEN_WANTED: Final = _WANTED.where(_OF_CITIES, QueuedCity.collection_id.in_(bindparam("collections", expanding=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What the calls of one charge brought for the cities of the queue."""
+
+    charge_id: int
+    requested: Sequence[int]
+    """The cities of all calls."""
+    fetched_at: datetime
+    """Database time; the calls were sent later."""
+    observations: Mapping[int, Observation] = field(default_factory=dict)
+    unknown: frozenset[int] = frozenset()
+    """The provider does not know these ids."""
+    failed: frozenset[int] = frozenset()
+    """No answer, or an unreadable one."""
+    counts: bool = False
+    """The failure counts against these cities: the provider answers for others."""
+    split: frozenset[int] = frozenset()
+    """A group call was refused because of some city in it: each is to be requested alone."""
+
+    @property
+    def city_ids(self) -> list[int]:
+        """All of these, sorted."""
+        return sorted({*self.observations, *self.unknown, *self.failed, *self.split})
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A collection whose last city was settled."""
+
+    collection_id: str
+    collected: int
+    failed: int
+    took_s: float
+
+
+@dataclass(slots=True)
+class Settled:
+    """What a transaction settled."""
+
+    batches: set[BatchKey] = field(default_factory=set)
+    """Batches that need no further work: settled, or their collection is finished or cancelled."""
+    collections: list[Finished] = field(default_factory=list)
+    unknown: set[BatchKey] = field(default_factory=set)
+    """Batches that the database does not have."""
+
+
+Settling = Mapping[Wanted, str | None]
+"""Rows that are to be settled. None: collected, with the latest observation of the city; else why they fail."""
+
+Retry = Callable[[int], float | None]
+"""Given how many calls for a city failed: the seconds it rests, or None when it is given up."""
+
+GIVEN_UP: Final = "the provider failed for this city, again and again"
+ALONE_AFTER: Final = 2
+"""A city that failed that often is requested alone, so that it cannot fail others."""
+
+
+def settle(connection: Connection, now: datetime, fetched: Fetched, retry: Retry, *, releases: bool = True) -> Settled:
+    """Store what calls brought, for every collection that wants it; let the rest of the charge's cities go back.
+
+    Failed cities rest as `retry` says, or fail for good.
+    """
+    result = Settled()
+    observed = {city_id: (fetched.fetched_at, one) for city_id, one in fetched.observations.items()}
+    remember(connection, observed, dict.fromkeys(fetched.unknown, fetched.fetched_at))
+    concerned = fetched.city_ids
+    if concerned:
+        names = connection.scalars(_WANTED_BY, {"cities": concerned}).all()
+        collections = lock_collections(connection, names)
+        rows = _rows_of(connection, concerned, [name for name, row in collections.items() if row.finished_at is None])
+        outcomes, rests = _judge(rows, fetched, retry)
+        store(connection, now, collections, outcomes, result)
+        _rest(connection, now, rests)
+    if releases:
+        left = {"cities": sorted(fetched.requested), "charge": fetched.charge_id, "now": now}
+        connection.execute(_RELEASE, left)
+    return result
+
+
+def settle_fresh(connection: Connection, now: datetime, city_ids: Many[int]) -> Settled:
+    """Settle the rows of cities that need no call, because another call fetched them meanwhile."""
+    result = Settled()
+    names = connection.scalars(_WANTED_BY, {"cities": sorted(city_ids)}).all()
+    collections = lock_collections(connection, names)
+    rows = _rows_of(connection, sorted(city_ids), [n for n, row in collections.items() if row.finished_at is None])
+    known = {row.id: row for row in connection.execute(_FOUND, {"cities": sorted(city_ids)})}
+    outcomes: dict[Wanted, str | None] = {}
+    for row in rows:
+        city = known.get(row.city_id)
+        if city is not None and is_fresh(city.fetched_at, row.since):
+            outcomes[row] = None
+        elif city is not None and is_fresh(city.unknown_at, row.since):
+            outcomes[row] = UNKNOWN_CITY
+    store(connection, now, collections, outcomes, result)
+    return result
+
+
+def fail_city(connection: Connection, now: datetime, city_id: int, reason: str) -> Settled:
+    """Fail a city for every collection that wants it."""
+    return _fail(connection, now, reason, QueuedCity.city_id == city_id)
+
+
+def _fail(connection: Connection, now: datetime, reason: str, *conditions: ColumnElement[bool]) -> Settled:
+    result = Settled()
+    names = connection.scalars(select(QueuedCity.collection_id).where(*conditions).distinct()).all()
+    collections = lock_collections(connection, names)
+    rows = [row for row in _rows(connection, *conditions) if _is_open(collections, row)]
+    store(connection, now, collections, dict.fromkeys(rows, reason), result)
+    return result
+
+
+def _is_open(collections: Mapping[str, Any], row: Wanted) -> bool:
+    return row.collection_id in collections and collections[row.collection_id].finished_at is None
+
+
+def lock_collections(connection: Connection, ids: Many[str]) -> dict[str, Any]:
+    """Lock these collections, in the order of their ids; their rows."""
+    return {row.id: row for row in connection.execute(_LOCK_COLLECTIONS, {"ids": sorted(ids)})}
+
+
+def batches_are(keys: Many[BatchKey]) -> ColumnElement[bool]:
+    """A condition that holds for these batches. By collection, not by pairs: for pairs SQLite uses no index."""
+    numbers: dict[str, list[int]] = {}
+    for key in sorted(keys):
+        numbers.setdefault(key.collection_id, []).append(key.batch)
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for name, some in numbers.items():
+        alike.setdefault(tuple(some), []).append(name)
+    return or_(*(and_(Batch.collection_id.in_(names), Batch.batch.in_(some)) for some, names in alike.items()))
+
+
+def _rows_of(connection: Connection, city_ids: Sequence[int], collections: Sequence[str]) -> list[Wanted]:
+    if not collections:
+        return []
+    wanted = connection.execute(_OPEN_WANTED, {"cities": city_ids, "collections": collections})
+    return [Wanted(*row) for row in wanted]
+
+
+def _rows(connection: Connection, *conditions: Any) -> list[Wanted]:
+    return [Wanted(*row) for row in connection.execute(_WANTED.where(*conditions))]
+
+
+def _judge(
+    rows: Sequence[Wanted], fetched: Fetched, retry: Retry
+) -> tuple[dict[Wanted, str | None], dict[Wanted, tuple[int, float]]]:
+    """What settles rows (None: their observation; else why they fail), and which ones rest: attempts and seconds."""
+    outcomes: dict[Wanted, str | None] = {}
+    rests: dict[Wanted, tuple[int, float]] = {}
+    failures = dict.fromkeys(fetched.failed, 0)
+    for row in rows:
+        if row.city_id in failures:
+            failures[row.city_id] = max(failures[row.city_id], row.attempts)
+    for row in rows:
+        if row.city_id in fetched.observations:
+            if is_fresh(fetched.fetched_at, row.since):
+                outcomes[row] = None
+        elif row.city_id in fetched.unknown:
+            outcomes[row] = UNKNOWN_CITY
+        elif row.city_id in failures:
+            attempts = failures[row.city_id] + fetched.counts
+            rest_s = retry(attempts)
+            if rest_s is None:
+                outcomes[row] = GIVEN_UP
+            else:
+                rests[row] = (attempts, rest_s)
+        else:
+            rests[row] = (max(row.attempts, ALONE_AFTER), 0.0)
+    return outcomes, rests
+
+
+def _rest(connection: Connection, now: datetime, rests: Mapping[Wanted, tuple[int, float]]) -> None:
+    """Have rows rest: no turn, no charge, and a moment at which they get a turn again."""
+    alike: dict[tuple[str, int, float], list[int]] = {}
+    for row, (attempts, rest_s) in rests.items():
+        alike.setdefault((row.collection_id, attempts, rest_s), []).append(row.city_id)
+    for (name, attempts, rest_s), city_ids in sorted(alike.items()):
+        connection.execute(
+            update(QueuedCity)
+            .where(QueuedCity.collection_id == name, QueuedCity.city_id.in_(city_ids))
+            .values(
+                turn=None, charge_id=None, newcomer=False, attempts=attempts, ready_at=now + timedelta(seconds=rest_s)
+            )
+        )
+
+
+# -- readings and counters ---------------------------------------------------------------------------------------------
+
+
+def store(
+    connection: Connection,
+    now: datetime,
+    collections: Mapping[str, Any],
+    outcomes: Settling,
+    result: Settled,
+) -> None:
+    """Turn rows of the queue into readings, and count them. Their collections are locked and open."""
+    if not outcomes:
+        return
+    _insert_collected(connection, [row for row, reason in outcomes.items() if reason is None])
+    failed = [_failed(row, reason) for row, reason in sorted(outcomes.items()) if reason is not None]
+    if failed:
+        connection.execute(insert(Reading), failed)
+    _count_collections(connection, now, collections, outcomes, result)
+    _count_batches(connection, now, outcomes, result)
+    connection.execute(delete(QueuedCity).where(_these(list(outcomes))))
+
+
+def _insert_collected(connection: Connection, rows: Sequence[Wanted]) -> None:
+    if not rows:
+        return
+    columns = ["collection_id", "city_id", "status", *WEATHER_COLUMNS]
+    statement = insert(Reading).from_select(columns, _COLLECTED.where(_these(rows)))
+    stored = connection.execute(statement.execution_options(preserve_rowcount=True)).rowcount
+    if stored != len(rows):
+        raise LookupError(f"{stored} of {len(rows)} cities have weather: {sorted({row.city_id for row in rows})[:20]}")
+
+
+def _failed(row: Wanted, reason: str) -> dict[str, Any]:
+    return {
+        "collection_id": row.collection_id,
+        "city_id": row.city_id,
+        "status": "failed",
+        "reason": reason[:REASON_LENGTH],
+    }
+
+
+def _these(rows: Sequence[Wanted]) -> ColumnElement[bool]:
+    """A condition that holds for these rows of the queue."""
+    cities: dict[str, list[int]] = {}
+    for row in sorted(rows):
+        cities.setdefault(row.collection_id, []).append(row.city_id)
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for name, city_ids in cities.items():
+        alike.setdefault(tuple(city_ids), []).append(name)
+    return or_(
+        *(
+            and_(QueuedCity.collection_id.in_(names), QueuedCity.city_id.in_(city_ids))
+            for city_ids, names in alike.items()
+        )
+    )
+
+
+def _count_collections(
+    connection: Connection, now: datetime, collections: Mapping[str, Any], settled: Settling, result: Settled
+) -> None:
+    """Count what was settled; those whose numbers are alike with one statement."""
+    alike: dict[tuple[int, int, bool], list[str]] = {}
+    failed = Counter(row.collection_id for row, reason in settled.items() if reason is not None)
+    for name, number in sorted(Counter(row.collection_id for row in settled).items()):
+        before = collections[name]
+        done = before.collected + before.failed + number == before.total
+        alike.setdefault((number - failed[name], failed[name], done), []).append(name)
+        if done:
+            collected, took_s = before.collected + number - failed[name], (now - before.requested_at).total_seconds()
+            result.collections.append(Finished(name, collected, before.failed + failed[name], took_s))
+    for (collected, failures, done), names in alike.items():
+        connection.execute(
+            update(Collection)
+            .where(Collection.id.in_(names))
+            .values(
+                collected=Collection.collected + collected,
+                failed=Collection.failed + failures,
+                last_progress_at=now,
+                **({"finished_at": now} if done else {}),
+            )
+        )
+
+
+def _count_batches(connection: Connection, now: datetime, settled: Many[Wanted], result: Settled) -> None:
+    """The same of batches."""
+    numbers = Counter(row.key for row in settled)
+    sizes = select(Batch.collection_id, Batch.batch, Batch.size, Batch.settled).where(batches_are(numbers))
+    before = {BatchKey(row.collection_id, row.batch): row for row in connection.execute(sizes)}
+    alike: dict[tuple[int, bool], list[BatchKey]] = {}
+    for key, number in numbers.items():
+        done = before[key].settled + number == before[key].size
+        alike.setdefault((number, done), []).append(key)
+        if done:
+            result.batches.add(key)
+    for (number, done), keys in alike.items():
+        changes: dict[str, Any] = {"settled": Batch.settled + number} | ({"settled_at": now} if done else {})
+        connection.execute(update(Batch).where(batches_are(keys)).values(**changes))

@@ -1,0 +1,285 @@
+"""What the tests of the quota, the queue and settling share: an account in virtual database time, and its consumers."""
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from threading import Barrier
+from typing import Any, Final, TypeVar
+
+import pytest
+from sqlalchemy import Connection, insert, inspect, select, update
+from sqlalchemy.engine import Row
+
+from consumer.gate import EndpointSetting, Event
+from consumer.ledger import Ledger, NotNow, Reservation
+from raingauge.blocking import inline
+from raingauge.model import BatchKey, Observation
+from raingauge.quota.pacing import Terms
+from raingauge.storage import queue, quota, settling
+from raingauge.storage.database import Database
+from raingauge.storage.models import Batch, Collection, QuotaCharge, QuotaGate, Reading, Schema
+from raingauge.storage.settling import Fetched, Settled
+
+T = TypeVar("T")
+
+NOW: Final = datetime(2026, 11, 10, 12, 0, 0, 123000, tzinfo=UTC)
+SECOND: Final = timedelta(seconds=1)
+TERMS: Final = Terms(60, 60.0, "burst", 10**9, "none", timeout_s=10.0)
+CLAIM_S: Final = 25.0
+"""D + T + M of these terms."""
+WORST_S: Final = 85.0
+"""D + T + M + W."""
+
+
+class Moment:
+    """The time of a database in a test."""
+
+    def __init__(self, now: datetime = NOW) -> None:
+        self.now = now
+
+    def __call__(self, _connection: Connection) -> datetime:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        """Let time pass, or step back."""
+        self.now += timedelta(seconds=seconds)
+
+
+class StillClock:
+    """A clock on which no reservation takes any time."""
+
+    def now(self) -> datetime:
+        return NOW
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("the database is there")
+
+
+def finish(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("it waits")
+
+
+def at_once(works: Sequence[Callable[[], T]], within_s: float = 60) -> list[T]:
+    """Run all of these, each in a thread, beginning together; their results in order, or the first error."""
+    ready = Barrier(len(works), timeout=within_s)
+
+    def begin(work: Callable[[], T]) -> T:
+        ready.wait()
+        return work()
+
+    with ThreadPoolExecutor(len(works)) as threads:
+        futures = [threads.submit(begin, work) for work in works]
+        return [future.result(within_s) for future in futures]
+
+
+def rows(database: Database, table: type[Schema]) -> Sequence[Row[Any]]:
+    """All rows of a table, in the order of its key."""
+    key = inspect(table).primary_key
+    return database.read(lambda connection: connection.execute(select(table).order_by(*key)).all())
+
+
+def an_observation(city_id: int, **fields: Any) -> Observation:
+    """The weather of a city; what is not given is what the provider may leave out."""
+    given: dict[str, Any] = {"name": None, "country": None, "latitude": None, "longitude": None, "humidity": None}
+    given |= {"observed_at": NOW, "temperature": 20.0, **fields}
+    return Observation(city_id=city_id, **given)
+
+
+def milliseconds(seconds: float) -> Any:
+    """About that many seconds: within five milliseconds."""
+    return pytest.approx(seconds, abs=0.005)
+
+
+def most_in_any_window(arrivals: Iterable[tuple[float, int]], window_s: float) -> int:
+    """The largest sum of costs in any half-open window."""
+    inside: deque[tuple[float, int]] = deque()
+    most = total = 0
+    for moment, cost in sorted(arrivals):
+        inside.append((moment, cost))
+        total += cost
+        while inside[0][0] <= moment - window_s:
+            total -= inside.popleft()[1]
+        most = max(most, total)
+    return most
+
+
+def rest_two_seconds(attempts: int) -> float | None:
+    """How long a city rests in these tests: two seconds, and it is given up after three failures."""
+    return 2.0 if attempts < 3 else None
+
+
+def assert_exact(database: Database) -> None:
+    """The counters of collections and batches are what the readings say."""
+    status = Counter((row.collection_id, row.status) for row in rows(database, Reading))
+    settled = Counter(row.collection_id for row in rows(database, Reading))
+    for row in rows(database, Collection):
+        assert (row.collected, row.failed) == (status[row.id, "collected"], status[row.id, "failed"])
+        assert row.cancelled_at or (row.finished_at is not None) == (row.collected + row.failed == row.total)
+    for row in rows(database, Batch):
+        settled[row.collection_id] -= row.settled
+        assert (row.settled_at is not None) == (row.settled == row.size)
+    assert not any(settled.values())
+
+
+class Consumer:
+    """One consumer of an account; what it does is done when its methods return."""
+
+    def __init__(self, database: Database, account: str, terms: Terms, endpoint: EndpointSetting, name: str) -> None:
+        self.database = database
+        self.account = account
+        self.ledger = Ledger(database, inline, StillClock(), account, terms, endpoint, name)
+
+    def open(self) -> None:
+        """Create the gate, or check it."""
+        finish(self.ledger.open())
+
+    def adopt(self) -> str:
+        """Write its terms into the gate."""
+        return finish(self.ledger.adopt())
+
+    def reserve(self, calls: int = 1) -> Reservation | NotNow:
+        """What the ledger answers."""
+        return finish(self.ledger.reserve(calls))
+
+    def take(self, calls: int = 1) -> Reservation:
+        """A charge: it is an error if there is none."""
+        answer = self.reserve(calls)
+        assert isinstance(answer, Reservation), answer
+        assert answer.charge_id is not None, answer
+        return answer
+
+    def refused(self) -> NotNow:
+        """Why nothing may go now: it is an error if something may."""
+        answer = self.reserve()
+        assert isinstance(answer, NotNow), answer
+        return answer
+
+    def report(self, taken: Reservation, event: Event, retry_after_s: float | None = None) -> Mapping[str, Any]:
+        """Record at the gate what became of a call."""
+        return finish(self.ledger.report(taken.plan, event, retry_after_s))
+
+    def close(self, taken: Reservation) -> None:
+        """The answers are in."""
+        assert taken.charge_id is not None
+        charge_id = taken.charge_id
+        self.database.write(lambda c: quota.close_charge(c, charge_id, self.database.now(c)))
+
+    def settle(self, taken: Reservation, **kinds: Iterable[int]) -> Settled:
+        """Settle and close a charge: weather for its cities, but for those given as unknown, failed, split or lost."""
+        other = {kind: frozenset(cities) for kind, cities in kinds.items()}
+        left_out = frozenset().union(*other.values())
+        lost = other.pop("lost", frozenset())
+        assert lost <= set(taken.city_ids)
+        seen = {city_id: an_observation(city_id) for city_id in taken.city_ids if city_id not in left_out}
+        fetched = Fetched(
+            taken.charge_id or 0, taken.city_ids, taken.reserved_at, observations=seen, counts=taken.clean, **other
+        )
+        return self.settle_fetched(fetched)
+
+    def settle_fetched(self, fetched: Fetched) -> Settled:
+        """Settle what calls brought, and close their charge."""
+
+        def work(connection: Connection) -> Settled:
+            now = self.database.now(connection)
+            settled = settling.settle(connection, now, fetched, rest_two_seconds)
+            quota.close_charge(connection, fetched.charge_id, now)
+            return settled
+
+        return self.database.write(work)
+
+    def settle_fresh(self, taken: Reservation) -> Settled:
+        """Settle the cities of a reservation that need no call."""
+        return self.database.write(lambda c: settling.settle_fresh(c, self.database.now(c), taken.fresh))
+
+
+class Account:
+    """A provider account in virtual time: its consumers, and the collections that they work on."""
+
+    def __init__(self, database: Database, now: datetime = NOW, name: str = "account", **terms: Any) -> None:
+        self.moment = Moment(now)
+        self.database = Database(database.engine, self.moment)
+        self.name = name
+        self.terms = replace(TERMS, **terms)
+        self._new_city = count(1)
+        self._new_name = count(1)
+
+    def unopened(self, name: str = "one", endpoint: EndpointSetting = "group", **terms: Any) -> Consumer:
+        """A consumer before it has looked at the gate."""
+        return Consumer(self.database, self.name, replace(self.terms, **terms), endpoint, name)
+
+    def consumer(self, name: str = "one", endpoint: EndpointSetting = "group", **terms: Any) -> Consumer:
+        """A consumer."""
+        consumer = self.unopened(name, endpoint, **terms)
+        consumer.open()
+        return consumer
+
+    def post(self, name: str, city_ids: Iterable[int], max_age_s: int = 600) -> list[BatchKey]:
+        """Have a collection; its batches."""
+        cities = list(city_ids)
+        parts = [cities[start : start + 20] for start in range(0, len(cities), 20)]
+        collection = {"id": name, "requested_at": self.moment.now, "max_age_s": max_age_s, "cities_hash": "x"}
+        batches = [
+            {"collection_id": name, "batch": number, "city_ids": json.dumps(part), "size": len(part)}
+            for number, part in enumerate(parts)
+        ]
+
+        def work(connection: Connection) -> None:
+            connection.execute(insert(Collection), collection | {"total": len(cities)})
+            connection.execute(insert(Batch), batches)
+
+        self.database.write(work)
+        return [BatchKey(name, number) for number in range(len(parts))]
+
+    def enqueue(self, keys: Sequence[BatchKey], failing: str | None = None) -> Settled:
+        """Put batches into the queue, as the intake does."""
+
+        def work(connection: Connection) -> Settled:
+            gate = quota.find_gate(connection, self.name)
+            turn = 0 if gate is None else gate.turn
+            return queue.enqueue(connection, self.database.now(connection), self.name, turn, keys, failing)
+
+        return self.database.write(work)
+
+    def want(self, name: str, city_ids: Iterable[int], max_age_s: int = 600) -> Settled:
+        """Post a collection and enqueue all of it."""
+        return self.enqueue(self.post(name, city_ids, max_age_s))
+
+    def want_new(self, number: int) -> None:
+        """Want that many cities that nobody wanted before."""
+        self.want(f"new-{next(self._new_name)}", [1_000_000 + next(self._new_city) for _ in range(number)])
+
+    def cancel(self, name: str) -> None:
+        """End a collection before it is settled; its rows of the queue are still there."""
+        ended = {"finished_at": self.moment.now, "cancelled_at": self.moment.now}
+        self.database.write(lambda c: c.execute(update(Collection).where(Collection.id == name).values(**ended)))
+
+    def collection(self, name: str) -> Row[Any]:
+        """The row of a collection."""
+        return next(row for row in rows(self.database, Collection) if row.id == name)
+
+    def charge(self, taken: Reservation) -> Row[Any]:
+        """The row of a charge."""
+        return next(row for row in rows(self.database, QuotaCharge) if row.id == taken.charge_id)
+
+    @property
+    def costs(self) -> list[int]:
+        """The costs of all charges."""
+        return [row.cost for row in rows(self.database, QuotaCharge)]
+
+    @property
+    def gate(self) -> Row[Any]:
+        """The row of the gate."""
+        return next(row for row in rows(self.database, QuotaGate) if row.account == self.name)

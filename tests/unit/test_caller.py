@@ -1,0 +1,316 @@
+"""The caller against fakes of ledger, provider and clock: what it settles, reports and waits for."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from consumer.caller import LONGEST_WAIT_S, Caller, Outcome
+from consumer.gate import Event, Plan
+from consumer.ledger import Ledger, NotNow, Reservation
+from consumer.provider.port import Reason, Refusal, Reply, Weather
+from raingauge.blocking import inline
+from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable
+from raingauge.model import BatchKey, CollectionRequest, Observation
+from raingauge.storage import queue, quota
+from raingauge.storage.database import Database
+from raingauge.storage.models import QueuedCity, QuotaCharge, Reading
+from raingauge.storage.settling import Settled
+from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
+from tests.support.accepting import accept
+
+GROUP, SINGLE = Plan("group", probe=False), Plan("single", probe=False)
+ACCOUNT = "account"
+SPLIT = Refusal(Reason.CITIES, "not found")
+OVER = Refusal(Reason.QUOTA, "too many", 30.0)
+
+Answer = Reply | Exception
+
+
+def weather(*cities: int, unknown: Sequence[int] = (), unreadable: Sequence[int] = ()) -> Weather:
+    seen = {city: Observation(city, None, None, None, None, EPOCH, 20.0, None) for city in cities}
+    return Weather(seen, frozenset(unknown), frozenset(unreadable))
+
+
+SILENCE = ProviderUnavailable()
+
+
+@pytest.mark.parametrize(
+    ("replies", "event", "closes", "seen", "unknown", "failed", "split", "unsent"),
+    [
+        ([weather(1, unknown=[2], unreadable=[3])], Event.ANSWERED, True, {1}, {2}, {3}, set(), False),
+        ([weather(1, 2, 3), ProviderUnavailable()], Event.ANSWERED, False, {1, 2, 3}, set(), {4, 5}, set(), False),
+        ([SILENCE, SILENCE], Event.SILENT, False, set(), set(), {1, 2, 3, 4, 5}, set(), False),
+        ([weather(1, 2, 3), NotSent()], Event.ANSWERED, False, {1, 2, 3}, set(), {4, 5}, set(), True),
+        ([SPLIT, weather(4, 5)], Event.ANSWERED, True, {4, 5}, set(), set(), {1, 2, 3}, False),
+        ([OVER, weather(4, 5)], Event.QUOTA, True, {4, 5}, set(), set(), set(), False),
+        ([weather(1, 2, 3), OVER], Event.QUOTA, True, {1, 2, 3}, set(), set(), set(), False),
+        ([Refusal(Reason.KEY, "", closes=False), SPLIT], Event.KEY, False, set(), set(), set(), {4, 5}, False),
+        ([Refusal(Reason.CITIES, "", closes=False)], Event.ANSWERED, False, set(), set(), set(), {1, 2, 3}, False),
+        ([Refusal(Reason.ENDPOINT, "")], Event.ENDPOINT, True, set(), set(), set(), set(), False),
+    ],
+)  # fmt: skip
+def test_the_outcome_of_several_calls(  # noqa: PLR0917
+    replies: list[Reply | ProviderUnavailable], event: Event, closes: bool, seen: set[int],
+    unknown: set[int], failed: set[int], split: set[int], unsent: bool,
+) -> None:  # fmt: skip
+    outcome = Outcome()
+    for cities, reply in zip([(1, 2, 3), (4, 5)], replies, strict=False):
+        outcome.add(cities, reply)
+    assert (outcome.event, outcome.closes, outcome.unsent) == (event, closes, unsent)
+    assert (set(outcome.observations), outcome.unknown, outcome.failed, outcome.split) == (seen, unknown, failed, split)
+
+
+class FakeLedger(Ledger):
+    """Answers from a script; nothing is wanted after it."""
+
+    def __init__(self, *script: Reservation | NotNow | Exception, calls_at_once: int = 1) -> None:
+        self.script = list(script)
+        self.lanes: list[int] = []
+        self.reports: list[tuple[Event, float | None]] = []
+        self.changes: Mapping[str, Any] = {}
+        self._calls_at_once = calls_at_once
+
+    @property
+    def calls_at_once(self) -> int:
+        return self._calls_at_once
+
+    async def reserve(self, calls: int) -> Reservation | NotNow:
+        self.lanes.append(calls)
+        answer = self.script.pop(0) if self.script else NotNow(1e9, None)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def report(self, plan: Plan, event: Event, retry_after_s: float | None = None) -> Mapping[str, Any]:
+        self.reports.append((event, retry_after_s))
+        return self.changes
+
+
+class FakeProvider:
+    """Answers by the first city of a call."""
+
+    def __init__(self, answers: Mapping[int, Answer] | None = None) -> None:
+        self.answers = dict(answers or {})
+        self.requests: list[tuple[str, tuple[int, ...], float]] = []
+
+    def group(self, city_ids: Sequence[int], send_by: float) -> Reply:
+        return self._answer("group", tuple(city_ids), send_by)
+
+    def single(self, city_id: int, send_by: float) -> Reply:
+        return self._answer("single", (city_id,), send_by)
+
+    def _answer(self, endpoint: str, cities: tuple[int, ...], send_by: float) -> Reply:
+        self.requests.append((endpoint, cities, send_by))
+        answer = self.answers.get(cities[0], weather(*cities))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Scene:
+    """A caller at work on the collection c, whose cities are 1 to 5 and each fetched by a call that lasts a second."""
+
+    def __init__(self, database: Database, ledger: FakeLedger, provider: FakeProvider, lanes: int = 4) -> None:
+        self.loop = VirtualLoop()
+        self.clock = VirtualClock(self.loop)
+        self.database = Database(database.engine, self.clock.of_database)
+        self.provider = provider
+        self.settled: list[Settled] = []
+        self.under_way = self.most_under_way = 0
+        self.caller = Caller(ledger, provider, self.database, inline, self._request, self.clock, lanes)
+        self.caller.on_settled = self.settled.append
+        self.database.write(self._enqueue)
+
+    def _enqueue(self, connection: Any) -> None:
+        accept(connection, EPOCH, CollectionRequest("c", range(1, 6), 0, named=True))
+        queue.enqueue(connection, EPOCH, ACCOUNT, 0, [BatchKey("c", 0)])
+        quota.insert_charge(connection, ACCOUNT, "me", 5, EPOCH, EPOCH + timedelta(seconds=25))
+        queue.claim(connection, range(1, 6), 1, EPOCH + timedelta(seconds=25))
+
+    async def _request(self, work: Callable[[], Any]) -> Any:
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        await self.clock.sleep(1)
+        self.under_way -= 1
+        return work()
+
+    def run(self, seconds: float = 30, meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None) -> "Scene":
+        async def program() -> None:
+            running = asyncio.create_task(self.caller.run())
+            if meanwhile is not None:
+                await meanwhile()
+            await self.clock.sleep(seconds)
+            self.caller.stop()
+            await running
+
+        run_virtually(program(), self.loop)
+        return self
+
+    @property
+    def readings(self) -> dict[int, str]:
+        found = self.database.read(lambda c: c.execute(select(Reading.city_id, Reading.status)).all())
+        return {row.city_id: row.status for row in found}
+
+    @property
+    def queued(self) -> dict[int, tuple[int | None, int]]:
+        """The claim and the failures of each wanted city."""
+        rows = self.database.read(lambda c: c.execute(select(QueuedCity.__table__)).all())
+        return {row.city_id: (row.charge_id, row.attempts) for row in rows}
+
+    @property
+    def is_closed(self) -> bool:
+        return self.database.read(lambda c: c.scalars(select(QuotaCharge.closed_at)).one()) is not None
+
+
+def charge(*calls: tuple[int, ...], plan: Plan = GROUP, clean: bool = True) -> Reservation:
+    return Reservation(EPOCH, 1, calls or ((1, 2, 3, 4, 5),), plan, clean)
+
+
+def events(caplog: pytest.LogCaptureFixture, name: str) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.getMessage() == name]
+
+
+def test_what_was_fetched_is_stored_closed_and_announced(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    ledger = FakeLedger(charge())
+    scene = Scene(sqlite, ledger, FakeProvider()).run()
+    assert scene.readings == dict.fromkeys(range(1, 6), "collected")
+    assert scene.is_closed
+    assert [settled.batches for settled in scene.settled] == [{BatchKey("c", 0)}]
+    assert ledger.reports == []  # an ordinary answer changes nothing about the gate
+    assert scene.provider.requests == [("group", (1, 2, 3, 4, 5), 5.0)]
+    assert (scene.caller.tally.calls, scene.caller.tally.cities_asked, scene.caller.tally.cities_collected) == (1, 5, 5)
+    assert len(events(caplog, "collection.done")) == 1
+
+
+def test_a_refused_call_leaves_its_cities_wanted(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = FakeLedger(charge())
+    ledger.changes = {"state": "quota"}
+    scene = Scene(sqlite, ledger, FakeProvider({1: OVER})).run()
+    assert scene.readings == {}
+    assert scene.queued == dict.fromkeys(range(1, 6), (None, 0))
+    assert ledger.reports == [(Event.QUOTA, 30.0)]
+    assert scene.caller.tally.refusals == 1
+    assert [record.levelname for record in events(caplog, "gate.changed")] == ["WARNING"]
+
+
+@pytest.mark.parametrize("error", [ProviderUnavailable("timeout"), ValueError("a bug")], ids=["silence", "unexpected"])
+def test_silence_counts_against_the_cities_and_does_not_close_the_charge(sqlite: Database, error: Exception) -> None:
+    ledger = FakeLedger(charge())
+    scene = Scene(sqlite, ledger, FakeProvider({1: error})).run()
+    assert scene.queued == dict.fromkeys(range(1, 6), (None, 1))
+    assert not scene.is_closed
+    assert ledger.reports == [(Event.SILENT, None)]
+    assert scene.caller.tally.silences == 1
+
+
+def test_a_call_that_was_not_sent_neither_counts_nor_is_reported(sqlite: Database) -> None:
+    ledger = FakeLedger(charge())
+    scene = Scene(sqlite, ledger, FakeProvider({1: NotSent("late")})).run()
+    assert scene.queued == dict.fromkeys(range(1, 6), (None, 0))
+    assert ledger.reports == []
+    assert not scene.is_closed
+
+
+def test_an_answer_to_a_troubled_gate_is_reported(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    ledger = FakeLedger(charge((1,), (2,), plan=SINGLE, clean=False))
+    ledger.changes = {"state": "open", "strikes": 0}
+    scene = Scene(sqlite, ledger, FakeProvider()).run()
+    assert ledger.reports == [(Event.ANSWERED, None)]
+    assert [endpoint for endpoint, _, _ in scene.provider.requests] == ["single", "single"]
+    assert [record.levelname for record in events(caplog, "gate.changed")] == ["INFO"]
+
+
+def break_city(database: Database, city_id: int, status: str) -> None:
+    """Have the database refuse readings of a city, as a value that no column takes would."""
+    on = f"BEFORE INSERT ON readings WHEN NEW.city_id = {city_id} AND NEW.status LIKE '{status}'"
+    trigger = text(f"CREATE TRIGGER broken {on} BEGIN SELECT RAISE(ABORT, 'broken'); END")
+    database.write(lambda connection: connection.execute(trigger))
+
+
+def test_one_city_that_cannot_be_stored_fails_alone(sqlite: Database) -> None:
+    break_city(sqlite, 2, "collected")
+    scene = Scene(sqlite, FakeLedger(charge()), FakeProvider({1: weather(1, 2, 3, 4, unknown=[5])})).run()
+    assert scene.readings == {1: "collected", 2: "failed", 3: "collected", 4: "collected", 5: "failed"}
+    assert scene.is_closed
+
+
+def test_a_city_that_cannot_even_fail_waits_for_its_next_call(sqlite: Database) -> None:
+    break_city(sqlite, 2, "%")
+    scene = Scene(sqlite, FakeLedger(charge()), FakeProvider()).run()
+    assert set(scene.readings) == {1, 3, 4, 5}
+    assert scene.queued == {2: (None, 0)}
+
+
+def test_when_nothing_can_be_stored_the_claims_stay_until_they_expire(sqlite: Database) -> None:
+    refusing = text("CREATE TRIGGER broken BEFORE UPDATE ON quota_charges BEGIN SELECT RAISE(ABORT, 'broken'); END")
+    sqlite.write(lambda connection: connection.execute(refusing))
+    scene = Scene(sqlite, FakeLedger(charge()), FakeProvider({1: SPLIT})).run()
+    assert scene.queued == dict.fromkeys(range(1, 6), (1, 0))
+
+
+def test_cities_that_another_call_fetched_are_settled_without_a_call(sqlite: Database) -> None:
+    ledger = FakeLedger(charge((1, 2, 3, 4, 5)), NotNow(1.5, None), Reservation(EPOCH, fresh=(1,)))
+    scene = Scene(sqlite, ledger, FakeProvider()).run()
+    assert len(scene.settled) == 2
+    assert len(scene.provider.requests) == 1
+
+
+def test_a_database_outage_while_reserving_is_waited_out(sqlite: Database) -> None:
+    ledger = FakeLedger(DatabaseUnavailable("away"), DatabaseUnavailable("away"), charge())
+    scene = Scene(sqlite, ledger, FakeProvider())
+    reasons: list[str | None] = []
+
+    async def look() -> None:
+        await scene.clock.sleep(0.1)
+        reasons.append(scene.caller.waiting_for)
+
+    scene.run(meanwhile=look)
+    assert reasons == ["database"]
+    assert len(scene.readings) == 5
+    assert scene.caller.waiting_for is None
+
+
+def test_stop_finishes_what_is_under_way(sqlite: Database) -> None:
+    ledger = FakeLedger(charge())
+    scene = Scene(sqlite, ledger, FakeProvider()).run(seconds=0.5)
+    assert len(scene.readings) == 5
+    assert scene.loop.time() == 1
+
+
+@pytest.mark.parametrize(("lanes", "at_once", "reserved"), [(1, 4, 1), (2, 4, 2), (3, 2, 2)])
+def test_lanes_bound_the_calls_under_way(sqlite: Database, lanes: int, at_once: int, reserved: int) -> None:
+    pair = [charge((1, 2)), charge((3, 4)), charge((1, 2)), charge((3, 4)), charge((1, 2))]
+    ledger = FakeLedger(*pair, calls_at_once=at_once)
+    scene = Scene(sqlite, ledger, FakeProvider(), lanes).run()
+    assert scene.most_under_way == lanes
+    assert max(ledger.lanes) == reserved
+    assert len(scene.provider.requests) == 5
+
+
+def test_waiting_is_logged_once_per_reason_and_pacing_never(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    waits = [NotNow(1, reason) for reason in ("pace", "quota", "quota", "key", "probe", "quota")]
+    Scene(sqlite, FakeLedger(*waits), FakeProvider()).run()
+    assert [record.__dict__["reason"] for record in events(caplog, "caller.waiting")] == ["quota", "key", "quota"]
+
+
+def test_news_end_a_wait_and_no_wait_is_longer_than_a_minute(sqlite: Database) -> None:
+    ledger = FakeLedger(*[NotNow(1e6, "month")] * 9)
+    scene = Scene(sqlite, ledger, FakeProvider())
+
+    async def wake_later() -> None:
+        await scene.clock.sleep(5)
+        scene.caller.wake()
+        await scene.clock.sleep(1)
+        assert (len(ledger.lanes), scene.caller.quiet_s) == (2, 1)
+        await scene.clock.sleep(LONGEST_WAIT_S)
+        assert len(ledger.lanes) == 3
+
+    scene.run(meanwhile=wake_later)

@@ -1,0 +1,53 @@
+"""The routes /health, /ready and /metrics."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from raingauge import health
+from raingauge.errors import DatabaseUnavailable, RaingaugeError
+
+
+class Facts:
+    def details(self) -> Mapping[str, Any]:
+        return {"waiting_for": "month"}
+
+    def counts(self) -> Mapping[str, float]:
+        return {"cities_collected": 3}
+
+    def gauges(self) -> Mapping[str, float]:
+        return {"cities_wanted": 5}
+
+
+async def get(path: str, missing: RaingaugeError | None = None) -> httpx.Response:
+    async def check() -> None:
+        if missing is not None:
+            raise missing
+
+    app = FastAPI()
+    app.include_router(health.router([Facts()], check))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        return await client.get(path)
+
+
+@pytest.mark.parametrize("missing", [None, DatabaseUnavailable("away")])
+async def test_health_answers_with_details_whatever_is_unavailable(missing: RaingaugeError | None) -> None:
+    answer = await get("/health", missing)
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "details": {"waiting_for": "month"}})
+
+
+async def test_ready_names_what_is_unavailable() -> None:
+    answer = await get("/ready", DatabaseUnavailable("OperationalError"))
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert answer.json() == {"status": "The database does not answer: OperationalError"}
+    assert (await get("/ready")).json() == {"status": "ready"}
+
+
+async def test_metric_names_have_a_prefix_and_counters_a_suffix() -> None:
+    answer = await get("/metrics")
+    samples = [line for line in answer.text.splitlines() if not line.startswith("#")]
+    assert samples == ["raingauge_cities_collected_total 3.0", "raingauge_cities_wanted 5.0"]
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")

@@ -1,0 +1,268 @@
+"""The intake against fakes of the hand-off: what is acknowledged, buried, held and tried again."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select, text, update
+
+from consumer.intake import ATTEMPTS, BATCHES_AT_ONCE, Intake
+from raingauge.blocking import inline
+from raingauge.contracts import BatchMessage, dead_letter_topic
+from raingauge.errors import DatabaseUnavailable, HandoffUnavailable, Permanent
+from raingauge.messaging.port import Delivery, Headers
+from raingauge.model import BatchKey, CollectionRequest
+from raingauge.storage.collections import cancel
+from raingauge.storage.database import Database
+from raingauge.storage.models import Batch, City, QueuedCity, Reading
+from raingauge.storage.settling import Settled
+from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
+from tests.support.accepting import accept
+
+TOPIC = "batches"
+ORIGIN = (("raingauge-topic", b"batches"), ("raingauge-partition", b"3"))
+
+
+class FakeHandoff:
+    """Subscription and publisher in one, so that the order of what is done to a delivery shows."""
+
+    def __init__(self) -> None:
+        self.rounds: list[Sequence[Delivery]] = []
+        self.done: list[tuple[str, int]] = []
+        self.buried: list[tuple[str, bytes | None, bytes | None, Headers]] = []
+        self.publish_errors: list[Exception] = []
+
+    async def receive(self) -> Sequence[Delivery]:
+        if not self.rounds:
+            await asyncio.Event().wait()
+        return self.rounds.pop(0)
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        self.done.append(("acknowledged", delivery.offset))
+
+    def hold(self, delivery: Delivery) -> None:
+        self.done.append(("held", delivery.offset))
+
+    async def publish(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        self.done.append(("published", len(self.buried)))
+        if self.publish_errors:
+            raise self.publish_errors.pop(0)
+        self.buried.append((topic, key, value, headers))
+
+
+class Scene:
+    """An intake at work, and a database with the collection c: batch 0 has the cities 1 to 20, batch 1 has 21 to 40."""
+
+    def __init__(self, database: Database, *rounds: Sequence[Delivery]) -> None:
+        self.loop = VirtualLoop()
+        self.clock = VirtualClock(self.loop)
+        self.database = Database(database.engine, self.clock.of_database)
+        self.handoff = FakeHandoff()
+        self.handoff.rounds = list(rounds)
+        self.woken = 0
+        self.outage = False
+        self.intake = Intake(
+            self.handoff, self.handoff, self.database, self._run_database, self.clock, "account", TOPIC
+        )
+        self.intake.on_enqueued = self._wake
+        request = CollectionRequest("c", range(1, 41), 0, named=True)
+        self.database.write(lambda connection: accept(connection, EPOCH, request))
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    async def _run_database(self, work: Callable[[], Any]) -> Any:
+        if self.outage:
+            raise DatabaseUnavailable("away")
+        result = await inline(work)
+        await self.clock.sleep(0)
+        return result
+
+    def run(self, *steps: Callable[[], object], seconds: float = 10) -> "Scene":
+        """Run the steps, each after that many seconds, and stop."""
+
+        async def program() -> None:
+            running = asyncio.create_task(self.intake.run())
+            for step in steps:
+                await self.clock.sleep(seconds)
+                step()
+            await self.clock.sleep(seconds)
+            self.intake.stop()
+            await running
+
+        run_virtually(program(), self.loop)
+        return self
+
+    def settle_elsewhere(self) -> None:
+        """Another consumer settles batch 0."""
+        settled = update(Batch).where(Batch.batch == 0).values(settled_at=EPOCH + timedelta(seconds=1))
+        self.database.write(lambda connection: connection.execute(settled))
+
+    @property
+    def queued(self) -> int:
+        return len(self.database.read(lambda connection: connection.execute(select(QueuedCity.city_id)).all()))
+
+
+def delivery(
+    batch: int = 0, offset: int = 1, collection_id: str = "c", version: int = 1, value: bytes | None = None
+) -> Delivery:
+    message = BatchMessage(
+        version=version, collection_id=collection_id, batch=batch, batches=2, total=40, max_age_s=0,
+        requested_at=EPOCH, city_ids=(1,),
+    )  # fmt: skip
+    return Delivery(TOPIC, 3, offset, b"key", message.encode() if value is None else value, (("trace", b"7"),))
+
+
+def break_queue(database: Database, city_id: int) -> None:
+    """Have the database refuse a city, as a value that no column takes would."""
+    on = f"BEFORE INSERT ON queue WHEN NEW.city_id = {city_id}"
+    trigger = text(f"CREATE TRIGGER broken {on} BEGIN SELECT RAISE(ABORT, 'broken'); END")
+    database.write(lambda connection: connection.execute(trigger))
+
+
+def test_a_batch_joins_the_queue_and_stays_unacknowledged_until_it_is_settled(sqlite: Database) -> None:
+    scene = Scene(sqlite, [delivery()])
+
+    def settle() -> None:
+        assert (scene.queued, scene.woken, scene.intake.held, scene.handoff.done) == (20, 1, 1, [])
+        scene.intake.acknowledge(Settled(batches={BatchKey("c", 0)}))
+
+    scene.run(settle)
+    assert scene.handoff.done == [("acknowledged", 1)]
+    assert scene.intake.held == 0
+
+
+@pytest.mark.parametrize(
+    ("poison", "error"),
+    [
+        (delivery(value=b"{"), b"UndecodableMessage: not JSON"),
+        (Delivery(TOPIC, 3, 1, b"key", None, (("trace", b"7"),)), b"UndecodableMessage: the message has no value"),
+        (delivery(collection_id="nobody"), b"UnknownBatch: the database knows no such batch"),
+    ],
+    ids=["not JSON", "tombstone", "unknown batch"],
+)
+def test_what_cannot_be_worked_on_is_buried_whole_and_then_acknowledged(
+    sqlite: Database, poison: Delivery, error: bytes
+) -> None:
+    scene = Scene(sqlite, [poison]).run()
+    [(topic, key, value, headers)] = scene.handoff.buried
+    assert (topic, key, value) == (dead_letter_topic(TOPIC), poison.key, poison.value)
+    assert headers[:-1] == (*poison.headers, *ORIGIN, ("raingauge-offset", b"1"))
+    assert headers[-1][0] == "raingauge-error"
+    assert headers[-1][1].startswith(error)
+    assert scene.handoff.done == [("published", 0), ("acknowledged", 1)]
+
+
+def test_a_newer_message_is_held_and_the_others_go_on(sqlite: Database) -> None:
+    scene = Scene(sqlite, [delivery(version=2), delivery(offset=2)]).run()
+    assert scene.handoff.done == [("held", 1)]
+    assert scene.queued == 20
+
+
+def test_a_batch_that_is_settled_already_is_acknowledged_at_once(sqlite: Database) -> None:
+    scene = Scene(sqlite, [delivery()])
+    scene.settle_elsewhere()
+    scene.run(seconds=0.5)
+    assert scene.handoff.done == [("acknowledged", 1)]
+    assert scene.queued == 0
+
+
+def test_a_collection_that_needs_no_call_is_done_when_it_is_delivered(
+    sqlite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    unknown = [{"id": city_id, "unknown_at": EPOCH} for city_id in range(1, 41)]
+    sqlite.write(lambda connection: connection.execute(insert(City), unknown))
+    scene = Scene(sqlite, [delivery(), delivery(batch=1, offset=2)]).run(seconds=0.5)
+    assert sorted(scene.handoff.done) == [("acknowledged", 1), ("acknowledged", 2)]
+    assert caplog.messages.count("collection.done") == 1
+
+
+def test_a_batch_that_another_consumer_settles_is_acknowledged_after_a_look(sqlite: Database) -> None:
+    scene = Scene(sqlite, [delivery(), delivery(batch=1, offset=2)])
+    scene.run(scene.settle_elsewhere)
+    assert scene.handoff.done == [("acknowledged", 1)]
+    assert scene.intake.held == 1
+
+
+def test_a_look_that_meets_an_outage_is_repeated(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(sqlite, [delivery()])
+
+    def lose_database() -> None:
+        scene.settle_elsewhere()
+        scene.outage = True
+
+    def recover() -> None:
+        assert scene.handoff.done == []
+        scene.outage = False
+
+    scene.run(lose_database, recover)
+    assert scene.handoff.done == [("acknowledged", 1)]
+    assert "database.unavailable" in caplog.messages
+
+
+def test_the_batches_of_a_cancelled_collection_are_acknowledged(sqlite: Database) -> None:
+    scene = Scene(sqlite, [delivery(), delivery(batch=1, offset=2)])
+    scene.run(lambda: scene.database.write(lambda connection: cancel(connection, EPOCH, "c")))
+    assert sorted(scene.handoff.done) == [("acknowledged", 1), ("acknowledged", 2)]
+
+
+def test_a_redelivered_batch_is_acknowledged_with_both_deliveries(sqlite: Database) -> None:
+    scene = Scene(sqlite, [delivery()], [delivery(offset=9)])
+    scene.run(scene.settle_elsewhere)
+    assert scene.handoff.done == [("acknowledged", 1), ("acknowledged", 9)]
+    assert scene.queued == 20
+
+
+def test_more_deliveries_than_one_transaction_takes_are_all_taken(sqlite: Database) -> None:
+    scene = Scene(sqlite, [delivery(offset=offset) for offset in range(BATCHES_AT_ONCE + 1)]).run()
+    assert (scene.woken, scene.intake.held) == (2, 1)
+
+
+def test_a_batch_that_meets_errors_is_failed_and_buried_and_stops_no_other(
+    sqlite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    break_queue(sqlite, 5)
+    scene = Scene(sqlite, [delivery(), delivery(batch=1, offset=2)]).run()
+    assert scene.queued == 20
+    assert caplog.messages.count("intake.unexpected") == 1 + ATTEMPTS
+    assert "intake.cannot_fail" in caplog.messages
+    assert dict(scene.handoff.buried[0][3])["raingauge-error"] == b"Permanent: internal error"
+    assert scene.handoff.done == [("published", 0), ("acknowledged", 1)]
+
+
+def test_a_batch_whose_failure_can_be_stored_has_failed_readings(sqlite: Database) -> None:
+    # The error lasts as long as the batch was tried fewer than five times.
+    tried = "(SELECT attempts FROM batches WHERE collection_id = NEW.collection_id AND batch = NEW.batch)"
+    on = f"BEFORE INSERT ON queue WHEN {tried} < {ATTEMPTS}"
+    trigger = text(f"CREATE TRIGGER broken {on} BEGIN SELECT RAISE(ABORT, 'broken'); END")
+    sqlite.write(lambda connection: connection.execute(trigger))
+    scene = Scene(sqlite, [delivery()]).run()
+    found = scene.database.read(lambda connection: connection.execute(select(Reading.status, Reading.reason)).all())
+    assert [tuple(row) for row in found] == [("failed", "internal error")] * 20
+    assert scene.handoff.done == [("published", 0), ("acknowledged", 1)]
+
+
+def test_stopping_ends_the_attempts_and_leaves_the_delivery_to_others(sqlite: Database) -> None:
+    break_queue(sqlite, 5)
+    scene = Scene(sqlite, [delivery()]).run(seconds=1.5)
+    assert scene.handoff.done == []
+    assert scene.intake.held == 1
+
+
+def test_burying_is_repeated_when_the_hand_off_does_not_answer(sqlite: Database) -> None:
+    scene = Scene(sqlite, [delivery(value=b"{")])
+    scene.handoff.publish_errors = [HandoffUnavailable("replaced"), HandoffUnavailable("replaced")]
+    scene.run()
+    assert scene.handoff.done == [("published", 0)] * 3 + [("acknowledged", 1)]
+
+
+def test_what_is_too_large_to_bury_is_held(sqlite: Database) -> None:
+    scene = Scene(sqlite, [delivery(value=b"{")])
+    scene.handoff.publish_errors = [Permanent("too large")]
+    scene.run()
+    assert scene.handoff.done == [("published", 0), ("held", 1)]

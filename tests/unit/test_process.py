@@ -1,0 +1,380 @@
+"""A process: its start with settings and logs, serving, side tasks, signals, and its exit status."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import uvloop
+from fastapi import FastAPI
+
+from raingauge.clock import SystemClock
+from raingauge.errors import DatabaseUnavailable, Fatal, GateMismatch, SettingsError
+from raingauge.log import LIBRARIES
+from raingauge.process import in_background, listening, run_program, serving, until_signalled
+from raingauge.settings import KEY_VARIABLE, Settings
+
+SECRET = "0123456789abcdef"  # pragma: allowlist secret
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+
+
+def an_app() -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/health")
+    async def health() -> str:
+        return "ok"
+
+    return app
+
+
+async def get(url: str, path: str) -> httpx.Response:
+    async with httpx.AsyncClient() as client:
+        return await client.get(url + path, timeout=10)
+
+
+# -- start and exit status --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.upper().startswith(("RAINGAUGE_", "OPENWEATHER_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in LIBRARIES}
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+async def ends_well(settings: Settings) -> None:
+    assert settings.http.port == 8000
+
+
+def test_a_program_that_ends_well_has_status_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_program(ends_well) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_settings_that_are_wrong_are_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAINGAUGE_HTTP__PORT", "eight")
+    assert run_program(ends_well) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("settings: http.port: ")
+
+
+def test_a_key_that_is_wrong_is_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENWEATHER_API_KEY", "two\nlines")
+    assert run_program(ends_well) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("OPENWEATHER_API_KEY: ")
+
+
+@pytest.mark.parametrize("error", [GateMismatch("the gate differs"), SettingsError("taken"), Fatal("see to it")])
+def test_what_a_person_can_mend_is_one_line_and_status_2(error: Fatal, capsys: pytest.CaptureFixture[str]) -> None:
+    async def program(_settings: Settings) -> None:
+        raise error
+
+    assert run_program(program) == 2
+    assert capsys.readouterr().err == f"{error}\n"
+
+
+def test_it_is_one_line_even_from_tasks_within_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    async def fails() -> None:
+        raise GateMismatch("the gate is gone")
+
+    async def inner() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(fails())
+
+    async def program(_settings: Settings) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(inner())
+
+    assert run_program(program) == 2
+    assert capsys.readouterr().err == "the gate is gone\n"
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("oh"), DatabaseUnavailable("away")])
+def test_what_nobody_expected_is_logged_with_its_traceback_but_without_the_key(
+    error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, SECRET)
+
+    async def program(_settings: Settings) -> None:
+        raise RuntimeError(f"GET http://host?appid={SECRET}") from error
+
+    assert run_program(program) == 1
+    said = capsys.readouterr().err
+    assert "ERROR program.failed" in said
+    assert type(error).__name__ in said
+    assert SECRET not in said
+
+
+def test_what_nobody_expected_counts_more_than_what_a_person_can_mend(capsys: pytest.CaptureFixture[str]) -> None:
+    async def program(_settings: Settings) -> None:
+        raise ExceptionGroup("both", [GateMismatch("the gate is gone"), ZeroDivisionError("oh")])
+
+    assert run_program(program) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("the gate is gone\n")
+    assert "ZeroDivisionError: oh" in said
+
+
+def test_a_program_logs_to_standard_error_without_the_key(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def program(_settings: Settings) -> None:
+        logging.getLogger("raingauge").info("program.began", extra={"url": f"http://host?appid={SECRET}"})
+
+    monkeypatch.setenv("OPENWEATHER_API_KEY", SECRET)
+    assert run_program(program) == 0
+    assert capsys.readouterr().err.endswith("INFO program.began url=http://host?appid=***\n")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_uvloop_is_used_where_it_is_installed(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def program(_settings: Settings) -> None:
+        loops.append(asyncio.get_running_loop())
+
+    if not installed:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert run_program(program) == 0
+    assert isinstance(loops[0], uvloop.Loop) is installed
+
+
+@pytest.mark.parametrize("module", ["producer", "standalone"])
+def test_what_a_program_does_not_know_does_not_start_it(module: str) -> None:
+    command = [sys.executable, "-m", module]
+    helped = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False, timeout=60)
+    assert (helped.returncode, helped.stdout.splitlines()[0]) == (0, f"usage: python -m {module} [-h]")
+    refused = subprocess.run([*command, "--nonsense"], capture_output=True, text=True, check=False, timeout=60)
+    assert (refused.returncode, "unrecognized arguments: --nonsense" in refused.stderr) == (2, True)
+
+
+# -- serving -----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_app_is_served_while_the_block_runs_and_no_longer() -> None:
+    async with serving(an_app(), "127.0.0.1", 0) as url:
+        assert url.startswith("http://127.0.0.1:")
+        assert not url.endswith(":0")
+        assert (await get(url, "/health")).json() == "ok"
+    with pytest.raises(httpx.ConnectError):
+        await get(url, "/health")
+
+
+async def test_its_address_can_be_had_again_at_once() -> None:
+    async with httpx.AsyncClient() as client, serving(an_app(), "127.0.0.1", 0) as first:
+        assert (await client.get(f"{first}/health")).status_code == 200
+        # The server was the one to close the connection, so its address lingers in TIME_WAIT.
+    async with serving(an_app(), "127.0.0.1", int(first.rpartition(":")[2])) as second:
+        assert second == first
+        assert (await get(second, "/health")).status_code == 200
+
+
+async def test_an_ipv6_address_is_shown_in_brackets() -> None:
+    async with serving(an_app(), "::1", 0) as url:
+        assert url.startswith("http://[::1]:")
+        assert (await get(url, "/health")).status_code == 200
+
+
+async def test_an_error_in_the_block_ends_serving_and_is_raised() -> None:
+    app, told = an_app(), ""
+    with pytest.raises(GateMismatch):
+        async with serving(app, "127.0.0.1", 0) as told:
+            raise GateMismatch("differs")
+    with pytest.raises(httpx.ConnectError):
+        await get(told, "/health")
+
+
+async def test_serving_takes_no_signals_from_the_process() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    async with serving(an_app(), "127.0.0.1", 0) as url:
+        await get(url, "/health")
+        assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+async def test_a_taken_port_is_a_mistake_in_the_settings() -> None:
+    with listening("127.0.0.1", 0, "http") as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"^x.http.port: cannot listen on 127.0.0.1:{port}: Address already"):
+            async with serving(an_app(), "127.0.0.1", port, section="x.http"):
+                raise AssertionError("unreachable")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "host.invalid"])
+def test_an_address_that_is_not_ours_is_a_mistake_in_the_settings(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(99, "Cannot assign requested address")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(SettingsError, match=f"^http.host: cannot listen on {host}:80: Cannot assign requested address"):
+        listening(host, 80, "http")
+
+
+# -- work beside the block ---------------------------------------------------------------------------------------------
+
+
+async def for_ever(seen: list[str]) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        seen.append("cleaned up")
+
+
+async def test_what_is_left_of_background_work_is_cancelled_when_the_block_ends() -> None:
+    seen: list[str] = []
+    async with in_background(for_ever(seen)) as task:
+        asyncio.get_running_loop().call_soon(seen.append, "runs")
+        await SystemClock().sleep(0)
+    assert (task.cancelled(), seen) == (True, ["runs", "cleaned up"])
+
+
+async def test_background_work_that_ended_is_left_in_peace() -> None:
+    async def work() -> int:
+        return 5
+
+    async with in_background(work()) as task:
+        assert await task == 5
+    assert task.result() == 5
+
+
+async def test_an_error_in_background_work_is_kept_for_whoever_asks() -> None:
+    async def work() -> None:
+        raise ZeroDivisionError
+
+    async with in_background(work()) as task:
+        await asyncio.wait([task])
+    assert isinstance(task.exception(), ZeroDivisionError)
+
+
+# -- signals -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _signals_restored() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class Program:
+    """A program that runs until it is stopped."""
+
+    def __init__(self, began: Callable[[], None], ends_with: Exception | None = None) -> None:
+        self.began = began
+        self.ends_with = ends_with
+        self.stopped = False
+
+    async def run(self) -> None:
+        self.began()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.stopped = True
+            if self.ends_with is not None:
+                raise self.ends_with
+
+
+def told(number: signal.Signals) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+@pytest.mark.usefixtures("_signals_restored")
+@pytest.mark.parametrize("number", SIGNALS)
+async def test_a_signal_ends_a_program_in_order(number: signal.Signals, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "raingauge")
+    program = Program(told(number))
+    await until_signalled(program.run())
+    assert program.stopped
+    assert caplog.messages == ["program.started", "program.stopped"]
+
+
+@pytest.mark.usefixtures("_signals_restored")
+async def test_a_second_signal_does_not_cut_the_stopping_short() -> None:
+    seen: list[str] = []
+
+    async def program() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(5):
+                await SystemClock().sleep(0)
+            seen.append("stopped in order")
+
+    await until_signalled(program())
+    assert seen == ["stopped in order"]
+
+
+@pytest.mark.usefixtures("_signals_restored")
+async def test_a_program_that_ends_by_itself_needs_no_signal(caplog: pytest.LogCaptureFixture) -> None:
+    async def program() -> None:
+        pass
+
+    caplog.set_level(logging.INFO, "raingauge")
+    await until_signalled(program())
+    assert caplog.messages == ["program.started"]
+
+
+@pytest.mark.usefixtures("_signals_restored")
+async def test_a_program_logs_which_configuration_file_it_read(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    async def program() -> None:
+        pass
+
+    caplog.set_level(logging.INFO, "raingauge")
+    await until_signalled(program())
+    (tmp_path / "config.env.yml").touch()
+    await until_signalled(program())
+    settings = [str(vars(record)["settings"]) for record in caplog.records]
+    assert settings == [f"no config.env.yml in {tmp_path}", f"{tmp_path}/config.env.yml"]
+
+
+@pytest.mark.usefixtures("_signals_restored")
+async def test_an_error_of_the_program_is_raised() -> None:
+    async def program() -> None:
+        raise GateMismatch("differs")
+
+    with pytest.raises(GateMismatch):
+        await until_signalled(program())
+
+
+@pytest.mark.usefixtures("_signals_restored")
+async def test_an_error_while_it_stops_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        await until_signalled(Program(told(signal.SIGTERM), ZeroDivisionError()).run())
+
+
+@pytest.mark.usefixtures("_signals_restored")
+async def test_a_program_does_not_outlive_who_runs_it() -> None:
+    began = asyncio.Event()
+    program = Program(began.set)
+    running = asyncio.create_task(until_signalled(program.run()))
+    await began.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert program.stopped

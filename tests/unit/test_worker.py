@@ -1,0 +1,178 @@
+"""The worker: its heartbeat, how its parts are connected, and the order in which they stop."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from consumer.caller import Caller
+from consumer.intake import Intake
+from consumer.ledger import Ledger, NotNow, Reservation
+from consumer.provider.port import Reply, Weather
+from consumer.worker import PRUNE_EVERY_BEATS, STALLED_AFTER_S, Worker
+from raingauge.blocking import inline
+from raingauge.contracts import BatchMessage
+from raingauge.errors import DatabaseUnavailable
+from raingauge.messaging.port import Delivery, Headers
+from raingauge.model import CollectionRequest, Observation
+from raingauge.quota.pacing import Terms
+from raingauge.storage.database import Database
+from raingauge.storage.models import ConsumerBeat, Reading
+from raingauge.storage.quota import BEAT_S
+from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
+from tests.support.accepting import accept
+
+TERMS = Terms(60, 60.0, "burst", 10**9, "none", timeout_s=10.0)
+
+
+class CountingLedger(Ledger):
+    """A ledger that counts, and whose heartbeat can meet an outage or a delay."""
+
+    outage = False
+    hangs = False
+    idle = False
+    pruned = 0
+
+    async def beat(self) -> None:
+        if self.outage:
+            raise DatabaseUnavailable("away")
+        await super().beat()
+
+    async def prune(self) -> None:
+        self.pruned += 1
+        await super().prune()
+
+    async def leave(self) -> None:
+        if self.outage:
+            raise DatabaseUnavailable("away")
+        if self.hangs:
+            await asyncio.Event().wait()
+        await super().leave()
+
+    async def reserve(self, calls: int) -> Reservation | NotNow:
+        if self.hangs:
+            await asyncio.Event().wait()
+        return NotNow(1e9, None) if self.idle else await super().reserve(calls)
+
+
+class Scene:
+    """A worker on one delivered batch; a call of its provider lasts 7 seconds."""
+
+    def __init__(self, database: Database) -> None:
+        self.loop = VirtualLoop()
+        self.clock = VirtualClock(self.loop)
+        self.database = Database(database.engine, self.clock.of_database)
+        self.acknowledged: list[int] = []
+        message = BatchMessage(
+            collection_id="c", batch=0, batches=1, total=3, max_age_s=0, requested_at=EPOCH, city_ids=(1, 2, 3)
+        )
+        self.deliveries = [Delivery("batches", 0, 5, b"key", message.encode())]
+        request = CollectionRequest("c", (1, 2, 3), 0, named=True)
+        self.database.write(lambda connection: accept(connection, EPOCH, request))
+        self.ledger = CountingLedger(self.database, inline, self.clock, "account", TERMS, "group", "me")
+        caller = Caller(self.ledger, self, self.database, inline, self._call, self.clock, lanes=2)
+        intake = Intake(self, self, self.database, inline, self.clock, "account", "batches")
+        self.worker = Worker(intake, caller, self.ledger, self.clock)
+
+    # What the fakes of subscription, publisher and provider do.
+
+    async def receive(self) -> Sequence[Delivery]:
+        if not self.deliveries:
+            await asyncio.Event().wait()
+        return [self.deliveries.pop()]
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        self.acknowledged.append(delivery.offset)
+
+    def hold(self, delivery: Delivery) -> None:
+        raise AssertionError("nothing is newer")
+
+    async def publish(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        raise AssertionError("nothing is poison")
+
+    def group(self, city_ids: Sequence[int], send_by: float) -> Reply:
+        return Weather({city: Observation(city, None, None, None, None, EPOCH, 20.0, None) for city in city_ids})
+
+    def single(self, city_id: int, send_by: float) -> Reply:
+        return self.group([city_id], send_by)
+
+    async def _call(self, work: Callable[[], Any]) -> Any:
+        await self.clock.sleep(7)
+        return work()
+
+    def run(self, seconds: float) -> "Scene":
+        async def program() -> None:
+            running = asyncio.create_task(self.worker.run())
+            await self.clock.sleep(seconds)
+            self.worker.stop()
+            await running
+
+        run_virtually(program(), self.loop)
+        return self
+
+    def rows(self, column: Any) -> list[Any]:
+        return list(self.database.read(lambda connection: connection.scalars(select(column)).all()))
+
+
+def test_a_delivered_batch_is_collected_and_acknowledged(sqlite: Database) -> None:
+    scene = Scene(sqlite).run(60)
+    assert scene.rows(Reading.status) == ["collected"] * 3
+    assert scene.acknowledged == [5]
+
+
+def test_stop_finishes_the_calls_under_way_and_acknowledges_what_they_settle(sqlite: Database) -> None:
+    scene = Scene(sqlite).run(3)
+    assert scene.acknowledged == [5]
+    assert 7 <= scene.loop.time() < 9
+
+
+def test_the_heartbeat_is_recorded_and_old_charges_are_forgotten_now_and_then(sqlite: Database) -> None:
+    scene = Scene(sqlite)
+    scene.ledger.idle = True
+    scene.run(BEAT_S * PRUNE_EVERY_BEATS + 1)
+    [seen_at] = scene.rows(ConsumerBeat.seen_at)
+    assert (scene.clock.now() - seen_at).total_seconds() <= BEAT_S
+    assert scene.ledger.pruned == 2
+
+
+def test_an_outage_costs_beats_and_ends_nothing(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(sqlite)
+    scene.ledger.outage = True
+    scene.run(60)
+    assert "database.unavailable" in caplog.messages
+    assert scene.acknowledged == [5]
+    with pytest.raises(DatabaseUnavailable):
+        asyncio.run(scene.worker.check())
+
+
+def test_a_caller_that_hangs_is_reported(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(sqlite)
+    scene.ledger.hangs = True
+
+    async def program() -> None:
+        running = asyncio.create_task(scene.worker.run())
+        await scene.clock.sleep(STALLED_AFTER_S - 1)
+        assert "caller.stalled" not in caplog.messages
+        await scene.clock.sleep(2 * BEAT_S)
+        assert "caller.stalled" in caplog.messages
+        running.cancel()
+
+    run_virtually(program(), scene.loop)
+
+
+@pytest.mark.parametrize(("trouble", "left"), [("", True), ("outage", False), ("hangs", False)])
+def test_a_consumer_that_leaves_is_forgotten_if_the_database_answers_soon(
+    sqlite: Database, trouble: str, left: bool
+) -> None:
+    scene = Scene(sqlite)
+
+    async def program() -> None:
+        await scene.worker.check()
+        if trouble:
+            setattr(scene.ledger, trouble, True)
+        await scene.worker.leave()
+
+    run_virtually(program(), scene.loop)
+    assert scene.rows(ConsumerBeat.id) == ([] if left else ["me"])
