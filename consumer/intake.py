@@ -136,7 +136,7 @@ class Intake:
             return
         log.error("batch.given_up", extra={"collection_id": key.collection_id, "batch": key.batch})
         try:
-            await self._persist(lambda connection: self._transaction(connection, [key], INTERNAL_ERROR))
+            _log_finished(await self._persist(lambda c: self._transaction(c, [key], INTERNAL_ERROR)))
         except Exception:
             log.exception("intake.cannot_fail", extra={"collection_id": key.collection_id, "batch": key.batch})
         for delivery in self._deliveries.pop(key, ()):
@@ -150,8 +150,7 @@ class Intake:
     async def _finish(self, settled: Settled) -> None:
         """Acknowledge what needs no further work; bury what the database does not know."""
         self.acknowledge(settled)
-        for done in settled.collections:
-            log.info("collection.done", extra={"collection_id": done.collection_id})
+        _log_finished(settled)
         self.on_enqueued()
         for key in settled.unknown:
             for delivery in self._deliveries.pop(key, ()):
@@ -198,3 +197,9 @@ class Intake:
 
     async def _persist(self, work: Callable[[Connection], T]) -> T:
         return await until_available(self._run_database, lambda: self._database.write(work), self._clock)
+
+
+def _log_finished(settled: Settled) -> None:
+    """Log the collections whose last city was settled."""
+    for done in settled.collections:
+        log.info("collection.done", extra={"collection_id": done.collection_id})

@@ -65,6 +65,7 @@ def create_index(name: str, table: str, columns: list[str]) -> None:
 
 def upgrade() -> None:
     _create_collections()
+    _create_queue()
     _create_cities()
     _create_quota()
 
@@ -100,6 +101,9 @@ def _create_collections() -> None:
     )
     create_index("ix_batches_lease_until", "batches", ["lease_until"])
     create_index("ix_batches_open", "batches", ["collection_id", "settled_at", "published_at", "batch"])
+
+
+def _create_queue() -> None:
     create_table(
         "queue",
         sa.Column("collection_id", exact(64), primary_key=True),
