@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection
@@ -216,15 +216,13 @@ class Caller:
             self._report_settled(settled)
 
     async def _fetch_and_settle(self, reservation: Reservation, charge_id: int) -> None:
-        reserved = self._clock.monotonic()
         outcome = await self._fetch(reservation, reservation.began + SEND_DELAY_S)
-        fetched_at = reservation.reserved_at + timedelta(seconds=self._clock.monotonic() - reserved)
         is_ordinary = reservation.clean and outcome.event is Event.ANSWERED
         is_local = outcome.unsent and outcome.event is Event.SILENT
         if not (is_ordinary or is_local):
             await self._report(reservation, outcome)
         counts = reservation.clean and not outcome.unsent
-        fetched = outcome.fetched(charge_id, reservation.city_ids, fetched_at, counts=counts)
+        fetched = outcome.fetched(charge_id, reservation.city_ids, reservation.reserved_at, counts=counts)
         await self._settle(fetched, closes=outcome.closes)
 
     async def _fetch(self, reservation: Reservation, send_by: float) -> Outcome:
@@ -303,10 +301,9 @@ class Caller:
     async def _store(self, fetched: Fetched, *, closes: bool) -> None:
         def work(connection: Connection) -> Settled:
             now = self._database.now(connection)
-            settled = settling.settle(connection, now, fetched, rest_s)
-            if closes:
+            if closes:  # first: the collections' locks are held as briefly as can be
                 quota.close_charge(connection, fetched.charge_id, now)
-            return settled
+            return settling.settle(connection, now, fetched, rest_s)
 
         settled = await self._persist(work)
         self.tally.cities_collected += len(fetched.observations)

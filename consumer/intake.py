@@ -18,7 +18,7 @@ from raingauge.contracts import BatchMessage, dead_letter_topic, decode
 from raingauge.errors import DatabaseUnavailable, HandoffUnavailable, NewerMessage, Permanent, UndecodableMessage
 from raingauge.messaging.port import Delivery, Publisher, Subscription
 from raingauge.model import BatchKey
-from raingauge.storage import queue, quota
+from raingauge.storage import enqueueing, quota
 from raingauge.storage.database import Database
 from raingauge.storage.settling import Settled
 
@@ -130,7 +130,7 @@ class Intake:
 
     async def _retry(self, key: BatchKey) -> None:
         """Try a batch again later; after a few attempts fail what is left of it."""
-        if await self._persist(lambda connection: queue.count_attempt(connection, key)) < ATTEMPTS:
+        if await self._persist(lambda connection: enqueueing.count_attempt(connection, key)) < ATTEMPTS:
             if not await happens_within(self._stop, RETRY_S):
                 await self._enqueue([key])
             return
@@ -145,7 +145,7 @@ class Intake:
     def _transaction(self, connection: Connection, keys: Collection[BatchKey], failing: str | None = None) -> Settled:
         gate = quota.find_gate(connection, self._account)
         turn = 0 if gate is None else gate.turn
-        return queue.enqueue(connection, self._database.now(connection), self._account, turn, keys, failing)
+        return enqueueing.enqueue(connection, self._database.now(connection), self._account, turn, keys, failing)
 
     async def _finish(self, settled: Settled) -> None:
         """Acknowledge what needs no further work; bury what the database does not know."""
@@ -193,7 +193,7 @@ class Intake:
                 self.acknowledge(Settled(batches=over))
 
     def _settled(self, keys: Collection[BatchKey]) -> set[BatchKey]:
-        return self._database.read(lambda connection: queue.settled_batches(connection, keys))
+        return self._database.read(lambda connection: enqueueing.settled_batches(connection, keys))
 
     async def _persist(self, work: Callable[[Connection], T]) -> T:
         return await until_available(self._run_database, lambda: self._database.write(work), self._clock)

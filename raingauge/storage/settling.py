@@ -43,13 +43,17 @@ _FOUND: Final = select(City.id, City.fetched_at, City.unknown_at).where(
 
 
 class Wanted(NamedTuple):
-    """A row of the queue, as settling needs it."""
+    """A row of the queue and the counters of its batch, as settling needs them."""
 
     collection_id: str
     city_id: int
     batch: int
     since: datetime
     attempts: int
+    size: int
+    """Cities of its batch."""
+    settled: int
+    """Those of them that are settled."""
 
     @property
     def key(self) -> BatchKey:
@@ -57,7 +61,9 @@ class Wanted(NamedTuple):
         return BatchKey(self.collection_id, self.batch)
 
 
-_WANTED: Final = select(*(getattr(QueuedCity, name) for name in Wanted._fields))
+_WANTED: Final = select(
+    *(getattr(Batch if name in {"size", "settled"} else QueuedCity, name) for name in Wanted._fields)
+).join(Batch, and_(Batch.collection_id == QueuedCity.collection_id, Batch.batch == QueuedCity.batch))
 _OPEN_WANTED: Final = _WANTED.where(_OF_CITIES, QueuedCity.collection_id.in_(bindparam("collections", expanding=True)))
 
 
@@ -331,11 +337,9 @@ def _count_collections(
 
 def _count_batches(connection: Connection, now: datetime, settled: Many[Wanted], result: Settled) -> None:
     """The same of batches."""
-    numbers = Counter(row.key for row in settled)
-    sizes = select(Batch.collection_id, Batch.batch, Batch.size, Batch.settled).where(batches_are(numbers))
-    before = {BatchKey(row.collection_id, row.batch): row for row in connection.execute(sizes)}
+    before = {row.key: row for row in settled}
     alike: dict[tuple[int, bool], list[BatchKey]] = {}
-    for key, number in numbers.items():
+    for key, number in Counter(row.key for row in settled).items():
         done = before[key].settled + number == before[key].size
         alike.setdefault((number, done), []).append(key)
         if done:

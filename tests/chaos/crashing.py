@@ -55,7 +55,7 @@ class Point:
 
 
 CONSUMER = {
-    "during-intake": Point("raingauge.storage.queue", "enqueue", AFTER),
+    "during-intake": Point("raingauge.storage.enqueueing", "enqueue", AFTER),
     "after-intake-commit": Point("consumer.intake", "Intake._finish", BEFORE),
     "before-reserve": Point("consumer.ledger", "Ledger.reserve", BEFORE),
     "under-the-gates-lock": Point("raingauge.storage.queue", "pick", AFTER),

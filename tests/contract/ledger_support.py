@@ -19,7 +19,7 @@ from consumer.ledger import Ledger, NotNow, Reservation
 from raingauge.blocking import inline
 from raingauge.model import BatchKey, Observation
 from raingauge.quota.pacing import Terms
-from raingauge.storage import queue, quota, settling
+from raingauge.storage import enqueueing, quota, settling
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection, QuotaCharge, QuotaGate, Reading, Schema
 from raingauge.storage.settling import Fetched, Settled
@@ -249,7 +249,7 @@ class Account:
         def work(connection: Connection) -> Settled:
             gate = quota.find_gate(connection, self.name)
             turn = 0 if gate is None else gate.turn
-            return queue.enqueue(connection, self.database.now(connection), self.name, turn, keys, failing)
+            return enqueueing.enqueue(connection, self.database.now(connection), self.name, turn, keys, failing)
 
         return self.database.write(work)
 

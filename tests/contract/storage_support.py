@@ -15,8 +15,8 @@ from sqlalchemy.engine import Row
 from raingauge.model import BatchKey, CollectionRequest, CollectionState, Observation
 from raingauge.storage import collections
 from raingauge.storage.database import Database
+from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import Schema
-from raingauge.storage.queue import enqueue
 from tests.support.accepting import accept as accept_one
 from tests.support.databases import SERVERS, memory_folder, need_port
 

@@ -9,7 +9,7 @@ from sqlalchemy import delete
 from consumer.gate import Event
 from consumer.ledger import Reservation
 from raingauge.model import BatchKey
-from raingauge.storage import queue
+from raingauge.storage import enqueueing
 from raingauge.storage.database import Database
 from raingauge.storage.models import QueuedCity, Reading
 from tests.contract.ledger_support import CLAIM_S, NOW, SECOND, Account, Consumer, assert_exact, rows
@@ -121,10 +121,10 @@ def test_it_says_which_batches_need_no_further_work(database: Database) -> None:
     account.enqueue(half[:1])
     consumer.settle(consumer.take())
     account.cancel("over")
-    settled = database.read(lambda c: queue.settled_batches(c, [*half, *over, BatchKey("gone", 0)]))
+    settled = database.read(lambda c: enqueueing.settled_batches(c, [*half, *over, BatchKey("gone", 0)]))
     assert settled == {half[0], over[0]}
-    assert [database.write(lambda c: queue.count_attempt(c, half[1])) for _ in range(3)] == [1, 2, 3]
-    assert database.write(lambda c: queue.count_attempt(c, BatchKey("gone", 0))) == 0
+    assert [database.write(lambda c: enqueueing.count_attempt(c, half[1])) for _ in range(3)] == [1, 2, 3]
+    assert database.write(lambda c: enqueueing.count_attempt(c, BatchKey("gone", 0))) == 0
 
 
 # -- turns -------------------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from raingauge.model import BatchKey, CollectionRequest, CollectionState, OpenCo
 from raingauge.storage import cities, collections, outbox
 from raingauge.storage.collections import OtherRequest
 from raingauge.storage.database import Database
+from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import Batch, Collection, QueuedCity, Reading
 from raingauge.storage.outbox import Lease
-from raingauge.storage.queue import enqueue
 from tests.contract.storage_support import (
     NOW,
     ON_SERVERS,

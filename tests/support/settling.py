@@ -6,8 +6,8 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from raingauge.model import BatchKey, Observation
+from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import Batch
-from raingauge.storage.queue import enqueue
 from raingauge.storage.settling import Fetched, fail_city, settle
 
 

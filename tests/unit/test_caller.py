@@ -16,7 +16,7 @@ from consumer.provider.port import Reason, Refusal, Reply, Weather
 from raingauge.blocking import inline
 from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable
 from raingauge.model import BatchKey, CollectionRequest, Observation
-from raingauge.storage import queue, quota
+from raingauge.storage import enqueueing, queue, quota
 from raingauge.storage.database import Database
 from raingauge.storage.models import QueuedCity, QuotaCharge, Reading
 from raingauge.storage.settling import Settled
@@ -128,7 +128,7 @@ class Scene:
 
     def _enqueue(self, connection: Any) -> None:
         accept(connection, EPOCH, CollectionRequest("c", range(1, 6), 0, named=True))
-        queue.enqueue(connection, EPOCH, ACCOUNT, 0, [BatchKey("c", 0)])
+        enqueueing.enqueue(connection, EPOCH, ACCOUNT, 0, [BatchKey("c", 0)])
         quota.insert_charge(connection, ACCOUNT, "me", 5, EPOCH, EPOCH + timedelta(seconds=25))
         queue.claim(connection, range(1, 6), 1, EPOCH + timedelta(seconds=25))
 
