@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from raingauge.messaging.port import Delivery
+from raingauge.storage import quota
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection, QueuedCity, QuotaCharge, Reading
 from tests.simulation.handoff import POISON, Topic
@@ -17,6 +18,8 @@ from tests.simulation.provider import Witness
 from tests.simulation.virtual import EPOCH
 
 TOLERANCE = timedelta(milliseconds=5)
+STANDSTILL_S = 30.0
+"""Longer than any call or pause of a consumer in calm times."""
 
 
 class Audit:
@@ -33,6 +36,8 @@ class Audit:
         self._plan = plan
         self._seen: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._charges: dict[int, tuple[Any, ...]] = {}
+        self._progress: object = None
+        self._moved_at = 0.0
         topic.on_publish = self._publishes
         topic.on_acknowledge = self._acknowledges
 
@@ -90,6 +95,25 @@ class Audit:
         gone = self._charges.keys() - charges.keys()
         assert not gone, f"charges {gone} are gone"
         self._charges = charges
+
+    def look_for_standstill(self, account: str, at_s: float) -> None:
+        """Nothing stands still while the gate is open, quota is free and cities are queued. In calm times."""
+        progress, may_go = self._database.read(lambda connection: self._may_go(connection, account))
+        if progress != self._progress or not may_go:
+            self._progress, self._moved_at = progress, at_s
+        stood_s = at_s - self._moved_at
+        assert stood_s <= STANDSTILL_S, f"no call for {stood_s} s: gate open, quota free, cities queued"
+
+    def _may_go(self, connection: Connection, account: str) -> tuple[object, bool]:
+        """How far everything is, and whether a call might go."""
+        done = [connection.scalar(select(func.count()).select_from(table)) for table in (QuotaCharge, Reading)]
+        now, gate = self._database.now(connection), quota.find_gate(connection, account)
+        if gate is None or gate.state != "open" or max(gate.blocked_until, gate.next_start_at) > now:
+            return done, False
+        ready = set(connection.scalars(select(QueuedCity.city_id).where(QueuedCity.turn.is_not(None))))
+        claimed = set(connection.scalars(select(QueuedCity.city_id).where(QueuedCity.charge_id.is_not(None))))
+        held = quota.held(connection, account, now, self._plan.terms.window_s)
+        return done, held < self._plan.terms.cities_per_window and bool(ready - claimed)
 
     # -- at the end ----------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """A sample of the simulation, and the proof that it sees: each kind of planted bug is caught."""
 
+import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from consumer.caller import Caller
 from consumer.intake import Intake
+from consumer.ledger import NotNow, Reservation
 from producer.relay import Relay
 from raingauge.contracts import BatchMessage
 from raingauge.messaging.port import Delivery
@@ -19,7 +21,7 @@ from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection, QueuedCity, QuotaCharge
 from raingauge.storage.settling import Fetched
 from tests.simulation import world
-from tests.simulation.world import Parts, simulate
+from tests.simulation.world import LockingLedger, Parts, simulate
 
 CHUNK = 10
 SEEDS_FOR_A_BUG = 60
@@ -127,6 +129,19 @@ def test_a_turn_that_is_never_taken_is_caught(template: Path, monkeypatch: pytes
 def test_a_city_that_two_consumers_fetch_at_once_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "claim", lambda *_: None)
     assert "at once" in caught(template, Parts())
+
+
+def test_consumers_that_wait_for_each_other_are_caught(template: Path) -> None:
+    class Shy(LockingLedger):
+        async def reserve(self, calls: int) -> Reservation | NotNow:
+            answer = await super().reserve(calls) if random.random() < 0.5 else None
+            return answer or NotNow(600.0, None)
+
+    class Sleeps(Caller):
+        async def _pause(self, answer: NotNow) -> None:
+            await self._clock.sleep(answer.seconds)
+
+    assert "no call for" in caught(template, Parts(ledger=Shy, caller=Sleeps))
 
 
 def test_a_relay_without_a_lease_is_caught(template: Path) -> None:

@@ -98,6 +98,7 @@ class World:
                 while not self.audit.all_done():
                     self.fail_if_a_process_failed()
                     assert not self.audit.violations, self.audit.violations[0]
+                    self.audit.look_for_standstill(ACCOUNT, self.clock.monotonic())
                     await self.clock.sleep(5)
         except TimeoutError:
             self.audit.look()  # it may say why
