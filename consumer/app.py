@@ -22,8 +22,8 @@ from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.errors import DatabaseUnavailable, HandoffUnavailable, SettingsError
 from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, ensure_topics, servers_of
 from raingauge.messaging.port import Publisher, Subscription
+from raingauge.model import CALL_SIZE
 from raingauge.process import in_background, serving, until_signalled
-from raingauge.quota.pacing import CALL_SIZE
 from raingauge.settings import KEY_VARIABLE, Settings, ca_file, provider_key
 from raingauge.storage.database import Database, open_database
 

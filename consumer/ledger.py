@@ -19,9 +19,8 @@ from consumer.gate import EndpointSetting, Event, Plan
 from raingauge.blocking import RunBlocking, until_available
 from raingauge.clock import Clock
 from raingauge.errors import GateMismatch
-from raingauge.model import Gate
+from raingauge.model import CALL_SIZE, Gate
 from raingauge.quota.pacing import (
-    CALL_SIZE,
     Terms,
     Wait,
     admit,

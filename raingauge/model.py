@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-BATCH_SIZE: Final = 20
-"""Cities in a batch at most: what one group call of the provider takes."""
+CALL_SIZE: Final = 20
+"""Cities in one group call at most (https://openweathermap.org/current, "Call for several city IDs")."""
+BATCH_SIZE: Final = CALL_SIZE
+"""Cities in a batch at most."""
 
 
 class BatchKey(NamedTuple):

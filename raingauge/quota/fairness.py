@@ -9,7 +9,7 @@ starts beside the others and not behind them, and an idle one saves nothing up.
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from raingauge.quota.pacing import CALL_SIZE
+from raingauge.model import CALL_SIZE
 
 FIRST_FEW: Final = 5
 """Cities of a new collection that go ahead of the others: a small collection rides in the next call."""

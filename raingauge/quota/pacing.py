@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
+from raingauge.model import CALL_SIZE
+
 Pacing = Literal["smooth", "burst"]
 MonthPacing = Literal["even", "none"]
 
@@ -22,8 +24,6 @@ GATHER: Final = 0.002
 DAY: Final = timedelta(days=1)
 LEAST_SPAN_S: Final = 0.1
 """A charge covers at least what the quota grants in that time."""
-CALL_SIZE: Final = 20
-"""Cities in one group call at most (https://openweathermap.org/current, "Call for several city IDs")."""
 
 
 @dataclass(frozen=True, slots=True)

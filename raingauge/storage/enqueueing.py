@@ -11,14 +11,35 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, or_, select, union_all, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, union_all, update
 
 from raingauge.model import BatchKey
 from raingauge.quota.fairness import UNKNOWN_CITY, is_fresh, newcomers_in, turns, unknown_since
-from raingauge.storage.models import Batch, City, Collection, QueuedCity, Reading
-from raingauge.storage.settling import Settled, Wanted, batches_are, lock_collections, store
+from raingauge.storage.models import Batch, Collection, QueuedCity, Reading
+from raingauge.storage.settling import FOUND_CITIES, Settled, Wanted, lock_collections, store
 
 ROWS_PER_STATEMENT: Final = 1000
+
+_AMONG: Final = (
+    Batch.collection_id.in_(bindparam("names", expanding=True)),
+    Batch.batch.in_(bindparam("numbers", expanding=True)),
+)
+_BATCHES: Final = select(Batch.__table__).where(*_AMONG)
+_OVER: Final = (
+    select(Batch.collection_id, Batch.batch)
+    .join(Collection, Collection.id == Batch.collection_id)
+    .where(*_AMONG, or_(Batch.settled_at.is_not(None), Collection.finished_at.is_not(None)))
+)
+_KNOWN: Final = union_all(
+    *(
+        select(table.collection_id, table.city_id).where(
+            table.collection_id.in_(bindparam("names", expanding=True)),
+            table.city_id.in_(bindparam("cities", expanding=True)),
+        )
+        for table in (QueuedCity, Reading)
+    )
+)
+_SET_LAST_TURN: Final = update(Collection).where(Collection.id == bindparam("name")).values(last_turn=bindparam("turn"))
 
 
 def enqueue(
@@ -56,9 +77,13 @@ def enqueue(
 
 
 def _batches(connection: Connection, keys: Many[BatchKey]) -> dict[BatchKey, Any]:
-    found = select(Batch).where(batches_are(keys))
-    rows = ((BatchKey(row.collection_id, row.batch), row) for row in connection.execute(found))
-    return {key: row for key, row in rows if key in set(keys)}
+    rows = {BatchKey(row.collection_id, row.batch): row for row in connection.execute(_BATCHES, _names_and(keys))}
+    return {key: rows[key] for key in keys if key in rows}
+
+
+def _names_and(keys: Many[BatchKey]) -> dict[str, list[Any]]:
+    """Collections and numbers of batches: the statements that take them find a few others, too."""
+    return {"names": sorted({key.collection_id for key in keys}), "numbers": sorted({key.batch for key in keys})}
 
 
 def _already_known(connection: Connection, work: Mapping[BatchKey, Sequence[int]]) -> set[tuple[str, int]]:
@@ -67,11 +92,8 @@ def _already_known(connection: Connection, work: Mapping[BatchKey, Sequence[int]
         return set()
     names = sorted({key.collection_id for key in work})
     cities = sorted({city_id for city_ids in work.values() for city_id in city_ids})
-    both = [
-        select(table.collection_id, table.city_id).where(table.collection_id.in_(names), table.city_id.in_(cities))
-        for table in (QueuedCity, Reading)
-    ]
-    return {(row.collection_id, row.city_id) for row in connection.execute(union_all(*both))}
+    known = connection.execute(_KNOWN, {"names": names, "cities": cities})
+    return {(row.collection_id, row.city_id) for row in known}
 
 
 def _new_rows(
@@ -119,21 +141,18 @@ def _set_last_turns(connection: Connection, rows: Sequence[Mapping[str, Any]]) -
         if not row["newcomer"]:
             last[row["collection_id"]] = max(last[row["collection_id"]], row["turn"])
     for name, turn in sorted(last.items()):
-        connection.execute(update(Collection).where(Collection.id == name).values(last_turn=turn))
+        connection.execute(_SET_LAST_TURN, {"name": name, "turn": turn})
 
 
 def _wanted(row: Mapping[str, Any], batches: Mapping[BatchKey, Any]) -> Wanted:
     batch = batches[BatchKey(row["collection_id"], row["batch"])]
-    return Wanted(*(row[name] for name in Wanted._fields[:5]), batch.size, batch.settled)
+    return Wanted._make([*(row[name] for name in Wanted._fields[:5]), batch.size, batch.settled])
 
 
 def _fresh(connection: Connection, rows: Sequence[Wanted], collections: Mapping[str, Any]) -> dict[Wanted, str | None]:
     """Those of the rows that need no call, and what settles them."""
     oldest = {name: unknown_since(row.requested_at, row.max_age_s) for name, row in collections.items()}
-    recent = or_(City.fetched_at >= min(row.since for row in rows), City.unknown_at >= min(oldest.values()))
-    cities = sorted({row.city_id for row in rows})
-    found = select(City.id, City.fetched_at, City.unknown_at).where(City.id.in_(cities), recent)
-    known = {row.id: row for row in connection.execute(found)}
+    known = {row.id: row for row in connection.execute(FOUND_CITIES, {"cities": sorted({row.city_id for row in rows})})}
     outcomes: dict[Wanted, str | None] = {}
     for row in rows:
         if (city := known.get(row.city_id)) is None:
@@ -147,12 +166,8 @@ def _fresh(connection: Connection, rows: Sequence[Wanted], collections: Mapping[
 
 def settled_batches(connection: Connection, keys: Many[BatchKey]) -> set[BatchKey]:
     """Those of these batches that need no further work."""
-    if not keys:
-        return set()
-    over = or_(Batch.settled_at.is_not(None), Collection.finished_at.is_not(None))
-    found = select(Batch.collection_id, Batch.batch).join(Collection, Collection.id == Batch.collection_id)
-    rows = connection.execute(found.where(batches_are(keys), over))
-    return {BatchKey(row.collection_id, row.batch) for row in rows} & set(keys)
+    over = connection.execute(_OVER, _names_and(keys))
+    return {BatchKey(row.collection_id, row.batch) for row in over} & set(keys)
 
 
 def count_attempt(connection: Connection, key: BatchKey) -> int:

@@ -4,7 +4,7 @@ It is one transaction, and the order of its locks is the same everywhere: cities
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Collection as Many
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -33,11 +33,35 @@ _RELEASE: Final = (
     .where(_OF_CITIES, QueuedCity.charge_id == bindparam("charge"))
     .values(charge_id=None, ready_at=bindparam("now"))
 )
+_REST: Final = (
+    update(QueuedCity)
+    .where(QueuedCity.collection_id == bindparam("name"), _OF_CITIES)
+    .values(
+        turn=None,
+        charge_id=None,
+        newcomer=False,
+        attempts=bindparam("failed_calls"),
+        ready_at=bindparam("until"),
+    )
+)
+_COUNT_COLLECTIONS: Final = (
+    update(Collection)
+    .where(Collection.id.in_(bindparam("names", expanding=True)))
+    .values(
+        collected=Collection.collected + bindparam("more"),
+        failed=Collection.failed + bindparam("more_failed"),
+        last_progress_at=bindparam("now"),
+    )
+)
+_FINISH_COLLECTIONS: Final = _COUNT_COLLECTIONS.values(finished_at=bindparam("now"))
+_BATCH: Final = Batch.__table__.c
+_COUNT_BATCHES: Final = update(Batch).values(settled=Batch.settled + bindparam("more"))
+_FINISH_BATCHES: Final = _COUNT_BATCHES.values(settled_at=bindparam("now"))
 _COLLECTED: Final = select(
     *(QueuedCity.collection_id, QueuedCity.city_id, literal_column("'collected'")),
     *(getattr(City, name) for name in WEATHER_COLUMNS),
 ).join(City, City.id == QueuedCity.city_id)
-_FOUND: Final = select(City.id, City.fetched_at, City.unknown_at).where(
+FOUND_CITIES: Final = select(City.id, City.fetched_at, City.unknown_at).where(
     City.id.in_(bindparam("cities", expanding=True))
 )
 
@@ -152,7 +176,7 @@ def settle_fresh(connection: Connection, now: datetime, city_ids: Many[int]) -> 
     names = connection.scalars(_WANTED_BY, {"cities": sorted(city_ids)}).all()
     collections = lock_collections(connection, names)
     rows = _rows_of(connection, sorted(city_ids), [n for n, row in collections.items() if row.finished_at is None])
-    known = {row.id: row for row in connection.execute(_FOUND, {"cities": sorted(city_ids)})}
+    known = {row.id: row for row in connection.execute(FOUND_CITIES, {"cities": sorted(city_ids)})}
     outcomes: dict[Wanted, str | None] = {}
     for row in rows:
         city = known.get(row.city_id)
@@ -184,18 +208,20 @@ def _is_open(collections: Mapping[str, Any], row: Wanted) -> bool:
 
 def lock_collections(connection: Connection, ids: Many[str]) -> dict[str, Any]:
     """Lock these collections, in the order of their ids; their rows."""
-    return {row.id: row for row in connection.execute(_LOCK_COLLECTIONS, {"ids": sorted(ids)})}
+    return {row.id: row for row in connection.execute(_LOCK_COLLECTIONS, {"ids": sorted(ids)})} if ids else {}
 
 
-def batches_are(keys: Many[BatchKey]) -> ColumnElement[bool]:
-    """A condition that holds for these batches. By collection, not by pairs: for pairs SQLite uses no index."""
-    numbers: dict[str, list[int]] = {}
-    for key in sorted(keys):
-        numbers.setdefault(key.collection_id, []).append(key.batch)
+def _exactly(
+    one: ColumnElement[Any], other: ColumnElement[Any], pairs: Iterable[tuple[str, int]]
+) -> ColumnElement[bool]:
+    """A condition that holds for these pairs of values. Grouped by `one`: for pairs SQLite uses no index."""
+    others: dict[str, list[int]] = {}
+    for first, second in sorted(pairs):
+        others.setdefault(first, []).append(second)
     alike: dict[tuple[int, ...], list[str]] = {}
-    for name, some in numbers.items():
-        alike.setdefault(tuple(some), []).append(name)
-    return or_(*(and_(Batch.collection_id.in_(names), Batch.batch.in_(some)) for some, names in alike.items()))
+    for first, some in others.items():
+        alike.setdefault(tuple(some), []).append(first)
+    return or_(*(and_(one.in_(firsts), other.in_(seconds)) for seconds, firsts in alike.items()))
 
 
 def _rows_of(connection: Connection, city_ids: Sequence[int], collections: Sequence[str]) -> list[Wanted]:
@@ -243,13 +269,8 @@ def _rest(connection: Connection, now: datetime, rests: Mapping[Wanted, tuple[in
     for row, (attempts, rest_s) in rests.items():
         alike.setdefault((row.collection_id, attempts, rest_s), []).append(row.city_id)
     for (name, attempts, rest_s), city_ids in sorted(alike.items()):
-        connection.execute(
-            update(QueuedCity)
-            .where(QueuedCity.collection_id == name, QueuedCity.city_id.in_(city_ids))
-            .values(
-                turn=None, charge_id=None, newcomer=False, attempts=attempts, ready_at=now + timedelta(seconds=rest_s)
-            )
-        )
+        until = now + timedelta(seconds=rest_s)
+        connection.execute(_REST, {"cities": city_ids, "name": name, "failed_calls": attempts, "until": until})
 
 
 # -- readings and counters ---------------------------------------------------------------------------------------------
@@ -271,7 +292,7 @@ def store(
         connection.execute(insert(Reading), failed)
     _count_collections(connection, now, collections, outcomes, result)
     _count_batches(connection, now, outcomes, result)
-    connection.execute(delete(QueuedCity).where(_these(list(outcomes))))
+    connection.execute(delete(QueuedCity).where(_these(outcomes)))
 
 
 def _insert_collected(connection: Connection, rows: Sequence[Wanted]) -> None:
@@ -293,20 +314,9 @@ def _failed(row: Wanted, reason: str) -> dict[str, Any]:
     }
 
 
-def _these(rows: Sequence[Wanted]) -> ColumnElement[bool]:
-    """A condition that holds for these rows of the queue."""
-    cities: dict[str, list[int]] = {}
-    for row in sorted(rows):
-        cities.setdefault(row.collection_id, []).append(row.city_id)
-    alike: dict[tuple[int, ...], list[str]] = {}
-    for name, city_ids in cities.items():
-        alike.setdefault(tuple(city_ids), []).append(name)
-    return or_(
-        *(
-            and_(QueuedCity.collection_id.in_(names), QueuedCity.city_id.in_(city_ids))
-            for city_ids, names in alike.items()
-        )
-    )
+def _these(rows: Iterable[Wanted]) -> ColumnElement[bool]:
+    queue = QueuedCity.__table__.c
+    return _exactly(queue.collection_id, queue.city_id, [(row.collection_id, row.city_id) for row in rows])
 
 
 def _count_collections(
@@ -323,16 +333,8 @@ def _count_collections(
             collected, took_s = before.collected + number - failed[name], (now - before.requested_at).total_seconds()
             result.collections.append(Finished(name, collected, before.failed + failed[name], took_s))
     for (collected, failures, done), names in alike.items():
-        connection.execute(
-            update(Collection)
-            .where(Collection.id.in_(names))
-            .values(
-                collected=Collection.collected + collected,
-                failed=Collection.failed + failures,
-                last_progress_at=now,
-                **({"finished_at": now} if done else {}),
-            )
-        )
+        counted = {"names": names, "more": collected, "more_failed": failures, "now": now}
+        connection.execute(_FINISH_COLLECTIONS if done else _COUNT_COLLECTIONS, counted)
 
 
 def _count_batches(connection: Connection, now: datetime, settled: Many[Wanted], result: Settled) -> None:
@@ -345,5 +347,5 @@ def _count_batches(connection: Connection, now: datetime, settled: Many[Wanted],
         if done:
             result.batches.add(key)
     for (number, done), keys in alike.items():
-        changes: dict[str, Any] = {"settled": Batch.settled + number} | ({"settled_at": now} if done else {})
-        connection.execute(update(Batch).where(batches_are(keys)).values(**changes))
+        these = _exactly(_BATCH.collection_id, _BATCH.batch, keys)
+        connection.execute((_FINISH_BATCHES if done else _COUNT_BATCHES).where(these), {"more": number, "now": now})

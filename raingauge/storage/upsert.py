@@ -6,8 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, null
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-
-from raingauge.storage.models import Schema
+from sqlalchemy.orm import DeclarativeBase
 
 Condition = Callable[[Any], ColumnElement[bool]]
 """Given the new row's columns, whether to change the existing row."""
@@ -15,7 +14,7 @@ Condition = Callable[[Any], ColumnElement[bool]]
 
 def upsert(
     connection: Connection,
-    table: type[Schema],
+    table: type[DeclarativeBase],
     rows: Sequence[Mapping[str, Any]],
     changed: Sequence[str],
     cleared: Sequence[str] = (),
@@ -32,7 +31,11 @@ def upsert(
 
 @functools.cache
 def _statement(
-    dialect: str, table: type[Schema], changed: tuple[str, ...], cleared: tuple[str, ...], only_if: Condition | None
+    dialect: str,
+    table: type[DeclarativeBase],
+    changed: tuple[str, ...],
+    cleared: tuple[str, ...],
+    only_if: Condition | None,
 ) -> Any:
     if dialect in {"mysql", "mariadb"}:
         statement = mysql.insert(table)
