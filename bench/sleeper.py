@@ -10,10 +10,9 @@ from datetime import timedelta
 from itertools import count
 from typing import Final
 
-from simulator.calls import Endpoint
-from simulator.places import load_places
 from simulator.settings import SimulatorSettings
-from simulator.stand_in import StandIn
+from simulator.stand_in import Query, StandIn
+from simulator.witness import Endpoint
 from tests.simulation.virtual import EPOCH
 
 LATENCY_S: Final = 0.1
@@ -45,9 +44,8 @@ class Fate:
 
 def fate(batches: Sequence[int], consumers: int = 1) -> Fate:
     """What becomes of so many sleepers that share these batches, given by their sizes in the order of their coming."""
-    places = load_places(frozenset())
-    free = _calls(StandIn(SimulatorSettings(quota=0, latency_s=LATENCY_S), places), batches, consumers)
-    held = StandIn(SimulatorSettings(quota=QUOTA, latency_s=LATENCY_S), places)
+    free = _calls(StandIn(SimulatorSettings(quota=0, latency_s=LATENCY_S)), batches, consumers)
+    held = StandIn(SimulatorSettings(quota=QUOTA, latency_s=LATENCY_S))
     refused_at_s, collected = None, 0
     for at, size, status in _calls(held, batches, consumers):
         if status == 429:
@@ -66,7 +64,7 @@ def _calls(stand_in: StandIn, batches: Sequence[int], consumers: int) -> list[tu
     for size in batches:
         at, consumer = heapq.heappop(ready)
         ids = ",".join(str(next(city_ids)) for _ in range(size))
-        query = {"id": ids, "appid": stand_in.settings.key, "units": "metric"}
+        query = Query(id=ids, appid=stand_in.settings.key, units="metric")
         reply = stand_in.arrive(Endpoint.GROUP, query, at, EPOCH + timedelta(seconds=at))
         calls.append((at, size, reply.answer.status))
         heapq.heappush(ready, (at + LATENCY_S + size * WINDOW_S / QUOTA, consumer))

@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import uvloop
 
 from raingauge.clock import Clock, SystemClock
-from simulator.windows import Peak
+from simulator.witness import Peak
 
 HEAD: Final = b"HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 GROUP: Final = re.compile(rb"GET /data/2\.5/group\?id=([\d,]+)&")

@@ -1,75 +1,98 @@
-"""The simulator as an ASGI app: the provider's two paths, and /control. It waits and sends; `stand_in` decides.
+"""The simulator as an application: the provider's two endpoints, /control and /health. It waits and sends.
 
-Run it without an access log: the provider's way of passing the key puts it into the URL.
+Serve it without an access log: the provider's API takes the key in the URL.
 """
 
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from typing import Annotated, Final
 
-from pydantic import ValidationError
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from fastapi import FastAPI, Response
+from fastapi import Query as InQuery
+from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from raingauge.clock import Clock
-from simulator.calls import DROPPED, Endpoint
-from simulator.control import Control, refuse_form
-from simulator.places import load_places
-from simulator.responses import Dropped, can_drop, dripping, remember_transport, undroppable, whole
+from simulator import control
 from simulator.settings import SimulatorSettings
-from simulator.stand_in import Manner, Reply, StandIn
+from simulator.stand_in import BAD_GATEWAY, Answer, Query, StandIn
+from simulator.witness import DROPPED, Endpoint
 
-_MAX_FORM_BYTES = 1_000_000
+TRANSPORT: Final = "simulator.transport"
 
 
-def create_app(settings: SimulatorSettings, clock: Clock) -> Starlette:
-    """Make the app, with a witness and a quota of its own. Reads `producer/cities.csv`; opens nothing."""
-    stand_in = StandIn(settings, load_places(settings.unknown))
-    doors = [Door(endpoint, stand_in, clock) for endpoint in Endpoint]
-    routes = [Route(f"/data/2.5/{door.endpoint.value}", door.answer, methods=["GET"]) for door in doors]
-    app = SimulatorApp(
-        routes=[*routes, *Control(stand_in, clock).routes(), Route("/health", _health, methods=["GET"])],
-        exception_handlers={ValidationError: refuse_form},
-        max_body_size=_MAX_FORM_BYTES,
-    )
-    app.router.redirect_slashes = False
+def create_app(settings: SimulatorSettings, clock: Clock) -> FastAPI:
+    """Build the application, with a witness and a quota of its own. It opens nothing."""
+    stand_in = StandIn(settings)
+    app = SimulatorApp(title="Weather provider, simulated", redirect_slashes=False)
+
+    async def answer(endpoint: Endpoint, query: Query) -> Response:
+        reply = stand_in.arrive(endpoint, query, clock.monotonic(), clock.now())
+        witness = stand_in.witness
+        if reply.wait_s:
+            await clock.sleep(reply.wait_s)
+        witness.answered(reply.call, DROPPED if reply.drop else reply.answer.status)
+        if reply.drop:
+            return Dropped()
+        return dripping(reply.answer, reply.drip_s, clock) if reply.drip_s else whole(reply.answer)
+
+    @app.get("/data/2.5/group", tags=["provider"])
+    async def group(query: Annotated[Query, InQuery()]) -> Response:
+        """Current weather of up to 20 cities; `id`: their ids, separated by commas."""
+        return await answer(Endpoint.GROUP, query)
+
+    @app.get("/data/2.5/weather", tags=["provider"])
+    async def weather(query: Annotated[Query, InQuery()]) -> Response:
+        """Current weather of one city."""
+        return await answer(Endpoint.SINGLE, query)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """The process is alive."""
+        return {"status": "ok"}
+
+    app.include_router(control.router(stand_in, clock))
     return app
 
 
-class SimulatorApp(Starlette):
-    """A Starlette app whose responses can close the connection."""
+class SimulatorApp(FastAPI):
+    """An application whose responses can close the connection, if the server lets them.
+
+    ASGI has no message for that. Uvicorn's `send` is a method of an object that has the transport.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        remember_transport(scope, send)
+        scope[TRANSPORT] = getattr(getattr(send, "__self__", None), "transport", None)
         await super().__call__(scope, receive, send)
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
-    """One of the provider's endpoints."""
+class Dropped(Response):
+    """Closes the connection without a response. Where it cannot be closed, as in tests, sends a proxy's page."""
 
-    endpoint: Endpoint
-    stand_in: StandIn
-    clock: Clock
-
-    async def answer(self, request: Request) -> Response:
-        """Answer a call; it has arrived at the moment this begins."""
-        at = self.clock.monotonic()
-        reply = self.stand_in.arrive(self.endpoint, request.query_params, at, self.clock.now())
-        if reply.wait_s:
-            await self.clock.sleep(reply.wait_s)
-        status, response = self._response(request, reply)
-        self.stand_in.witness.answered(reply.number, status)
-        return response
-
-    def _response(self, request: Request, reply: Reply) -> tuple[int, Response]:
-        if reply.manner is Manner.DROP:
-            return DROPPED, Dropped() if can_drop(request) else undroppable()
-        if reply.manner is Manner.DRIP:
-            return reply.answer.status, dripping(reply.answer, reply.pause_s, self.clock)
-        return reply.answer.status, whole(reply.answer)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope[TRANSPORT] is None:
+            await whole(BAD_GATEWAY)(scope, receive, send)
+            return
+        scope[TRANSPORT].abort()
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
 
-async def _health(_request: Request) -> Response:
-    return JSONResponse({"status": "ok"})
+def whole(answer: Answer) -> Response:
+    """The answer at once."""
+    return Response(answer.body, answer.status, _headers(answer))
+
+
+def dripping(answer: Answer, pause_s: float, clock: Clock) -> Response:
+    """The answer with its Content-Length, its body one byte at a time until the client disconnects."""
+
+    async def drops() -> AsyncIterator[bytes]:
+        for index in range(len(answer.body)):
+            yield answer.body[index : index + 1]
+            await clock.sleep(pause_s)
+
+    return StreamingResponse(drops(), answer.status, {**_headers(answer), "content-length": str(len(answer.body))})
+
+
+def _headers(answer: Answer) -> dict[str, str]:
+    retry_after = {} if answer.retry_after_s is None else {"retry-after": str(answer.retry_after_s)}
+    return {"content-type": answer.content_type} | retry_after

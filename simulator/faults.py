@@ -1,161 +1,77 @@
-"""The faults that can be set while the simulator runs, and which of them are active. Pure: moments come in.
+"""The faults that are active, and which calls they hit. It must not read a clock: callers pass the moment.
 
-The classes are the JSON forms of POST /control/faults, for example {"fault": "errors", "share": 0.3, "for_s": 10}.
+For example {"fault": "errors", "share": 0.3, "for_s": 10}.
 """
 
 import math
+from collections.abc import Iterable
+from enum import StrEnum
 from random import Random
-from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
-
-
-class Fault(BaseModel):
-    """Any fault: active for `for_s` seconds, or until it is cleared."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    for_s: Annotated[float, Field(gt=0)] | None = None
+from pydantic import BaseModel, Field
 
 
-class StrikingFault(Fault):
-    """A fault that strikes a share of the calls, by default all."""
+class Kind(StrEnum):
+    """What a fault does to a call."""
 
-    share: float = Field(default=1.0, ge=0, le=1)
-
-
-class Errors(StrikingFault):
+    ERRORS = "errors"
     """500 with the provider's JSON."""
-
-    fault: Literal["errors"]
-
-
-class CityErrors(Fault):
-    """500 whenever one of these cities is asked."""
-
-    fault: Literal["city_errors"]
-    city_ids: frozenset[int] = Field(min_length=1)
-
-
-class Html(StrikingFault):
+    HTML = "html"
     """502 with a proxy's page."""
-
-    fault: Literal["html"]
-
-
-class BrokenJson(StrikingFault):
+    BROKEN_JSON = "broken_json"
     """The body ends in its middle."""
-
-    fault: Literal["broken_json"]
-
-
-class Outage(StrikingFault):
-    """The connection is closed at once, without an answer."""
-
-    fault: Literal["outage"]
-
-
-class Lose(StrikingFault):
-    """The connection is closed when the answer is due, without it."""
-
-    fault: Literal["lose"]
+    OUTAGE = "outage"
+    """The connection is closed at once, without a response."""
+    LOSE = "lose"
+    """The connection is closed when the response is due, without it."""
+    SLOW = "slow"
+    """The response takes `latency_s` longer."""
+    DRIP = "drip"
+    """The body is sent one byte at a time, with a pause of `pause_s` after each."""
+    TOO_MANY = "too_many"
+    """429, with a Retry-After header if `retry_after_s` is given."""
+    REFUSE_KEY = "refuse_key"
+    """401, as for an invalid key."""
 
 
-class Slow(StrikingFault):
-    """Answers take so much longer."""
+class Fault(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """A fault, and which calls it hits."""
 
-    fault: Literal["slow"]
-    latency_s: float = Field(gt=0)
-
-
-class Drip(StrikingFault):
-    """The body comes one byte at a time, with a pause after each."""
-
-    fault: Literal["drip"]
-    pause_s: float = Field(default=0.1, gt=0)
-
-
-class TooMany(Fault):
-    """429 to all calls, with a Retry-After header where one is given."""
-
-    fault: Literal["too_many"]
-    retry_after_s: int | None = Field(default=None, ge=0)
-
-
-class RefuseKey(Fault):
-    """401 to all calls."""
-
-    fault: Literal["refuse_key"]
-
-
-class RemoveGroup(Fault):
-    """The group endpoint answers as if it were removed. Takes the place of `restore_group`."""
-
-    fault: Literal["remove_group"]
-
-
-class RestoreGroup(Fault):
-    """The group endpoint works, though the settings may say it is removed. Takes the place of `remove_group`."""
-
-    fault: Literal["restore_group"]
-
-
-AnyFault = (
-    Errors
-    | CityErrors
-    | Html
-    | BrokenJson
-    | Outage
-    | Lose
-    | Slow
-    | Drip
-    | TooMany
-    | RefuseKey
-    | RemoveGroup
-    | RestoreGroup
-)
-
-
-class FaultForm(RootModel[Annotated[AnyFault, Field(discriminator="fault")]]):
-    """One fault, told by its name."""
-
-
-F = TypeVar("F", bound=Fault)
-S = TypeVar("S", bound=StrikingFault)
+    fault: Kind
+    for_s: float | None = Field(None, gt=0, description="ends after that; null: when it is cleared")
+    share: float = Field(1.0, ge=0, le=1, description="hits this share of the calls")
+    city_ids: frozenset[int] | None = Field(None, min_length=1, description="hits calls for one of these only")
+    latency_s: float = Field(5.0, gt=0, description="for slow")
+    pause_s: float = Field(0.1, gt=0, description="for drip")
+    retry_after_s: int | None = Field(None, ge=0, description="for too_many")
 
 
 class Faults:
     """The faults that are set: one of each kind, the latest counts. All moments are seconds on one clock."""
 
-    def __init__(self, random: Random) -> None:
-        self._random = random
-        self._set: dict[type[Fault], tuple[Fault, float]] = {}
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+        self._set: dict[Kind, tuple[Fault, float]] = {}
 
-    def set(self, fault: Fault, now: float) -> None:
-        """Make a fault active from now on."""
-        if isinstance(fault, RemoveGroup | RestoreGroup):
-            self._set.pop(RemoveGroup, None)
-            self._set.pop(RestoreGroup, None)
-        self._set[type(fault)] = (fault, math.inf if fault.for_s is None else now + fault.for_s)
-
-    def active(self, kind: type[F], now: float) -> F | None:
-        """The fault of this kind, if one is active."""
-        fault, until = self._set.get(kind, (None, now))
-        return fault if isinstance(fault, kind) and now < until else None
-
-    def strikes(self, kind: type[S], now: float) -> S | None:
-        """The active fault of this kind, if it strikes this call; ask once for each call."""
-        fault = self.active(kind, now)
-        return fault if fault and self.chance(fault.share) else None
-
-    def chance(self, share: float) -> bool:
-        """True for this share of the times it is asked."""
-        return self._random.random() < share
-
-    def listing(self, now: float) -> list[tuple[Fault, float | None]]:
-        """The active faults, each with the seconds it has left, or None when it stays until it is cleared."""
-        return [(f, None if until == math.inf else until - now) for f, until in self._set.values() if now < until]
+    def set(self, fault: Fault, at: float) -> None:
+        """Activate a fault."""
+        self._set[fault.fault] = (fault, math.inf if fault.for_s is None else at + fault.for_s)
 
     def clear(self) -> None:
         """End all faults."""
         self._set.clear()
+
+    def active(self, at: float) -> list[tuple[Fault, float | None]]:
+        """The active faults, each with the seconds that are left, or None if it stays until it is cleared."""
+        return [(f, None if until == math.inf else until - at) for f, until in self._set.values() if at < until]
+
+    def hit(self, kind: Kind, at: float, city_ids: Iterable[int]) -> Fault | None:
+        """The active fault of this kind, if it hits this call. Draws at random: call it once for each call."""
+        fault, until = self._set.get(kind, (None, at))
+        if fault is None or at >= until or (fault.city_ids is not None and fault.city_ids.isdisjoint(city_ids)):
+            return None
+        return fault if self.chance(fault.share) else None
+
+    def chance(self, share: float) -> bool:
+        """True for this share of the calls."""
+        return self._random.random() < share

@@ -1,54 +1,45 @@
-"""What the simulator can be told before it starts. It reads no file and no environment: its caller does."""
+"""The simulator's settings, each with its default and its range. It must not read files or the environment."""
 
-import math
-from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
 
-from raingauge.errors import SettingsError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
-class GroupMode(Enum):
+class GroupMode(StrEnum):
     """How the group endpoint answers."""
 
     WORKS = "works"
-    """Unknown ids are left out of the list; a 404 when all are unknown."""
+    """Unknown ids are left out of the list; 404 if all are unknown."""
     REMOVED = "removed"
-    """401 for every call, as OpenWeather answers since August 2025."""
+    """401 for every call, as OpenWeather has answered since August 2025."""
     STRICT = "strict"
-    """404 for the whole call as soon as one id is unknown."""
+    """404 for the whole call if one id is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class SimulatorSettings:
-    """All that can be told; the defaults stand for a free key.
+class Behaviour(BaseModel):
+    """The settings that can be changed while the simulator runs. The defaults are those of a free key."""
 
-    Raises:
-        SettingsError: a value is out of its range.
-    """
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
 
-    key: str = field(default="simulator", repr=False)
-    """The only API key it takes."""
-    quota: int = 60
-    """Cities it takes in any rolling window; 0: as many as come."""
-    window_s: float = 60.0
-    group: GroupMode = GroupMode.WORKS
-    latency_s: float = 0.1
-    """How long every answer takes."""
-    error_share: float = 0.0
-    """The share of calls answered with a 500, from 0 to 1."""
-    unknown: frozenset[int] = frozenset()
-    """City ids it does not know; it knows all others."""
-    seed: int = 0
-    """Decides which calls a share strikes."""
+    quota: int = Field(60, ge=0, description="cities in any rolling window; 0: unlimited")
+    window_s: float = Field(60.0, gt=0, description="width of that window")
+    group: GroupMode = Field(GroupMode.WORKS, description="group endpoint: works, removed or strict")
+    latency_s: float = Field(0.1, ge=0, description="time before every response")
+    error_share: float = Field(0.0, ge=0, le=1, description="share of calls that get a 500")
 
-    def __post_init__(self) -> None:
-        rules = (
-            (bool(self.key), "key must not be empty"),
-            (self.quota >= 0, "quota must be 0 (unlimited) or more"),
-            (self.window_s > 0 and math.isfinite(self.window_s), "window_s must be more than 0"),
-            (self.latency_s >= 0 and math.isfinite(self.latency_s), "latency_s must be 0 or more"),
-            (0 <= self.error_share <= 1, "error_share must be from 0 to 1"),
-        )
-        for holds, otherwise in rules:
-            if not holds:
-                raise SettingsError(otherwise)
+
+def _split(ids: Any) -> Any:
+    return [part for part in ids.split(",") if part] if isinstance(ids, str) else ids
+
+
+class SimulatorSettings(Behaviour):
+    """All settings."""
+
+    key: str = Field("simulator", min_length=1, repr=False, description="the only valid API key")
+    unknown: Annotated[frozenset[int], BeforeValidator(_split)] = Field(
+        frozenset(), description="ids of unknown cities, separated by commas; all others are known"
+    )
+    seed: int = Field(0, description="decides which calls a share hits")

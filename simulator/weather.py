@@ -1,28 +1,28 @@
-"""The invented weather and the bodies that carry it. Pure: one weather for each city and ten minutes.
+"""The cities and their invented weather, one for each city and ten minutes, and the bodies that contain it.
 
-Shapes: openweathermap.org/current. Whole numbers are ints; wind.deg, wind.gust, visibility, rain and snow are left out
-at times, as the provider does. Times are Unix seconds.
+Shapes: openweathermap.org/current. Whole numbers are ints; wind.deg, wind.gust, visibility, rain and snow are missing
+at times. Times are Unix seconds. The known cities' names and coordinates come from GeoNames (https://www.geonames.org),
+licensed under Creative Commons Attribution 4.0 (https://creativecommons.org/licenses/by/4.0/).
 """
 
+import csv
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
-from typing import Final
-
-from simulator.places import Place
+from importlib.resources import files
+from typing import Any, Final
 
 SLOT_S: Final = 600
 """The provider's weather of a place changes at most every 10 minutes."""
-
 UTC_OFFSET_S: Final = -10_800
 """All places are in Uruguay."""
-
-_DAY_S: Final = 86_400
-_ZERO_CELSIUS_K: Final = 273.15
-_SNOW: Final = (600, "Snow", "light snow", "13", 100)
-_SKIES: Final = (
+DAY_S: Final = 86_400
+ZERO_CELSIUS_K: Final = 273.15
+SNOW: Final = (600, "Snow", "light snow", "13", 100)
+SKIES: Final = (
     (800, "Clear", "clear sky", "01", 0),
     (801, "Clouds", "few clouds", "02", 20),
     (802, "Clouds", "scattered clouds", "03", 40),
@@ -32,24 +32,51 @@ _SKIES: Final = (
     (500, "Rain", "light rain", "10", 95),
     (501, "Rain", "moderate rain", "10", 100),
 )
-_GROUP_ORDER: Final = (
-    "coord",
-    "sys",
-    "weather",
-    "main",
-    "visibility",
-    "wind",
-    "rain",
-    "snow",
-    "clouds",
-    "dt",
-    "id",
-    "name",
-)
-_SINGLE_ORDER: Final = (
+SINGLE_FIELDS: Final = (
     *("coord", "weather", "base", "main", "visibility", "wind", "rain", "snow", "clouds", "dt", "sys"),
     *("timezone", "id", "name", "cod"),
 )
+"""In the provider's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A city: coordinates in degrees, the country's code of two letters."""
+
+    city_id: int
+    name: str
+    country: str
+    latitude: float
+    longitude: float
+
+
+class Places:
+    """The place of each city id: one from `producer/cities.csv`, or one invented inside Uruguay."""
+
+    def __init__(self, unknown: frozenset[int] = frozenset()) -> None:
+        self._unknown = unknown
+        with files("producer").joinpath("cities.csv").open(encoding="utf-8") as lines:
+            named = [_read(row) for row in csv.DictReader(lines) if row["name"]]
+        self._known = {place.city_id: place for place in named}
+
+    def find(self, city_id: int) -> Place | None:
+        """The place, always the same for an id; None for an unknown city."""
+        if city_id in self._unknown:
+            return None
+        return self._known.get(city_id) or _invent(city_id)
+
+
+def _read(row: Mapping[str, str]) -> Place:
+    latitude, longitude = round(float(row["latitude"]), 4), round(float(row["longitude"]), 4)
+    return Place(int(row["id"]), row["name"], row["country"], latitude, longitude)
+
+
+def _invent(city_id: int) -> Place:
+    draws = blake2b(b"%d" % city_id, digest_size=4).digest()
+    # A rectangle that lies inside Uruguay as a whole.
+    latitude = -34.2 + 2.4 * int.from_bytes(draws[:2]) / 65535
+    longitude = -57.5 + 2.9 * int.from_bytes(draws[2:]) / 65535
+    return Place(city_id, f"Place {city_id}", "UY", round(latitude, 4), round(longitude, 4))
 
 
 def slot_of(moment: datetime) -> int:
@@ -59,15 +86,15 @@ def slot_of(moment: datetime) -> int:
 
 def group_body(places: Iterable[Place], slot: int, metric: bool) -> bytes:
     """The body for many cities, in the order of the places."""
-    zone = {"timezone": UTC_OFFSET_S}
-    items = [_ordered(_weather(place, slot, metric, zone), _GROUP_ORDER) for place in places]
+    items = [_weather(place, slot, metric) for place in places]
     return compact({"cnt": len(items), "list": items})
 
 
 def single_body(place: Place, slot: int, metric: bool) -> bytes:
-    """The body for one city; its time zone stands beside `sys`, not in it."""
-    around = {"base": "stations", "timezone": UTC_OFFSET_S, "cod": 200}
-    return compact(_ordered(_weather(place, slot, metric, {}) | around, _SINGLE_ORDER))
+    """The body for one city; its time zone is beside `sys`, not in it."""
+    fields = _weather(place, slot, metric) | {"base": "stations", "cod": 200}
+    fields["timezone"] = fields["sys"].pop("timezone")
+    return compact({name: fields[name] for name in SINGLE_FIELDS if name in fields})
 
 
 def compact(value: object) -> bytes:
@@ -75,57 +102,41 @@ def compact(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _ordered(fields: Mapping[str, object], order: Iterable[str]) -> dict[str, object]:
-    return {name: fields[name] for name in order if name in fields}
-
-
-def _weather(place: Place, slot: int, metric: bool, zone: Mapping[str, int]) -> dict[str, object]:
+def _weather(place: Place, slot: int, metric: bool) -> dict[str, Any]:
+    """The fields of a group's item, in the provider's order."""
     draws = blake2b(b"%d/%d" % (place.city_id, slot), digest_size=16).digest()
     now = slot * SLOT_S
-    sunrise, sunset = _sun(now)
-    sky = _SNOW if draws[0] >= 252 else _SKIES[draws[0] % len(_SKIES)]
-    condition, main, description, icon, clouds = sky
-    weather: dict[str, object] = {
+    midnight = (now + UTC_OFFSET_S) // DAY_S * DAY_S - UTC_OFFSET_S
+    sunrise, sunset = midnight + 23_400, midnight + 70_200
+    condition, main, description, icon, clouds = SNOW if draws[0] >= 252 else SKIES[draws[0] % len(SKIES)]
+    icon += "d" if sunrise <= now < sunset else "n"
+    fallen = {"1h": _number(0.1 + draws[2] / 50, 2)} if draws[2] % 8 else None
+    fields = {
         "coord": {"lon": _number(place.longitude, 4), "lat": _number(place.latitude, 4)},
-        "sys": {"country": place.country, **zone, "sunrise": sunrise, "sunset": sunset},
-        "weather": [_condition(condition, main, description, icon + ("d" if sunrise <= now < sunset else "n"))],
+        "sys": {"country": place.country, "timezone": UTC_OFFSET_S, "sunrise": sunrise, "sunset": sunset},
+        "weather": [{"id": condition, "main": main, "description": description, "icon": icon}],
         "main": _main(draws, now, metric),
+        "visibility": (10_000 if draws[1] % 2 else 500 * (1 + draws[1] % 16)) if draws[1] % 8 else None,
         "wind": _wind(draws),
+        "rain": fallen if main == "Rain" else None,
+        "snow": fallen if main == "Snow" else None,
         "clouds": {"all": clouds},
         "dt": now,
         "id": place.city_id,
         "name": place.name,
     }
-    if draws[1] % 8:
-        weather["visibility"] = 10_000 if draws[1] % 2 else 500 * (1 + draws[1] % 16)
-    if main in ("Rain", "Snow") and draws[2] % 8:
-        weather[main.lower()] = {"1h": _number(0.1 + draws[2] / 50, 2)}
-    return weather
-
-
-def _condition(condition: int, main: str, description: str, icon: str) -> dict[str, object]:
-    return {"id": condition, "main": main, "description": description, "icon": icon}
-
-
-def _sun(now: int) -> tuple[int, int]:
-    midnight = (now + UTC_OFFSET_S) // _DAY_S * _DAY_S - UTC_OFFSET_S
-    return midnight + 23_400, midnight + 70_200
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _main(draws: bytes, now: int, metric: bool) -> dict[str, int | float]:
-    hour = (now + UTC_OFFSET_S) % _DAY_S / 3600
+    hour = (now + UTC_OFFSET_S) % DAY_S / 3600
     celsius = 17 + 6 * math.sin((hour - 9) * math.tau / 24) + (int.from_bytes(draws[3:5]) / 65535 - 0.5) * 8
-    digits = 2 if draws[5] % 8 else 0
-    celsius = round(celsius, digits)
-
-    def temperature(difference: float) -> int | float:
-        return _number(celsius + difference + (0 if metric else _ZERO_CELSIUS_K), 2)
-
+    temp = round(celsius, 2 if draws[5] % 8 else 0) + (0 if metric else ZERO_CELSIUS_K)
     return {
-        "temp": temperature(0),
-        "feels_like": temperature(draws[6] / 64 - 2),
-        "temp_min": temperature(-draws[7] / 128),
-        "temp_max": temperature(draws[8] / 128),
+        "temp": _number(temp, 2),
+        "feels_like": _number(temp + draws[6] / 64 - 2, 2),
+        "temp_min": _number(temp - draws[7] / 128, 2),
+        "temp_max": _number(temp + draws[8] / 128, 2),
         "pressure": 1000 + draws[9] % 32,
         "humidity": 30 + draws[10] % 71,
     }
@@ -143,5 +154,4 @@ def _wind(draws: bytes) -> dict[str, int | float]:
 
 def _number(value: float, digits: int) -> int | float:
     rounded = round(value, digits)
-    whole = int(rounded)
-    return whole if rounded == whole else rounded
+    return int(rounded) if rounded.is_integer() else rounded

@@ -14,7 +14,7 @@ from consumer.app import GRACE_S
 from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS
 from raingauge.process import DRAIN_S
 from raingauge.settings import Settings, load_settings
-from simulator.__main__ import _parser, read_settings
+from simulator.__main__ import read_options
 
 ROOT: Final = Path(__file__).parents[2]
 FILE: Final = ROOT / "docker-compose.yml"
@@ -185,7 +185,7 @@ def test_invented_weather_shares_neither_database_nor_topic_nor_group_nor_accoun
 def test_the_simulator_takes_the_quota_and_the_key_that_its_consumers_have(monkeypatch: pytest.MonkeyPatch) -> None:
     command = SERVICES["simulator"]["command"]
     assert command[:3] == ["python", "-m", "simulator"]
-    simulator = read_settings(_parser().parse_args(command[3:]))
+    simulator = read_options(command[3:])
     quota = settings_of("simulator-consumer", monkeypatch).quota
     assert (simulator.quota, simulator.window_s) == (quota.cities_per_window, quota.window_s)
     assert simulator.key == SERVICES["simulator-consumer"]["environment"]["OPENWEATHER_API_KEY"]

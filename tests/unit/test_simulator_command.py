@@ -1,97 +1,62 @@
-"""What `python -m simulator` makes of its arguments; that it serves is shown in tests/contract."""
+"""The options of `python -m simulator`; that it serves and stops is tested in tests/contract."""
 
-import logging
-import signal
-import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import uvicorn
-from pytest_mock import MockerFixture
+from pydantic import ValidationError
 
-from simulator.__main__ import main
+from simulator.__main__ import Options, read_options
 from simulator.settings import GroupMode, SimulatorSettings
 
 
-@pytest.fixture(autouse=True)
-def _signals_restored() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+def test_without_arguments_it_simulates_a_free_key() -> None:
+    options = read_options([])
+    assert options == Options()
+    assert (options.key, options.quota, options.window_s) == ("simulator", 60, 60)
 
 
-@pytest.fixture
-def told(mocker: MockerFixture) -> list[SimulatorSettings]:
-    """The settings of the app that would be served; nothing is."""
-    seen: list[SimulatorSettings] = []
-
-    def create(settings: SimulatorSettings, _clock: object) -> object:
-        seen.append(settings)
-        return object()
-
-    def run(_server: uvicorn.Server, sockets: list[socket.socket]) -> None:
-        for listener in sockets:
-            listener.close()
-
-    mocker.patch("simulator.__main__.create_app", create)
-    mocker.patch.object(uvicorn.Server, "run", run)
-    return seen
-
-
-def test_without_arguments_it_stands_for_a_free_key(told: list[SimulatorSettings]) -> None:
-    main(["--port", "0"])
-    assert told == [SimulatorSettings()]
-    assert (told[0].key, told[0].quota, told[0].window_s) == ("simulator", 60, 60)
-
-
-def test_every_setting_has_an_option(told: list[SimulatorSettings]) -> None:
-    main(
-        [
-            *("--port", "0", "--key", "k", "--quota", "0", "--window-s", "6", "--group", "strict", "--latency-s", "0"),
-            *("--error-share", "0.5", "--unknown", "1,2,3", "--seed", "9"),
-        ]
-    )
-    assert told == [SimulatorSettings("k", 0, 6, GroupMode.STRICT, 0, 0.5, frozenset({1, 2, 3}), 9)]
-
-
-@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "url=http://127.0.0.1:"), ("::1", "url=http://[::1]:")])
-def test_one_line_tells_the_free_port_and_not_the_key(
-    told: list[SimulatorSettings], caplog: pytest.LogCaptureFixture, host: str, shown: str
-) -> None:
-    caplog.set_level(logging.INFO, "simulator")
-    main(["--port", "0", "--host", host, "--key", "geheim"])
-    (line,) = caplog.messages
-    assert line.startswith(f"listening {shown}")
-    assert f"{shown}0 " not in line
-    assert "geheim" not in line
+def test_every_setting_has_an_option() -> None:
+    given = "--host ::1 --port 0 --key k --quota 0 --window-s 6 --group strict --latency-s 0 --error-share 0.5"
+    expected = {"key": "k", "quota": 0, "window_s": 6, "group": GroupMode.STRICT, "latency_s": 0, "error_share": 0.5}
+    options = read_options([*given.split(), "--unknown", "1,2,3", "--seed", "9"])
+    assert options == Options(host="::1", port=0, unknown=frozenset({1, 2, 3}), seed=9, **expected)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("option", "value"),
     [
-        (["--quota", "-1"], "quota"),
-        (["--window-s", "0"], "window_s"),
-        (["--port", "65536"], "port"),
-        (["--unknown", "1,x"], "city_ids"),
-        (["--group", "maybe"], "group"),
+        ("--quota", "-1"),
+        ("--window-s", "0"),
+        ("--port", "65536"),
+        ("--port", "x"),
+        ("--unknown", "1,x"),
+        ("--group", "maybe"),
+        ("--nonsense", "1"),
     ],
 )
-def test_wrong_arguments_end_it_with_a_clear_message(
-    told: list[SimulatorSettings], capsys: pytest.CaptureFixture[str], arguments: list[str], named: str
-) -> None:
+def test_wrong_options_end_it_with_a_clear_message(capsys: pytest.CaptureFixture[str], option: str, value: str) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(arguments)
+        read_options([option, value])
     assert ended.value.code == 2
-    assert named in capsys.readouterr().err
-    assert told == []
+    assert option.strip("-").replace("-", "_") in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_in_peace(told: list[SimulatorSettings], number: signal.Signals) -> None:
-    main(["--port", "0"])
-    handler: Any = signal.getsignal(number)
-    with pytest.raises(SystemExit) as ended:
-        handler(number, None)
-    assert ended.value.code == 0
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"key": ""},
+        {"quota": -1},
+        {"window_s": 0},
+        {"window_s": float("inf")},
+        {"latency_s": -0.1},
+        {"error_share": 1.5},
+        {"group": "maybe"},
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        SimulatorSettings(**wrong)
+
+
+def test_settings_do_not_show_the_key() -> None:
+    assert "geheim" not in repr(SimulatorSettings(key="geheim"))

@@ -1,95 +1,68 @@
-"""Which faults are active: until when, one of each kind, and how often they strike."""
+"""Which faults are active, and which calls they hit."""
 
-from random import Random
+import json
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from simulator.faults import Errors, FaultForm, Faults, Html, Lose, RemoveGroup, RestoreGroup, TooMany
+from simulator.faults import Fault, Faults, Kind
 
 
-def faults() -> Faults:
-    return Faults(Random(1))
+def with_faults(*faults: dict[str, Any]) -> Faults:
+    """Faults that were set at the moment 100."""
+    found = Faults(seed=1)
+    for fault in faults:
+        found.set(Fault.model_validate(fault), 100)
+    return found
 
 
-def test_a_fault_with_a_time_ends_when_it_has_passed() -> None:
-    state = faults()
-    state.set(TooMany(fault="too_many", for_s=10), 100)
-    assert state.active(TooMany, 109.9)
-    assert not state.active(TooMany, 110)
-
-
-def test_a_fault_without_a_time_stays_until_it_is_cleared() -> None:
-    state = faults()
-    state.set(TooMany(fault="too_many"), 100)
-    assert state.active(TooMany, 1e9)
-    state.clear()
-    assert not state.active(TooMany, 101)
-
-
-def test_a_fault_of_another_kind_is_not_meant() -> None:
-    state = faults()
-    state.set(Html(fault="html"), 0)
-    assert not state.active(Lose, 0)
-    assert not state.strikes(Lose, 0)
-    assert state.strikes(Html, 0)
+def test_a_fault_is_active_for_its_time_or_until_it_is_cleared() -> None:
+    faults = with_faults({"fault": "html", "for_s": 10}, {"fault": "lose"})
+    assert faults.hit(Kind.HTML, 109.9, [1])
+    assert not faults.hit(Kind.HTML, 110, [1])
+    assert faults.hit(Kind.LOSE, 1e9, [1])
+    assert not faults.hit(Kind.SLOW, 101, [1])
+    faults.clear()
+    assert not faults.hit(Kind.LOSE, 101, [1])
 
 
 def test_the_latest_fault_of_a_kind_counts() -> None:
-    state = faults()
-    state.set(TooMany(fault="too_many", retry_after_s=1), 0)
-    state.set(TooMany(fault="too_many", retry_after_s=2, for_s=5), 0)
-    active = state.active(TooMany, 1)
+    faults = with_faults({"fault": "too_many"}, {"fault": "too_many", "retry_after_s": 2, "for_s": 5})
+    active = faults.hit(Kind.TOO_MANY, 101, [])
     assert active is not None
     assert active.retry_after_s == 2
-    assert not state.active(TooMany, 5)
+    assert not faults.hit(Kind.TOO_MANY, 105, [])
 
 
-def test_removing_and_restoring_the_group_endpoint_replace_each_other() -> None:
-    state = faults()
-    state.set(RemoveGroup(fault="remove_group"), 0)
-    state.set(RestoreGroup(fault="restore_group"), 1)
-    assert not state.active(RemoveGroup, 2)
-    state.set(RemoveGroup(fault="remove_group"), 3)
-    assert not state.active(RestoreGroup, 4)
-    assert state.active(RemoveGroup, 4)
+def test_a_fault_of_cities_hits_the_calls_for_one_of_them() -> None:
+    faults = with_faults({"fault": "errors", "city_ids": [5, 6]})
+    assert faults.hit(Kind.ERRORS, 101, [4, 5])
+    assert not faults.hit(Kind.ERRORS, 101, [4])
 
 
-def test_a_share_strikes_about_so_many_calls() -> None:
-    state = faults()
-    state.set(Errors(fault="errors", share=0.3), 0)
-    assert 250 < sum(1 for _ in range(1000) if state.strikes(Errors, 0)) < 350
-
-
-def test_the_same_seed_strikes_the_same_calls() -> None:
-    one, other = faults(), faults()
-    assert [one.chance(0.5) for _ in range(50)] == [other.chance(0.5) for _ in range(50)]
-
-
-def test_the_listing_tells_what_is_active_and_how_long() -> None:
-    state = faults()
-    state.set(Html(fault="html", for_s=10), 0)
-    state.set(Lose(fault="lose"), 0)
-    state.set(TooMany(fault="too_many", for_s=1), 0)
-    assert state.listing(4) == [(Html(fault="html", for_s=10), 6), (Lose(fault="lose"), None)]
+def test_a_share_hits_that_share_of_the_calls_and_the_same_ones_for_a_seed() -> None:
+    one, other = with_faults({"fault": "errors", "share": 0.3}), with_faults({"fault": "errors", "share": 0.3})
+    hits = [one.hit(Kind.ERRORS, 100, []) for _ in range(1000)]
+    assert 250 < sum(hit is not None for hit in hits) < 350
+    assert hits == [other.hit(Kind.ERRORS, 100, []) for _ in range(1000)]
 
 
 @pytest.mark.parametrize(
     "form",
     [
-        "{}",
-        '{"fault": "nonsense"}',
-        '{"fault": "errors", "share": 1.1}',
-        '{"fault": "errors", "for_s": 0}',
-        '{"fault": "errors", "for_s": NaN}',
-        '{"fault": "errors", "for_s": "5"}',
-        '{"fault": "errors", "sahre": 0.5}',
-        '{"fault": "slow"}',
-        '{"fault": "city_errors", "city_ids": []}',
-        '{"fault": "too_many", "retry_after_s": 1.5}',
-        '{"fault": "drip", "pause_s": 0}',
+        {},
+        {"fault": "nonsense"},
+        {"fault": "errors", "share": 1.1},
+        {"fault": "errors", "for_s": 0},
+        {"fault": "errors", "for_s": float("nan")},
+        {"fault": "errors", "sahre": 0.5},
+        {"fault": "errors", "city_ids": []},
+        {"fault": "slow", "latency_s": 0},
+        {"fault": "too_many", "retry_after_s": 1.5},
+        {"fault": "drip", "pause_s": 0},
     ],
 )
-def test_a_form_that_is_not_clear_is_refused(form: str) -> None:
+def test_an_invalid_fault_is_refused(form: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        FaultForm.model_validate_json(form, strict=True)
+        Fault.model_validate_json(json.dumps(form))

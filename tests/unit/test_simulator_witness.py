@@ -1,100 +1,107 @@
-"""The witness: it counts every call, lists them compactly, and can look back with another window."""
+"""The witness and its rolling windows: exact at the edges, and the same as counting by hand."""
 
-from simulator.calls import DROPPED, UNDERWAY, CallLog, Endpoint
-from simulator.windows import Peak
-from simulator.witness import Witness
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from simulator.witness import DROPPED, KEPT_IDS, Endpoint, Peak, Window, Witness
 
-def log_of(calls: int, keep: int = 1_000_000, page: int = 10_000) -> CallLog:
-    log = CallLog(keep, page)
-    for index in range(calls):
-        log.append(float(index), Endpoint.GROUP, [index, index + 1], 2)
-    return log
+ARRIVALS = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 20)), max_size=60).map(sorted)
 
 
-def look_back(witness: Witness, width_s: float) -> int:
-    peak, begin = Peak(width_s), 0
-    while begin < witness.log.next:
-        begin = witness.replay(peak, begin)
-    return peak.units
+def witness_of(calls: int, keep: int) -> Witness:
+    """A witness of single calls, one each second."""
+    witness = Witness(60, keep=keep)
+    for at in range(calls):
+        witness.arrived(at, Endpoint.SINGLE, [at], 1)
+    return witness
 
 
-def test_a_call_is_kept_as_it_came() -> None:
-    log = CallLog()
-    first = log.append(1.5, Endpoint.GROUP, [3, 3, -1], 3)
-    second = log.append(2.5, Endpoint.SINGLE, [], 1)
-    log.answered(second, 429)
-    calls = list(log.read(0, 10))
-    assert [call.number for call in calls] == [first, second] == [1, 2]
-    assert [call.at for call in calls] == [1.5, 2.5]
-    assert [call.endpoint for call in calls] == [Endpoint.GROUP, Endpoint.SINGLE]
-    assert [call.ids for call in calls] == [[3, 3, -1], []]
-    assert [call.status for call in calls] == [UNDERWAY, 429]
-    assert [call.units for call in calls] == [3, 1]
+def test_an_arrival_leaves_the_window_exactly_when_its_width_has_passed() -> None:
+    window = Window(60)
+    window.add(0, 20)
+    assert window.units(59.999) == 20
+    assert window.units(60) == 0
 
 
-def test_the_list_is_read_in_pages_over_its_inner_borders() -> None:
-    log = log_of(25, page=10)
-    numbers = [[call.number for call in log.read(after, 8)] for after in (0, 8, 16, 24, 25)]
-    assert numbers == [list(range(1, 9)), list(range(9, 17)), list(range(17, 25)), [25], []]
-    assert [call.ids for call in log.read(9, 2)] == [[9, 10], [10, 11]]
+@pytest.mark.parametrize(
+    ("arrivals", "most"),
+    [
+        ([(0, 60), (60, 60), (120, 60)], 60),  # a whole window apart
+        ([(59, 60), (61, 60)], 120),  # across the edge of a fixed window
+        ([(0, 45), (1000, 5)], 45),  # the peak stays
+    ],
+)
+def test_the_peak_is_that_of_any_rolling_window(arrivals: list[tuple[int, int]], most: int) -> None:
+    peak = Peak(60)
+    for at, units in arrivals:
+        peak.add(at, units)
+    assert peak.units == most
 
 
-def test_the_oldest_calls_go_when_too_many_are_kept() -> None:
-    log = log_of(35, keep=30, page=10)
-    assert log.first == 11
-    assert [call.number for call in log.read(0, 3)] == [11, 12, 13]
-    assert sum(1 for _ in log.read(0, 1000)) == 25
+@given(ARRIVALS, st.integers(1, 120))
+def test_the_peak_is_what_trying_every_window_finds(arrivals: list[tuple[int, int]], width: int) -> None:
+    peak = Peak(width)
+    for at, units in arrivals:
+        peak.add(at, units)
+    by_hand = (sum(units for at, units in arrivals if start <= at < start + width) for start in range(301))
+    assert peak.units == max(by_hand, default=0)
 
 
-def test_an_answer_to_a_call_no_longer_kept_changes_nothing() -> None:
-    log = log_of(35, keep=30, page=10)
-    log.answered(1, 200)
-    log.answered(11, 404)
-    assert [call.status for call in log.read(0, 1000)] == [404] + [UNDERWAY] * 24
+@given(ARRIVALS, st.integers(1, 60), st.integers(1, 120))
+def test_a_window_never_admits_more_than_its_limit(arrivals: list[tuple[int, int]], limit: int, width: int) -> None:
+    window, peak = Window(width), Peak(width)
+    for at, units in arrivals:
+        if window.admit(at, units, limit):
+            peak.add(at, units)
+    assert peak.units <= limit
+
+
+def test_what_a_window_refuses_uses_nothing_up_and_it_opens_as_its_oldest_units_leave() -> None:
+    window = Window(60)
+    calls = [(0, 20), (30, 41), (30, 40), (59.9, 20), (60, 20), (60, 1)]
+    assert [window.admit(at, units, 60) for at, units in calls] == [True, False, True, False, True, False]
+
+
+def test_a_limit_of_zero_admits_everything_and_a_new_limit_counts_it() -> None:
+    window = Window(60)
+    assert all(window.admit(0, 1000, 0) for _ in range(10))
+    assert not window.admit(59, 1, 9999)
+    window.width_s = 10
+    assert window.admit(59, 60, 60)
+
+
+def test_calls_are_counted_and_kept_as_they_arrived() -> None:
+    witness = Witness(60)
+    first = witness.arrived(1.5, Endpoint.GROUP, [3, 3, -1], 3)
+    second = witness.arrived(2.5, Endpoint.SINGLE, [], 1)
+    third = witness.arrived(3.5, Endpoint.SINGLE, [1], 0)
+    witness.answered(second, 429)
+    witness.answered(third, DROPPED)
+    assert witness.page(0, 10) == [first, second, third]
+    assert [(call.number, list(call.ids), call.status) for call in witness.page(0, 2)] == [
+        (1, [3, 3, -1], None),
+        (2, [], 429),
+    ]
+    assert (witness.first_at, witness.last_at, witness.peak.units) == (1.5, 3.5, 4)
+    assert witness.statuses == {429: 1, DROPPED: 1}
+    assert (witness.calls[Endpoint.SINGLE], witness.units[Endpoint.GROUP]) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("after", "numbers"), [(0, [16, 17, 18]), (15, [16, 17, 18]), (16, [17, 18, 19]), (34, [35]), (35, [])]
+)
+def test_the_latest_calls_are_kept_and_read_in_pages(after: int, numbers: list[int]) -> None:
+    witness = witness_of(35, keep=20)
+    assert witness.first_number == 16
+    assert [call.number for call in witness.page(after, 3)] == numbers
 
 
 def test_of_an_endless_list_of_ids_only_the_beginning_is_kept() -> None:
-    log = CallLog()
-    log.append(0, Endpoint.GROUP, range(5000), 5000)
-    call = next(log.read(0, 1))
-    assert (len(call.ids), call.units) == (100, 5000)
+    call = Witness(60).arrived(0, Endpoint.GROUP, range(5000), 5000)
+    assert (len(call.ids), call.units) == (KEPT_IDS, 5000)
 
 
-def test_everything_that_arrives_is_counted() -> None:
-    witness = Witness(60)
-    for at, endpoint, units, status in ((1, Endpoint.GROUP, 20, 200), (2, Endpoint.SINGLE, 1, 429)):
-        witness.answered(witness.arrived(at, endpoint, [1] * units, units), status)
-    witness.answered(witness.arrived(3, Endpoint.SINGLE, [1], 0), DROPPED)
-    tally = witness.tally
-    assert (tally.calls, tally.units, tally.first_at, tally.last_at) == (3, 21, 1, 3)
-    assert tally.statuses == {200: 1, 429: 1, DROPPED: 1}
-    assert (tally.calls_to[Endpoint.SINGLE], tally.units_to[Endpoint.GROUP]) == (2, 20)
-    assert witness.peak.units == 21
-
-
-def test_looking_back_finds_the_peak_of_another_window_over_all_pages() -> None:
-    witness = Witness(60, log_of(0, page=10))
-    for at in range(35):
-        witness.arrived(at, Endpoint.SINGLE, [1], 1)
-    assert look_back(witness, 25) == 25
-    assert look_back(witness, 1) == 1
-    assert look_back(witness, 1000) == 35
-
-
-def test_looking_back_begins_with_the_oldest_call_kept() -> None:
-    witness = Witness(60, CallLog(keep=20, page=10))
-    for at in range(30):
-        witness.arrived(at, Endpoint.SINGLE, [1], 1)
-    assert look_back(witness, 1000) == 20
-
-
-def test_a_reset_forgets_all_but_goes_on_numbering() -> None:
-    witness = Witness(60)
-    old = witness.arrived(0, Endpoint.GROUP, [1] * 20, 20)
-    witness.reset()
-    new = witness.arrived(1, Endpoint.GROUP, [2], 1)
-    witness.answered(old, 200)
-    assert new == old + 1
-    assert (witness.tally.calls, witness.tally.statuses, witness.peak.units) == (1, {}, 1)
-    assert [call.ids for call in witness.log.read(0, 10)] == [[2]]
+def test_another_windows_peak_is_counted_over_the_kept_calls() -> None:
+    witness = witness_of(100, keep=30)
+    assert [witness.peak_of(width).units for width in (1, 25, 1000, 60)] == [1, 25, 30, 60]
