@@ -38,38 +38,22 @@ SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 
 
-def text_of(document: Path) -> str:
-    return document.read_text(encoding="utf-8")
-
-
-def without_fences(document: Path) -> str:
-    return FENCE.sub("", text_of(document))
-
-
-def spans(document: Path) -> list[str]:
-    return SPAN.findall(without_fences(document))
-
-
-def code(document: Path) -> str:
-    """All that stands in code blocks and code spans."""
-    return "\n".join([*(block for _, block in FENCE.findall(text_of(document))), *spans(document)])
+TEXTS = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
+WITHOUT_FENCES = {path: FENCE.sub("", text) for path, text in TEXTS.items()}
+SPANS = [span for text in WITHOUT_FENCES.values() for span in SPAN.findall(text)]
+CODE = "\n".join([*(block for text in TEXTS.values() for _, block in FENCE.findall(text)), *SPANS])
+"""Everything in code blocks and code spans."""
 
 
 def json_blocks(document: Path) -> list[str]:
-    return [block for language, block in FENCE.findall(text_of(document)) if language == "json"]
-
-
-def sources() -> str:
-    return "\n".join(
-        text_of(path) for room in ("producer", "consumer", "raingauge") for path in ROOT.glob(f"{room}/**/*.py")
-    )
+    return [block for language, block in FENCE.findall(TEXTS[document]) if language == "json"]
 
 
 def anchors(document: Path) -> set[str]:
     """The anchors that GitHub gives the headings of a document."""
     seen: Counter[str] = Counter()
     found = set()
-    for heading in re.findall(r"^#+ (.+)$", without_fences(document), re.MULTILINE):
+    for heading in re.findall(r"^#+ (.+)$", WITHOUT_FENCES[document], re.MULTILINE):
         slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
         found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
         seen[slug] += 1
@@ -97,67 +81,56 @@ def seconds(text: str) -> int:
     return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+) (h|min|s)\b", text))
 
 
-every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-
-
-@every_document
-def test_every_make_target_that_is_named_exists(document: Path) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z][a-z-]*)", code(document)))
-    assert named <= targets
-
-
-@every_document
-def test_every_program_that_is_named_can_be_run(document: Path) -> None:
-    for module in set(re.findall(r"python -m ([\w.]+)", code(document))):
+def test_every_command_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z][a-z-]*)", CODE)) <= targets
+    for module in set(re.findall(r"python -m ([\w.]+)", CODE)):
         assert importlib.util.find_spec(f"{module}.__main__") is not None, module
-
-
-@every_document
-def test_every_command_of_the_consumer_that_is_named_exists(document: Path) -> None:
-    for command in re.findall(r"python -m consumer (quota [a-z-]+)", code(document)):
+    for command in re.findall(r"python -m consumer (quota [a-z-]+)", CODE):
         number = ["1"] if command.endswith("set-month") else []
         assert callable(consumer_parser().parse_args([*command.split(), *number]).program)
 
 
-@every_document
-def test_every_environment_variable_that_is_named_is_a_setting(document: Path) -> None:
+def test_every_service_and_profile_of_compose_that_is_named_exists() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
+    assert set(re.findall(r"(?:--scale|docker compose (?:exec|run --rm)) ([a-z-]+)", CODE)) <= services.keys()
+    assert set(re.findall(r"--profile (\w+)", CODE)) <= profiles
+
+
+def test_every_environment_variable_that_is_named_is_a_setting() -> None:
     known = {PREFIX + name.upper().replace(".", "__") for name in settings_with_defaults()} | {CONFIG_VARIABLE}
     known |= {f"{PREFIX}{section}__URL{FILE_SUFFIX}" for section in ("DATABASE", "BROKER")}
-    assert set(re.findall(rf"{PREFIX}[A-Z_]+", code(document))) <= known
+    assert set(re.findall(rf"{PREFIX}[A-Z_]+", CODE)) <= known
 
 
-@every_document
-def test_every_dotted_name_is_a_setting_or_an_event_that_is_logged(document: Path) -> None:
-    events = set(re.findall(r'log\.\w+\([^"]{0,80}"([a-z_.]+)"', sources()))
+def test_every_dotted_name_is_a_setting_or_an_event_that_is_logged() -> None:
+    rooms = ("producer", "consumer", "raingauge")
+    sources = "\n".join(path.read_text("utf-8") for room in rooms for path in ROOT.glob(f"{room}/**/*.py"))
+    events = set(re.findall(r'log\.\w+\([^"]{0,80}"([a-z_.]+)"', sources))
     sections = "|".join(Settings.model_fields)
-    dotted = {
-        span for span in spans(document) if re.fullmatch(rf"({sections}|handoff|gate|message|batch)(\.[a-z_]+)+", span)
-    }
-    assert dotted <= settings_with_defaults().keys() | events
+    pattern = re.compile(rf"({sections}|handoff|gate|message|batch)(\.[a-z_]+)+")
+    assert {span for span in SPANS if pattern.fullmatch(span)} <= settings_with_defaults().keys() | events
 
 
-@every_document
-def test_every_path_that_is_named_exists(document: Path) -> None:
-    for path in spans(document):
-        if re.fullmatch(rf"({FOLDERS})/[\w./-]*", path):
-            assert (ROOT / path).exists(), path
+def test_every_path_that_is_named_exists() -> None:
+    paths = {span for span in SPANS if re.fullmatch(rf"({FOLDERS})/[\w./-]*", span)}
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-@every_document
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_relative_link_leads_somewhere(document: Path) -> None:
-    for _, target in LINK.findall(without_fences(document)):
-        if "://" in target:
-            continue
-        path, _, anchor = target.partition("#")
-        goal = (document.parent / path).resolve() if path else document
-        assert goal.exists(), target
-        assert goal.is_relative_to(ROOT), target
-        assert not anchor or anchor in anchors(goal), target
+    for _, target in LINK.findall(WITHOUT_FENCES[document]):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            goal = (document.parent / path).resolve() if path else document
+            assert goal.exists(), target
+            assert goal.is_relative_to(ROOT), target
+            assert not anchor or anchor in anchors(goal), target
 
 
 def test_the_table_of_settings_has_all_of_them_with_their_defaults() -> None:
-    rows = re.findall(r"^\| `([a-z]+\.[a-z_.]+)` \| ([^|]+) \|", text_of(OPERATIONS), re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z]+\.[a-z_.]+)` \| ([^|]+) \|", TEXTS[OPERATIONS], re.MULTILINE)
     assert {name: default.strip() for name, default in rows} == settings_with_defaults()
 
 
@@ -165,29 +138,28 @@ def test_the_table_of_metrics_has_all_of_them() -> None:
     caller = SimpleNamespace(quiet_s=0.0, tally=Tally(), waiting_for=None)
     worker = SimpleNamespace(intake=SimpleNamespace(held=0), caller=caller)
     parts: list[Facts] = [ProducerFacts(cast("Relay", SimpleNamespace(pending=0))), WorkerFacts(cast("Worker", worker))]
-    named = set(re.findall(r"^\| `(raingauge_[a-z_]+)` \|", text_of(OPERATIONS), re.MULTILINE))
+    named = set(re.findall(r"^\| `(raingauge_[a-z_]+)` \|", TEXTS[OPERATIONS], re.MULTILINE))
     counters = {f"raingauge_{name}_total" for part in parts for name in part.counts()}
     assert named == counters | {f"raingauge_{name}" for part in parts for name in part.gauges()}
 
 
-@pytest.mark.parametrize("decision", DECISIONS, ids=lambda path: path.stem)
-def test_a_decision_has_its_context_choice_rejected_options_and_price(decision: Path) -> None:
-    text = text_of(decision)
-    heading, *paragraphs = text.rstrip().split("\n\n")
-    assert re.fullmatch(rf"# {int(decision.name[:4])}\. .+", heading)
-    labels = [paragraph.partition(" ")[0] for paragraph in paragraphs]
-    assert labels == ["**Context.**", "**Choice.**", "**Rejected.**", "**Price.**"]
-    assert len(text.splitlines()) <= 25
+def test_a_decision_has_its_context_choice_rejected_options_and_price() -> None:
+    for decision in DECISIONS:
+        heading, *paragraphs = TEXTS[decision].rstrip().split("\n\n")
+        assert re.fullmatch(rf"# {int(decision.name[:4])}\. .+", heading)
+        labels = [paragraph.partition(" ")[0] for paragraph in paragraphs]
+        assert labels == ["**Context.**", "**Choice.**", "**Rejected.**", "**Price.**"], decision
+        assert len(TEXTS[decision].splitlines()) <= 25, decision
 
 
 def test_the_index_has_every_decision_by_its_title() -> None:
-    index = {target: title for title, target in LINK.findall(text_of(ROOT / "docs/adr/README.md"))}
-    assert index == {path.name: text_of(path).splitlines()[0].removeprefix("# ") for path in DECISIONS}
+    index = {target: title for title, target in LINK.findall(TEXTS[ROOT / "docs/adr/README.md"])}
+    assert index == {path.name: TEXTS[path].splitlines()[0].removeprefix("# ") for path in DECISIONS}
     assert [int(path.name[:4]) for path in DECISIONS] == list(range(1, len(DECISIONS) + 1))
 
 
 def test_the_readme_has_two_screens() -> None:
-    assert len(text_of(README).splitlines()) <= 130
+    assert len(TEXTS[README].splitlines()) <= 130
 
 
 def test_the_examples_in_the_readme_are_answers_of_the_api() -> None:
@@ -209,7 +181,7 @@ def test_the_message_in_the_documents_is_one() -> None:
 
 def test_what_a_free_key_buys_is_computed() -> None:
     account = Settings.model_fields["quota"].default
-    rows = re.findall(r"^\| ([\d,]+) \| ([^|]+) \| every ([^|]+) \|", text_of(README), re.MULTILINE)
+    rows = re.findall(r"^\| ([\d,]+) \| ([^|]+) \| every ([^|]+) \|", TEXTS[README], re.MULTILINE)
     assert rows
     for number, sweep, repeat in rows:
         cities = int(number.replace(",", ""))
@@ -217,14 +189,4 @@ def test_what_a_free_key_buys_is_computed() -> None:
         assert least <= seconds(sweep) < least + 60
         assert seconds(repeat) >= max(DATA_AGE_S, cities * LONGEST_MONTH_S / account.cities_per_month)
     share = account.cities_per_month / LONGEST_MONTH_S / (account.cities_per_window / account.window_s)
-    assert f"{share:.0%}".replace("%", " %") in text_of(README)
-
-
-@every_document
-def test_every_service_and_profile_of_compose_that_is_named_exists(document: Path) -> None:
-    services = yaml.safe_load(text_of(ROOT / "docker-compose.yml"))["services"]
-    profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
-    text = code(document)
-    assert set(re.findall(r"--scale (\w+)=", text)) <= services.keys()
-    assert set(re.findall(r"--profile (\w+)", text)) <= profiles
-    assert set(re.findall(r"docker compose (?:exec|run --rm) ([a-z-]+)", text)) <= services.keys()
+    assert f"{share:.0%}".replace("%", " %") in TEXTS[README]
