@@ -20,6 +20,7 @@ ROOT: Final = Path(__file__).parents[2]
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 IMAGES: Final = ["producer", "consumer", "simulator"]
 WORKING: Final = PurePosixPath("/app")
+each_image = pytest.mark.parametrize("image", IMAGES)
 PACKAGES: Final = ("consumer", "migrations", "producer", "raingauge", "simulator")
 
 
@@ -107,7 +108,7 @@ def imported(image: str, graph: grimp.ImportGraph) -> set[str]:
     return starts | {module for start in starts for module in graph.find_upstream_modules(start)}
 
 
-@pytest.mark.parametrize("image", IMAGES)
+@each_image
 def test_an_image_contains_every_module_that_its_program_imports(image: str, graph: grimp.ImportGraph) -> None:
     modules = {module for module in imported(image, graph) if module.split(".")[0] in PACKAGES}
     paths = [ROOT / module.replace(".", "/") for module in modules]
@@ -115,7 +116,7 @@ def test_an_image_contains_every_module_that_its_program_imports(image: str, gra
     assert [file for file in files if not contains(image, file)] == []
 
 
-@pytest.mark.parametrize("image", IMAGES)
+@each_image
 def test_an_image_installs_every_library_that_its_program_imports(image: str, graph: grimp.ImportGraph) -> None:
     optional = {"uvloop"} if image == "simulator" else set()  # raingauge.process uses it where it is installed
     elsewhere = {*PACKAGES, *sys.stdlib_module_names, *optional}
@@ -125,15 +126,12 @@ def test_an_image_installs_every_library_that_its_program_imports(image: str, gr
     assert lacking == []
 
 
-@pytest.mark.parametrize("image", IMAGES)
-def test_an_image_installs_nothing_that_the_lock_does_not_pin(image: str) -> None:
+@each_image
+def test_an_image_installs_only_what_the_lock_pins_and_no_tools_of_development(image: str) -> None:
     lock = (ROOT / "requirements.lock").read_text("utf-8")
     pinned = set(map(canonicalize_name, re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)))
     assert distributions(image) - pinned == set()
-
-
-@pytest.mark.parametrize("image", IMAGES)
-def test_the_extras_of_an_image_exist(image: str) -> None:
+    assert not {"pytest", "mypy", "confluent-kafka", "setuptools"} & distributions(image)
     assert extras(image) <= PROJECT["optional-dependencies"].keys()
 
 
@@ -144,55 +142,31 @@ def test_producer_and_consumer_bring_what_kafka_and_mysql_need() -> None:
     assert "cryptography" in distributions("producer") & distributions("consumer")
 
 
-def test_no_image_brings_the_tools_of_development() -> None:
-    tools = {"pytest", "mypy", "confluent-kafka", "setuptools"}
-    assert [image for image in IMAGES if tools & distributions(image)] == []
+def test_exactly_what_is_copied_exists_and_is_let_into_the_build() -> None:
+    sources = {source for image in IMAGES for source, _ in copied(image)}
+    assert [source for source in sources if not (ROOT / source).exists()] == []
+    assert {source.split("/")[0] for source in sources} == let_in()
 
 
-@pytest.mark.parametrize("image", IMAGES)
-def test_everything_copied_exists_and_is_not_kept_out_of_the_build(image: str) -> None:
-    for source, _ in copied(image):
-        assert (ROOT / source).exists(), source
-        assert source.split("/")[0] in let_in(), source
-
-
-def test_nothing_is_let_into_a_build_that_no_image_copies() -> None:
-    assert let_in() == {source.split("/")[0] for image in IMAGES for source, _ in copied(image)}
-
-
-@pytest.mark.parametrize("image", IMAGES)
-def test_an_image_has_the_python_that_the_project_asks_for(image: str) -> None:
-    (base,) = named(image, "FROM")
+@each_image
+def test_an_image_has_the_projects_python_and_its_program_gets_signals_without_being_root(image: str) -> None:
+    ((base,), (user,), (command,)) = (named(image, instruction) for instruction in ("FROM", "USER", "CMD"))
     version = re.match(r"python:(\d+\.\d+)-slim", base)
     assert version is not None
     assert PROJECT["requires-python"] == f">={version[1]}"
-
-
-@pytest.mark.parametrize("image", IMAGES)
-def test_a_program_does_not_run_as_root_and_hears_signals_itself(image: str) -> None:
-    words = [word for word, _ in instructions(image)]
-    (user,) = named(image, "USER")
-    (command,) = named(image, "CMD")
     assert int(user) > 0
     assert any(f"--uid {user} " in rest for rest in named(image, "RUN"))
+    words = [word for word, _ in instructions(image)]
     assert not {"RUN", "COPY"} & set(words[words.index("USER") :])
     # A shell between would swallow SIGTERM: the exec form only.
     assert json.loads(command)[:3] == ["python", "-m", image]
 
 
-def test_the_producers_image_can_bring_up_the_schema() -> None:
+def test_an_image_contains_the_files_that_its_program_reads() -> None:
     config = RawConfigParser()
     config.read(ROOT / "alembic.ini")
     scripts = ROOT / config["alembic"]["script_location"].removesuffix(":")
-    for file in [ROOT / "alembic.ini", scripts / "env.py", scripts / "script.py.mako", *scripts.glob("versions/*.py")]:
-        assert contains("producer", file), file
-
-
-@pytest.mark.parametrize("image", ["producer", "consumer"])
-def test_an_image_contains_the_settings(image: str) -> None:
-    assert contains(image, ROOT / "config.env.yml")
-
-
-@pytest.mark.parametrize("image", ["producer", "simulator"])
-def test_an_image_contains_the_cities_that_it_reads(image: str) -> None:
-    assert contains(image, ROOT / "producer/cities.csv")
+    schema = [ROOT / "alembic.ini", scripts / "env.py", scripts / "script.py.mako", *scripts.glob("versions/*.py")]
+    settings, cities = ROOT / "config.env.yml", ROOT / "producer/cities.csv"
+    needed = {"producer": [settings, cities, *schema], "consumer": [settings], "simulator": [cities]}
+    assert [(image, file) for image, files in needed.items() for file in files if not contains(image, file)] == []
