@@ -2,29 +2,23 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 
 import pytest
 
 from raingauge.blocking import RETRY_BASE_S, RETRY_CAP_S, RunBlocking, Threads, inline, until_available
+from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable
 
 DEADLINE_S = 10.0
 
 
-class FakeClock:
+class FakeClock(SystemClock):
     """Remembers how long it was to sleep, and does not."""
 
     def __init__(self) -> None:
         self.slept: list[float] = []
-
-    def now(self) -> datetime:
-        return datetime(2026, 11, 20, 16, tzinfo=UTC)
-
-    def monotonic(self) -> float:
-        return sum(self.slept)
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -36,12 +30,8 @@ def threads() -> Iterator[Threads]:
         yield pool
 
 
-async def test_work_runs_in_a_thread_of_its_own_pool(threads: Threads) -> None:
-    name = await threads(lambda: threading.current_thread().name)
-    assert name.startswith("tested")
-
-
-async def test_inline_work_runs_where_it_stands() -> None:
+async def test_work_runs_in_a_thread_of_its_own_pool_or_inline(threads: Threads) -> None:
+    assert (await threads(threading.current_thread)).name.startswith("tested")
     assert await inline(threading.current_thread) is threading.current_thread()
 
 
@@ -60,17 +50,12 @@ async def test_the_loop_goes_on_while_a_bounded_number_of_threads_work(threads: 
         return release.wait(DEADLINE_S)
 
     tasks = [asyncio.ensure_future(threads(work)) for _ in range(3)]
-    both = await inline_elsewhere(lambda: begun.acquire(timeout=DEADLINE_S) and begun.acquire(timeout=DEADLINE_S))
+    both = await asyncio.to_thread(lambda: begun.acquire(timeout=DEADLINE_S) and begun.acquire(timeout=DEADLINE_S))
     assert both
     assert not begun.acquire(blocking=False), "a third one began, though there are two threads"
     assert not any(task.done() for task in tasks)
     release.set()
     assert await asyncio.gather(*tasks) == [True, True, True]
-
-
-async def inline_elsewhere(work: Callable[[], bool]) -> bool:
-    """Wait in a thread that is not one of the pool's."""
-    return await asyncio.to_thread(work)
 
 
 async def test_closing_drops_what_has_not_begun_and_waits_for_nothing() -> None:
@@ -81,7 +66,7 @@ async def test_closing_drops_what_has_not_begun_and_waits_for_nothing() -> None:
         return release.wait(DEADLINE_S)
 
     running, waiting = (asyncio.ensure_future(pool(work)) for _ in range(2))
-    assert await inline_elsewhere(lambda: begun.wait(DEADLINE_S))
+    assert await asyncio.to_thread(lambda: begun.wait(DEADLINE_S))
     pool.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -104,7 +89,7 @@ async def test_a_call_whose_caller_gave_up_goes_on_in_its_thread(threads: Thread
     with pytest.raises(asyncio.CancelledError):
         await task
     release.set()
-    assert await inline_elsewhere(lambda: ended.wait(DEADLINE_S))
+    assert await asyncio.to_thread(lambda: ended.wait(DEADLINE_S))
 
 
 async def test_work_is_tried_again_until_the_database_is_back(caplog: pytest.LogCaptureFixture) -> None:
@@ -126,14 +111,9 @@ async def test_work_is_tried_again_until_the_database_is_back(caplog: pytest.Log
     assert [(vars(record)["error"], vars(record)["tries"]) for record in caplog.records][-1] == ("away", 8)
 
 
-async def test_work_that_is_done_at_once_sleeps_not_at_all() -> None:
+async def test_success_and_other_errors_are_not_waited_for() -> None:
     clock = FakeClock()
     assert await until_available(inline, lambda: 5, clock) == 5
-    assert clock.slept == []
-
-
-async def test_other_errors_are_not_waited_out() -> None:
-    clock = FakeClock()
     with pytest.raises(ZeroDivisionError):
         await until_available(inline, lambda: 1 // 0, clock)
     assert clock.slept == []

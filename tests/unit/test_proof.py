@@ -57,32 +57,20 @@ def by_brute_force(given_charges: Iterable[Charge], terms: Terms, since: datetim
     return max((seen(known, terms, x) for x in begins), default=0)
 
 
-def test_without_charges_no_window_has_seen_anything() -> None:
+def test_charges_count_together_if_they_can_have_arrived_in_one_half_open_window() -> None:
     assert worst_of() == Worst(0, None, 0, 0)
-
-
-def test_charges_that_can_have_arrived_in_one_window_count_together() -> None:
     assert worst_of(charge(0, 1), charge(30, 31)) == Worst(40, second(1), 2, 40)
-
-
-def test_the_window_is_half_open() -> None:
     assert worst_of(charge(0, 1), charge(61, 62)).cities == 20
     assert worst_of(charge(0, 1), charge(60.999999, 62)).cities == 40
-
-
-def test_a_charge_that_is_not_closed_may_arrive_until_the_longest_delay() -> None:
     assert worst_of(charge(0, None), charge(84.9, 85)).cities == 40
     assert worst_of(charge(0, None), charge(85, 86)).cities == 20
 
 
-def test_a_charge_that_is_closed_late_has_arrived_within_the_longest_delay_all_the_same() -> None:
-    assert last_arrival(charge(0, 500), TERMS) == second(25)
+def test_a_call_arrives_between_its_reservation_and_the_longest_delay() -> None:
     assert last_arrival(charge(0, 3), TERMS) == second(3)
-
-
-def test_a_charge_that_was_closed_before_it_was_reserved_counts_when_it_was_reserved() -> None:
-    """After the database's clock stepped back."""
-    assert last_arrival(charge(10, 3), TERMS) == second(10)
+    assert last_arrival(charge(0, None), TERMS) == second(25)
+    assert last_arrival(charge(0, 500), TERMS) == second(25), "it was closed late"
+    assert last_arrival(charge(10, 3), TERMS) == second(10), "the database's clock stepped back"
 
 
 def test_a_charge_that_ends_early_hides_nothing() -> None:

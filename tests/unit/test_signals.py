@@ -12,8 +12,6 @@ import pytest
 
 from raingauge.signals import JOIN_S, STOP_SIGNALS, exit_on_signal, exit_process
 
-each_stop = pytest.mark.parametrize("number", STOP_SIGNALS)
-
 
 class Ended(BaseException):
     """The process would have ended here, whatever else is under way in it."""
@@ -72,30 +70,25 @@ def begun(*, hangs: bool, daemon: bool = False) -> Idle:
     return thread
 
 
-@each_stop
-def test_while_a_program_imports_a_signal_ends_it_with_status_0(number: signal.Signals) -> None:
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_ends_a_program_with_status_0_until_it_leaves_by_itself(number: signal.Signals) -> None:
     exit_on_signal()
     with pytest.raises(Ended) as ended:
         signal.raise_signal(number)
     assert ended.value.args == (0,)
-
-
-@each_stop
-@pytest.mark.usefixtures("threads")
-def test_who_leaves_ends_with_the_status_and_hears_no_other_signal(number: signal.Signals) -> None:
-    exit_on_signal()
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as left:
         exit_process(3)
-    assert ended.value.code == 3
-    signal.raise_signal(number)
+    assert left.value.code == 3
+    signal.raise_signal(number)  # has no effect any more
 
 
-def test_idle_threads_have_a_moment_to_end(threads: list[threading.Thread]) -> None:
-    idle = [begun(hangs=False), begun(hangs=False)]
-    threads += idle
+def test_idle_threads_have_a_moment_to_end_and_daemons_are_not_waited_for(threads: list[threading.Thread]) -> None:
+    started = [begun(hangs=False), begun(hangs=False), begun(hangs=True, daemon=True)]
+    threads += started
     with pytest.raises(SystemExit):
         exit_process(0)
-    assert [thread.waited_for for thread in idle] == [[JOIN_S / 2], [JOIN_S / 2]]
+    assert [thread.waited_for for thread in started] == [[JOIN_S / 2], [JOIN_S / 2], []]
 
 
 def test_a_thread_that_hangs_is_left_behind_and_the_last_words_are_printed(
@@ -111,14 +104,6 @@ def test_a_thread_that_hangs_is_left_behind_and_the_last_words_are_printed(
         exit_process(2)
     assert ended.value.args == (2,)
     assert [raw.getvalue() for raw in printed.values()] == [b"last words", b"last complaint"]
-
-
-def test_a_daemon_is_not_waited_for(threads: list[threading.Thread]) -> None:
-    daemon = begun(hangs=True, daemon=True)
-    threads.append(daemon)
-    with pytest.raises(SystemExit):
-        exit_process(0)
-    assert daemon.waited_for == []
 
 
 def test_it_is_there_before_anything_slow_is_imported() -> None:
