@@ -165,7 +165,7 @@ def test_no_module_imports_what_it_must_not_know(modules: str, never: str) -> No
 
 
 def test_the_import_contracts_are_kept() -> None:
-    command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout
 
