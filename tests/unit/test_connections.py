@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,7 +12,7 @@ from fastapi import FastAPI, Request
 
 from raingauge import connections, process
 from raingauge.connections import connection_limit, raise_file_limit
-from raingauge.process import serving
+from raingauge.process import listening, serving
 
 REQUEST = b"GET /ok HTTP/1.1\r\nHost: here\r\n"
 UPLOAD = b"POST /body HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n"
@@ -118,3 +119,11 @@ def test_the_file_limit_is_raised_and_half_of_it_serves_connections() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_event_loop_recognises_connections_as_tcp_and_sends_small_responses_at_once() -> None:
+    with listening("127.0.0.1", 0, "http") as listener, socket.create_connection(listener.getsockname()):
+        listener.setblocking(True)
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.proto == socket.IPPROTO_TCP
