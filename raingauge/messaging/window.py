@@ -108,10 +108,6 @@ class Window:
         self._update_full()
         return True
 
-    def unsettled(self) -> list[Delivery]:
-        """The deliveries that were handed out and are not acknowledged."""
-        return list(self._in_hand.values())
-
     def to_commit(self) -> dict[int, int]:
         """The lowest unsettled offset of each partition where it differs from the committed one."""
         moved = ((partition, offsets.to_commit()) for partition, offsets in self._offsets.items())
@@ -126,10 +122,6 @@ class Window:
         """The offset after the last one taken from a partition; None if none was taken in this epoch."""
         offsets = self._offsets.get(partition)
         return None if offsets is None else offsets.next
-
-    def drop_waiting(self) -> None:
-        """Forget the deliveries that were not handed out: they are never settled or committed, so they come again."""
-        self._waiting.clear()
 
     def begin_epoch(self) -> None:
         """Start a new epoch: all deliveries so far are void."""
