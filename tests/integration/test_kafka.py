@@ -4,6 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from uuid import uuid4
 
+import confluent_kafka
 import pytest
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -91,6 +92,30 @@ async def test_when_a_member_leaves_the_other_gets_its_deliveries() -> None:
                 lambda: len(stays.in_hand) + len(leaves.in_hand) == 40 and bool(leaves.in_hand), within_s=30
             )
         await eventually(lambda: values(list(stays.in_hand.values())) == messages, within_s=30)
+
+
+async def test_a_foreign_client_with_another_assignor_is_named_and_work_goes_on_when_it_has_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with real_place() as place:
+        settings = {"bootstrap.servers": place.server, "group.id": place.group}
+        foreign = confluent_kafka.Consumer(settings | {"partition.assignment.strategy": "range"})
+        foreign.subscribe([place.topic])
+        await asyncio.to_thread(_poll_until_assigned, foreign)
+        messages = await publish(place, 3)
+        async with place.subscription() as subscription:
+            await eventually(lambda: "handoff.client_given_up" in caplog.messages, within_s=30)
+            await asyncio.to_thread(foreign.close)
+            assert values(await receive(subscription, 3)) == messages
+    given_up = [record for record in caplog.records if record.message == "handoff.client_given_up"]
+    reason = f"another client in the group {place.group} has other assignors: stop it, or change broker.group"
+    assert {(record.__dict__["error"], record.exc_info) for record in given_up} == {(reason, None)}
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def _poll_until_assigned(consumer: confluent_kafka.Consumer) -> None:
+    while not consumer.assignment():
+        consumer.poll(0.1)
 
 
 async def test_many_messages_pass_a_small_window(caplog: pytest.LogCaptureFixture) -> None:
