@@ -23,10 +23,10 @@ from typing import Any, Final, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from consumer.intake import letter_headers
+from consumer.intake import letter_headers, newer_version
 from raingauge.clock import SystemClock
-from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic, decode, utc_text
-from raingauge.errors import Fatal, HandoffUnavailable, NewerMessage, Permanent, UndecodableMessage
+from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic, utc_text
+from raingauge.errors import Fatal, HandoffUnavailable, Permanent
 from raingauge.messaging.kafka import KafkaPublisher, servers_of
 from raingauge.messaging.kafka.client import explain, one_line, stop_client
 from raingauge.messaging.port import Delivery, Headers, Publisher
@@ -107,22 +107,14 @@ async def bury(settings: Settings, address: Address, store_s: float = STORE_S) -
         if message is None:
             raise Fatal("{} has no message {}/{}".format(topic, *address))
         delivery = Delivery(topic, *address, message.key, message.value, message.headers)
-        headers = letter_headers(delivery, _why_newer(delivery))
+        if (error := newer_version(delivery)) is None:
+            raise Fatal(f"{topic} {message.address} is no message of a newer version")
+        headers = letter_headers(delivery, error)
         if not await _buried(servers, topic, [delivery]):
             async with _publisher(servers) as publisher:
                 publish = partial(publisher.publish, dead_letter_topic(topic), message.key, message.value, headers)
                 await _store(publish, store_s)
     print(f"{topic} {message.address} is buried: consumers pass it within a minute")  # noqa: T201
-
-
-def _why_newer(delivery: Delivery) -> NewerMessage:
-    try:
-        decode(delivery.value)
-    except NewerMessage as error:
-        return error
-    except UndecodableMessage:
-        pass  # consumers bury it themselves
-    raise Fatal(f"{delivery.topic} {delivery.partition}/{delivery.offset} is no message of a newer version")
 
 
 async def find_buried(servers: Sequence[str], topic: str, held: Sequence[Delivery]) -> Sequence[Delivery]:

@@ -91,7 +91,7 @@ class Intake:
     @property
     def _first_held(self) -> Mapping[int, Delivery]:
         """By partition, the first delivery that is held."""
-        held = sorted(self._subscription.held, key=lambda delivery: delivery.offset, reverse=True)
+        held = sorted(self._subscription.held, key=lambda delivery: (delivery.partition, -delivery.offset))
         return {delivery.partition: delivery for delivery in held}
 
     def stop(self) -> None:
@@ -254,14 +254,19 @@ async def _none_buried(_: Sequence[Delivery]) -> Sequence[Delivery]:
     return ()
 
 
-def _why_held(delivery: Delivery) -> str:
+def newer_version(delivery: Delivery) -> NewerMessage | None:
+    """Why this version cannot process a message of a newer one; None if its version is not the reason."""
     try:
         decode(delivery.value)
     except NewerMessage as error:
-        return str(error)
+        return error
     except UndecodableMessage:
         pass
-    return "it is too large for the dead letters"
+    return None
+
+
+def _why_held(delivery: Delivery) -> str:
+    return str(newer_version(delivery) or "it is too large for the dead letters")
 
 
 def _where(delivery: Delivery) -> dict[str, int]:

@@ -121,14 +121,6 @@ def test_waiting_deliveries_count_too() -> None:
     assert window.full
 
 
-def test_what_was_not_handed_out_cannot_be_acknowledged_or_held() -> None:
-    window = Window(2)
-    item = delivery(window, 0)
-    assert window.take(item)
-    assert not window.acknowledge(item)
-    assert not window.hold(item)
-
-
 def test_a_held_delivery_is_never_committed_past() -> None:
     window, handed = filled(10, 4)
     assert window.hold(handed[1])

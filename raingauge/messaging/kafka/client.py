@@ -10,7 +10,7 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, Protocol, TypeVar
+from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 from aiokafka.client import AIOKafkaClient
@@ -72,50 +72,34 @@ def _server(text: str) -> str:
     return text.strip()
 
 
-class Client(Protocol):
-    """The common part of aiokafka's producer, consumer and admin client."""
-
-    async def start(self) -> None:
-        """Connect."""
-
-    async def stop(self) -> None:
-        """Disconnect."""
-
-
-C = TypeVar("C", bound=Client)
-
-
 class Brokers:
-    """The brokers, as an adapter reaches them: its clients are started, watched and stopped here."""
+    """The brokers as an adapter uses them: starts, watches and stops its clients (producer, consumer or admin)."""
 
     def __init__(self, servers: Sequence[str], clock: Clock, timeouts: Timeouts) -> None:
         self.servers = list(servers)
         self.timeouts = timeouts
         self._clock = clock
 
-    async def start(self, make: Callable[[], C], check: Callable[[C], Awaitable[None]] | None = None) -> C:
+    async def start(self, make: Callable[[], Any], check: Callable[[Any], Awaitable[None]] | None = None) -> Any:
         """Return a client that has started and passes the check. Retries for ever, each time with a new client."""
         attempt = 0
-        while error := await self._try_to_start(client := make(), check):
-            log.warning("handoff.start_failed", extra={"error": await explain(self.servers, error)})
+        while True:
+            client = make()
+            try:
+                async with asyncio.timeout(self.timeouts.start_s):
+                    await client.start()
+                    if check is not None:
+                        await check(client)
+                    return client
+            except BaseException as error:
+                await self.stop(client)
+                if not isinstance(error, Exception):
+                    raise
+                log.warning("handoff.start_failed", extra={"error": await explain(self.servers, error)})
             await self.pause(attempt)
             attempt += 1
-        return client
 
-    async def _try_to_start(self, client: C, check: Callable[[C], Awaitable[None]] | None) -> Exception | None:
-        try:
-            async with asyncio.timeout(self.timeouts.start_s):
-                await client.start()
-                if check is not None:
-                    await check(client)
-        except BaseException as error:
-            await self.stop(client)
-            if not isinstance(error, Exception):
-                raise
-            return error
-        return None
-
-    async def stop(self, client: Client) -> None:
+    async def stop(self, client: Any) -> None:
         """Stop a client in any state."""
         await stop_client(client, self.timeouts.stop_s)
 
@@ -128,7 +112,7 @@ class Brokers:
         name: str,
         ended: asyncio.Future[Any],
         is_quiet: Callable[[], Awaitable[bool]],
-        start: Callable[[], Awaitable[Client]],
+        start: Callable[[], Awaitable[Any]],
     ) -> None:
         """Return when `ended` is done, or when the client is quiet although a new one can `start`.
 
@@ -197,7 +181,7 @@ async def _cannot_connect(host: str, port: int) -> str | None:
     return None
 
 
-async def stop_client(client: Client, timeout_s: float) -> None:
+async def stop_client(client: Any, timeout_s: float) -> None:
     """Stop a client in any state. Nothing of it remains, even if its own stop() does not return in time."""
     # In its own task: aiokafka's stop() may end with the cancellation of one of its own tasks.
     stopping = asyncio.create_task(client.stop())
@@ -210,7 +194,7 @@ async def stop_client(client: Client, timeout_s: float) -> None:
         await _clean_up(client)
 
 
-async def _clean_up(client: Client) -> None:
+async def _clean_up(client: Any) -> None:
     # An interrupted stop() leaves tasks that aiokafka does not track (requests in flight, the flush). They are
     # recognised by the object whose method they run; otherwise asyncio reports them as "destroyed but pending".
     parts = [client, *(part for part in vars(client).values() if type(part).__module__.startswith("aiokafka."))]
