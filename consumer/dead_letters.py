@@ -133,7 +133,9 @@ async def _buried(servers: Sequence[str], topic: str, held: Sequence[Delivery]) 
     # Their content is compared too: in a topic that was deleted and made again, an address means another message.
     wanted = {(f"{d.topic}/{d.partition}/{d.offset}", d.key, d.value): d for d in held}
     async with TopicReader(servers, dead_letter_topic(topic)) as letters:
-        found = {(letter.origin, letter.key, letter.value) async for letter in letters.read()} & wanted.keys()
+        found = {
+            each async for letter in letters.read() if (each := (letter.origin, letter.key, letter.value)) in wanted
+        }
     return [wanted[each] for each in found]
 
 
