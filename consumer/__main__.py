@@ -11,7 +11,7 @@ if __name__ == "__main__" and not sys.argv[1:]:
 
 from consumer.app import run
 from consumer.commands import adopt, set_month, shut
-from consumer.dead_letters import list_all, replay
+from consumer.dead_letters import bury, list_all, replay
 from raingauge.process import run_program
 
 
@@ -39,6 +39,10 @@ def parser() -> argparse.ArgumentParser:
     again.set_defaults(
         program=lambda given: partial(replay, chosen=None if given.all else (given.partition, given.offset))
     )
+    one = letters.add_parser("bury", help="let consumers pass a message of a newer version, which they wait behind")
+    one.add_argument("--partition", type=int, required=True)
+    one.add_argument("--offset", type=int, required=True)
+    one.set_defaults(program=lambda given: partial(bury, address=(given.partition, given.offset)))
     top.set_defaults(program=lambda _: run)
     return top
 

@@ -5,11 +5,13 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI
 
 from consumer.caller import Caller, Tally
+from consumer.dead_letters import find_buried
 from consumer.intake import Intake
 from consumer.ledger import Ledger
 from consumer.provider.openweather import OpenWeather
@@ -61,8 +63,12 @@ class WorkerFacts:
     def gauges(self) -> Mapping[str, float]:
         """Now."""
         if self.worker is None:
-            return {"batches_held": 0, "caller_quiet_seconds": 0}
-        return {"batches_held": self.worker.intake.held, "caller_quiet_seconds": self.worker.caller.quiet_s}
+            return {"batches_held": 0, "partitions_held": 0, "caller_quiet_seconds": 0}
+        return {
+            "batches_held": self.worker.intake.held,
+            "partitions_held": len(self.worker.intake.obstacles),
+            "caller_quiet_seconds": self.worker.caller.quiet_s,
+        }
 
 
 def consumer_id() -> str:
@@ -178,6 +184,7 @@ async def _work(settings: Settings) -> None:
             KafkaSubscription(servers, broker.topic, broker.group, window=settings.consumer.window, clock=clock)
         )
         worker = facts.worker = make_worker(settings, database, provider, threads, subscription, dead_letters, clock)
+        worker.intake.find_buried = partial(find_buried, servers, broker.topic)
         log.info("consumer.working")
         task = await parts.enter_async_context(working(worker, settings.openweather.timeout_s + GRACE_S))
         await asyncio.shield(task)  # a signal cancels the wait, not the work: that is for `working` to end

@@ -1,16 +1,18 @@
-"""`python -m consumer dead-letters …`: lists the messages that could not be processed, and replays them after a fix.
+"""`python -m consumer dead-letters …`: lists the messages that could not be processed, replays them, and buries one.
 
 It must not join a consumer group, so that it disturbs no consumer, nor create or delete a topic.
 
 A replayed letter is recorded in the dead-letter topic itself, by a marker after it: a message without key and value
 whose one header names the letter. A committed group offset would not do: Kafka forgets it after a week
 (`offsets.retention.minutes`), it outlives a deleted topic, and it cannot express that letter 7 was replayed but not 6.
+
+For the same reasons burying only adds a letter: the consumer that waits behind the message finds it, and commits.
 """
 
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,12 +23,13 @@ from typing import Any, Final, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from consumer.intake import letter_headers, newer_version
 from raingauge.clock import SystemClock
 from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic, utc_text
 from raingauge.errors import Fatal, HandoffUnavailable, Permanent
 from raingauge.messaging.kafka import KafkaPublisher, servers_of
-from raingauge.messaging.kafka.client import explain, stop_client
-from raingauge.messaging.port import Headers, Publisher
+from raingauge.messaging.kafka.client import explain, one_line, stop_client
+from raingauge.messaging.port import Delivery, Headers, Publisher
 from raingauge.settings import Settings
 
 ADDED_HEADERS: Final = "raingauge-"  # prefix of the headers that were added when a message became a dead letter
@@ -39,7 +42,7 @@ SHOWN_BYTES: Final = 60
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Address = tuple[int, int]
-"""A letter's own partition and offset in the dead-letter topic."""
+"""A message's partition and offset in its topic."""
 
 
 async def list_all(settings: Settings, answer_s: float = ANSWER_S) -> None:
@@ -49,7 +52,7 @@ async def list_all(settings: Settings, answer_s: float = ANSWER_S) -> None:
         Fatal: Kafka does not answer, or has no such topic.
     """
     topic, servers = dead_letter_topic(settings.broker.topic), servers_of(settings.broker.url)
-    async with _errors_in_one_line(servers), DeadLetters(servers, topic, answer_s) as letters:
+    async with _errors_in_one_line(servers), TopicReader(servers, topic, answer_s) as letters:
         replayed, count = await letters.replayed(), 0
         async for letter in letters.read():
             if letter.replayed is None:
@@ -71,7 +74,7 @@ async def replay(settings: Settings, chosen: Address | None, store_s: float = ST
     topic, servers = settings.broker.topic, servers_of(settings.broker.url)
     done, too_large = 0, []
     dead = dead_letter_topic(topic)
-    async with _errors_in_one_line(servers), DeadLetters(servers, dead) as letters, AsyncExitStack() as opened:
+    async with _errors_in_one_line(servers), TopicReader(servers, dead) as letters, AsyncExitStack() as opened:
         publisher: Publisher | None = None
         try:
             async for letter in _selected(letters, chosen):
@@ -91,9 +94,54 @@ async def replay(settings: Settings, chosen: Address | None, store_s: float = ST
         raise Fatal("there is no dead letter {}/{}".format(*chosen))
 
 
+async def bury(settings: Settings, address: Address, store_s: float = STORE_S) -> None:
+    """Copy a message of a newer version to the dead letters, whole, so that consumers need not wait behind it.
+
+    Raises:
+        Fatal: Kafka does not answer or has no such topic, there is no such message, or no consumer waits behind it.
+    """
+    topic, servers = settings.broker.topic, servers_of(settings.broker.url)
+    async with _errors_in_one_line(servers):
+        async with TopicReader(servers, topic) as messages:
+            message = await messages.find(address)
+        if message is None:
+            raise Fatal("{} has no message {}/{}".format(topic, *address))
+        delivery = Delivery(topic, *address, message.key, message.value, message.headers)
+        if (error := newer_version(delivery)) is None:
+            raise Fatal(f"{topic} {message.address} is no message of a newer version")
+        headers = letter_headers(delivery, error)
+        if not await _buried(servers, topic, [delivery]):
+            async with _publisher(servers) as publisher:
+                publish = partial(publisher.publish, dead_letter_topic(topic), message.key, message.value, headers)
+                await _store(publish, store_s)
+    print(f"{topic} {message.address} is buried: consumers pass it within a minute")  # noqa: T201
+
+
+async def find_buried(servers: Sequence[str], topic: str, held: Sequence[Delivery]) -> Sequence[Delivery]:
+    """Those of these deliveries that are among the dead letters.
+
+    Raises:
+        HandoffUnavailable: Kafka does not answer.
+    """
+    try:
+        return await _buried(servers, topic, held)
+    except (KafkaError, TimeoutError, Fatal) as error:
+        raise HandoffUnavailable(one_line(error)) from error
+
+
+async def _buried(servers: Sequence[str], topic: str, held: Sequence[Delivery]) -> Sequence[Delivery]:
+    # Their content is compared too: in a topic that was deleted and made again, an address means another message.
+    wanted = {(f"{d.topic}/{d.partition}/{d.offset}", d.key, d.value): d for d in held}
+    async with TopicReader(servers, dead_letter_topic(topic)) as letters:
+        found = {
+            each async for letter in letters.read() if (each := (letter.origin, letter.key, letter.value)) in wanted
+        }
+    return [wanted[each] for each in found]
+
+
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A message of the dead-letter topic. `written_ms` counts from 1970."""
+    """A message, as a rule of the dead-letter topic. `written_ms` counts from 1970."""
 
     partition: int
     offset: int
@@ -106,6 +154,11 @@ class Letter:
     def address(self) -> str:
         """Partition and offset, for example 0/17."""
         return f"{self.partition}/{self.offset}"
+
+    @property
+    def origin(self) -> str:
+        """Topic, partition and offset of the message that became this letter, for example cities/3/17."""
+        return "/".join(self.header(f"raingauge-{name}") or "?" for name in ("topic", "partition", "offset"))
 
     @property
     def replayed(self) -> str | None:
@@ -130,11 +183,12 @@ class Letter:
 
     def line(self, replayed: bool) -> str:
         """Tab-separated: address, time, origin, error, size, replayed or waiting, the beginning of its value."""
-        origin = "/".join(self.header(f"raingauge-{name}") or "?" for name in ("topic", "partition", "offset"))
         size = "no value" if self.value is None else f"{len(self.value)} bytes"
         state = "replayed" if replayed else "waiting"
         value = "" if self.value is None else printable(self.value[:SHOWN_BYTES])
-        return "\t".join((self.address, self._time, origin, self.header("raingauge-error") or "?", size, state, value))
+        return "\t".join(
+            (self.address, self._time, self.origin, self.header("raingauge-error") or "?", size, state, value)
+        )
 
     @property
     def _time(self) -> str:
@@ -149,8 +203,8 @@ def printable(value: bytes) -> str:
     return "".join(chr(byte) if 32 <= byte < 127 and byte != 92 else f"\\x{byte:02x}" for byte in value)
 
 
-class DeadLetters:
-    """The dead letters present when it is entered; an async context manager.
+class TopicReader:
+    """Reads the messages that a topic has when this is entered; an async context manager.
 
     Raises (all methods): TimeoutError, KafkaError: Kafka does not answer. Fatal: there is no such topic.
     """
@@ -160,8 +214,7 @@ class DeadLetters:
         self._topic = topic
         self._answer_s = answer_s
         self._consumer: Any = None
-        self._first: dict[Any, int] = {}
-        self._end: dict[Any, int] = {}
+        self._spans: dict[TopicPartition, tuple[int, int]] = {}  # first offset, and the one after the last
 
     async def __aenter__(self) -> Self:
         self._consumer = AIOKafkaConsumer(
@@ -188,29 +241,40 @@ class DeadLetters:
         # This request makes the client load all partitions of the topic.
         await self._consumer.end_offsets([TopicPartition(self._topic, 0)])
         partitions = [TopicPartition(self._topic, each) for each in self._consumer.partitions_for_topic(self._topic)]
-        self._consumer.assign(partitions)
-        self._first = await self._consumer.beginning_offsets(partitions)
-        self._end = await self._consumer.end_offsets(partitions)
+        first, end = await self._consumer.beginning_offsets(partitions), await self._consumer.end_offsets(partitions)
+        self._spans = {each: (first[each], end[each]) for each in partitions}
 
-    async def read(self) -> AsyncIterator[Letter]:
-        """All letters and markers, from the beginning to the end at the time of entering. May be called repeatedly."""
-        left = [partition for partition, end in self._end.items() if self._first[partition] < end]
+    async def find(self, address: Address) -> Letter | None:
+        """The message with this address; None if there is none."""
+        partition, offset = TopicPartition(self._topic, address[0]), address[1]
+        first, end = self._spans.get(partition, (0, 0))
+        span = {partition: (offset, offset + 1)} if first <= offset < end else {}
+        found = [letter async for letter in self._read(span)]
+        return found[0] if found else None
+
+    def read(self) -> AsyncIterator[Letter]:
+        """All messages, from the beginning. May be called repeatedly."""
+        return self._read(self._spans)
+
+    async def _read(self, spans: Mapping[TopicPartition, tuple[int, int]]) -> AsyncIterator[Letter]:
+        left = [partition for partition, (first, end) in spans.items() if first < end]
+        self._consumer.assign(left)
         for partition in left:
-            self._consumer.seek(partition, self._first[partition])
+            self._consumer.seek(partition, spans[partition][0])
         silence_s = 0.0
         while left:
             fetched = await self._consumer.getmany(*left, timeout_ms=int(POLL_S * 1000))
             for partition, records in fetched.items():
                 for record in records:
-                    if record.offset < self._end[partition]:
+                    if record.offset < spans[partition][1]:
                         yield _letter(record)
             # By position, because the last offsets may belong to transaction markers instead of messages.
-            left = [partition for partition in left if await self._position(partition) < self._end[partition]]
+            left = [partition for partition in left if await self._position(partition) < spans[partition][1]]
             silence_s = 0.0 if fetched else silence_s + POLL_S
             if silence_s >= self._answer_s:
                 raise TimeoutError
 
-    async def _position(self, partition: Any) -> int:
+    async def _position(self, partition: TopicPartition) -> int:
         async with asyncio.timeout(self._answer_s):
             position: int = await self._consumer.position(partition)
         return position
@@ -230,7 +294,7 @@ def _publisher(servers: Sequence[str]) -> KafkaPublisher:
     return KafkaPublisher(servers, SystemClock(), max_message_bytes=2 * MAX_MESSAGE_BYTES)
 
 
-async def _selected(letters: DeadLetters, chosen: Address | None) -> AsyncIterator[Letter]:
+async def _selected(letters: TopicReader, chosen: Address | None) -> AsyncIterator[Letter]:
     """The chosen letter, whether replayed or not; without a choice, those that were not replayed."""
     replayed = await letters.replayed()
     async for letter in letters.read():

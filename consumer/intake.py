@@ -1,12 +1,12 @@
-"""Deliveries in, acknowledgements out: the cities of a delivered batch join the queue; what is settled is acknowledged.
+"""Enqueues the cities of delivered batches, and acknowledges the deliveries of settled ones.
 
-Acknowledge last. A delivery is kept in memory only to be acknowledged: a crash or a rebalance forgets it, and it is
-delivered again. It never calls the provider: that is the caller's work.
+A delivery is acknowledged last, and kept in memory only for that: after a crash or a rebalance it is delivered again.
+It must not call the provider: that is the caller's work.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -15,8 +15,15 @@ from sqlalchemy import Connection
 from raingauge.blocking import RunBlocking, until_available
 from raingauge.clock import Clock, happens_within
 from raingauge.contracts import BatchMessage, dead_letter_topic, decode
-from raingauge.errors import DatabaseUnavailable, HandoffUnavailable, NewerMessage, Permanent, UndecodableMessage
-from raingauge.messaging.port import Delivery, Publisher, Subscription
+from raingauge.errors import (
+    DatabaseUnavailable,
+    HandoffUnavailable,
+    NewerMessage,
+    Permanent,
+    RaingaugeError,
+    UndecodableMessage,
+)
+from raingauge.messaging.port import Delivery, Headers, Publisher, Subscription
 from raingauge.model import BatchKey
 from raingauge.storage import enqueueing, quota
 from raingauge.storage.database import Database
@@ -28,11 +35,15 @@ BATCHES_AT_ONCE: Final = 25
 """Batches enqueued in one transaction."""
 LOOK_EVERY_S: Final = 1.0
 """How often to look which batches other consumers have settled."""
+REMIND_EVERY_S: Final = 60.0
+"""How often to log which messages partitions wait behind, and to look whether those were buried."""
 RETRY_S: Final = 1.0
 ATTEMPTS: Final = 5
 INTERNAL_ERROR: Final = "internal error"
 
 T = TypeVar("T")
+FindBuried = Callable[[Sequence[Delivery]], Awaitable[Sequence[Delivery]]]
+"""Which of these deliveries a person has copied to the dead letters. Raises HandoffUnavailable."""
 
 
 class UnknownBatch(Permanent):
@@ -40,7 +51,7 @@ class UnknownBatch(Permanent):
 
 
 class Intake:
-    """Takes deliveries of one subscription."""
+    """Receives the deliveries of one subscription."""
 
     def __init__(
         self,
@@ -62,22 +73,38 @@ class Intake:
         self._deliveries: dict[BatchKey, list[Delivery]] = {}
         self._stop = asyncio.Event()
         self.on_enqueued: Callable[[], None] = lambda: None
+        self.find_buried: FindBuried = _none_buried
 
     @property
     def held(self) -> int:
         """Batches whose deliveries are not acknowledged."""
         return len(self._deliveries)
 
+    @property
+    def obstacles(self) -> list[str]:
+        """The message behind which each held partition waits, in one line."""
+        return [
+            f"partition {delivery.partition} waits at offset {delivery.offset}: {_why_held(delivery)}"
+            for delivery in self._first_held.values()
+        ]
+
+    @property
+    def _first_held(self) -> Mapping[int, Delivery]:
+        """By partition, the first delivery that is held."""
+        held = sorted(self._subscription.held, key=lambda delivery: (delivery.partition, -delivery.offset))
+        return {delivery.partition: delivery for delivery in held}
+
     def stop(self) -> None:
-        """Take nothing more."""
+        """Receive nothing more."""
         self._stop.set()
 
     async def run(self) -> None:
-        """Take deliveries until stopped. What is not settled by then is delivered again."""
+        """Receive deliveries until stopped. What is not settled by then is delivered again."""
         async with asyncio.TaskGroup() as tasks:
-            receiving = tasks.create_task(self._receive())
+            endless = tasks.create_task(self._receive()), tasks.create_task(self._watch_held())
             await self._watch()
-            receiving.cancel()
+            for task in endless:
+                task.cancel()
 
     def acknowledge(self, settled: Settled) -> None:
         """Acknowledge the batches that need no further work."""
@@ -103,14 +130,13 @@ class Intake:
             await self._enqueue(dict.fromkeys(keys))
 
     async def _read(self, delivery: Delivery) -> BatchMessage | None:
-        """The message of a delivery; None when it went elsewhere."""
+        """The message of a delivery; None if it was buried or held."""
         try:
             return decode(delivery.value)
         except UndecodableMessage as error:
             await self._bury(delivery, error)
-        except NewerMessage as error:
-            log.error("message.newer", extra={"partition": delivery.partition, "error": str(error)})  # noqa: TRY400
-            self._subscription.hold(delivery)
+        except NewerMessage:
+            self._hold(delivery)
         return None
 
     async def _enqueue(self, keys: Collection[BatchKey]) -> None:
@@ -158,26 +184,39 @@ class Intake:
 
     async def _bury(self, delivery: Delivery, error: Permanent) -> None:
         """Send a delivery to the dead letters, whole; then acknowledge it."""
-        headers = (
-            *delivery.headers,
-            ("raingauge-topic", delivery.topic.encode()),
-            ("raingauge-partition", str(delivery.partition).encode()),
-            ("raingauge-offset", str(delivery.offset).encode()),
-            ("raingauge-error", f"{type(error).__name__}: {error}".encode()[:1000]),
-        )
-        where = {"partition": delivery.partition, "offset": delivery.offset, "error": type(error).__name__}
-        log.warning("message.buried", extra=where)
+        headers = letter_headers(delivery, error)
+        log.warning("message.buried", extra={**_where(delivery), "error": type(error).__name__})
         while True:
             try:
                 await self._dead_letters.publish(self._dead_letter_topic, delivery.key, delivery.value, headers)
             except HandoffUnavailable:
-                continue  # perhaps it is stored: twice is better than never
+                continue  # it may be stored: twice is better than never
             except Permanent:
-                log.exception("message.too_large_to_bury", extra=where)
-                self._subscription.hold(delivery)
-                return
-            self._subscription.acknowledge(delivery)
+                self._hold(delivery)
+            else:
+                self._subscription.acknowledge(delivery)
             return
+
+    def _hold(self, delivery: Delivery) -> None:
+        held = delivery.partition in self._first_held
+        self._subscription.hold(delivery)
+        if not held:
+            _log_held(delivery)
+
+    async def _watch_held(self) -> None:
+        """Log regularly what partitions wait behind; acknowledge what a person has buried."""
+        while True:
+            await self._clock.sleep(REMIND_EVERY_S)
+            if not (held := self._subscription.held):
+                continue
+            try:
+                for delivery in await self.find_buried(held):
+                    log.warning("message.passed", extra=_where(delivery))
+                    self._subscription.acknowledge(delivery)
+            except HandoffUnavailable as error:
+                log.warning("message.letters_unread", extra={"error": str(error)})
+            for delivery in self._first_held.values():
+                _log_held(delivery)
 
     async def _watch(self) -> None:
         """Acknowledge what other consumers settled, until stopped."""
@@ -197,6 +236,45 @@ class Intake:
 
     async def _persist(self, work: Callable[[Connection], T]) -> T:
         return await until_available(self._run_database, lambda: self._database.write(work), self._clock)
+
+
+def letter_headers(delivery: Delivery, error: RaingaugeError) -> Headers:
+    """The headers of a delivery's dead letter: its own, then where it was and why it was buried."""
+    return (
+        *delivery.headers,
+        ("raingauge-topic", delivery.topic.encode()),
+        ("raingauge-partition", str(delivery.partition).encode()),
+        ("raingauge-offset", str(delivery.offset).encode()),
+        ("raingauge-error", f"{type(error).__name__}: {error}".encode()[:1000]),
+    )
+
+
+async def _none_buried(_: Sequence[Delivery]) -> Sequence[Delivery]:
+    """For a hand-off whose dead letters nobody can add to."""
+    return ()
+
+
+def newer_version(delivery: Delivery) -> NewerMessage | None:
+    """Why this version cannot process a message of a newer one; None if its version is not the reason."""
+    try:
+        decode(delivery.value)
+    except NewerMessage as error:
+        return error
+    except UndecodableMessage:
+        pass
+    return None
+
+
+def _why_held(delivery: Delivery) -> str:
+    return str(newer_version(delivery) or "it is too large for the dead letters")
+
+
+def _where(delivery: Delivery) -> dict[str, int]:
+    return {"partition": delivery.partition, "offset": delivery.offset}
+
+
+def _log_held(delivery: Delivery) -> None:
+    log.error("message.held", extra={**_where(delivery), "error": _why_held(delivery)})
 
 
 def _log_finished(settled: Settled) -> None:

@@ -167,9 +167,11 @@ class Ledger:
 
         await self._write(work)
 
-    async def beat(self) -> None:
-        """Record that this consumer is alive."""
-        await self._write(lambda c: quota.beat(c, self._database.now(c), self._consumer, self._account))
+    async def beat(self, partitions_held: int = 0) -> None:
+        """Record that this consumer is alive, and how many partitions wait in it."""
+        await self._write(
+            lambda c: quota.beat(c, self._database.now(c), self._consumer, self._account, partitions_held)
+        )
 
     async def leave(self) -> None:
         """Record that this consumer stops."""

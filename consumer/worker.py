@@ -9,7 +9,7 @@ from consumer.caller import Caller
 from consumer.intake import Intake
 from consumer.ledger import Ledger
 from raingauge.clock import Clock, happens_within
-from raingauge.errors import DatabaseUnavailable
+from raingauge.errors import DatabaseUnavailable, Fatal
 from raingauge.storage.quota import BEAT_S
 
 log = logging.getLogger("raingauge.worker")
@@ -52,8 +52,16 @@ class Worker:
             tasks.create_task(self.caller.run())
 
     async def check(self) -> None:
-        """Return when the database answers. Raises DatabaseUnavailable."""
-        await self._ledger.beat()
+        """Return when it can process all that is delivered.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+            Fatal: a partition waits behind a message that this version cannot process.
+        """
+        obstacles = self.intake.obstacles
+        await self._ledger.beat(len(obstacles))
+        if obstacles:
+            raise Fatal("; ".join(obstacles))
 
     async def leave(self) -> None:
         """Record that this consumer has stopped, if the database answers."""
@@ -66,7 +74,7 @@ class Worker:
         beats = 0
         while True:
             try:
-                await self._ledger.beat()
+                await self._ledger.beat(len(self.intake.obstacles))
                 if beats % PRUNE_EVERY_BEATS == 0:
                     await self._ledger.prune()
             except DatabaseUnavailable as error:

@@ -23,7 +23,7 @@ from raingauge.errors import DatabaseUnavailable
 from raingauge.model import CollectionRequest, CollectionState
 from raingauge.quota.fairness import unknown_since
 from raingauge.quota.pacing import Terms
-from raingauge.storage import cities, collections, quota, readings
+from raingauge.storage import cities, collections, queue, quota, readings
 from raingauge.storage.collections import OtherRequest
 from raingauge.storage.database import Database
 from raingauge.storage.models import Collection
@@ -51,6 +51,8 @@ FEW: Final = 200
 KEPT_FOR_EACH: Final = timedelta(milliseconds=5)
 """How long a longer list is used again, for each collection on it: a hundred times what reading it takes."""
 KEPT_AT_MOST: Final = timedelta(seconds=10)
+DELIVERED_WITHIN: Final = timedelta(seconds=10)
+"""If no partition waits, the batches of a collection are delivered within this time."""
 _MOMENTS: Final = frozenset({"fetched_at", "observed_at"})
 
 
@@ -255,9 +257,13 @@ class Collections:
         """The collections' views, in their order; `fresh`: how many unsettled cities of each need no call."""
         if all(state.finished_at is not None for state in states):
             return [View(state, ended(state)) for state in states]
-        forecast = Forecast(self._snapshot(connection))
+        snapshot = self._snapshot(connection)
+        forecast, behind = Forecast(snapshot), _behind_held(connection, snapshot, states)
         counts = fresh or [0] * len(states)
-        return [View(state, forecast.progress(state, count)) for state, count in zip(states, counts, strict=True)]
+        return [
+            View(state, forecast.progress(state, count, behind_held=state.id in behind))
+            for state, count in zip(states, counts, strict=True)
+        ]
 
     def _snapshot(self, connection: Connection) -> Snapshot:
         now = self._database.now(connection)
@@ -267,11 +273,13 @@ class Collections:
         charges = quota.charges(connection, self._account, now - window, now, MAX_CHARGES)
         all_read = len(charges) < MAX_CHARGES
         held = sum(charge.cost for charge in charges)
+        consumers, partitions_held = quota.consumers_alive(connection, now, self._account)
         return Snapshot(
             now=now,
             terms=self._terms,
             gate=gate,
-            consumer_alive=quota.any_consumer_alive(connection, now, self._account),
+            consumer_alive=consumers > 0,
+            partitions_held=partitions_held,
             competition=self._competition.at(connection, now, 0 if gate is None else gate.turn),
             held=held if all_read else quota.held(connection, self._account, now, window_s),
             charges=charges,
@@ -304,6 +312,19 @@ class _CompetitionCache:
         if size <= FEW or not timedelta() <= age <= min(KEPT_AT_MOST, size * KEPT_FOR_EACH):
             self._competition, self._read_at = Competition(collections.open_collections(connection), gate_turn), now
         return self._competition
+
+
+def _behind_held(connection: Connection, snapshot: Snapshot, states: Sequence[CollectionState]) -> frozenset[str]:
+    """Ids of those that get no further while consumers hold messages: for some time nothing of them is queued."""
+    if not snapshot.partitions_held:
+        return frozenset()
+    before = snapshot.now - DELIVERED_WITHIN
+    quiet = [
+        state.id
+        for state in states
+        if state.finished_at is None and (state.last_progress_at or state.requested_at) < before
+    ]
+    return frozenset(quiet) - queue.queued_collections(connection, quiet)
 
 
 def _count_fresh(connection: Connection, taken: Sequence[tuple[CollectionState, CollectionRequest]]) -> list[int]:

@@ -27,7 +27,7 @@ from raingauge.quota.pacing import (
 )
 
 Status = Literal["queued", "collecting", "waiting", "done", "cancelled"]
-Reason = Literal["month", "key", "provider", "database", "no consumer"]
+Reason = Literal["month", "key", "provider", "database", "no consumer", "newer message"]
 
 _REASONS: Final[dict[str, Reason]] = {"quota": "provider", "provider": "provider", "key": "key", "database": "database"}
 MAX_MONTHS: Final = 1200
@@ -94,6 +94,8 @@ class Snapshot:
     """Cities held by charges."""
     charges: Sequence[Charge] = ()
     """Those of them that were read."""
+    partitions_held: int = 0
+    """Partitions of the hand-off that wait behind a message that consumers cannot process."""
     endpoint: str = "auto"
     """The setting: auto, group or single."""
 
@@ -116,14 +118,19 @@ class Forecast:
         self._reason = _reason(snapshot)
         self._expected: dict[int, datetime | None] = {}
 
-    def progress(self, state: CollectionState, fresh: int = 0) -> Progress:
-        """A collection's progress; `fresh`: its unsettled cities that need no call."""
+    def progress(self, state: CollectionState, fresh: int = 0, *, behind_held: bool = False) -> Progress:
+        """A collection's progress; `fresh`: its unsettled cities that need no call.
+
+        `behind_held`: its messages wait behind one that the consumers cannot process.
+        """
         if state.finished_at is not None:
             return ended(state)
         left = state.total - state.settled - fresh
         units = self._snapshot.competition.units(state, left) if left > 0 else 0
         if units not in self._expected:
             self._expected[units] = expected_at(units, self._snapshot)
+        if behind_held and self._reason is None:
+            return Progress("waiting", "newer message", None)
         status: Status = "waiting" if self._reason else "collecting" if state.settled else "queued"
         return Progress(status, self._reason, self._expected[units])
 

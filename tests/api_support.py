@@ -114,9 +114,9 @@ class Front:
         body: dict[str, Any] = answer.json()
         return body
 
-    def beat(self) -> None:
+    def beat(self, partitions_held: int = 0) -> None:
         """A consumer is alive."""
-        self.database.write(lambda c: quota.beat(c, self.clock.moment, "a consumer", self.account))
+        self.database.write(lambda c: quota.beat(c, self.clock.moment, "a consumer", self.account, partitions_held))
 
     def open_gate(self, **columns: Any) -> None:
         """A consumer has made the gate."""

@@ -181,6 +181,7 @@ def _create_quota() -> None:
         sa.Column("account", exact(64), nullable=False),
         sa.Column("started_at", moment(), nullable=False),
         sa.Column("seen_at", moment(), nullable=False),
+        sa.Column("partitions_held", sa.Integer(), nullable=False),
     )
 
 

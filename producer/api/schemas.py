@@ -82,7 +82,8 @@ class CollectionHead(BaseModel):
     )
     reason: Reason | None = Field(
         description="What a waiting collection waits for: the next month's budget (month), a key that the provider "
-        "accepts (key), the provider, the database's clock (database), or a consumer that runs (no consumer).",
+        "accepts (key), the provider, the database's clock (database), a consumer that runs (no consumer), or one that "
+        "can process a message of a newer version (newer message).",
         examples=[None],
     )
     progress: float = Field(description="Settled cities / total, 0 to 1.", ge=0, le=1, examples=[0.24])

@@ -4,7 +4,7 @@ Delivery is at least once: a published message is delivered until it is acknowle
 order.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,10 +27,6 @@ class Delivery:
     epoch: int = 0
 
 
-Lost = Callable[[Sequence[Delivery]], Awaitable[None]]
-"""Receives the unacknowledged deliveries that are being taken away; it may finish and acknowledge some of them."""
-
-
 class Publisher(Protocol):
     """The sending side."""
 
@@ -45,6 +41,10 @@ class Publisher(Protocol):
 
 class Subscription(Protocol):
     """The receiving side, a member of the consumer group. At most `window` deliveries are unacknowledged at a time."""
+
+    @property
+    def held(self) -> Sequence[Delivery]:
+        """The deliveries that are held; their partitions wait behind them."""
 
     async def receive(self) -> Sequence[Delivery]:
         """Wait for at least one delivery. Keeps waiting through outages of the hand-off."""

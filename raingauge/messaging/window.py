@@ -30,6 +30,10 @@ class PartitionOffsets:
         """The number of unsettled offsets."""
         return len(self._open)
 
+    def __contains__(self, offset: int) -> bool:
+        """Whether this offset was delivered and is not settled."""
+        return offset in self._open
+
     def deliver(self, offset: int) -> bool:
         """Record a delivery. False if its offset does not rise: the partition was truncated or recreated."""
         if self.next is None:
@@ -61,7 +65,7 @@ class PartitionOffsets:
 
 
 class Window:
-    """The deliveries of one epoch, at most `size`: waiting to be handed out, handed out, or held.
+    """The unsettled deliveries of one epoch, at most `size`: waiting to be handed out, handed out, or held.
 
     A held delivery and those behind it in its partition do not count, so that the other partitions go on.
     """
@@ -69,7 +73,6 @@ class Window:
     def __init__(self, size: int) -> None:
         self._size = size
         self._waiting: deque[Delivery] = deque()
-        self._in_hand: dict[tuple[int, int], Delivery] = {}
         self._held: dict[tuple[int, int], Delivery] = {}
         self._offsets: dict[int, PartitionOffsets] = {}
         self._full = False
@@ -88,29 +91,23 @@ class Window:
         held = self.held_partitions
         handed = [delivery for delivery in self._waiting if delivery.partition not in held]
         self._waiting = deque(delivery for delivery in self._waiting if delivery.partition in held)
-        self._in_hand.update((_key(delivery), delivery) for delivery in handed)
         return handed
 
     def acknowledge(self, delivery: Delivery) -> bool:
         """Settle a delivery. False if it was settled before or is void."""
-        if delivery.epoch != self.epoch or self._in_hand.pop(_key(delivery), None) is None:
+        if delivery.epoch != self.epoch or not self._offsets[delivery.partition].settle(delivery.offset):
             return False
         self._held.pop(_key(delivery), None)
-        self._offsets[delivery.partition].settle(delivery.offset)
         self._update_full()
         return True
 
     def hold(self, delivery: Delivery) -> bool:
         """Block the partition behind this delivery. False if it is settled or void."""
-        if delivery.epoch != self.epoch or _key(delivery) not in self._in_hand:
+        if delivery.epoch != self.epoch or delivery.offset not in self._offsets[delivery.partition]:
             return False
         self._held[_key(delivery)] = delivery
         self._update_full()
         return True
-
-    def unsettled(self) -> list[Delivery]:
-        """The deliveries that were handed out and are not acknowledged."""
-        return list(self._in_hand.values())
 
     def to_commit(self) -> dict[int, int]:
         """The lowest unsettled offset of each partition where it differs from the committed one."""
@@ -127,15 +124,10 @@ class Window:
         offsets = self._offsets.get(partition)
         return None if offsets is None else offsets.next
 
-    def drop_waiting(self) -> None:
-        """Forget the deliveries that were not handed out: they are never settled or committed, so they come again."""
-        self._waiting.clear()
-
     def begin_epoch(self) -> None:
         """Start a new epoch: all deliveries so far are void."""
         self.epoch = next(_EPOCHS)
         self._waiting.clear()
-        self._in_hand.clear()
         self._held.clear()
         self._offsets.clear()
         self._full = False

@@ -232,6 +232,9 @@ class ConsumerBeat(Schema):
     account: Mapped[str] = mapped_column(exact(64))
     started_at: Mapped[datetime]
     seen_at: Mapped[datetime]
+    partitions_held: Mapped[int] = mapped_column(
+        default=0
+    )  # each waits behind a message that this consumer cannot process
 
 
 WEATHER_COLUMNS = tuple(name for name in Weather.__annotations__)

@@ -145,3 +145,9 @@ def _candidates(now: datetime, rows: Sequence[Any]) -> dict[int, Candidate]:
 def claim(connection: Connection, city_ids: Many[int], charge_id: int, until: datetime) -> None:
     """Have the ready rows of these cities wait for the calls of a charge, at most until then. Under the gate's lock."""
     connection.execute(_CLAIM, {"cities": sorted(city_ids), "charge": charge_id, "until": until})
+
+
+def queued_collections(connection: Connection, ids: Many[str]) -> set[str]:
+    """Those of these collections that have cities in the queue."""
+    found = select(QueuedCity.collection_id).where(QueuedCity.collection_id.in_(ids)).distinct()
+    return set(connection.scalars(found)) if ids else set()

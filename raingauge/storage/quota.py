@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from raingauge.model import Charge, Gate
 from raingauge.storage.models import ConsumerBeat, QuotaCharge, QuotaGate
@@ -123,10 +123,10 @@ def charges(
 # -- heartbeats --------------------------------------------------------------------------------------------------------
 
 
-def beat(connection: Connection, now: datetime, consumer: str, account: str) -> None:
+def beat(connection: Connection, now: datetime, consumer: str, account: str, partitions_held: int = 0) -> None:
     """Record that this consumer is alive, and forget those long dead."""
-    row = {"id": consumer, "account": account, "started_at": now, "seen_at": now}
-    upsert(connection, ConsumerBeat, [row], ("seen_at",))
+    row = {"id": consumer, "account": account, "started_at": now, "seen_at": now, "partitions_held": partitions_held}
+    upsert(connection, ConsumerBeat, [row], ("seen_at", "partitions_held"))
     connection.execute(delete(ConsumerBeat).where(ConsumerBeat.seen_at < now - FORGOTTEN_AFTER))
 
 
@@ -135,7 +135,14 @@ def leave(connection: Connection, consumer: str) -> None:
     connection.execute(delete(ConsumerBeat).where(ConsumerBeat.id == consumer))
 
 
-def any_consumer_alive(connection: Connection, now: datetime, account: str) -> bool:
-    """Whether a consumer of the account has been alive lately."""
+def consumers_alive(connection: Connection, now: datetime, account: str) -> tuple[int, int]:
+    """How many consumers of the account were alive lately, and how many partitions they hold."""
     alive = (ConsumerBeat.account == account, ConsumerBeat.seen_at >= now - ALIVE_FOR)
-    return bool(connection.scalar(select(exists().where(*alive))))
+    counts = select(func.count(), func.coalesce(func.sum(ConsumerBeat.partitions_held), 0)).where(*alive)
+    consumers, partitions = connection.execute(counts).one()
+    return consumers, int(partitions)
+
+
+def any_consumer_alive(connection: Connection, now: datetime, account: str) -> bool:
+    """Whether a consumer of the account was alive lately."""
+    return consumers_alive(connection, now, account)[0] > 0

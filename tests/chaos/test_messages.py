@@ -79,10 +79,9 @@ def test_a_newer_message_makes_its_partition_wait_for_newer_consumers(database_u
         eventually(lambda: running.settled(first.name) == 20, 30)
         partition, message = real_message(running)
         send(running, json.dumps(message | {"version": 2, "by": "tomorrow"}).encode(), partition)
-        eventually(lambda: "handoff.held" in old.output, 20)
+        eventually(lambda: "message.held" in old.output, 20)
         running.post(CITIES[100:300])
         eventually(lambda: {number for number, behind in lags(running).items() if behind} == {partition}, 60)
-        assert "message.newer" in old.output
         assert not dead_letters(running)
         running.consumer("--knows", "2")
         assert old.stop() == 0

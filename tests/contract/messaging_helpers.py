@@ -15,9 +15,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from raingauge.clock import SystemClock
 from raingauge.contracts import dead_letter_topic
-from raingauge.messaging.inprocess import InProcessBroker, InProcessSubscription
+from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics
-from raingauge.messaging.port import Delivery, Lost, Publisher, Subscription
+from raingauge.messaging.port import Delivery, Publisher, Subscription
 
 CLOCK: Final = SystemClock()
 REAL: Final = ("127.0.0.1", 9092)
@@ -141,7 +141,7 @@ class InProcessPlace:
     async def publisher(self) -> AsyncIterator[Publisher]:
         yield self.broker
 
-    def subscription(self) -> InProcessSubscription:
+    def subscription(self) -> AbstractAsyncContextManager[Subscription]:
         return self.broker.subscription()
 
 
@@ -160,9 +160,9 @@ class KafkaPlace:
     def publisher(self, **settings: Any) -> KafkaPublisher:
         return KafkaPublisher([self.server], CLOCK, **{"timeouts": self._timeouts, **settings})
 
-    def subscription(self, lost: Lost | None = None, **settings: Any) -> KafkaSubscription:
+    def subscription(self, **settings: Any) -> KafkaSubscription:
         settings = {"window": self._window, "clock": CLOCK, "timeouts": self._timeouts, **settings}
-        return KafkaSubscription([self.server], self.topic, self.group, lost=lost, **settings)
+        return KafkaSubscription([self.server], self.topic, self.group, **settings)
 
 
 def require_real_kafka() -> str:

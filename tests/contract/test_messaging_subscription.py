@@ -1,14 +1,12 @@
 """Receiving during rebalances, and while Kafka is down, replaced, silent or refuses requests; on a mock cluster."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 
 import confluent_kafka
 import pytest
 
 from raingauge.messaging.kafka import KafkaSubscription, Timeouts
-from raingauge.messaging.port import Delivery
 from tests.contract.messaging_helpers import (
     CLOCK,
     QUICK,
@@ -23,7 +21,7 @@ from tests.contract.messaging_helpers import (
 )
 from tests.contract.messaging_mock_cluster import HEARTBEAT, JOIN_GROUP, OFFSET_COMMIT, MockCluster
 
-ALERT = replace(QUICK, quiet_s=0.7, check_every_s=0.6, drain_s=5)
+ALERT = replace(QUICK, quiet_s=0.7, check_every_s=0.6)
 OFFSET_METADATA_TOO_LARGE, INCONSISTENT_GROUP_PROTOCOL, REBALANCE_IN_PROGRESS, GROUP_AUTHORIZATION_FAILED = (
     12,
     23,
@@ -41,22 +39,6 @@ async def publish(place: KafkaPlace, *messages: bytes) -> None:
     async with place.publisher() as publisher:
         for message in messages:
             await publisher.publish(place.topic, b"key", message)
-
-
-class Worker:
-    """Remembers what it was told is lost, and acknowledges some of it meanwhile."""
-
-    def __init__(self, *finishes: bytes) -> None:
-        self.lost: list[bytes | None] = []
-        self.subscription: KafkaSubscription | None = None
-        self._finishes = finishes
-
-    async def __call__(self, deliveries: Sequence[Delivery]) -> None:
-        self.lost += values(deliveries)
-        assert self.subscription
-        for delivery in deliveries:
-            if delivery.value in self._finishes:
-                self.subscription.acknowledge(delivery)
 
 
 async def test_entering_while_kafka_is_down_waits_for_nothing_and_receiving_waits(
@@ -83,83 +65,19 @@ async def test_receiving_waits_for_the_topic_to_be_made(cluster: MockCluster, ca
         assert values(await receive(subscription, 1)) == [b"1"]
 
 
-async def test_in_a_rebalance_what_the_worker_still_finishes_is_committed_and_the_rest_comes_again(
+async def test_after_a_rebalance_what_is_not_settled_comes_again_and_stale_acknowledgements_are_void(
     cluster: MockCluster, place: KafkaPlace
 ) -> None:
     await publish(place, b"1", b"2", b"3")
-    worker = Worker(b"1", b"2")
-    async with place.subscription(worker) as subscription:
-        worker.subscription = subscription
+    async with place.subscription() as subscription:
         before = await receive(subscription, 3)
+        for settled in before[:2]:
+            subscription.acknowledge(settled)
         cluster.answer(HEARTBEAT, REBALANCE_IN_PROGRESS)
-        after = await receive(subscription, 1)
-        assert worker.lost == [b"1", b"2", b"3"]
-        assert values(after) == [b"3"]
-        for stale in before:  # of the epoch before: they may be another member's by now
-            subscription.acknowledge(stale)
+        assert values(await receive(subscription, 1)) == [b"3"]
+        subscription.acknowledge(before[2])  # of the epoch before: it may be another member's by now
     async with place.subscription() as subscription:
         assert values(await receive(subscription, 1)) == [b"3"]
-
-
-async def test_in_a_rebalance_what_nobody_has_received_yet_is_nobodys_loss(
-    cluster: MockCluster, place: KafkaPlace
-) -> None:
-    await publish(place, b"1")
-    worker = Worker()
-    async with place.subscription(worker) as subscription:
-        worker.subscription = subscription
-        await eventually(lambda: subscription._window.free < 100)
-        cluster.answer(HEARTBEAT, REBALANCE_IN_PROGRESS)
-        epoch = subscription._window.epoch
-        await eventually(lambda: subscription._window.epoch != epoch)
-        assert values(await receive(subscription, 1)) == [b"1"]
-        assert worker.lost == []
-
-
-async def test_a_worker_that_does_not_finish_is_not_waited_for_longer_than_the_drain(
-    cluster: MockCluster, place: KafkaPlace, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def never(_: Sequence[Delivery]) -> None:
-        await asyncio.Event().wait()
-
-    await publish(place, b"1")
-    async with place.subscription(never, timeouts=replace(ALERT, drain_s=0.1)) as subscription:
-        await receive(subscription, 1)
-        cluster.answer(HEARTBEAT, REBALANCE_IN_PROGRESS)
-        assert values(await receive(subscription, 1)) == [b"1"]
-        assert "handoff.drain_cut_short" in caplog.messages
-
-
-async def test_a_worker_that_fails_does_not_stop_the_rebalance(
-    cluster: MockCluster, place: KafkaPlace, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def fails(_: Sequence[Delivery]) -> None:
-        raise ValueError("a bug")
-
-    await publish(place, b"1")
-    async with place.subscription(fails) as subscription:
-        await receive(subscription, 1)
-        cluster.answer(HEARTBEAT, REBALANCE_IN_PROGRESS)
-        assert values(await receive(subscription, 1)) == [b"1"]
-        assert "handoff.drain_failed" in caplog.messages
-
-
-async def test_closing_does_not_wait_for_a_worker_in_a_rebalance(cluster: MockCluster, place: KafkaPlace) -> None:
-    told = asyncio.Event()
-
-    async def never(_: Sequence[Delivery]) -> None:
-        told.set()
-        await asyncio.Event().wait()
-
-    await publish(place, b"1")
-    async with place.subscription(never) as subscription:
-        await receive(subscription, 1)
-        cluster.answer(HEARTBEAT, REBALANCE_IN_PROGRESS)
-        await told.wait()
-        closing = asyncio.timeout(4)
-        await closing.__aenter__()
-    await closing.__aexit__(None, None, None)
-    await eventually(nothing_is_left)
 
 
 async def test_a_commit_that_fails_is_tried_again(
@@ -201,23 +119,19 @@ async def test_a_client_with_another_assignor_in_the_group_is_named_without_a_tr
 
 async def test_when_offsets_fall_back_what_is_in_hand_is_void(cluster: MockCluster, place: KafkaPlace) -> None:
     await publish(place, b"1", b"2")
-    worker = Worker()
-    async with place.subscription(worker) as subscription:
-        worker.subscription = subscription
+    async with place.subscription() as subscription:
         _, second = await receive(subscription, 2)
-        assert subscription._consumer
-        await subscription._consumer.seek_to_beginning()  # as when the topic was deleted and made again
+        assert subscription._commits.consumer
+        await subscription._commits.consumer.seek_to_beginning()  # as when the topic was deleted and made again
         assert values(await receive(subscription, 2)) == [b"1", b"2"]
-        assert worker.lost == [b"1", b"2"]
         subscription.acknowledge(second)
-        assert len(subscription._window.unsettled()) == 2
+    async with place.subscription() as subscription:
+        assert values(await receive(subscription, 2)) == [b"1", b"2"]
 
 
 async def test_an_outage_takes_no_delivery_away(cluster: MockCluster, place: KafkaPlace) -> None:
     await publish(place, b"1", b"2")
-    worker = Worker()
-    async with place.subscription(worker, timeouts=replace(ALERT, session_s=10, check_every_s=1.5)) as subscription:
-        worker.subscription = subscription
+    async with place.subscription(timeouts=replace(ALERT, session_s=10, check_every_s=1.5)) as subscription:
         first, _ = await receive(subscription, 2)
         cluster.go_down()
         await eventually(lambda: not subscription.connected)
@@ -225,7 +139,8 @@ async def test_an_outage_takes_no_delivery_away(cluster: MockCluster, place: Kaf
         cluster.come_up()
         await eventually(lambda: subscription.connected)
         await eventually(lambda: not subscription._window.to_commit())
-        assert worker.lost == []
+    async with place.subscription() as subscription:
+        assert values(await receive(subscription, 1)) == [b"2"]
 
 
 async def test_when_the_brokers_have_moved_a_new_client_finds_them(cluster: MockCluster, place: KafkaPlace) -> None:

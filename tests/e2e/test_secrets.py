@@ -215,7 +215,7 @@ def test_embedded_at_debug_level_with_nothing_masked(
             inside.publish(*POISON)
             provoke(url, provider, told=lambda event: event in ear.output)
             inside.publish(NEWER)
-            eventually(lambda: "message.newer" in ear.output, PATIENCE_S)
+            eventually(lambda: "message.held" in ear.output, PATIENCE_S)
             eventually(lambda: "settle.unexpected" in ear.output, PATIENCE_S)
             assert_answers_unmarked(url)
             (broker,) = inside.brokers

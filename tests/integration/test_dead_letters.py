@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -17,14 +18,26 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from consumer import dead_letters
 from consumer.__main__ import parser
-from consumer.dead_letters import DeadLetters, Letter, list_all, printable, replay
+from consumer.dead_letters import Letter, TopicReader, bury, find_buried, list_all, printable, replay
 from consumer.intake import Intake
+from raingauge.blocking import inline
 from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic
 from raingauge.errors import Fatal, UndecodableMessage
 from raingauge.messaging.kafka import KafkaPublisher
 from raingauge.messaging.port import Delivery, Headers, Subscription
 from raingauge.settings import BrokerSettings, Settings
-from tests.contract.messaging_helpers import CLOCK, KafkaPlace, Road, free_port, nothing_is_left, real_place, with_admin
+from raingauge.storage.database import Database
+from tests.contract.messaging_helpers import (
+    CLOCK,
+    KafkaPlace,
+    Road,
+    comes_nothing,
+    eventually,
+    free_port,
+    nothing_is_left,
+    real_place,
+    with_admin,
+)
 from tests.support.databases import need_port
 
 services = pytest.mark.services
@@ -51,7 +64,7 @@ def deliveries(messages: Sequence[Message], topic: str) -> list[Delivery]:
     return [Delivery(topic, 3, 100 + n, key, value, headers) for n, (key, value, headers) in enumerate(messages)]
 
 
-async def bury(place: KafkaPlace, messages: Sequence[Message]) -> None:
+async def make_letters(place: KafkaPlace, messages: Sequence[Message]) -> None:
     """As the intake does it."""
     acknowledged: list[Delivery] = []
     subscription = cast("Subscription", SimpleNamespace(acknowledge=acknowledged.append))
@@ -65,7 +78,7 @@ async def bury(place: KafkaPlace, messages: Sequence[Message]) -> None:
 
 async def stored(topic: str) -> list[Letter]:
     """All that lies in a topic."""
-    async with DeadLetters([SERVER], topic) as letters:
+    async with TopicReader([SERVER], topic) as letters:
         return [letter async for letter in letters.read()]
 
 
@@ -78,7 +91,7 @@ async def buried(messages: Sequence[Message], partitions: int = 1) -> AsyncItera
     """A topic of its own whose dead letters are these; all clients are gone at the end."""
     need_port(9092, "Kafka")
     async with real_place(partitions=partitions) as place:
-        await bury(place, messages)
+        await make_letters(place, messages)
         yield place
     assert nothing_is_left()
 
@@ -98,7 +111,7 @@ async def test_what_was_replayed_is_not_replayed_again_but_what_came_later_is() 
         await replay(settings, None)
         await replay(settings, None)
         assert len(await came_back(place)) == 2
-        await bury(place, MESSAGES[2:4])
+        await make_letters(place, MESSAGES[2:4])
         await replay(settings, None)
         await replay(settings, None)
         assert await came_back(place) == sorted(MESSAGES[:4], key=repr)
@@ -166,6 +179,45 @@ async def test_a_missing_topic_is_named_and_not_made(capsys: pytest.CaptureFixtu
     found = await with_admin(SERVER, lambda admin: admin.list_topics())
     assert not {topic, dead_letter_topic(topic)} & set(found)
     assert nothing_is_left()
+
+
+NEWER: Final[Message] = (b"1/0", b'{"version":2}', (("trace", b"\xff"),))
+
+
+@services
+async def test_a_message_of_a_newer_version_that_is_buried_is_passed_by_the_running_consumer_and_can_be_replayed(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("consumer.intake.REMIND_EVERY_S", 0.2)
+    need_port(9092, "Kafka")
+    async with real_place() as place:
+        settings = settings_for(place.topic)
+        async with place.publisher() as publisher, place.subscription() as subscription:
+            intake = Intake(subscription, publisher, sqlite, inline, CLOCK, "account", place.topic)
+            intake.find_buried = partial(find_buried, [SERVER], place.topic)
+            working = asyncio.create_task(intake.run())
+            await publisher.publish(place.topic, *NEWER)
+            await publisher.publish(place.topic, b"2/0", b"not JSON")
+            await eventually(lambda: bool(intake.obstacles), within_s=30)
+            with pytest.raises(Fatal, match=f"{place.topic} has no message 0/2"):
+                await bury(settings, (0, 2))
+            with pytest.raises(Fatal, match=f"{place.topic} 0/1 is no message of a newer version"):
+                await bury(settings, (0, 1))
+            assert intake.obstacles
+            for _ in range(2):  # the second one changes nothing
+                await bury(settings, (0, 0))
+            await eventually(lambda: not intake.obstacles)
+            intake.stop()
+            await working
+        letters = await stored(dead_letter_topic(place.topic))
+        # The message behind it was undecodable, and was buried by the consumer.
+        assert {letter.value for letter in letters} == {NEWER[1], b"not JSON"}
+        assert sum(letter.value == NEWER[1] for letter in letters) == 1
+        async with place.subscription() as subscription:
+            assert await comes_nothing(subscription, place.lull_s), "it was committed past"
+        await replay(settings, (0, 0) if letters[0].value == NEWER[1] else (0, 1))
+        assert await came_back(place) == sorted([NEWER, NEWER, (b"2/0", b"not JSON", ())], key=repr)
+    assert f"{place.topic} 0/0 is buried: consumers pass it within a minute\n" in capsys.readouterr().out
 
 
 class Crash(Exception):
@@ -263,6 +315,9 @@ async def test_a_broker_that_falls_silent_ends_the_reading() -> None:
     class Silent:
         polls = 0
 
+        def assign(self, partitions: list[str]) -> None:
+            pass
+
         def seek(self, partition: str, offset: int) -> None:
             pass
 
@@ -273,8 +328,8 @@ async def test_a_broker_that_falls_silent_ends_the_reading() -> None:
         async def position(self, partition: str) -> int:
             return 0
 
-    letters = DeadLetters([], "cities.dead", answer_s=2)
-    letters._consumer, letters._first, letters._end = Silent(), {"0": 0}, {"0": 3}
+    letters = TopicReader([], "cities.dead", answer_s=2)
+    letters._consumer, letters._spans = Silent(), {"0": (0, 3)}
     with pytest.raises(TimeoutError):
         await letters.replayed()
     assert letters._consumer.polls == 2000
@@ -313,7 +368,9 @@ def test_the_command_ends_with_status_2_and_one_line_when_kafka_is_down() -> Non
         assert ended.stdout == ""
 
 
-@pytest.mark.parametrize("arguments", ["", "replay", "replay --all --offset 1", "replay --offset x", "remove"])
+@pytest.mark.parametrize(
+    "arguments", ["", "replay", "replay --all --offset 1", "replay --offset x", "bury --offset 1", "remove"]
+)
 def test_what_to_do_has_to_be_said(arguments: str) -> None:
     with pytest.raises(SystemExit) as ended:
         parser().parse_args(["dead-letters", *arguments.split()])

@@ -8,7 +8,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from producer.collections import Collections
 from producer.relay import Relay
 from raingauge.blocking import inline
 from raingauge.errors import ProviderUnavailable
-from raingauge.messaging.inprocess import InProcessBroker, InProcessSubscription
+from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.port import Headers
 from raingauge.model import Observation
 from raingauge.quota.fairness import UNKNOWN_CITY
@@ -128,7 +128,7 @@ class KeepingBroker(InProcessBroker):
     @property
     def unsettled(self) -> int:
         """Messages that nobody has acknowledged."""
-        return len(self._log._unsettled)
+        return len(self._unsettled)
 
 
 @dataclass
@@ -186,16 +186,16 @@ class Raingauge(RuleBasedStateMachine):
         name = f"consumer-{self.consumers}"
         database, clock = self.database, self.clock
         ledger = Ledger(database, inline, clock, ACCOUNT, TERMS, "auto", name)
-        self.subscription: InProcessSubscription = self.broker.subscription()
-        await self.subscription.__aenter__()
-        intake = Intake(self.subscription, self.broker, database, inline, clock, ACCOUNT, TOPIC)
+        self.subscription = AsyncExitStack()
+        subscription = await self.subscription.enter_async_context(self.broker.subscription())
+        intake = Intake(subscription, self.broker, database, inline, clock, ACCOUNT, TOPIC)
         caller = Caller(ledger, self.provider, database, inline, self.provider.run, clock, 2)
         self.worker = Worker(intake, caller, ledger, clock)
         self.working = asyncio.create_task(self.worker.run())
 
     async def _end_consumer(self) -> None:
         await asyncio.gather(self.working, return_exceptions=True)
-        await self.subscription.__aexit__(None, None, None)
+        await self.subscription.aclose()
 
     async def _post(self, body: Mapping[str, Any]) -> httpx.Response:
         return await self.http.post("/collect", json=body)

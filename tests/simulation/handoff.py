@@ -145,6 +145,10 @@ class Member:
     def hold(self, delivery: Delivery) -> None:
         raise AssertionError("the simulated hand-off carries no newer messages")
 
+    @property
+    def held(self) -> Sequence[Delivery]:
+        return ()
+
 
 class Sender:
     """A process's publishing side."""

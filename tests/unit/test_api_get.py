@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event, insert, update
 
 from raingauge.storage.database import Database
-from raingauge.storage.models import Collection, QuotaGate
+from raingauge.storage.models import Collection, QueuedCity, QuotaGate
 from tests.api_support import NOON, Front, assert_problem, observation
 
 CITIES = [7, 3, 5, 1, 9]
@@ -118,6 +118,23 @@ async def test_a_consumer_that_fell_silent_is_none(front: Front) -> None:
     front.clock.moment += timedelta(seconds=21)
     body = await front.body(1)
     assert (body["status"], body["reason"], body["expected_at"]) == ("waiting", "no consumer", None)
+
+
+async def test_a_collection_of_which_nothing_is_queued_waits_while_a_partition_is_held(front: Front) -> None:
+    for name in ("queued", "behind"):
+        await front.collect(name, cities=[1, 2])
+    row = {"collection_id": "queued", "city_id": 1, "batch": 0, "account": front.account, "since": front.clock.moment}
+    row |= {"turn": 1, "ready_at": front.clock.moment, "attempts": 0}
+    front.database.write(lambda c: c.execute(insert(QueuedCity), row))
+    front.clock.moment += timedelta(seconds=9)
+    front.beat(partitions_held=1)
+    assert (await front.body("behind"))["reason"] is None
+    front.clock.moment += timedelta(seconds=2)
+    body = await front.body("behind")
+    assert (body["status"], body["reason"], body["expected_at"]) == ("waiting", "newer message", None)
+    assert (await front.body("queued"))["reason"] is None
+    front.beat()
+    assert (await front.body("behind"))["reason"] is None
 
 
 async def test_other_collections_make_a_collection_take_longer(front: Front) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, text, update
 
-from consumer.intake import ATTEMPTS, BATCHES_AT_ONCE, Intake
+from consumer.intake import ATTEMPTS, BATCHES_AT_ONCE, REMIND_EVERY_S, Intake
 from raingauge.blocking import inline
 from raingauge.contracts import BatchMessage, dead_letter_topic
 from raingauge.errors import DatabaseUnavailable, HandoffUnavailable, Permanent
@@ -34,6 +34,7 @@ class FakeHandoff:
         self.done: list[tuple[str, int]] = []
         self.buried: list[tuple[str, bytes | None, bytes | None, Headers]] = []
         self.publish_errors: list[Exception] = []
+        self.held: list[Delivery] = []
 
     async def receive(self) -> Sequence[Delivery]:
         if not self.rounds:
@@ -42,9 +43,11 @@ class FakeHandoff:
 
     def acknowledge(self, delivery: Delivery) -> None:
         self.done.append(("acknowledged", delivery.offset))
+        self.held = [other for other in self.held if other != delivery]
 
     def hold(self, delivery: Delivery) -> None:
         self.done.append(("held", delivery.offset))
+        self.held.append(delivery)
 
     async def publish(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
         self.done.append(("published", len(self.buried)))
@@ -162,6 +165,29 @@ def test_a_newer_message_is_held_and_the_others_go_on(sqlite: Database) -> None:
     assert scene.queued == 20
 
 
+def test_what_a_partition_waits_behind_is_logged_each_minute_until_a_person_has_buried_it(
+    sqlite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    newer = [delivery(version=2), delivery(version=3, offset=2)]
+    scene = Scene(sqlite, newer)
+    reason = "partition 3 waits at offset 1: message version 2, known up to 1: upgrade the consumers first"
+    answers: list[Exception | Sequence[Delivery]] = [HandoffUnavailable("away"), (), newer]
+
+    async def find_buried(held: Sequence[Delivery]) -> Sequence[Delivery]:
+        assert list(held) == newer
+        assert scene.intake.obstacles == [reason]
+        if isinstance(answer := answers.pop(0), Exception):
+            raise answer
+        return answer
+
+    scene.intake.find_buried = find_buried
+    scene.run(seconds=REMIND_EVERY_S * 5)
+    logged = [record for record in caplog.records if record.message == "message.held"]
+    assert [record.__dict__["offset"] for record in logged] == [1, 1, 1]
+    assert scene.handoff.done == [("held", 1), ("held", 2), ("acknowledged", 1), ("acknowledged", 2)]
+    assert scene.intake.obstacles == []
+
+
 def test_a_batch_that_is_settled_already_is_acknowledged_at_once(sqlite: Database) -> None:
     scene = Scene(sqlite, [delivery()])
     scene.settle_elsewhere()
@@ -266,3 +292,4 @@ def test_what_is_too_large_to_bury_is_held(sqlite: Database) -> None:
     scene.handoff.publish_errors = [Permanent("too large")]
     scene.run()
     assert scene.handoff.done == [("published", 0), ("held", 1)]
+    assert scene.intake.obstacles == ["partition 3 waits at offset 1: it is too large for the dead letters"]

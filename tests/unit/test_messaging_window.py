@@ -102,7 +102,6 @@ def test_what_is_handed_out_is_not_handed_out_again() -> None:
     window, handed = filled(10, 3)
     assert len(handed) == 3
     assert window.hand_out() == []
-    assert window.unsettled() == handed
 
 
 def test_a_full_window_stays_full_until_half_of_it_is_settled() -> None:
@@ -120,14 +119,6 @@ def test_waiting_deliveries_count_too() -> None:
     assert window.take(delivery(window, 0))
     assert window.take(delivery(window, 1))
     assert window.full
-
-
-def test_what_was_not_handed_out_cannot_be_acknowledged_or_held() -> None:
-    window = Window(2)
-    item = delivery(window, 0)
-    assert window.take(item)
-    assert not window.acknowledge(item)
-    assert not window.hold(item)
 
 
 def test_a_held_delivery_is_never_committed_past() -> None:
@@ -164,7 +155,6 @@ def test_a_new_epoch_voids_the_deliveries_of_the_old_one() -> None:
     window.begin_epoch()
     assert not window.full
     assert window.held == ()
-    assert window.unsettled() == []
     assert window.to_commit() == {}
     assert not window.acknowledge(handed[1])
     assert window.take(delivery(window, 1))
@@ -174,15 +164,6 @@ def test_a_new_epoch_voids_the_deliveries_of_the_old_one() -> None:
 
 def test_epochs_of_two_windows_differ() -> None:
     assert Window(1).epoch != Window(1).epoch
-
-
-def test_dropping_what_waits_leaves_what_is_in_hand() -> None:
-    window, handed = filled(10, 1)
-    assert window.take(delivery(window, 1))
-    window.drop_waiting()
-    assert window.hand_out() == []
-    assert window.acknowledge(handed[0])
-    assert window.to_commit() == {0: 1}
 
 
 def test_commits_are_noted_per_partition() -> None:

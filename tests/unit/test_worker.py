@@ -14,7 +14,7 @@ from consumer.provider.port import Reply, Weather
 from consumer.worker import PRUNE_EVERY_BEATS, STALLED_AFTER_S, Worker
 from raingauge.blocking import inline
 from raingauge.contracts import BatchMessage
-from raingauge.errors import DatabaseUnavailable
+from raingauge.errors import DatabaseUnavailable, Fatal
 from raingauge.messaging.port import Delivery, Headers
 from raingauge.model import CollectionRequest, Observation
 from raingauge.quota.pacing import Terms
@@ -35,10 +35,10 @@ class CountingLedger(Ledger):
     idle = False
     pruned = 0
 
-    async def beat(self) -> None:
+    async def beat(self, partitions_held: int = 0) -> None:
         if self.outage:
             raise DatabaseUnavailable("away")
-        await super().beat()
+        await super().beat(partitions_held)
 
     async def prune(self) -> None:
         self.pruned += 1
@@ -75,6 +75,7 @@ class Scene:
         caller = Caller(self.ledger, self, self.database, inline, self._call, self.clock, lanes=2)
         intake = Intake(self, self, self.database, inline, self.clock, "account", "batches")
         self.worker = Worker(intake, caller, self.ledger, self.clock)
+        self.held: Sequence[Delivery] = ()
 
     # What the fakes of subscription, publisher and provider do.
 
@@ -87,7 +88,7 @@ class Scene:
         self.acknowledged.append(delivery.offset)
 
     def hold(self, delivery: Delivery) -> None:
-        raise AssertionError("nothing is newer")
+        self.held = [delivery]
 
     async def publish(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
         raise AssertionError("nothing is poison")
@@ -176,3 +177,14 @@ def test_a_consumer_that_leaves_is_forgotten_if_the_database_answers_soon(
 
     run_virtually(program(), scene.loop)
     assert scene.rows(ConsumerBeat.id) == ([] if left else ["me"])
+
+
+def test_a_partition_that_waits_is_named_when_readiness_is_checked_and_counted_in_the_heartbeat(
+    sqlite: Database,
+) -> None:
+    scene = Scene(sqlite)
+    scene.deliveries = [Delivery("batches", 4, 17, b"c/0", b'{"version":2}')]
+    scene.run(7)
+    with pytest.raises(Fatal, match=r"^partition 4 waits at offset 17: message version 2, known up to 1"):
+        run_virtually(scene.worker.check(), VirtualLoop())
+    assert scene.rows(ConsumerBeat.partitions_held) == [1]

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, Protocol, TypeVar
+from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 from aiokafka.client import AIOKafkaClient
@@ -34,7 +34,6 @@ class Timeouts:
     quiet_s: float = 30  # without any success before a new client is tried
     check_every_s: float = 3  # how often to check whether the brokers answer
     fetch_wait_s: float = 0.05  # how long a fetch waits for more messages: fetching them one by one costs more
-    drain_s: float = 15  # for `lost` to finish its work when partitions are taken away
     commit_s: float = 5
     commit_every_s: float = 0.2
     reread_s: float = 60  # before a partition with an unreadable record is tried again
@@ -73,46 +72,64 @@ def _server(text: str) -> str:
     return text.strip()
 
 
-class Client(Protocol):
-    """The common part of aiokafka's producer, consumer and admin client."""
+class Brokers:
+    """The brokers as an adapter uses them: starts, watches and stops its clients (producer, consumer or admin)."""
 
-    async def start(self) -> None:
-        """Connect."""
+    def __init__(self, servers: Sequence[str], clock: Clock, timeouts: Timeouts) -> None:
+        self.servers = list(servers)
+        self.timeouts = timeouts
+        self._clock = clock
 
-    async def stop(self) -> None:
-        """Disconnect."""
+    async def start(self, make: Callable[[], Any], check: Callable[[Any], Awaitable[None]] | None = None) -> Any:
+        """Return a client that has started and passes the check. Retries for ever, each time with a new client."""
+        attempt = 0
+        while True:
+            client = make()
+            try:
+                async with asyncio.timeout(self.timeouts.start_s):
+                    await client.start()
+                    if check is not None:
+                        await check(client)
+                    return client
+            except BaseException as error:
+                await self.stop(client)
+                if not isinstance(error, Exception):
+                    raise
+                log.warning("handoff.start_failed", extra={"error": await explain(self.servers, error)})
+            await self.pause(attempt)
+            attempt += 1
 
+    async def stop(self, client: Any) -> None:
+        """Stop a client in any state."""
+        await stop_client(client, self.timeouts.stop_s)
 
-C = TypeVar("C", bound=Client)
+    async def pause(self, attempt: int) -> None:
+        """Wait after failed attempt 0, 1, ..."""
+        await self._clock.sleep(self.timeouts.backoff_s(attempt, random.random()))
 
+    async def until_useless(
+        self,
+        name: str,
+        ended: asyncio.Future[Any],
+        is_quiet: Callable[[], Awaitable[bool]],
+        start: Callable[[], Awaitable[Any]],
+    ) -> None:
+        """Return when `ended` is done, or when the client is quiet although a new one can `start`.
 
-async def start_client(
-    servers: Sequence[str],
-    make: Callable[[], C],
-    check: Callable[[C], Awaitable[None]],
-    clock: Clock,
-    timeouts: Timeouts,
-) -> C:
-    """Return a client that has started and passes the check. Retries for ever, with a new client for each attempt."""
-    attempt = 0
-    while error := await _try_to_start(client := make(), check, timeouts):
-        log.warning("handoff.start_failed", extra={"error": await explain(servers, error)})
-        await clock.sleep(timeouts.backoff_s(attempt, random.random()))
-        attempt += 1
-    return client
-
-
-async def _try_to_start(client: C, check: Callable[[C], Awaitable[None]], timeouts: Timeouts) -> Exception | None:
-    try:
-        async with asyncio.timeout(timeouts.start_s):
-            await client.start()
-            await check(client)
-    except BaseException as error:
-        await stop_client(client, timeouts.stop_s)
-        if not isinstance(error, Exception):
-            raise
-        return error
-    return None
+        An outage alone is no reason to replace a client: it still has its messages.
+        """
+        new_one_starts = False
+        while not (await asyncio.wait({ended}, timeout=self.timeouts.check_every_s))[0]:
+            if not await is_quiet():
+                new_one_starts = False
+            elif new_one_starts:
+                error = "no answer, although a new client gets one"
+                log.warning("handoff.client_given_up", extra={"client": name, "error": error})
+                return
+            else:
+                log.warning("handoff.quiet", extra={"client": name})
+                await self.stop(await start())
+                new_one_starts = True
 
 
 async def explain(servers: Sequence[str], error: Exception) -> str:
@@ -164,7 +181,7 @@ async def _cannot_connect(host: str, port: int) -> str | None:
     return None
 
 
-async def stop_client(client: Client, timeout_s: float) -> None:
+async def stop_client(client: Any, timeout_s: float) -> None:
     """Stop a client in any state. Nothing of it remains, even if its own stop() does not return in time."""
     # In its own task: aiokafka's stop() may end with the cancellation of one of its own tasks.
     stopping = asyncio.create_task(client.stop())
@@ -177,7 +194,7 @@ async def stop_client(client: Client, timeout_s: float) -> None:
         await _clean_up(client)
 
 
-async def _clean_up(client: Client) -> None:
+async def _clean_up(client: Any) -> None:
     # An interrupted stop() leaves tasks that aiokafka does not track (requests in flight, the flush). They are
     # recognised by the object whose method they run; otherwise asyncio reports them as "destroyed but pending".
     parts = [client, *(part for part in vars(client).values() if type(part).__module__.startswith("aiokafka."))]

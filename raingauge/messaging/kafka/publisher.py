@@ -25,13 +25,12 @@ from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.errors import HandoffUnavailable, Permanent
 from raingauge.messaging.kafka.client import (
     DEFAULT_TIMEOUTS,
+    Brokers,
     Timeouts,
     ignore_outcome,
     log,
     one_line,
     run_forever,
-    start_client,
-    stop_client,
 )
 from raingauge.messaging.port import Headers
 
@@ -146,7 +145,7 @@ class KafkaPublisher:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
-        self._servers = list(servers)
+        self._brokers = Brokers(servers, clock, timeouts)
         self._clock = clock
         self._max_message_bytes = max_message_bytes
         self._timeouts = timeouts
@@ -173,7 +172,7 @@ class KafkaPublisher:
             self._task.cancel()
             await asyncio.wait({self._task})
         if self._active:
-            await stop_client(self._active.producer, self._timeouts.stop_s)
+            await self._brokers.stop(self._active.producer)
             self._active.abandon()
 
     @property
@@ -228,7 +227,7 @@ class KafkaPublisher:
                 if not isinstance(error, TOPIC_MISSING):  # the client's sender task has died
                     self._abandon(active, error)
                 log.info("handoff.publish_waits", extra={"topic": record.topic, "error": one_line(error)})
-                await self._clock.sleep(self._timeouts.backoff_s(attempt, random.random()))
+                await self._brokers.pause(attempt)
                 attempt += 1
             else:
                 if stored is not None:
@@ -259,34 +258,23 @@ class KafkaPublisher:
             self._last_success = self._clock.monotonic()
             self._active = active
             self._changed.set()
-            await self._until_abandoned(active)
+            await self._brokers.until_useless("publisher", active.abandoned, self._check_quiet, self._start)
+            active.abandon()
             self._active = None
-            await stop_client(active.producer, self._timeouts.stop_s)
+            await self._brokers.stop(active.producer)
 
-    async def _until_abandoned(self, active: _ActiveProducer) -> None:
-        """Return when the producer is abandoned. Abandons it if it stays quiet although a new client can start."""
-        brokers_answer = False
-        while not active.abandoned.done():
-            await asyncio.wait({active.abandoned}, timeout=self._timeouts.check_every_s)
-            if not self._is_quiet():
-                brokers_answer = False
-            elif brokers_answer:
-                self._abandon(active, TimeoutError("no answer, although a new client gets one"))
-            else:
-                log.warning("handoff.quiet", extra={"client": "publisher", "pending": self._pending})
-                # An outage alone is no reason to abandon the client: it may still store its messages.
-                await stop_client(await self._start(), self._timeouts.stop_s)
-                brokers_answer = True
+    async def _check_quiet(self) -> bool:
+        return self._is_quiet()
 
     def _is_quiet(self) -> bool:
         return self._pending > 0 and self._clock.monotonic() - self._last_success >= self._timeouts.quiet_s
 
     async def _start(self) -> Any:
-        return await start_client(self._servers, self._make_client, _no_check, self._clock, self._timeouts)
+        return await self._brokers.start(self._make_client)  # a started producer has its id: it is ready for use
 
     def _make_client(self) -> Any:
         return AIOKafkaProducer(
-            bootstrap_servers=self._servers,
+            bootstrap_servers=self._brokers.servers,
             enable_idempotence=True,
             acks="all",
             request_timeout_ms=10_000,
@@ -294,7 +282,3 @@ class KafkaPublisher:
             max_request_size=self._max_message_bytes,
             max_batch_size=RECORD_BATCH_BYTES if self._batches else 1,
         )
-
-
-async def _no_check(producer: Any) -> None:
-    """A started producer has its producer id, so it is ready for use."""

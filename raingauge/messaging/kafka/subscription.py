@@ -5,7 +5,6 @@ It must not decode or judge messages, and must not lose one: unacknowledged mess
 
 import asyncio
 import gzip
-import random
 import zlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import chain
@@ -26,16 +25,15 @@ from aiokafka.errors import (
 from raingauge.clock import Clock
 from raingauge.messaging.kafka.client import (
     DEFAULT_TIMEOUTS,
+    Brokers,
     Timeouts,
     ignore_outcome,
     log,
     one_line,
     run_forever,
-    start_client,
-    stop_client,
 )
 from raingauge.messaging.kafka.commits import Commits
-from raingauge.messaging.port import Delivery, Lost
+from raingauge.messaging.port import Delivery
 from raingauge.messaging.window import Window
 
 POLL_MS: Final = 1000
@@ -70,11 +68,12 @@ class Polling(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         arrived: asyncio.Event,
         revoked: Callable[[], Awaitable[None]],
         clock: Clock,
-        reread_s: float,
+        timeouts: Timeouts,
     ) -> None:
-        self.answered = True
+        self.answered = True  # recently
+        self._answered_at = clock.monotonic()
         self._clock = clock
-        self._reread_s = reread_s
+        self._timeouts = timeouts
         self._reread_at: dict[int, float] = {}
         self._single_rounds = 0
         self._consumer = consumer
@@ -125,7 +124,7 @@ class Polling(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
                         break
             except UNREADABLE as error:
                 self._single_rounds = 0
-                self._reread_at[tp.partition] = self._clock.monotonic() + self._reread_s
+                self._reread_at[tp.partition] = self._clock.monotonic() + self._timeouts.reread_s
                 extra = {"partition": tp.partition, "offset": await self._rewind(tp), "error": one_line(error)}
                 log.error("handoff.unreadable", extra=extra)
                 self.pause_or_resume()
@@ -151,21 +150,23 @@ class Polling(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         self._consumer.pause(*(wait - paused))
         self._consumer.resume(*(paused - wait))
 
-    async def check_brokers(self, timeout_s: float) -> bool:
-        """Whether the brokers have answered since the last check, or answer now. Sets `answered` if they have."""
+    async def is_quiet(self) -> bool:
+        """Whether the brokers have not answered for a while, and do not answer now."""
         fetching = self._consumer.assignment() - self._consumer.paused()
         if self._assigned and fetching:  # each completed fetch updates its timestamp, even an empty one
             stamps = {tp: self._consumer.last_poll_timestamp(tp) for tp in fetching}
             answered = any(stamp not in {None, self._fetched_at.get(tp)} for tp, stamp in stamps.items())
             self._fetched_at.update(stamps)
         else:
-            answered = await self._brokers_answer(timeout_s)
-        self.answered = self.answered or answered
-        return answered
+            answered = await self._brokers_answer()
+        if answered:
+            self._answered_at = self._clock.monotonic()
+        self.answered = self._clock.monotonic() - self._answered_at < self._timeouts.quiet_s
+        return not self.answered
 
-    async def _brokers_answer(self, timeout_s: float) -> bool:
+    async def _brokers_answer(self) -> bool:
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(self._timeouts.check_every_s):
                 await self._consumer.topics()
         except (KafkaError, TimeoutError):
             return False
@@ -190,11 +191,7 @@ class Polling(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
 
 
 class KafkaSubscription:
-    """The receiving side on Kafka; an async context manager. Entering it does not wait for Kafka.
-
-    `lost` is awaited for at most `timeouts.drain_s` when partitions are taken away; what it acknowledges meanwhile is
-    still committed. It is not called when the subscription closes.
-    """
+    """The receiving side on Kafka; an async context manager. Entering it does not wait for Kafka."""
 
     def __init__(
         self,
@@ -204,21 +201,16 @@ class KafkaSubscription:
         *,
         window: int,
         clock: Clock,
-        lost: Lost | None = None,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
-        self._servers = list(servers)
+        self._brokers = Brokers(servers, clock, timeouts)
         self._topic = topic
         self._group = group
         self._clock = clock
-        self._lost = lost
         self._timeouts = timeouts
         self._window = Window(window)
         self._commits = Commits(topic, self._window, clock, timeouts)
         self._arrived = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self._ending_epoch = asyncio.Lock()
-        self._consumer: Any | None = None
         self._polling: Polling | None = None
         self._tasks: set[asyncio.Task[NoReturn]] = set()
 
@@ -229,14 +221,12 @@ class KafkaSubscription:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # First of all: a client cannot stop while its rebalance listener waits for `lost`.
-        self._stopping.set()
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
-        if self._consumer is not None:
+        if self._commits.consumer is not None:
             await self._commits.commit(self._timeouts.stop_s)
-            await stop_client(self._consumer, self._timeouts.stop_s)
+            await self._brokers.stop(self._commits.consumer)
 
     @property
     def connected(self) -> bool:
@@ -245,7 +235,7 @@ class KafkaSubscription:
 
     @property
     def held(self) -> Sequence[Delivery]:
-        """The deliveries that this version cannot process; their partitions wait."""
+        """The deliveries that are held; their partitions wait behind them."""
         return self._window.held
 
     async def receive(self) -> Sequence[Delivery]:
@@ -265,9 +255,7 @@ class KafkaSubscription:
 
     def hold(self, delivery: Delivery) -> None:
         """Keep a delivery that this version cannot process; its partition waits behind it."""
-        waited = delivery.partition in self._window.held_partitions
-        if self._window.hold(delivery) and not waited:
-            log.error("handoff.held", extra={"partition": delivery.partition, "offset": delivery.offset})
+        if self._window.hold(delivery):
             self._update_fetching()
 
     @property
@@ -284,48 +272,30 @@ class KafkaSubscription:
     async def _keep_a_client(self) -> NoReturn:
         failures = 0
         while True:
-            self._consumer = self._commits.consumer = await self._start()
+            consumer = self._commits.consumer = await self._start()
             began = self._clock.monotonic()
-            await self._use(self._consumer)
+            await self._use(consumer)
             await self._end_epoch()
-            consumer, self._consumer, self._commits.consumer = self._consumer, None, None
-            await stop_client(consumer, self._timeouts.stop_s)
+            self._commits.consumer = None
+            await self._brokers.stop(consumer)
             failures = 0 if self._clock.monotonic() - began >= self._timeouts.quiet_s else failures + 1
-            await self._clock.sleep(self._timeouts.backoff_s(failures, random.random()))
+            await self._brokers.pause(failures)
 
     async def _use(self, consumer: Any) -> None:
         """Poll with this client until it has failed."""
-        polling = Polling(consumer, self._window, self._arrived, self._end_epoch, self._clock, self._timeouts.reread_s)
+        polling = Polling(consumer, self._window, self._arrived, self._end_epoch, self._clock, self._timeouts)
         consumer.subscribe([self._topic], listener=polling)
         self._polling = polling
         task = asyncio.create_task(polling.run())
         task.add_done_callback(ignore_outcome)
         try:
-            await self._until_failed(polling, task)
+            await self._brokers.until_useless("subscription", task, polling.is_quiet, self._start)
+            if task.done() and not task.cancelled() and (failure := task.exception()):
+                self._report(failure)
         finally:
             self._polling = None
             task.cancel()
             await asyncio.wait({task})
-
-    async def _until_failed(self, polling: Polling, task: asyncio.Task[NoReturn]) -> None:
-        """Return when polling has failed, or gets no answer although a new client can start."""
-        last, brokers_answer = self._clock.monotonic(), False
-        while not task.done():
-            await asyncio.wait({task}, timeout=self._timeouts.check_every_s)
-            if await polling.check_brokers(self._timeouts.check_every_s):
-                last, brokers_answer = self._clock.monotonic(), False
-            elif brokers_answer:
-                error = "no answer, although a new client gets one"
-                log.warning("handoff.client_given_up", extra={"client": "subscription", "error": error})
-                return
-            elif self._clock.monotonic() - last >= self._timeouts.quiet_s:
-                log.warning("handoff.quiet", extra={"client": "subscription"})
-                polling.answered = False
-                # An outage alone is no reason to drop the deliveries: that is done only for a client that works.
-                await stop_client(await self._start(), self._timeouts.stop_s)
-                brokers_answer = True
-        if not task.cancelled() and (failure := task.exception()):
-            self._report(failure)
 
     def _report(self, failure: BaseException) -> None:
         reason = one_line(failure)
@@ -336,31 +306,12 @@ class KafkaSubscription:
         log.error("handoff.client_given_up", extra=extra, exc_info=None if expected else failure)
 
     async def _end_epoch(self) -> None:
-        """Let the worker finish what it can, commit that, and void the remaining deliveries."""
-        async with self._ending_epoch:
-            self._window.drop_waiting()
-            if unsettled := self._window.unsettled():
-                log.info("handoff.taken_away", extra={"deliveries": len(unsettled), "epoch": self._window.epoch})
-                await self._drain(unsettled)
-            await self._commits.commit(self._timeouts.commit_s)
-            self._window.begin_epoch()
-
-    async def _drain(self, unsettled: Sequence[Delivery]) -> None:
-        if self._lost is None or self._stopping.is_set():
-            return
-        draining = asyncio.ensure_future(self._lost(unsettled))
-        draining.add_done_callback(_report_drain)
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait(
-                {draining, stopping}, timeout=self._timeouts.drain_s, return_when=asyncio.FIRST_COMPLETED
-            )
-        finally:
-            draining.cancel()
-            stopping.cancel()
+        """Commit what is settled; the other deliveries are void, and come again to any member."""
+        await self._commits.commit(self._timeouts.commit_s)
+        self._window.begin_epoch()
 
     async def _start(self) -> Any:
-        return await start_client(self._servers, self._make_client, self._require_topic, self._clock, self._timeouts)
+        return await self._brokers.start(self._make_client, self._require_topic)
 
     async def _require_topic(self, consumer: Any) -> None:
         # Subscribing to an unknown topic would let the broker create it, with one partition and a retention time.
@@ -369,13 +320,13 @@ class KafkaSubscription:
 
     def _make_client(self) -> Any:
         return AIOKafkaConsumer(
-            bootstrap_servers=self._servers,
+            bootstrap_servers=self._brokers.servers,
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=int(self._timeouts.session_s * 1000),
             heartbeat_interval_ms=int(self._timeouts.session_s * 300),
-            rebalance_timeout_ms=90_000,  # longer than drain_s and commit_s: the group waits that long for this member
+            rebalance_timeout_ms=90_000,  # longer than commit_s: the group waits that long for this member
             max_poll_interval_ms=600_000,
             request_timeout_ms=15_000,
             metadata_max_age_ms=30_000,
@@ -383,10 +334,3 @@ class KafkaSubscription:
             fetch_min_bytes=FETCH_MIN_BYTES,
             fetch_max_wait_ms=int(self._timeouts.fetch_wait_s * 1000),
         )
-
-
-def _report_drain(draining: asyncio.Future[None]) -> None:
-    if draining.cancelled():
-        log.warning("handoff.drain_cut_short")
-    elif error := draining.exception():
-        log.error("handoff.drain_failed", extra={"error": one_line(error)}, exc_info=error)
