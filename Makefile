@@ -60,7 +60,8 @@ chaos: $(READY) services ## kill, freeze and cut off real parts, again and again
 
 .PHONY: bench
 bench: $(READY) services ## measure: one table, results, plots for docs/performance.md (some 20 minutes; ARGS=--quick: three)
-	-@command -v wrk > /dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && apt-get install -y -qq wrk; } > /dev/null
+	-@{ command -v wrk && command -v redis-server; } > /dev/null || [ "$$(id -u)" != 0 ] || \
+		{ apt-get update -qq && apt-get install -y -qq wrk redis-server; } > /dev/null
 	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: check

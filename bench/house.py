@@ -1,6 +1,7 @@
-"""`python -m bench.house`: how large the house is: modules, folders, floors, lines. It reads the sources, runs none.
+"""`python -m bench.house`: how large the house is: modules, folders, floors, lines, and the files on three ways.
 
-A floor is a step of the longest chain of imports below `consumer`; modules that import each other share one.
+It reads the sources; only for the ways it runs the product (`bench.walk`). A floor is a step of the longest chain of
+imports below `consumer`; modules that import each other share one.
 """
 
 import ast
@@ -9,10 +10,13 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from bench.walk import files_passed
+
 PRODUCT: Final = ("producer", "consumer", "raingauge", "simulator", "standalone", "migrations")
 ENTERED: Final = "consumer"
 MOST_IN_FOLDER: Final = 15
 MOST_LINES: Final = 400
+MOST_PASSED: Final = {"POST": 12, "GET": 10, "batch": 18}
 
 Row = tuple[str, str, str]
 Graph = Mapping[str, frozenset[str]]
@@ -41,6 +45,16 @@ def measure(root: Path) -> list[Row]:
         (f"  {name}", f"{sum(lines[p] for p in modules if p.is_relative_to(root / name)):,}", "") for name in PRODUCT
     ]
     return [*rows, ("test lines", f"{tests:,}", ""), ("test lines for each product line", f"{tests / product:.2f}", "")]
+
+
+def ways(root: Path) -> list[Row]:
+    """The files that a POST, a GET and a batch pass; which ones, where they are more than they should be."""
+    rows = []
+    for what, files in files_passed(root).items():
+        most = MOST_PASSED[what]
+        beyond = ", ".join(files) if len(files) > most else ""
+        rows.append((f"files on the way of a {what}, at most {most}", str(len(files)), beyond))
+    return rows
 
 
 def imports(root: Path) -> Graph:
@@ -96,7 +110,8 @@ def _reachable(graph: Graph, name: str) -> set[str]:
 
 def main() -> None:
     """Print the table."""
-    rows = measure(Path(__file__).parent.parent)
+    root = Path(__file__).resolve().parent.parent
+    rows = measure(root) + ways(root)
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for what, value, beyond in rows:
         print(f"{what:{widths[0]}}  {value:>{widths[1]}}  {beyond}".rstrip())

@@ -3,25 +3,30 @@
 import json
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import insert, literal, select
 
-from bench.baselines import COLUMNS, NOW, WEATHER
 from raingauge.model import BATCH_SIZE
 from raingauge.storage.database import Database, open_database
-from raingauge.storage.models import Batch, City, Collection, ConsumerBeat, QueuedCity, Reading, Schema
+from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, ConsumerBeat, QueuedCity, Reading, Schema
 
 CITIES: Final = 167
 FIRST_CITY: Final = 3_439_525
 OPEN: Final = 20
 """The first collections are under way; all others are done."""
 ACCOUNT: Final = "openweather"
+NOW: Final = datetime(2026, 11, 10, 12, tzinfo=UTC)
 ROWS: Final = 10_000
 """In one statement."""
 MAX_AGE_S: Final = 600
+EACH: Final = 10_000
+"""Cities of a collection that is queued behind others."""
+BEHIND: Final = 1_000_000_000
+"""Their ids and turns are above."""
+WEATHER: Final = (21.4, 59.0, 21.1, 1016.0, 4.1, 140.0, 0.0, 10_000.0, None, None, 800, "clear sky", -10_800)
 
 Row = dict[str, Any]
 
@@ -47,26 +52,50 @@ def store_collections(url: str, collections: int, with_rows: int) -> None:
         _store(database, Reading, _readings(with_rows, cities))
 
 
-def queue_cities(database: Database, name: str, number: int) -> None:
-    """A collection of that many cities, all of them in the queue, with turns behind those that are there."""
+def queue_cities(database: Database, name: str, cities: range) -> None:
+    """A collection of these cities, all of them in the queue."""
     now = database.read(database.now)
-    first = int(database.read(_last_city)) + 1
-    cities = range(first, first + number)
-    collection = {"id": name, "requested_at": now, "max_age_s": MAX_AGE_S, "cities_hash": name, "total": number}
-    _store(database, Collection, iter([collection]))
-    starts = range(0, number, BATCH_SIZE)
+    _store(database, Collection, iter([_queued_collection(name, len(cities), now)]))
+    starts = range(0, len(cities), BATCH_SIZE)
     _store(database, Batch, (_batch(name, s // BATCH_SIZE, list(cities[s : s + BATCH_SIZE]), now) for s in starts))
-    rows = (
-        {"collection_id": name, "city_id": city_id, "batch": place // BATCH_SIZE, "account": ACCOUNT}
-        | {"since": now - timedelta(seconds=MAX_AGE_S), "newcomer": False, "turn": city_id, "attempts": 0}
-        for place, city_id in enumerate(cities)
+    _store(database, QueuedCity, (_queued(name, place, city_id, now) for place, city_id in enumerate(cities)))
+
+
+def queue_behind(database: Database, cities: int, *, resting: bool) -> None:
+    """That many cities behind all others, in collections of ten thousand each; `resting`: they wait for a retry.
+
+    The first collection is written, the others are copied by the database.
+    """
+    now = database.read(database.now)
+    names = [f"behind-{number}" for number in range(cities // EACH)]
+    _store(database, Collection, (_queued_collection(name, EACH, now) for name in names))
+    _store(
+        database,
+        QueuedCity,
+        (_behind(name, place, now, resting=resting) for name in names[:1] for place in range(EACH)),
     )
-    _store(database, QueuedCity, rows)
+    queue = QueuedCity.__table__.c
+    for number, name in enumerate(names[1:], 1):
+        shift = EACH * number
+        other = {"collection_id": literal(name), "city_id": queue.city_id + shift, "turn": queue.turn + shift}
+        rows = select(*(other.get(column.name, column) for column in queue)).where(queue.collection_id == names[0])
+        copy = insert(QueuedCity).from_select(queue.keys(), rows)
+        database.write(lambda connection, copy=copy: connection.execute(copy))  # type: ignore[misc]
 
 
-def _last_city(connection: Connection) -> int:
-    queued, known = (connection.scalar(select(func.max(column))) for column in (QueuedCity.city_id, City.id))
-    return max(queued or 0, known or 0)
+def _queued_collection(name: str, number: int, now: datetime) -> Row:
+    return {"id": name, "requested_at": now, "max_age_s": MAX_AGE_S, "cities_hash": name, "total": number}
+
+
+def _queued(name: str, place: int, city_id: int, now: datetime) -> Row:
+    fixed = {"account": ACCOUNT, "since": now - timedelta(seconds=MAX_AGE_S), "newcomer": False, "attempts": 0}
+    own = {"collection_id": name, "city_id": city_id, "batch": place // BATCH_SIZE, "turn": place, "ready_at": None}
+    return fixed | own
+
+
+def _behind(name: str, place: int, now: datetime, *, resting: bool) -> Row:
+    later = {"turn": None, "ready_at": now + timedelta(hours=1), "attempts": 1}
+    return _queued(name, place, BEHIND + place, now) | (later if resting else {"turn": BEHIND + place})
 
 
 def _store(database: Database, table: type[Schema], rows: Iterator[Row]) -> None:
@@ -87,7 +116,7 @@ def _batch(name: str, batch: int, city_ids: list[int], now: datetime) -> Row:
 
 
 def _readings(collections: int, cities: range) -> Iterator[Row]:
-    weather = dict(zip(COLUMNS[2:], ("collected", *WEATHER), strict=True)) | {"fetched_at": NOW, "observed_at": NOW}
+    weather = {"status": "collected"} | dict(zip(WEATHER_COLUMNS, (NOW, NOW, *WEATHER), strict=True))
     for number in range(1, collections + 1):
         collected = cities[:-1] if number <= OPEN else cities
         for city_id in collected:

@@ -2,23 +2,23 @@
 
 The workers are threads on one pool of connections, the queue is full of cities before they begin. The window is short:
 it holds some 1,500 charges at 600 pairs a second, as many as 30,000 cities a minute ever hold. Then one worker alone,
-beside queues of different lengths: a reservation must not depend on what is queued.
+with more and more cities behind those that it takes: a reservation must not depend on what is queued.
 """
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from typing import Final
 
 from sqlalchemy import Connection
 
-from bench.baselines import pairs_per_second
 from bench.databases import on_mariadb
 from bench.processes import CLOCK
 from bench.report import Figure, Outcome, at_least, at_most
 from bench.size import Size
 from bench.statistics import percentile
-from bench.stored import ACCOUNT, queue_cities
+from bench.stored import ACCOUNT, queue_behind, queue_cities
 from consumer.ledger import Ledger, Reservation
 from consumer.retry import rest_s
 from raingauge.blocking import inline
@@ -30,8 +30,11 @@ from raingauge.storage.settling import Fetched
 
 TERMS: Final = Terms(100_000_000, 2.5, "burst", 10**12, "none", timeout_s=10.0)
 WORKERS: Final = (1, 4, 16)
-QUEUED: Final = (2_000, 100_000, 1_000_000)
-"""What one worker takes meanwhile is a part of the smallest."""
+BEHIND: Final = ((0, False), (100_000, False), (100_000, True), (1_000_000, False))
+"""Queued cities behind those that one worker takes, and whether they rest."""
+ALONE: Final = 60
+"""Reservations of one worker."""
+WARM_UP: Final = 20
 PAIRS_A_SECOND: Final = 100.0
 RESERVE_MS: Final = 50.0
 FLAT: Final = 1.5
@@ -49,9 +52,9 @@ def ledger(size: Size) -> Outcome:
 def _pairs(outcome: Outcome, size: Size) -> None:
     seconds = size.of(8.0, 1.5)
     with on_mariadb() as url, closing(open_database(url, pool_size=max(WORKERS) + 1)) as database:
-        bare = pairs_per_second(url, size.of(3.0, 1.0))
         for workers in WORKERS:
-            queue_cities(database, f"for-{workers}", int(1_000 * CALL * seconds))
+            first = 10_000_000 * workers
+            queue_cities(database, f"for-{workers}", range(first, first + int(1_000 * CALL * seconds)))
             pairs, took_ms = _work(database, workers, seconds)
             name = f"{workers} worker{'s' if workers > 1 else ''}"
             limit = ("the limit", at_least(1.0))
@@ -59,21 +62,30 @@ def _pairs(outcome: Outcome, size: Size) -> None:
             p99 = percentile(took_ms, 0.99)
             bound = at_most(1.0) if workers == max(WORKERS) else None
             outcome.add(Figure(f"{name}: p99 of reserve", p99, "ms", RESERVE_MS, "the limit", bound))
-        outcome.add(Figure("two bare one-row transactions, 1 connection", bare, "pairs/s"))
 
 
 def _lengths(outcome: Outcome, size: Size) -> None:
-    lengths = size.of(QUEUED, QUEUED[:2])
+    """One worker in turn on databases whose queues are of different lengths, so that all meet the same machine."""
+    lengths = size.of(BEHIND, BEHIND[:3])
+    with ExitStack() as parts:
+        databases = [parts.enter_context(_queued(*length)) for length in lengths]
+        took_ms: list[list[float]] = [[] for _ in lengths]
+        for _ in range(WARM_UP + ALONE):
+            for database, took in zip(databases, took_ms, strict=True):
+                took.extend(asyncio.run(_reserve_and_settle(database, "alone", 1)))
+    medians = [percentile(took[WARM_UP:], 0.5) for took in took_ms]
+    for (behind, resting), median in zip(lengths, medians, strict=True):
+        what = f"median of reserve, {behind:,} more cities {'resting' if resting else 'queued'}"
+        outcome.add(Figure(what, median, "ms", medians[0], "none more", at_most(FLAT)))
+
+
+@contextmanager
+def _queued(behind: int, resting: bool) -> Iterator[Database]:
+    """A database with what one worker takes in its queue, and that many cities behind it."""
     with on_mariadb() as url, closing(open_database(url, pool_size=2)) as database:
-        queued, few_ms = 0, None
-        for length in lengths:
-            queue_cities(database, f"up-to-{length}", length - queued)
-            queued = length
-            asyncio.run(_reserve_and_settle(database, "warm-up", 5))
-            median = percentile(asyncio.run(_reserve_and_settle(database, "alone", 60)), 0.5)
-            few_ms = median if few_ms is None else few_ms
-            what = f"median of reserve, {length:,} cities queued"
-            outcome.add(Figure(what, median, "ms", few_ms, f"{lengths[0]:,} queued", at_most(FLAT)))
+        queue_behind(database, behind, resting=resting)
+        queue_cities(database, "taken", range(1, 1 + CALL * (WARM_UP + ALONE)))
+        yield database
 
 
 def _work(database: Database, workers: int, seconds: float) -> tuple[float, list[float]]:

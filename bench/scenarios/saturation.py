@@ -1,4 +1,4 @@
-"""The share of the quota that is used while there is always more to do, for hours of virtual time.
+"""The share of the quota that is used while there is always more to do, for an hour of virtual time.
 
 Once the first window is over. Uniform batches: collections of two hundred cities. Mixed: of 1 to 167, so that most
 batches are not full; calls are to be full all the same, however long it goes on.
@@ -43,12 +43,12 @@ def saturation(size: Size) -> Outcome:
 
 async def uniform(town: Town, size: Size) -> Found:
     """Batches of twenty."""
-    return await _keep_busy(town, SIZES["uniform"], size.of(3.0, 0.4))
+    return await _keep_busy(town, SIZES["uniform"], size.of(1.0, 0.2))
 
 
 async def mixed(town: Town, size: Size) -> Found:
     """Batches of one to twenty."""
-    return await _keep_busy(town, SIZES["mixed"], size.of(3.0, 0.4))
+    return await _keep_busy(town, SIZES["mixed"], size.of(1.0, 0.2))
 
 
 async def _keep_busy(town: Town, sizes: tuple[int, ...], hours: float) -> Found:
