@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", nargs="*", choices=list(SCENARIOS), metavar="NAME", help=f"{names}; none: draw what is kept"
     )
-    parser.add_argument("--quick", action="store_true", help="small sizes: some three minutes, and rough figures")
+    parser.add_argument("--quick", action="store_true", help="small sizes: a third of the time, and rough figures")
     parser.add_argument(
         "--out",
         type=Path,

@@ -16,7 +16,7 @@ BIG: Final = 100_000
 MANY: Final = 40
 MANY_CITIES: Final = 600
 BEGUN_S: Final = 300.0
-"""Then all of the many have had their first few."""
+"""By then three in four of the many have had their first few, which take at most half of each call."""
 SMALL: Final = 5
 WAIT_S: Final = {"group": 25.0, "single": 10.0}
 EQUAL: Final = 8
