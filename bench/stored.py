@@ -62,7 +62,7 @@ def queue_cities(database: Database, name: str, cities: range) -> None:
 
 
 def queue_behind(database: Database, cities: int, *, resting: bool) -> None:
-    """That many cities behind all others, in collections of ten thousand each; `resting`: they wait for a retry.
+    """That many cities behind all others, in collections of ten thousand each; `resting`: a tenth wait for a retry.
 
     The first collection is written, the others are copied by the database.
     """
@@ -95,7 +95,9 @@ def _queued(name: str, place: int, city_id: int, now: datetime) -> Row:
 
 def _behind(name: str, place: int, now: datetime, *, resting: bool) -> Row:
     later = {"turn": None, "ready_at": now + timedelta(hours=1), "attempts": 1}
-    return _queued(name, place, BEHIND + place, now) | (later if resting else {"turn": BEHIND + place})
+    return _queued(name, place, BEHIND + place, now) | (
+        later if resting and place % 10 == 0 else {"turn": BEHIND + place}
+    )
 
 
 def _store(database: Database, table: type[Schema], rows: Iterator[Row]) -> None:
