@@ -111,7 +111,7 @@ def _create_queue() -> None:
         sa.Column("batch", sa.Integer(), nullable=False),
         sa.Column("account", exact(64), nullable=False),
         sa.Column("since", moment(), nullable=False),
-        sa.Column("newcomer", sa.Boolean(), nullable=False),
+        sa.Column("newcomer", sa.Boolean()),
         sa.Column("turn", sa.BigInteger()),
         sa.Column("ready_at", moment()),
         sa.Column("charge_id", sa.BigInteger()),

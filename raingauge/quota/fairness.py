@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 
 from raingauge.model import CALL_SIZE
 
+SMALL: Final = CALL_SIZE
+"""A new collection of at most that many cities does not wait its turn: its first few go ahead of all others."""
 FIRST_FEW: Final = 5
-"""Cities of a new collection that go ahead of the others: a small collection rides in the next call."""
 UNKNOWN_FOR: Final = timedelta(days=1)
 """How long an id that the provider does not know is not requested again, unless `max_age_s` is 0."""
 UNKNOWN_CITY: Final = "unknown city"
@@ -41,9 +42,9 @@ def retry_turn(gate_turn: int, last_turn: int) -> int:
     return max(gate_turn, last_turn) + 1
 
 
-def newcomers_in(batch: int, size: int) -> int:
-    """How many cities of a batch, from its first one on, are the first few of their collection."""
-    return min(FIRST_FEW, size) if batch == 0 else 0
+def newcomers_in(batch: int, size: int, total: int) -> int:
+    """How many cities of a batch, from its first one on, are the first few of a small collection of `total` cities."""
+    return min(FIRST_FEW, size) if batch == 0 and total <= SMALL else 0
 
 
 def share_with_newcomers(want: int, newcomers: int, others: int) -> int:
@@ -65,7 +66,7 @@ class Share(NamedTuple):
     """The turns that the unsettled cities of an open collection have, or will get."""
 
     newcomers: int
-    """Of its first few cities; they go ahead."""
+    """Of its first few cities, if it is small: they go ahead."""
     begin: int
     """The turn before that of its first other city."""
     others: int
@@ -81,7 +82,7 @@ def share(gate_turn: int, last_turn: int, left: int, settled: int) -> Share:
 
     When all of it is enqueued, its last city has its last turn. Otherwise more follows, from the gate's turn on.
     """
-    newcomers = min(left, max(0, FIRST_FEW - settled))
+    newcomers = min(left, max(0, FIRST_FEW - settled)) if left + settled <= SMALL else 0
     begin = last_turn - (left - newcomers)
     return Share(newcomers, begin if begin >= gate_turn - CALL_SIZE else gate_turn, left - newcomers)
 

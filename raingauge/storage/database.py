@@ -201,7 +201,6 @@ def _make_engine(target: URL, pool_size: int, statement_s: int) -> Engine:
         max_overflow=0,
         pool_timeout=CONNECT_S,
         pool_recycle=3600,
-        pool_reset_on_return=None,  # `_run` has committed or rolled back
         hide_parameters=True,
         connect_args=arguments,
     )

@@ -107,7 +107,8 @@ def _new_rows(
     rows: list[dict[str, Any]] = []
     last_turn = {name: row.last_turn for name, row in collections.items()}
     for key in sorted(work):
-        name, first_few = key.collection_id, newcomers_in(key.batch, len(work[key]))
+        name = key.collection_id
+        first_few = newcomers_in(key.batch, len(work[key]), collections[name].total)
         new = [(city_id, place < first_few) for place, city_id in enumerate(work[key]) if (name, city_id) not in known]
         newcomers = sum(newcomer for _, newcomer in new)
         places, last_turn[name] = turns(gate_turn, last_turn[name], newcomers, len(new) - newcomers)

@@ -110,8 +110,8 @@ class QueuedCity(Schema):
     """The provider account of the consumer that enqueued it."""
     since: Mapped[datetime]
     """An observation fetched at or after this moment is fresh enough."""
-    newcomer: Mapped[bool] = mapped_column(default=False)
-    """One of the first few cities of a new collection, which go ahead of the others."""
+    newcomer: Mapped[bool | None]
+    """One of the first few cities of a small collection, which go ahead of the others. NULL: it has no turn."""
     turn: Mapped[int | None] = mapped_column(BigInteger)
     ready_at: Mapped[datetime | None]
     charge_id: Mapped[int | None] = mapped_column(BigInteger)

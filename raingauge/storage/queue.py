@@ -33,7 +33,7 @@ def _lowest_turns() -> Select[Any]:
     """The rows with the lowest turns, `limit` of newcomers and as many others; what is known of their cities."""
     parts = [
         select(QueuedCity.city_id, QueuedCity.turn, QueuedCity.newcomer, QueuedCity.since, QueuedCity.attempts)
-        .where(QueuedCity.account == bindparam("owner"), QueuedCity.newcomer == newcomer, QueuedCity.turn >= 0)
+        .where(QueuedCity.account == bindparam("owner"), QueuedCity.newcomer == newcomer)
         .order_by(QueuedCity.turn, QueuedCity.collection_id, QueuedCity.city_id)
         .limit(bindparam("limit"))
         .subquery()
@@ -64,11 +64,10 @@ _GIVE_TURNS: Final = (
     .values(turn=bindparam("next_turn"), newcomer=False, ready_at=None, charge_id=None)
 )
 _NEXT_READY: Final = select(func.min(QueuedCity.ready_at)).where(_OF_ACCOUNT)
-_ANY_READY: Final = select(QueuedCity.city_id).where(_OF_ACCOUNT, QueuedCity.turn >= 0).limit(1)
 _CLAIM: Final = (
     update(QueuedCity)
     .where(QueuedCity.city_id.in_(bindparam("cities", expanding=True)), QueuedCity.turn >= 0)
-    .values(turn=None, charge_id=bindparam("charge"), ready_at=bindparam("until"))
+    .values(turn=None, newcomer=None, charge_id=bindparam("charge"), ready_at=bindparam("until"))
 )
 
 

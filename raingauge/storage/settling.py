@@ -39,7 +39,7 @@ _REST: Final = (
     .values(
         turn=None,
         charge_id=None,
-        newcomer=False,
+        newcomer=None,
         attempts=bindparam("failed_calls"),
         ready_at=bindparam("until"),
     )

@@ -46,7 +46,7 @@ def test_enqueueing_is_complete_and_doing_it_twice_does_no_harm(database: Databa
     settled = account.enqueue(batches)
     assert settled.batches == set(batches[:1])
     assert len(rows(database, QueuedCity)) == 30
-    assert account.collection("one").last_turn == 45
+    assert account.collection("one").last_turn == 50
 
 
 def test_a_batch_that_the_database_does_not_know_is_named(database: Database) -> None:

@@ -62,9 +62,11 @@ def test_newcomers_get_at_most_half_while_others_wait_and_no_place_is_left_empty
         assert few <= want - want // 2
 
 
-@pytest.mark.parametrize(("batch", "size", "newcomers"), [(0, 20, FIRST_FEW), (0, 3, 3), (1, 20, 0)])
-def test_the_first_few_are_those_of_the_first_batch(batch: int, size: int, newcomers: int) -> None:
-    assert newcomers_in(batch, size) == newcomers
+@pytest.mark.parametrize(
+    ("batch", "size", "total", "newcomers"), [(0, 20, 20, FIRST_FEW), (0, 3, 3, 3), (0, 20, 21, 0), (1, 20, 100, 0)]
+)
+def test_the_first_few_are_those_of_a_small_collection(batch: int, size: int, total: int, newcomers: int) -> None:
+    assert newcomers_in(batch, size, total) == newcomers
 
 
 def test_an_observation_is_fresh_for_who_wants_none_later() -> None:
@@ -80,7 +82,8 @@ def test_an_unknown_city_stays_unknown_for_a_day_unless_only_a_new_answer_will_d
 
 def test_a_collection_that_is_enqueued_whole_has_the_turns_up_to_its_last() -> None:
     assert share(100, 140, left=30, settled=12) == Share(newcomers=0, begin=110, others=30)
-    assert share(100, 0, left=30, settled=0) == Share(newcomers=5, begin=100, others=25)
+    assert share(100, 0, left=30, settled=0) == Share(newcomers=0, begin=100, others=30)
+    assert share(100, 0, left=20, settled=0) == Share(newcomers=5, begin=100, others=15)
     assert share(100, 110, left=500, settled=12) == Share(newcomers=0, begin=100, others=500)
 
 
