@@ -16,7 +16,7 @@ from producer.collections import Collections
 from producer.quota import QuotaReports
 from producer.relay import Relay
 from raingauge import health
-from raingauge.blocking import Threads
+from raingauge.blocking import Threads, until_available
 from raingauge.clock import SystemClock
 from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of
 from raingauge.messaging.port import Publisher
@@ -94,7 +94,11 @@ def create_api(settings: Settings, use_cases: Collections, relay: Relay, parts: 
 async def producing(
     settings: Settings, database: Database, publisher: Publisher, parts: Iterable[health.Facts] = ()
 ) -> AsyncIterator[FastAPI]:
-    """Run the relay while the block runs; yields the application to serve."""
+    """Run the relay, once the database answers, while the block runs; yields the application to serve.
+
+    Raises (ends the block):
+        SettingsError: the database refuses this program.
+    """
     threads = Threads(THREADS, "producer")
     limits = settings.quota
     relay = Relay(
@@ -109,20 +113,25 @@ async def producing(
         holder=secrets.token_hex(8),
     )
     use_cases = Collections(database, threads, settings.terms, limits.account, endpoint=settings.openweather.endpoint)
-    task = asyncio.create_task(relay.run())
-    try:
-        yield create_api(settings, use_cases, relay, parts)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        threads.close()
+
+    async def publish() -> None:
+        await until_available(threads, database.check_at_start, SystemClock())
+        await relay.run()
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(publish())
+        try:
+            yield create_api(settings, use_cases, relay, parts)
+        finally:
+            task.cancel()
+            threads.close()
 
 
 async def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the hand-off is not Kafka, or the address is taken.
+        SettingsError: the hand-off is not Kafka, the address is taken, or the database refuses this program.
     """
     await until_signalled(_serve(settings))
 

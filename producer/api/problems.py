@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457). No message ever carries a secret or the internals of an error."""
+"""Errors as `application/problem+json` (RFC 9457). No message ever carries a secret."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -18,7 +18,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 2
 MAX_SHOWN: Final = 64
 MAX_VIOLATIONS: Final = 20
-UNAVAILABLE: Final = "the database does not answer; nothing is half-done, try again"
+UNAVAILABLE: Final = "the database cannot be used now: no answer in time; nothing is half-done, try again"
 ELSEWHERE: Final = "a page of another site asks for this"
 UNEXPECTED: Final = "an unexpected error; it is in the log"
 
@@ -32,7 +32,7 @@ MEANINGS: Final = {
     413: "The body is too long; nothing was changed.",
     422: "The request is not as described here: `errors` says what is wrong with it; nothing was changed.",
     500: "Something unexpected went wrong; the service's log says what.",
-    503: "The database does not answer; nothing is half-done. Try again after `Retry-After` seconds.",
+    503: "The database cannot be used now; nothing is half-done. Try again after `Retry-After` seconds.",
 }
 RETRY_AFTER: Final = {
     "description": "Seconds to wait before the next try.",
@@ -164,8 +164,9 @@ async def _http(request: Request, error: HTTPException) -> JSONResponse:
     return problem(error.status_code, detail, headers=headers)
 
 
-async def _unavailable(_request: Request, _error: Exception) -> JSONResponse:
-    return problem(503, UNAVAILABLE, headers={"Retry-After": str(RETRY_AFTER_S)})
+async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
+    detail = f"the database cannot be used now: {error}; nothing is half-done, try again"
+    return problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 async def _conflict(_request: Request, error: Exception) -> JSONResponse:
