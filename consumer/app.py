@@ -15,7 +15,7 @@ from consumer.ledger import Ledger
 from consumer.provider.openweather import OpenWeather
 from consumer.provider.port import Provider
 from consumer.worker import Worker
-from raingauge import health
+from raingauge import health, web
 from raingauge.blocking import Threads, until_available
 from raingauge.clock import Clock, SystemClock
 from raingauge.contracts import MAX_MESSAGE_BYTES
@@ -137,6 +137,7 @@ def create_api(facts: WorkerFacts, check: Callable[[], Awaitable[None]]) -> Fast
     """Health, readiness and metrics."""
     api = FastAPI(title="Raingauge consumer", version="0.1.0", docs_url=None, redoc_url=None, openapi_url=None)
     api.include_router(health.router([facts], check))
+    web.install(api, "there are /health, /ready and /metrics")
     return api
 
 

@@ -28,7 +28,7 @@ from starlette.exceptions import HTTPException
 
 from producer.api import strict
 from producer.api.docs import CANCEL_RESPONSES, COLLECT_RESPONSES, EXAMPLES, GET_RESPONSES
-from producer.api.problems import MAX_VIOLATIONS, invalid, shown
+from producer.api.problems import MAX_VIOLATIONS, invalid
 from producer.api.schemas import (
     MORE,
     ROW,
@@ -43,6 +43,7 @@ from producer.api.schemas import (
 from producer.collections import EMPTY_PAGE, Collections, Page, PageQuery, View
 from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID, CityId
 from raingauge.model import CollectionRequest
+from raingauge.web import shown
 
 MAX_ROWS: Final = 10_000
 JSON: Final = "application/json"
@@ -168,10 +169,10 @@ class GetQuery(BaseModel):
         """The page that it asks for."""
         return PageQuery(self.id, (*ROW.items(), *((name, name) for name in self.extra)), self.after, self.limit)
 
-    def next_url(self, after: int) -> str:
+    def next_url(self, root_path: str, after: int) -> str:
         """Where the page after that city id is."""
         fields = {"fields": ",".join(self.extra)} if self.extra else {}
-        return f"/get?{urlencode({'id': self.id, 'limit': self.limit, 'after': after} | fields, safe=',')}"
+        return f"{root_path}/get?{urlencode({'id': self.id, 'limit': self.limit, 'after': after} | fields, safe=',')}"
 
 
 class CollectDefaults:
@@ -227,6 +228,7 @@ def _add_collect(
     async def collect(
         body: Annotated[CollectBody, Body(openapi_examples=EXAMPLES)],
         query: Annotated[CollectQuery, Query()],
+        request: Request,
         response: Response,
     ) -> Any:
         """Accepts a collection and answers at once, whatever its size; the collecting goes on by itself.
@@ -238,14 +240,14 @@ def _add_collect(
         `dry_run=true` checks the same and answers what it would cost and when it would be done, or, of a collection
         that stands, what it costs still. Nothing is accepted and no city is asked for.
         """
-        request = defaults.request(body)
+        wanted = defaults.request(body)
         if query.dry_run:
-            return JSONResponse(estimated(await collections.estimate(request)).model_dump())
-        view, is_new = await collections.accept(request)
+            return JSONResponse(estimated(await collections.estimate(wanted)).model_dump())
+        view, is_new = await collections.accept(wanted)
         if is_new:
-            on_accepted(request.id)
+            on_accepted(wanted.id)
         response.status_code = 202 if is_new else 200
-        response.headers["Location"] = f"/get?id={view.state.id}"
+        response.headers["Location"] = f"{request.scope['root_path']}/get?id={view.state.id}"
         return accepted(view)
 
     api.include_router(posting)
@@ -279,7 +281,7 @@ def _add_get(api: APIRouter, collections: Collections) -> None:
             view, page = await collections.read(query.page, deadline) or (None, EMPTY_PAGE)
         if view is None:
             raise HTTPException(404, f"there is no collection {shown(query.id)}")
-        next_url = None if page.next_after is None else query.next_url(page.next_after)
+        next_url = None if page.next_after is None else query.next_url(request.scope["root_path"], page.next_after)
         headers = {"ETag": _etag(view, request), "Cache-Control": "no-cache"}
         if next_url is not None:
             headers["Link"] = f'<{next_url}>; rel="next"'

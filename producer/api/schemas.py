@@ -18,6 +18,7 @@ ROW: Final = {
     "temperature": "temperature",
     "humidity": "humidity",
     "datetime": "fetched_at",
+    "fetched_at": "fetched_at",
     "observed_at": "observed_at",
 }
 """What a row shows, and which columns that is."""
@@ -32,6 +33,7 @@ _DATUM: Final = {
     "temperature": 19.4,
     "humidity": 55.0,
     "datetime": "2026-11-20T16:00:00.123Z",
+    "fetched_at": "2026-11-20T16:00:00.123Z",
     "observed_at": "2026-11-20T15:53:20.000Z",
 }
 
@@ -45,7 +47,8 @@ class Datum(BaseModel):
     humidity: float | None = Field(
         description="Relative humidity, %; null when the provider left it out.", examples=[55]
     )
-    datetime: Time = Field(description="When it was fetched, ISO 8601 in UTC.")
+    datetime: Time = Field(description="The same as `fetched_at`, which is the better name.")
+    fetched_at: Time = Field(description="When it was fetched from the provider, ISO 8601 in UTC.")
     observed_at: Time = Field(description="When it was so, as the provider says, ISO 8601 in UTC.")
     country: str | None = Field(None, description="Country code; with `fields=country`.", examples=["UY"])
     latitude: float | None = Field(None, description="Degrees north; with `fields=latitude`.", examples=[-32.698])
@@ -220,8 +223,9 @@ MONTH: Final = {
     "budget": 1_000_000,
     "pacing": "even",
     "spent": 412_345,
-    "allowed_now": 254_321,
+    "allowed_now": 60,
     "forecast": 998_000,
+    "outlook": "at the last hour's rate 998,000 of 1,000,000 cities are spent when the month ends",
 }
 
 
@@ -266,12 +270,15 @@ class MonthBody(BaseModel):
         description="even: never more than the elapsed share and a day's; none: at any pace.", examples=["even"]
     )
     spent: int = Field(description="Cities spent.", examples=[412_345])
-    allowed_now: int = Field(description="Cities that it allows at this moment.", examples=[254_321])
+    allowed_now: int = Field(
+        description="Cities that it allows at this moment, of one window's at most.", examples=[60]
+    )
     forecast: int = Field(
         description="Cities spent at its end, were each hour until then like the last one; more than the budget: "
         "the budget would end before.",
         examples=[998_000],
     )
+    outlook: str = Field(description="The forecast in words.", examples=[MONTH["outlook"]])
 
 
 class QuotaBody(BaseModel):
@@ -345,10 +352,17 @@ def quota_body(found: Standing) -> dict[str, Any]:
             "budget": terms.cities_per_month,
             "pacing": terms.month_pacing,
             "spent": found.spent,
-            "allowed_now": found.month_allows,
+            "allowed_now": min(found.month_allows, terms.cities_per_window),
             "forecast": found.forecast,
+            "outlook": _outlook(found.forecast, terms.cities_per_month),
         },
     }
+
+
+def _outlook(forecast: int, budget: int) -> str:
+    if forecast > budget:
+        return f"at the last hour's rate the budget of {budget:,} cities is spent before the month ends"
+    return f"at the last hour's rate {forecast:,} of {budget:,} cities are spent when the month ends"
 
 
 def proof_body(found: Proof) -> dict[str, Any]:

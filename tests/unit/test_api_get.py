@@ -70,6 +70,7 @@ async def test_while_it_is_collected_the_rows_so_far_are_read(front: Front) -> N
             "temperature": -3.5,
             "humidity": 55.0,
             "datetime": "2026-11-20T12:00:02.345Z",
+            "fetched_at": "2026-11-20T12:00:02.345Z",
             "observed_at": "2026-11-20T11:53:00.000Z",
         }
     ]

@@ -123,9 +123,13 @@ async def test_the_month_is_told_with_its_forecast_at_the_rate_of_the_last_hour(
         "budget": 1_000_000,
         "pacing": "even",
         "spent": 600_000,
-        "allowed_now": 83_333,
-        "forecast": 600_000 + 25 * 252,
+        "allowed_now": 60,
+        "forecast": 606_300,
+        "outlook": "at the last hour's rate 606,300 of 1,000,000 cities are spent when the month ends",
     }
+    charge(front, ago_s=5, cost=10_000)
+    over = (await standing(front))["month"]["outlook"]
+    assert over == "at the last hour's rate the budget of 1,000,000 cities is spent before the month ends"
 
 
 async def test_what_the_last_month_spent_is_not_this_months(front: Front) -> None:
