@@ -20,6 +20,7 @@ from raingauge.blocking import Threads, until_available
 from raingauge.clock import SystemClock
 from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of
 from raingauge.messaging.port import Publisher
+from raingauge.model import CollectionState
 from raingauge.process import in_background, serving, until_signalled
 from raingauge.settings import Settings
 from raingauge.storage.database import Database, open_database
@@ -70,9 +71,10 @@ def create_api(settings: Settings, use_cases: Collections, relay: Relay, parts: 
     )
     facts = ProducerFacts(relay)
 
-    def on_accepted(collection_id: str) -> None:
+    def on_accepted(state: CollectionState) -> None:
+        log.info("collection.accepted", extra={"collection_id": state.id, "cities": state.total})
         facts.accepted += 1
-        relay.wake(collection_id)
+        relay.wake(state.id)
 
     reports = QuotaReports(
         use_cases.transactions, settings.quota.account, settings.terms, settings.openweather.endpoint

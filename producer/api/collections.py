@@ -42,7 +42,7 @@ from producer.api.schemas import (
 )
 from producer.collections import EMPTY_PAGE, Collections, Page, PageQuery, View
 from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID, CityId
-from raingauge.model import CollectionRequest
+from raingauge.model import CollectionRequest, CollectionState
 from raingauge.web import shown
 
 MAX_ROWS: Final = 10_000
@@ -201,8 +201,10 @@ class CollectDefaults:
 # -- endpoints ---------------------------------------------------------------------------------------------------------
 
 
-def router(collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[str], None]) -> APIRouter:
-    """The front door; `on_accepted` is called with the id of each new collection."""
+def router(
+    collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[CollectionState], None]
+) -> APIRouter:
+    """The front door; `on_accepted` is called with each new collection."""
     api = APIRouter(tags=["collections"])
     _add_collect(api, collections, defaults, on_accepted)
     _add_get(api, collections)
@@ -211,7 +213,7 @@ def router(collections: Collections, defaults: CollectDefaults, on_accepted: Cal
 
 
 def _add_collect(
-    api: APIRouter, collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[str], None]
+    api: APIRouter, collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[CollectionState], None]
 ) -> None:
     posting = APIRouter(route_class=strict.StrictJsonRoute)
 
@@ -245,7 +247,7 @@ def _add_collect(
             return JSONResponse(estimated(await collections.estimate(wanted)).model_dump())
         view, is_new = await collections.accept(wanted)
         if is_new:
-            on_accepted(wanted.id)
+            on_accepted(view.state)
         response.status_code = 202 if is_new else 200
         response.headers["Location"] = f"{request.scope['root_path']}/get?id={view.state.id}"
         return accepted(view)

@@ -1,5 +1,6 @@
 """`POST /collections/{id}/cancel`: what it answers, what it ends, and what it leaves as it is."""
 
+import logging
 from datetime import timedelta
 
 import pytest
@@ -49,12 +50,16 @@ async def test_nothing_of_it_is_published_or_stored_any_more(front: Front) -> No
     assert (front.rows(), front.shelf.keys) == ((1, 1, 0), [])
 
 
-async def test_cancelling_it_again_changes_nothing(front: Front) -> None:
+async def test_cancelling_it_again_changes_nothing(front: Front, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "raingauge.producer")
     await front.collect(1)
     first = await front.http.post("/collections/1/cancel")
     front.clock.moment = NOON + timedelta(seconds=5)
     again = await front.http.post("/collections/1/cancel")
     assert (again.status_code, again.json()) == (200, first.json())
+    assert caplog.messages == ["collection.accepted", "collection.cancelled"]
+    assert [vars(record)["collection_id"] for record in caplog.records] == ["1", "1"]
+    assert (vars(caplog.records[0])["cities"], vars(caplog.records[1])["total"]) == (167, 167)
 
 
 async def test_what_is_done_stays_done(front: Front) -> None:
