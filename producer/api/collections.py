@@ -148,13 +148,19 @@ class GetQuery(BaseModel):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    id: str = Field(min_length=1, description="The collection's id, for example `1`.", examples=["1"])
+    # Swagger UI fills in `example`, not `examples`.
+    id: str = Field(
+        min_length=1,
+        description="The collection's id, for example `1`.",
+        examples=["1"],
+        json_schema_extra={"example": "1"},
+    )
     data: bool = Field(True, description="false: leave the rows out.", examples=[False])
     limit: int = Field(1000, ge=1, le=MAX_ROWS, description="Rows of a page.", examples=[1000])
     after: int = Field(0, ge=0, le=MAX_CITY_ID, description="Only cities with ids above this.", examples=[3439781])
     fields: Annotated[list[str], AfterValidator(_fields)] = Field(
         [],
-        description=f"What else to show, as `fields=country,pressure`: {', '.join(MORE)}.",
+        description="What else to show, with commas or one by one, as in `fields=country,pressure`.",
         examples=[["country", "pressure"]],
         json_schema_extra={"items": {"type": "string", "enum": [*Datum.model_fields]}},
     )

@@ -5,6 +5,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import BaseModel
 from starlette.staticfiles import StaticFiles
 
 from producer.api import problems
@@ -88,10 +89,22 @@ HEADERS: Final = {
         "example": '</get?id=1&limit=1000&after=3441481>; rel="next"',
     },
 }
+
+
+def _example(model: type[BaseModel]) -> dict[str, Any]:
+    return {"value": {name: (field.examples or [None])[0] for name, field in model.model_fields.items()}}
+
+
 COLLECT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     202: LOCATION | LINKS,
     200: LOCATION
-    | {"model": Accepted | EstimateBody, "description": "The same request was accepted before; or a dry run."},
+    | {
+        "model": Accepted | EstimateBody,
+        "description": "The same request was accepted before; or a dry run.",
+        "content": {
+            "application/json": {"examples": {"accepted before": _example(Accepted), "dry run": _example(EstimateBody)}}
+        },
+    },
     **responses(
         s403=ELSEWHERE,
         s409="a collection 1 exists already, with other cities or another max_age_s",
