@@ -3,7 +3,6 @@
 Requests that arrive at the same time share a transaction.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,8 +27,6 @@ from raingauge.storage import cities, collections, quota, readings
 from raingauge.storage.collections import OtherRequest
 from raingauge.storage.database import Database
 from raingauge.storage.models import Collection
-
-log = logging.getLogger("raingauge.producer")
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -191,17 +188,11 @@ class Collections:
     async def cancel(self, collection_id: str) -> View | None:
         """End a collection before it is settled; one that is done or cancelled stays as it is. None: there is none."""
 
-        def work(connection: Connection) -> tuple[CollectionState | None, datetime]:
-            now = self._database.now(connection)
-            return collections.cancel(connection, now, collection_id), now
+        def work(connection: Connection) -> View | None:
+            state = collections.cancel(connection, self._database.now(connection), collection_id)
+            return None if state is None else View(state, ended(state))
 
-        state, now = await self.transactions.write(work)
-        if state is None:
-            return None
-        if state.cancelled_at == now:
-            counts = {"collected": state.collected, "failed": state.failed, "total": state.total}
-            log.info("collection.cancelled", extra={"collection_id": state.id, **counts})
-        return View(state, ended(state))
+        return await self.transactions.write(work)
 
     async def view(self, collection_id: str, deadline: float) -> View | None:
         """A collection, or None. It reads the same few rows whatever the collection's size."""

@@ -1,6 +1,7 @@
 """The front door of collections: `POST /collect`, `GET /get`, `POST /collections/{id}/cancel`. It speaks HTTP."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
@@ -44,6 +45,8 @@ from producer.collections import EMPTY_PAGE, Collections, Page, PageQuery, View
 from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID, CityId
 from raingauge.model import CollectionRequest, CollectionState
 from raingauge.web import shown
+
+log = logging.getLogger("raingauge.producer")
 
 MAX_ROWS: Final = 10_000
 JSON: Final = "application/json"
@@ -319,6 +322,9 @@ def _add_cancel(api: APIRouter, collections: Collections) -> None:
         view = await collections.cancel(collection_id) if COLLECTION_ID.fullmatch(collection_id) else None
         if view is None:
             raise HTTPException(404, f"there is no collection {shown(collection_id)}")
+        if (cancelled_at := view.state.cancelled_at) is not None:
+            counts = {"collected": view.state.collected, "failed": view.state.failed, "total": view.state.total}
+            log.info("collection.cancelled", extra={"collection_id": collection_id, **counts, "at": cancelled_at})
         return head(view)
 
 
