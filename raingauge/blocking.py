@@ -54,12 +54,8 @@ async def until_available(run: RunBlocking, work: Callable[[], T], clock: Clock)
     tries = 0
     while True:
         try:
-            result = await run(work)
+            return await run(work)
         except DatabaseUnavailable as error:
             tries += 1
             log.warning("database.unavailable", extra={"error": str(error), "tries": tries})
             await clock.sleep(backoff_s(tries, RETRY_BASE_S, RETRY_CAP_S) * random.uniform(0.5, 1.0))
-        else:
-            if tries:
-                log.info("database.available", extra={"tries": tries})
-            return result

@@ -4,6 +4,7 @@ Blocking. A transaction is a function of a connection, so that it can run again 
 """
 
 import functools
+import logging
 import re
 import sqlite3
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from raingauge.clock import Clock, SystemClock
 from raingauge.errors import DatabaseRefused, DatabaseUnavailable, Overtaken, SettingsError
 from raingauge.storage.models import UtcDateTime
+
+log = logging.getLogger("raingauge.database")
 
 T = TypeVar("T")
 DatabaseClock = Callable[[Connection], datetime]
@@ -87,6 +90,7 @@ class Database:
         self.engine = engine
         self._clock = clock
         self._place = _place(engine.url)
+        self._away = False
         self._stopwatch = SystemClock()
         self._writing = engine.execution_options(raingauge_begin="BEGIN IMMEDIATE")
 
@@ -127,7 +131,7 @@ class Database:
             began = self._stopwatch.monotonic()
             try:
                 with engine.begin() as connection:
-                    return work(connection)
+                    result = work(connection)
             except DBAPIError as error:
                 if is_deadlock(error) and attempt < TRIES:
                     continue
@@ -140,10 +144,19 @@ class Database:
                     raise DatabaseUnavailable("other transactions are always faster") from error
             except PoolTimeout as error:
                 raise DatabaseUnavailable("all connections are in use") from error
+            else:
+                self._note_answer()
+                return result
         raise AssertionError("unreachable")  # pragma: no cover
+
+    def _note_answer(self) -> None:
+        if self._away:
+            self._away = False
+            log.info("database.available", extra={"database": self._place})
 
     def _raise(self, error: DBAPIError) -> NoReturn:
         """Raise what an error of the driver means to this program."""
+        self._away = is_outage(error) or is_refusal(error) or lacks_schema(error)
         if lacks_schema(error):
             hint = "it has no tables, or old ones: run `python -m alembic upgrade head`"
             raise DatabaseUnavailable(f"{self._place}: {hint}") from error

@@ -1,7 +1,6 @@
 """The seam to blocking work: threads, inline, and patience while the database is away."""
 
 import asyncio
-import logging
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -103,14 +102,13 @@ async def test_work_is_tried_again_until_the_database_is_back(caplog: pytest.Log
             raise DatabaseUnavailable("away")
         return "stored"
 
-    caplog.set_level(logging.INFO)
     assert await until_available(inline, work, clock) == "stored"
     full = [min(RETRY_CAP_S, RETRY_BASE_S * 2**number) for number in range(8)]
     assert len(clock.slept) == 8
     assert all(most / 2 <= seconds <= most for seconds, most in zip(clock.slept, full, strict=True))
     assert sum(clock.slept) < sum(full), "jitter spreads those who wait together"
-    assert caplog.messages == ["database.unavailable"] * 8 + ["database.available"]
-    assert (vars(caplog.records[7])["error"], vars(caplog.records[7])["tries"]) == ("away", 8)
+    assert caplog.messages == ["database.unavailable"] * 8
+    assert [(vars(record)["error"], vars(record)["tries"]) for record in caplog.records][-1] == ("away", 8)
 
 
 async def test_success_and_other_errors_are_not_waited_for() -> None:

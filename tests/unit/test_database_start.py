@@ -1,5 +1,6 @@
 """A database that cannot be used: what no waiting mends ends a start, in one line; the rest is waited for."""
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,7 +86,9 @@ def test_a_refused_start_has_status_2_and_says_why_in_one_line(command: str, tmp
     assert lines[0].endswith(f"{tmp_path}/text.db: file is not a database")
 
 
-async def test_a_full_disk_is_answered_with_503_and_its_cause_until_there_is_room(sqlite: Database) -> None:
+async def test_a_full_disk_is_answered_with_503_and_its_cause_until_there_is_room(
+    sqlite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     def fill(connection: Connection) -> None:
         connection.execute(insert(City), [{"id": number, "name": "x" * 100} for number in range(1, 20_001)])
 
@@ -105,4 +108,6 @@ async def test_a_full_disk_is_answered_with_503_and_its_cause_until_there_is_roo
     assert_problem(answer, 503, f"the database cannot be used now: {cause}; nothing is half-done, try again")
     pages = 10_000
     sqlite.engine.dispose()
+    caplog.set_level(logging.INFO, "raingauge.database")
     assert (await front.collect(cities=list(range(1, 5000)))).status_code == 202
+    assert caplog.messages == ["database.available"]
