@@ -5,12 +5,11 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
-from pydantic import BaseModel
 from starlette.staticfiles import StaticFiles
 
 from producer.api import problems
 from producer.api.problems import ELSEWHERE, UNAVAILABLE, WORDS, responses
-from producer.api.schemas import Accepted, EstimateBody
+from producer.api.schemas import Accepted, EstimateBody, example_of
 from raingauge.web import UNEXPECTED
 
 ASSETS: Final = "/docs/assets"
@@ -89,12 +88,6 @@ HEADERS: Final = {
         "example": '</get?id=1&limit=1000&after=3441481>; rel="next"',
     },
 }
-
-
-def _example(model: type[BaseModel]) -> dict[str, Any]:
-    return {"value": {name: (field.examples or [None])[0] for name, field in model.model_fields.items()}}
-
-
 COLLECT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     202: LOCATION | LINKS,
     200: LOCATION
@@ -102,7 +95,12 @@ COLLECT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "model": Accepted | EstimateBody,
         "description": "The same request was accepted before; or a dry run.",
         "content": {
-            "application/json": {"examples": {"accepted before": _example(Accepted), "dry run": _example(EstimateBody)}}
+            "application/json": {
+                "examples": {
+                    "accepted before": {"value": example_of(Accepted)},
+                    "dry run": {"value": example_of(EstimateBody)},
+                }
+            }
         },
     },
     **responses(

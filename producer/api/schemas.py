@@ -27,19 +27,15 @@ MORE: Final = tuple(name for name in COLUMNS if name not in ROW.values())
 
 Time = Annotated[str, Field(examples=["2026-11-20T16:00:00.123Z"], json_schema_extra={"format": "date-time"})]
 
-_DATUM: Final = {
-    "city_id": 3439525,
-    "name": "Young",
-    "temperature": 19.4,
-    "humidity": 55.0,
-    "datetime": "2026-11-20T16:00:00.123Z",
-    "fetched_at": "2026-11-20T16:00:00.123Z",
-    "observed_at": "2026-11-20T15:53:20.000Z",
-}
-
 
 def _field(description: str, example: Any, default: Any = ...) -> Any:
     return Field(default, description=description, examples=[example])
+
+
+def example_of(model: type[BaseModel]) -> dict[str, Any]:
+    """What a body looks like, by the examples of its fields."""
+    fields = {name: field for name, field in model.model_fields.items() if field.is_required()}
+    return {name: (field.examples or [None])[0] for name, field in fields.items()}
 
 
 class Datum(BaseModel):
@@ -103,8 +99,8 @@ class CollectionHead(BaseModel):
 class CollectionBody(CollectionHead):
     """A collection and a page of its readings."""
 
-    data: list[Datum] = _field("Readings in the order of city ids; empty with `data=false`.", [_DATUM])
-    errors: list[Failure] = _field("Cities of this page that failed.", [{"city_id": 99, "reason": "unknown city"}])
+    data: list[Datum] = _field("Readings in the order of city ids; empty with `data=false`.", [example_of(Datum)])
+    errors: list[Failure] = _field("Cities of this page that failed.", [example_of(Failure)])
     next: str | None = _field("Where the next page is; null on the last one.", "/get?id=1&limit=1000&after=3441481")
 
 
@@ -203,16 +199,10 @@ WHY: Final[dict[str, str]] = {
 }
 
 
-MONTH: Final = {
-    "month": "2026-11",
-    "ends_at": "2026-12-01T00:00:00.000Z",
-    "budget": 1_000_000,
-    "pacing": "even",
-    "spent": 412_345,
-    "allowed_now": 60,
-    "forecast": 998_000,
-    "outlook": "at the last hour's rate 998,000 of 1,000,000 cities are spent when the month ends",
-}
+def _outlook(forecast: int, budget: int) -> str:
+    if forecast > budget:
+        return f"at the last hour's rate the budget of {budget:,} cities is spent before the month ends"
+    return f"at the last hour's rate {forecast:,} of {budget:,} cities are spent when the month ends"
 
 
 class LimitBody(BaseModel):
@@ -257,7 +247,7 @@ class MonthBody(BaseModel):
         "the budget would end before.",
         998_000,
     )
-    outlook: str = _field("The forecast in words.", MONTH["outlook"])
+    outlook: str = _field("The forecast in words.", _outlook(998_000, 1_000_000))
 
 
 class QuotaBody(BaseModel):
@@ -265,20 +255,15 @@ class QuotaBody(BaseModel):
 
     account: str = _field("The gate's name: `quota.account`.", "openweather")
     now: Time = Field(description="The database's time, ISO 8601 in UTC.")
-    limit: LimitBody = _field(
-        "What the provider takes, as the gate has it.", {"cities_per_window": 60, "window_s": 60.0, "pacing": "smooth"}
-    )
+    limit: LimitBody = _field("What the provider takes, as the gate has it.", example_of(LimitBody))
     held: int = _field("Cities that count against the limit now.", 40)
     free: int = _field("Cities that could go now, as far as the limit goes.", 20)
     charges_open: int = _field("Charges of those held that have no answer, or none yet.", 1)
     next_release: ReleaseBody | None = _field(
         "What becomes free next; null when nothing is held.", {"at": "2026-11-20T16:00:20.000Z", "cities": 20}
     )
-    gate: GateBody = _field(
-        "Whether calls may go, and if not, why.",
-        {"state": "open", "why": WHY["open"], "blocked_until": None, "endpoint": "group"},
-    )
-    month: MonthBody = _field("The month's budget.", MONTH)
+    gate: GateBody = _field("Whether calls may go, and if not, why.", example_of(GateBody))
+    month: MonthBody = _field("The month's budget.", example_of(MonthBody))
 
 
 class WindowBody(BaseModel):
@@ -334,12 +319,6 @@ def quota_body(found: Standing) -> dict[str, Any]:
             "outlook": _outlook(found.forecast, terms.cities_per_month),
         },
     }
-
-
-def _outlook(forecast: int, budget: int) -> str:
-    if forecast > budget:
-        return f"at the last hour's rate the budget of {budget:,} cities is spent before the month ends"
-    return f"at the last hour's rate {forecast:,} of {budget:,} cities are spent when the month ends"
 
 
 def proof_body(found: Proof) -> dict[str, Any]:
