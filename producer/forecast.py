@@ -12,10 +12,9 @@ from itertools import islice
 from statistics import median_high
 from typing import Final, Literal
 
-from raingauge.model import BATCH_SIZE, Charge, CollectionState, Gate, OpenCollection
+from raingauge.model import BATCH_SIZE, CALL_SIZE, Charge, CollectionState, Gate, OpenCollection
 from raingauge.quota.fairness import Share, cities_until, share
 from raingauge.quota.pacing import (
-    CALL_SIZE,
     SEND_DELAY_S,
     Terms,
     admit,

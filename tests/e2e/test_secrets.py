@@ -246,8 +246,9 @@ def test_with_database_and_kafka_out_of_reach(module: str) -> None:
 
 
 def test_a_crash_with_a_traceback(tmp_path: Path) -> None:
-    (tmp_path / "text.db").write_text("this is no database, and longer than a header of one would be" * 20)
-    settings = settings_for("http://127.0.0.1:1", f"sqlite:///{tmp_path}/text.db")
+    with closing(sqlite3.connect(tmp_path / "newer.db")) as newer, newer:
+        newer.executescript("CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES ('newer')")
+    settings = settings_for("http://127.0.0.1:1", f"sqlite:///{tmp_path}/newer.db")
     with launched("standalone", settings) as running:
         assert running.ended() == 1
     assert "Traceback" in running.output
