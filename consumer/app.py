@@ -17,11 +17,11 @@ from consumer.ledger import Ledger
 from consumer.provider.openweather import OpenWeather
 from consumer.provider.port import Provider
 from consumer.worker import Worker
-from raingauge import health
-from raingauge.blocking import Threads
+from raingauge import health, web
+from raingauge.blocking import Threads, until_available
 from raingauge.clock import Clock, SystemClock
 from raingauge.contracts import MAX_MESSAGE_BYTES
-from raingauge.errors import DatabaseUnavailable, HandoffUnavailable, SettingsError
+from raingauge.errors import HandoffUnavailable, SettingsError
 from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, ensure_topics, servers_of
 from raingauge.messaging.port import Publisher, Subscription
 from raingauge.model import CALL_SIZE
@@ -143,6 +143,7 @@ def create_api(facts: WorkerFacts, check: Callable[[], Awaitable[None]]) -> Fast
     """Health, readiness and metrics."""
     api = FastAPI(title="Raingauge consumer", version="0.1.0", docs_url=None, redoc_url=None, openapi_url=None)
     api.include_router(health.router([facts], check))
+    web.install(api, "there are /health, /ready and /metrics")
     return api
 
 
@@ -150,7 +151,8 @@ async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: there is no key, the hand-off is not Kafka, or the address is taken.
+        SettingsError: there is no key, the hand-off is not Kafka, the address is taken, or the database refuses this
+            program.
         GateMismatch: the account's gate has other terms.
     """
     await until_signalled(_work(settings))
@@ -162,19 +164,18 @@ async def _work(settings: Settings) -> None:
     facts = WorkerFacts()
 
     async def check() -> None:
-        if facts.worker is None:
-            raise DatabaseUnavailable("it has not answered yet")
-        await facts.worker.check()
-        if not subscription.connected:
+        await (threads[0](database.check_at_start) if facts.worker is None else facts.worker.check())
+        if facts.worker is None or not subscription.connected:
             raise HandoffUnavailable("no connection to the hand-off")
 
     async with contextlib.AsyncExitStack() as parts:
         provider, threads = parts.enter_context(opened(settings, provider_key(), clock))
+        database = parts.enter_context(contextlib.closing(open_database(settings.database.url, DATABASE_THREADS)))
         http = settings.consumer.http
         api = create_api(facts, check)
         url = await parts.enter_async_context(serving(api, http.host, http.port, section="consumer.http"))
         log.info("consumer.serving", extra={"url": url, "account": settings.quota.account})
-        database = parts.enter_context(contextlib.closing(open_database(settings.database.url, DATABASE_THREADS)))
+        await until_available(threads[0], database.check_at_start, clock)  # before it takes part in the group
         topics = ensure_topics(servers, broker.topic, broker.partitions, clock)
         await parts.enter_async_context(in_background(topics))
         dead_letters = await parts.enter_async_context(

@@ -161,6 +161,7 @@ class Caller:
                     await self._pause(answer)
                     continue
                 if answer.charge_id is not None:
+                    self._resume()
                     calls.create_task(self._call(answer, answer.charge_id))
                 if answer.fresh:
                     await self._settle_fresh(answer.fresh)
@@ -188,18 +189,23 @@ class Caller:
             return NotNow(DATABASE_RETRY_S * random.uniform(0.5, 1.0), "database")
 
     async def _pause(self, answer: NotNow) -> None:
-        """Sleep as long as the ledger says; news of the queue ends it."""
+        """Sleep as long as the ledger says, a minute at most; news of the queue ends it."""
+        seconds = min(LONGEST_WAIT_S, answer.seconds)
         if answer.reason != self.waiting_for and answer.reason not in QUIET_REASONS:
-            log.info("caller.waiting", extra={"reason": answer.reason, "seconds": round(answer.seconds, 3)})
+            log.info("caller.waiting", extra={"reason": answer.reason, "looks_again_s": round(seconds, 3)})
         self.waiting_for = answer.reason
-        await happens_within(self._news, min(LONGEST_WAIT_S, answer.seconds))
+        await happens_within(self._news, seconds)
+
+    def _resume(self) -> None:
+        if self.waiting_for not in QUIET_REASONS:
+            log.info("caller.resumed", extra={"reason": self.waiting_for})
+        self.waiting_for = None
 
     # -- fetch ---------------------------------------------------------------------------------------------------------
 
     async def _call(self, reservation: Reservation, charge_id: int) -> None:
         """Fetch and settle one reservation."""
         try:
-            self.waiting_for = None
             await self._fetch_and_settle(reservation, charge_id)
         finally:
             self._release_lanes(reservation.lanes)

@@ -51,4 +51,4 @@ async def _ledger(settings: Settings) -> AsyncIterator[Ledger]:
         try:
             yield Ledger(database, inline, SystemClock(), settings.quota.account, terms, endpoint, "command")
         except DatabaseUnavailable as error:
-            raise Fatal(f"the database does not answer: {error}") from error
+            raise Fatal(f"the database cannot be used: {error}") from error

@@ -1,9 +1,13 @@
 """Alembic's entry point, with the settings and models of the services. Prints one line about what it did."""
 
+import sys
+from contextlib import closing
+
 from alembic import context
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, make_url
 
+from raingauge.errors import RaingaugeError
 from raingauge.settings import load_settings
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import Schema
@@ -34,9 +38,10 @@ given = context.config.attributes.get("connection")
 if given is not None:
     migrate(given)
 else:
-    settings = load_settings()
-    database = open_database(settings.database.url)
     try:
-        migrate_and_report(database, settings.database.url)
-    finally:
-        database.close()
+        url = load_settings().database.url
+        with closing(open_database(url)) as database:
+            migrate_and_report(database, url)
+    except RaingaugeError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None

@@ -10,16 +10,17 @@ from typing import Any
 from fastapi import FastAPI
 
 from producer.api import collections, docs, problems, quota
-from producer.api.middleware import BodyLimit, Head, SameOrigin, TrailingSlash
+from producer.api.middleware import BodyLimit, RootPath, SameOrigin, TrailingSlash
 from producer.cities import default_cities
 from producer.collections import Collections
 from producer.quota import QuotaReports
 from producer.relay import Relay
 from raingauge import health
-from raingauge.blocking import Threads
+from raingauge.blocking import Threads, until_available
 from raingauge.clock import SystemClock
 from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of
 from raingauge.messaging.port import Publisher
+from raingauge.model import CollectionState
 from raingauge.process import in_background, serving, until_signalled
 from raingauge.settings import Settings
 from raingauge.storage.database import Database, open_database
@@ -70,9 +71,10 @@ def create_api(settings: Settings, use_cases: Collections, relay: Relay, parts: 
     )
     facts = ProducerFacts(relay)
 
-    def on_accepted(collection_id: str) -> None:
+    def on_accepted(state: CollectionState) -> None:
+        log.info("collection.accepted", extra={"collection_id": state.id, "cities": state.total})
         facts.accepted += 1
-        relay.wake(collection_id)
+        relay.wake(state.id)
 
     reports = QuotaReports(
         use_cases.transactions, settings.quota.account, settings.terms, settings.openweather.endpoint
@@ -81,11 +83,11 @@ def create_api(settings: Settings, use_cases: Collections, relay: Relay, parts: 
     api.include_router(collections.router(use_cases, defaults, on_accepted))
     api.include_router(quota.router(reports))
     api.include_router(health.router([facts, *parts], use_cases.check))
-    docs.install(api)
+    docs.install(api, settings.http.root_path)
     problems.install(api)
     api.add_middleware(BodyLimit, limit=4096 + BYTES_PER_CITY * settings.collect.max_cities)
     api.add_middleware(SameOrigin)
-    api.add_middleware(Head)
+    api.add_middleware(RootPath, prefix=settings.http.root_path)
     api.add_middleware(TrailingSlash)
     return api
 
@@ -94,7 +96,11 @@ def create_api(settings: Settings, use_cases: Collections, relay: Relay, parts: 
 async def producing(
     settings: Settings, database: Database, publisher: Publisher, parts: Iterable[health.Facts] = ()
 ) -> AsyncIterator[FastAPI]:
-    """Run the relay while the block runs; yields the application to serve."""
+    """Run the relay, once the database answers, while the block runs; yields the application to serve.
+
+    Raises (ends the block):
+        SettingsError: the database refuses this program.
+    """
     threads = Threads(THREADS, "producer")
     limits = settings.quota
     relay = Relay(
@@ -109,20 +115,25 @@ async def producing(
         holder=secrets.token_hex(8),
     )
     use_cases = Collections(database, threads, settings.terms, limits.account, endpoint=settings.openweather.endpoint)
-    task = asyncio.create_task(relay.run())
-    try:
-        yield create_api(settings, use_cases, relay, parts)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        threads.close()
+
+    async def publish() -> None:
+        await until_available(threads, database.check_at_start, SystemClock())
+        await relay.run()
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(publish())
+        try:
+            yield create_api(settings, use_cases, relay, parts)
+        finally:
+            task.cancel()
+            threads.close()
 
 
 async def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the hand-off is not Kafka, or the address is taken.
+        SettingsError: the hand-off is not Kafka, the address is taken, or the database refuses this program.
     """
     await until_signalled(_serve(settings))
 

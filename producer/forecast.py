@@ -12,7 +12,7 @@ from itertools import islice
 from statistics import median_high
 from typing import Final, Literal
 
-from raingauge.model import BATCH_SIZE, Charge, CollectionState, Gate, OpenCollection
+from raingauge.model import BATCH_SIZE, CALL_SIZE, Charge, CollectionState, Gate, OpenCollection
 from raingauge.quota.fairness import Share, cities_until, share
 from raingauge.quota.pacing import (
     SEND_DELAY_S,
@@ -131,8 +131,9 @@ class Forecast:
             self._expected[units] = expected_at(units, self._snapshot)
         if behind_held and self._reason is None:
             return Progress("waiting", "newer message", None)
-        status: Status = "waiting" if self._reason else "collecting" if state.settled else "queued"
-        return Progress(status, self._reason, self._expected[units])
+        reason = self._reason or _month_reason(units, self._snapshot)
+        status: Status = "waiting" if reason else "collecting" if state.settled else "queued"
+        return Progress(status, reason, self._expected[units])
 
 
 def ended(state: CollectionState) -> Progress:
@@ -148,9 +149,14 @@ def _reason(around: Snapshot) -> Reason | None:
         return "no consumer"
     if around.gate.state != "open":
         return _REASONS[around.gate.state]
-    if month_allows(around.now, around.gate.spent(around.now), around.terms) == 0:
-        return "month"
     return None
+
+
+def _month_reason(units: int, around: Snapshot) -> Reason | None:
+    """Whether the next call waits for the month: the ledger waits until it allows a whole call."""
+    spent = 0 if around.gate is None else around.gate.spent(around.now)
+    least = min(units, CALL_SIZE, max(1, around.terms.cities_per_month - spent))
+    return "month" if month_allows(around.now, spent, around.terms) < least else None
 
 
 def expected_at(units: int, around: Snapshot) -> datetime | None:

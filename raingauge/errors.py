@@ -3,6 +3,7 @@
 RaingaugeError
 ├── Transient              wait and retry
 │   ├── DatabaseUnavailable
+│   │   └── DatabaseRefused    waiting does not help: at its start a program ends
 │   ├── HandoffUnavailable
 │   ├── Overtaken             the transaction is retried
 │   └── ProviderUnavailable   5xx, timeout, unreadable response
@@ -36,7 +37,11 @@ class Fatal(RaingaugeError):
 
 
 class DatabaseUnavailable(Transient):
-    """The database does not answer."""
+    """The database cannot be used now."""
+
+
+class DatabaseRefused(DatabaseUnavailable):
+    """The database cannot be used, and waiting does not help."""
 
 
 class HandoffUnavailable(Transient):

@@ -52,6 +52,15 @@ class _Metrics(Collector):
                 yield GaugeMetricFamily(f"raingauge_{name}", name.replace("_", " "), value=value)
 
 
+async def _readiness(check: Callable[[], Awaitable[None]]) -> Response:
+    try:
+        await check()
+    except RaingaugeError as error:
+        reason = f"{(type(error).__doc__ or '').partition('.')[0]}: {error}"
+        return JSONResponse({"status": reason}, 503, headers={"Retry-After": "2"})
+    return JSONResponse({"status": "ready"})
+
+
 def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]]) -> APIRouter:
     """Build the three routes.
 
@@ -83,12 +92,7 @@ def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]]) -> APIR
     )
     async def ready() -> Response:
         """Answers 503 while something that the service needs is unavailable."""
-        try:
-            await check()
-        except RaingaugeError as error:
-            reason = f"{(type(error).__doc__ or '').rstrip('.')}: {error}"
-            return JSONResponse({"status": reason}, 503, headers={"Retry-After": "2"})
-        return JSONResponse({"status": "ready"})
+        return await _readiness(check)
 
     @api.get(
         "/metrics",

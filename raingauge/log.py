@@ -10,8 +10,8 @@ from raingauge.contracts import utc_text
 
 STANDARD_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 REPEAT_AFTER_S: Final = 10.0
-REPEATING: Final = ("handoff.start_failed", "handoff.client_given_up")
-LIBRARIES: Final = ("aiokafka", "sqlalchemy.pool", "urllib3", "alembic", "uvicorn", "asyncio")
+REPEATING: Final = ("handoff.start_failed", "handoff.client_given_up", "database.unavailable")
+LIBRARIES: Final = ("aiokafka", "sqlalchemy.pool", "urllib3", "alembic", "uvicorn", "asyncio", "py.warnings")
 OUTAGES: Final = ("aiokafka", "sqlalchemy.pool")
 """Libraries that log a broken connection at length, which our own events report on one line."""
 
@@ -27,7 +27,9 @@ class LineFormatter(logging.Formatter):
         """Format a record as one line, followed by its traceback, with the secret masked."""
         moment = utc_text(datetime.fromtimestamp(record.created, UTC))
         fields = [f"{name}={_quoted(value)}" for name, value in vars(record).items() if name not in STANDARD_ATTRIBUTES]
-        message = " ".join(record.getMessage().splitlines())
+        message = " ".join(record.getMessage().split())
+        if record.name.startswith(LIBRARIES):
+            message = f"library.message library={record.name} message={_quoted(message)}"
         line = " ".join((moment, record.levelname, message, *fields))
         if record.exc_info:
             line = f"{line}\n{self.formatException(record.exc_info)}"
@@ -75,10 +77,12 @@ def _left_by_aiokafka(record: logging.LogRecord) -> bool:
 def configure_logging(stream: TextIO | None = None, *, level: int = logging.INFO, secret: str | None = None) -> None:
     """Have this process log to a stream (standard error, if none is named), libraries from WARNING on.
 
-    aiokafka and SQLAlchemy's pool log nothing below CRITICAL: outages are in the events `handoff.…` and `database.…`.
+    Python's warnings are logged too. aiokafka and SQLAlchemy's pool log nothing below CRITICAL: outages are in the
+    events `handoff.…` and `database.…`.
 
     `secret` is masked wherever it would appear.
     """
+    logging.captureWarnings(True)
     handler = logging.StreamHandler(stream)
     handler.addFilter(RateLimit())
     handler.setFormatter(LineFormatter(secret))

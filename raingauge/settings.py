@@ -55,6 +55,9 @@ ProviderUrl = Annotated[
 ]
 
 
+RootPath = Annotated[str, _matches(r"(/[A-Za-z0-9._~-]+)*", "a path such as /weather, without a slash at its end")]
+
+
 class Section(BaseModel):
     """A section of the settings; unknown keys are errors."""
 
@@ -67,6 +70,7 @@ class HttpSettings(Section):
     host: str = "127.0.0.1"
     port: Port = 8000
     keep_alive_s: int = Field(20, ge=1, le=3600)
+    root_path: RootPath = ""
 
 
 class DatabaseSettings(Section):

@@ -40,7 +40,8 @@ async def run(settings: Settings) -> None:
     """Serve and collect until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the hand-off is Kafka, the address is taken, or another process works on the same SQLite file.
+        SettingsError: the hand-off is Kafka, the address is taken, the database refuses this program, or another
+            process works on the same SQLite file.
         GateMismatch: the account's gate was made with other terms.
     """
     await until_signalled(_serve(settings))
@@ -125,6 +126,7 @@ def _is_simulated(settings: Settings, key: str | None) -> bool:
 async def _prepared(database: Database, clock: Clock, *, simulated: bool) -> None:
     """Prepare the database, as soon as it can be had; meanwhile a signal is heard."""
     with contextlib.closing(Threads(1, "schema")) as thread:
+        await until_available(thread, database.check_at_start, clock)
         await until_available(thread, partial(prepare, database, simulated=simulated), clock)
 
 

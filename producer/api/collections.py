@@ -1,6 +1,7 @@
 """The front door of collections: `POST /collect`, `GET /get`, `POST /collections/{id}/cancel`. It speaks HTTP."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
@@ -28,7 +29,7 @@ from starlette.exceptions import HTTPException
 
 from producer.api import strict
 from producer.api.docs import CANCEL_RESPONSES, COLLECT_RESPONSES, EXAMPLES, GET_RESPONSES
-from producer.api.problems import MAX_VIOLATIONS, invalid, shown
+from producer.api.problems import MAX_VIOLATIONS, invalid
 from producer.api.schemas import (
     MORE,
     ROW,
@@ -42,7 +43,10 @@ from producer.api.schemas import (
 )
 from producer.collections import EMPTY_PAGE, Collections, Page, PageQuery, View
 from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID, CityId
-from raingauge.model import CollectionRequest
+from raingauge.model import CollectionRequest, CollectionState
+from raingauge.web import shown
+
+log = logging.getLogger("raingauge.producer")
 
 MAX_ROWS: Final = 10_000
 JSON: Final = "application/json"
@@ -147,13 +151,19 @@ class GetQuery(BaseModel):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    id: str = Field(min_length=1, description="The collection's id, for example `1`.", examples=["1"])
+    # Swagger UI fills in `example`, not `examples`.
+    id: str = Field(
+        min_length=1,
+        description="The collection's id, for example `1`.",
+        examples=["1"],
+        json_schema_extra={"example": "1"},
+    )
     data: bool = Field(True, description="false: leave the rows out.", examples=[False])
     limit: int = Field(1000, ge=1, le=MAX_ROWS, description="Rows of a page.", examples=[1000])
     after: int = Field(0, ge=0, le=MAX_CITY_ID, description="Only cities with ids above this.", examples=[3439781])
     fields: Annotated[list[str], AfterValidator(_fields)] = Field(
         [],
-        description=f"What else to show, as `fields=country,pressure`: {', '.join(MORE)}.",
+        description="What else to show, with commas or one by one, as in `fields=country,pressure`.",
         examples=[["country", "pressure"]],
         json_schema_extra={"items": {"type": "string", "enum": [*Datum.model_fields]}},
     )
@@ -168,10 +178,10 @@ class GetQuery(BaseModel):
         """The page that it asks for."""
         return PageQuery(self.id, (*ROW.items(), *((name, name) for name in self.extra)), self.after, self.limit)
 
-    def next_url(self, after: int) -> str:
+    def next_url(self, root_path: str, after: int) -> str:
         """Where the page after that city id is."""
         fields = {"fields": ",".join(self.extra)} if self.extra else {}
-        return f"/get?{urlencode({'id': self.id, 'limit': self.limit, 'after': after} | fields, safe=',')}"
+        return f"{root_path}/get?{urlencode({'id': self.id, 'limit': self.limit, 'after': after} | fields, safe=',')}"
 
 
 class CollectDefaults:
@@ -200,8 +210,10 @@ class CollectDefaults:
 # -- endpoints ---------------------------------------------------------------------------------------------------------
 
 
-def router(collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[str], None]) -> APIRouter:
-    """The front door; `on_accepted` is called with the id of each new collection."""
+def router(
+    collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[CollectionState], None]
+) -> APIRouter:
+    """The front door; `on_accepted` is called with each new collection."""
     api = APIRouter(tags=["collections"])
     _add_collect(api, collections, defaults, on_accepted)
     _add_get(api, collections)
@@ -210,7 +222,7 @@ def router(collections: Collections, defaults: CollectDefaults, on_accepted: Cal
 
 
 def _add_collect(
-    api: APIRouter, collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[str], None]
+    api: APIRouter, collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[CollectionState], None]
 ) -> None:
     posting = APIRouter(route_class=strict.StrictJsonRoute)
 
@@ -227,6 +239,7 @@ def _add_collect(
     async def collect(
         body: Annotated[CollectBody, Body(openapi_examples=EXAMPLES)],
         query: Annotated[CollectQuery, Query()],
+        request: Request,
         response: Response,
     ) -> Any:
         """Accepts a collection and answers at once, whatever its size; the collecting goes on by itself.
@@ -238,14 +251,14 @@ def _add_collect(
         `dry_run=true` checks the same and answers what it would cost and when it would be done, or, of a collection
         that stands, what it costs still. Nothing is accepted and no city is asked for.
         """
-        request = defaults.request(body)
+        wanted = defaults.request(body)
         if query.dry_run:
-            return JSONResponse(estimated(await collections.estimate(request)).model_dump())
-        view, is_new = await collections.accept(request)
+            return JSONResponse(estimated(await collections.estimate(wanted)).model_dump())
+        view, is_new = await collections.accept(wanted)
         if is_new:
-            on_accepted(request.id)
+            on_accepted(view.state)
         response.status_code = 202 if is_new else 200
-        response.headers["Location"] = f"/get?id={view.state.id}"
+        response.headers["Location"] = f"{request.scope['root_path']}/get?id={view.state.id}"
         return accepted(view)
 
     api.include_router(posting)
@@ -279,7 +292,7 @@ def _add_get(api: APIRouter, collections: Collections) -> None:
             view, page = await collections.read(query.page, deadline) or (None, EMPTY_PAGE)
         if view is None:
             raise HTTPException(404, f"there is no collection {shown(query.id)}")
-        next_url = None if page.next_after is None else query.next_url(page.next_after)
+        next_url = None if page.next_after is None else query.next_url(request.scope["root_path"], page.next_after)
         headers = {"ETag": _etag(view, request), "Cache-Control": "no-cache"}
         if next_url is not None:
             headers["Link"] = f'<{next_url}>; rel="next"'
@@ -309,6 +322,9 @@ def _add_cancel(api: APIRouter, collections: Collections) -> None:
         view = await collections.cancel(collection_id) if COLLECTION_ID.fullmatch(collection_id) else None
         if view is None:
             raise HTTPException(404, f"there is no collection {shown(collection_id)}")
+        if (cancelled_at := view.state.cancelled_at) is not None:
+            counts = {"collected": view.state.collected, "failed": view.state.failed, "total": view.state.total}
+            log.info("collection.cancelled", extra={"collection_id": collection_id, **counts, "at": cancelled_at})
         return head(view)
 
 

@@ -8,8 +8,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 from producer.api import problems
-from producer.api.problems import ELSEWHERE, UNAVAILABLE, UNEXPECTED, WORDS, responses
-from producer.api.schemas import Accepted, EstimateBody
+from producer.api.problems import ELSEWHERE, UNAVAILABLE, WORDS, responses
+from producer.api.schemas import Accepted, EstimateBody, example_of
+from raingauge.web import UNEXPECTED
 
 ASSETS: Final = "/docs/assets"
 
@@ -23,18 +24,18 @@ class DescribedApi(FastAPI):
         return description
 
 
-def install(api: FastAPI) -> None:
-    """Serve Swagger UI from the files that `fastapi-swagger` brings; `/` leads there.
+def install(api: FastAPI, root_path: str) -> None:
+    """Serve Swagger UI from the files that `fastapi-swagger` brings; `/` leads there. Its links begin with `root_path`.
 
     FastAPI's own page loads them from a CDN: useless behind a firewall, and it would tell others who reads it.
     """
     api.mount(ASSETS, StaticFiles(packages=[("fastapi_swagger", "resources")]))
     page = get_swagger_ui_html(
-        openapi_url="/openapi.json",
+        openapi_url=f"{root_path}/openapi.json",
         title=api.title,
-        swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
-        swagger_css_url=f"{ASSETS}/swagger-ui.css",
-        swagger_favicon_url=f"{ASSETS}/favicon-32x32.png",
+        swagger_js_url=f"{root_path}{ASSETS}/swagger-ui-bundle.js",
+        swagger_css_url=f"{root_path}{ASSETS}/swagger-ui.css",
+        swagger_favicon_url=f"{root_path}{ASSETS}/favicon-32x32.png",
         # No validator: it is a badge from the internet.
         swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True, "defaultModelsExpandDepth": 0},
     )
@@ -45,7 +46,7 @@ def install(api: FastAPI) -> None:
 
     @api.get("/", include_in_schema=False)
     async def front() -> RedirectResponse:
-        return RedirectResponse("/docs")
+        return RedirectResponse(f"{root_path}/docs")
 
 
 EXAMPLES: Final[dict[str, Any]] = {
@@ -90,7 +91,18 @@ HEADERS: Final = {
 COLLECT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     202: LOCATION | LINKS,
     200: LOCATION
-    | {"model": Accepted | EstimateBody, "description": "The same request was accepted before; or a dry run."},
+    | {
+        "model": Accepted | EstimateBody,
+        "description": "The same request was accepted before; or a dry run.",
+        "content": {
+            "application/json": {
+                "examples": {
+                    "accepted before": {"value": example_of(Accepted)},
+                    "dry run": {"value": example_of(EstimateBody)},
+                }
+            }
+        },
+    },
     **responses(
         s403=ELSEWHERE,
         s409="a collection 1 exists already, with other cities or another max_age_s",

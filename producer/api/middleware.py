@@ -1,4 +1,4 @@
-"""What holds for every request: who may change anything, a limit on its body, HEAD wherever GET is, slashes."""
+"""What holds for every request: who may change anything, a limit on its body, a path prefix, slashes."""
 
 from typing import Final
 
@@ -6,7 +6,8 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producer.api.problems import ELSEWHERE, problem
+from producer.api.problems import ELSEWHERE
+from raingauge.web import problem
 
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -23,21 +24,20 @@ class TrailingSlash:
         await self._app(scope, receive, send)
 
 
-class Head:
-    """Answers HEAD as GET, without the body (RFC 9110, 9.3.2)."""
+class RootPath:
+    """Serves below a path prefix, whether or not the proxy in front removes it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
         self._app = app
+        self._prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "HEAD":
-            await self._app(scope, receive, send)
-            return
-
-        async def without_body(message: Message) -> None:
-            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
-
-        await self._app({**scope, "method": "GET"}, receive, without_body)
+        if scope["type"] == "http":
+            path = scope["path"]
+            if path == self._prefix or path.startswith(f"{self._prefix}/"):
+                path = path.removeprefix(self._prefix) or "/"
+            scope = {**scope, "path": self._prefix + path, "root_path": self._prefix}
+        await self._app(scope, receive, send)
 
 
 class SameOrigin:

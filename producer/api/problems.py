@@ -1,7 +1,6 @@
-"""Errors as `application/problem+json` (RFC 9457). No message ever carries a secret or the internals of an error."""
+"""Errors of the API as problems, and their description for OpenAPI. No message ever carries a secret."""
 
-from collections.abc import Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -11,19 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
+from raingauge import web
 from raingauge.errors import DatabaseUnavailable
 from raingauge.storage.collections import OtherRequest
+from raingauge.web import MEDIA_TYPE, about, problem, shown
 
-MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 2
-MAX_SHOWN: Final = 64
 MAX_VIOLATIONS: Final = 20
-UNAVAILABLE: Final = "the database does not answer; nothing is half-done, try again"
+UNAVAILABLE: Final = "the database cannot be used now: no answer in time; nothing is half-done, try again"
 ELSEWHERE: Final = "a page of another site asks for this"
-UNEXPECTED: Final = "an unexpected error; it is in the log"
-
-TITLES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
-"""Where RFC 9110 has another phrase than Python before 3.13."""
 
 MEANINGS: Final = {
     403: "A browser asks for a page of another site; nothing was changed.",
@@ -32,7 +27,7 @@ MEANINGS: Final = {
     413: "The body is too long; nothing was changed.",
     422: "The request is not as described here: `errors` says what is wrong with it; nothing was changed.",
     500: "Something unexpected went wrong; the service's log says what.",
-    503: "The database does not answer; nothing is half-done. Try again after `Retry-After` seconds.",
+    503: "The database cannot be used now; nothing is half-done. Try again after `Retry-After` seconds.",
 }
 RETRY_AFTER: Final = {
     "description": "Seconds to wait before the next try.",
@@ -71,12 +66,6 @@ class Problem(BaseModel):
     )
 
 
-def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
-    """A problem as a response."""
-    body = _about(status, detail) | more
-    return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
-
-
 class InvalidRequest(HTTPException):
     """A request that is wrong at one place."""
 
@@ -90,18 +79,13 @@ def invalid(what: str, *where: str) -> InvalidRequest:
     return InvalidRequest(what, *where)
 
 
-def shown(text: str) -> str:
-    """What a client sent, fit to be answered: not long, and encodable (JSON allows halves of surrogate pairs)."""
-    return text[:MAX_SHOWN].encode("utf-8", "backslashreplace").decode()
-
-
 def responses(**details: str) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI entries of problems: keyword `s404` for status 404, the value is the detail of its example."""
     return {int(name.removeprefix("s")): _response(int(name.removeprefix("s")), text) for name, text in details.items()}
 
 
 def _response(status: int, detail: str) -> dict[str, Any]:
-    example = _about(status, detail)
+    example = about(status, detail)
     if status == 422:
         where, _, what = detail.partition(": ")
         example["errors"] = [{"where": where, "what": what}]
@@ -118,18 +102,12 @@ def schemas() -> dict[str, Any]:
 
 
 def install(api: FastAPI) -> None:
-    """Have every error of this API answered as a problem."""
+    """Answer every error of this API as a problem."""
+    web.install(api, "/docs shows what there is")
     api.add_exception_handler(RequestValidationError, _not_valid)  # type: ignore[arg-type]
     api.add_exception_handler(InvalidRequest, _invalid)  # type: ignore[arg-type]
-    api.add_exception_handler(HTTPException, _http)  # type: ignore[arg-type]
     api.add_exception_handler(DatabaseUnavailable, _unavailable)
     api.add_exception_handler(OtherRequest, _conflict)
-    api.add_exception_handler(Exception, _unexpected)
-
-
-def _about(status: int, detail: str) -> dict[str, Any]:
-    title = TITLES.get(status, HTTPStatus(status).phrase)
-    return {"type": "about:blank", "title": title, "status": status, "detail": detail}
 
 
 async def _not_valid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -152,25 +130,10 @@ def _violations(found: Sequence[Any]) -> JSONResponse:
     return problem(422, detail, errors=errors)
 
 
-async def _http(request: Request, error: HTTPException) -> JSONResponse:
-    headers = dict(error.headers or {})
-    detail = str(error.detail)
-    if error.status_code == 404 and detail == HTTPStatus(404).phrase:
-        detail = f"there is nothing at {shown(request.url.path)}; /docs shows what there is"
-    if error.status_code == 405:
-        # HEAD is answered wherever GET is, by the middleware.
-        headers["Allow"] = headers.get("Allow", "").replace("GET", "GET, HEAD")
-        detail = f"{shown(request.url.path)} takes {headers['Allow']}, not {shown(request.method)}"
-    return problem(error.status_code, detail, headers=headers)
-
-
-async def _unavailable(_request: Request, _error: Exception) -> JSONResponse:
-    return problem(503, UNAVAILABLE, headers={"Retry-After": str(RETRY_AFTER_S)})
+async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
+    detail = f"the database cannot be used now: {error}; nothing is half-done, try again"
+    return problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 async def _conflict(_request: Request, error: Exception) -> JSONResponse:
     return problem(409, str(error))
-
-
-async def _unexpected(_request: Request, _error: Exception) -> JSONResponse:
-    return problem(500, UNEXPECTED)

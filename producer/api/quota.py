@@ -10,10 +10,11 @@ from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
 from producer.api import strict
-from producer.api.problems import UNAVAILABLE, UNEXPECTED, WORDS, invalid, responses
+from producer.api.problems import UNAVAILABLE, WORDS, invalid, responses
 from producer.api.schemas import ProofBody, QuotaBody, proof_body, quota_body
 from producer.quota import KEPT_FOR, MAX_CHARGES, Period, QuotaReports, TooManyCharges
 from raingauge.contracts import utc_text
+from raingauge.web import UNEXPECTED
 
 LONGEST: Final = timedelta(hours=24)
 USUAL: Final = timedelta(hours=1)

@@ -18,6 +18,7 @@ ROW: Final = {
     "temperature": "temperature",
     "humidity": "humidity",
     "datetime": "fetched_at",
+    "fetched_at": "fetched_at",
     "observed_at": "observed_at",
 }
 """What a row shows, and which columns that is."""
@@ -26,130 +27,114 @@ MORE: Final = tuple(name for name in COLUMNS if name not in ROW.values())
 
 Time = Annotated[str, Field(examples=["2026-11-20T16:00:00.123Z"], json_schema_extra={"format": "date-time"})]
 
-_DATUM: Final = {
-    "city_id": 3439525,
-    "name": "Young",
-    "temperature": 19.4,
-    "humidity": 55.0,
-    "datetime": "2026-11-20T16:00:00.123Z",
-    "observed_at": "2026-11-20T15:53:20.000Z",
-}
+
+def _field(description: str, example: Any, default: Any = ...) -> Any:
+    return Field(default, description=description, examples=[example])
+
+
+def example_of(model: type[BaseModel]) -> dict[str, Any]:
+    """What a body looks like, by the examples of its fields."""
+    fields = {name: field for name, field in model.model_fields.items() if field.is_required()}
+    return {name: (field.examples or [None])[0] for name, field in fields.items()}
 
 
 class Datum(BaseModel):
     """The weather of one city."""
 
-    city_id: int = Field(description="The provider's id of the city.", examples=[3439525])
-    name: str | None = Field(description="The city's name as the provider spells it.", examples=["Young"])
-    temperature: float | None = Field(description="°C.", examples=[19.4])
-    humidity: float | None = Field(
-        description="Relative humidity, %; null when the provider left it out.", examples=[55]
-    )
-    datetime: Time = Field(description="When it was fetched, ISO 8601 in UTC.")
+    city_id: int = _field("The provider's id of the city.", 3439525)
+    name: str | None = _field("The city's name as the provider spells it.", "Young")
+    temperature: float | None = _field("°C.", 19.4)
+    humidity: float | None = _field("Relative humidity, %; null when the provider left it out.", 55)
+    datetime: Time = Field(description="The same as `fetched_at`, which is the better name.")
+    fetched_at: Time = Field(description="When it was fetched from the provider, ISO 8601 in UTC.")
     observed_at: Time = Field(description="When it was so, as the provider says, ISO 8601 in UTC.")
-    country: str | None = Field(None, description="Country code; with `fields=country`.", examples=["UY"])
-    latitude: float | None = Field(None, description="Degrees north; with `fields=latitude`.", examples=[-32.698])
-    longitude: float | None = Field(None, description="Degrees east; with `fields=longitude`.", examples=[-57.627])
-    feels_like: float | None = Field(None, description="°C; with `fields=feels_like`.", examples=[18.9])
-    pressure: float | None = Field(None, description="hPa; with `fields=pressure`.", examples=[1016])
-    wind_speed: float | None = Field(None, description="m/s; with `fields=wind_speed`.", examples=[1.5])
-    wind_deg: float | None = Field(None, description="Degrees it blows from; with `fields=wind_deg`.", examples=[220])
-    clouds: float | None = Field(None, description="% of the sky; with `fields=clouds`.", examples=[0])
-    visibility: float | None = Field(None, description="m; with `fields=visibility`.", examples=[10000])
-    rain_1h: float | None = Field(None, description="mm in the last hour; with `fields=rain_1h`.", examples=[0.3])
-    snow_1h: float | None = Field(None, description="mm in the last hour; with `fields=snow_1h`.", examples=[0.1])
-    condition_id: int | None = Field(None, description="Weather code; with `fields=condition_id`.", examples=[800])
-    description: str | None = Field(None, description="In words; with `fields=description`.", examples=["clear sky"])
-    utc_offset_s: int | None = Field(
-        None, description="Seconds local time is ahead of UTC; with `fields=utc_offset_s`.", examples=[-10800]
+    country: str | None = _field("Country code; with `fields=country`.", "UY", default=None)
+    latitude: float | None = _field("Degrees north; with `fields=latitude`.", -32.698, default=None)
+    longitude: float | None = _field("Degrees east; with `fields=longitude`.", -57.627, default=None)
+    feels_like: float | None = _field("°C; with `fields=feels_like`.", 18.9, default=None)
+    pressure: float | None = _field("hPa; with `fields=pressure`.", 1016, default=None)
+    wind_speed: float | None = _field("m/s; with `fields=wind_speed`.", 1.5, default=None)
+    wind_deg: float | None = _field("Degrees it blows from; with `fields=wind_deg`.", 220, default=None)
+    clouds: float | None = _field("% of the sky; with `fields=clouds`.", 0, default=None)
+    visibility: float | None = _field("m; with `fields=visibility`.", 10000, default=None)
+    rain_1h: float | None = _field("mm in the last hour; with `fields=rain_1h`.", 0.3, default=None)
+    snow_1h: float | None = _field("mm in the last hour; with `fields=snow_1h`.", 0.1, default=None)
+    condition_id: int | None = _field("Weather code; with `fields=condition_id`.", 800, default=None)
+    description: str | None = _field("In words; with `fields=description`.", "clear sky", default=None)
+    utc_offset_s: int | None = _field(
+        "Seconds local time is ahead of UTC; with `fields=utc_offset_s`.", -10800, default=None
     )
 
 
 class Failure(BaseModel):
     """A city that could not be collected."""
 
-    city_id: int = Field(description="The id as it was asked for.", examples=[99])
-    reason: str = Field(description="Why.", examples=["unknown city"])
+    city_id: int = _field("The id as it was asked for.", 99)
+    reason: str = _field("Why.", "unknown city")
 
 
 class CollectionHead(BaseModel):
     """A collection without its rows."""
 
-    id: str = Field(description="The collection's id.", examples=["1"])
-    status: Status = Field(
-        description="queued: nothing is settled yet; collecting; waiting: see `reason`; done; cancelled.",
-        examples=["collecting"],
+    id: str = _field("The collection's id.", "1")
+    status: Status = _field(
+        "queued: nothing is settled yet; collecting; waiting: see `reason`; done; cancelled.", "collecting"
     )
-    reason: Reason | None = Field(
-        description="What a waiting collection waits for: the next month's budget (month), a key that the provider "
+    reason: Reason | None = _field(
+        "What a waiting collection waits for: the next month's budget (month), a key that the provider "
         "accepts (key), the provider, the database's clock (database), a consumer that runs (no consumer), or one that "
         "can process a message of a newer version (newer message).",
-        examples=[None],
+        None,
     )
     progress: float = Field(description="Settled cities / total, 0 to 1.", ge=0, le=1, examples=[0.24])
-    total: int = Field(description="Distinct cities.", examples=[167])
-    collected: int = Field(description="Cities with their weather.", examples=[40])
-    failed: int = Field(description="Cities that could not be collected; see `errors`.", examples=[0])
+    total: int = _field("Distinct cities.", 167)
+    collected: int = _field("Cities with their weather.", 40)
+    failed: int = _field("Cities that could not be collected; see `errors`.", 0)
     requested_at: Time = Field(description="When it was accepted, ISO 8601 in UTC.")
-    finished_at: Time | None = Field(
-        description="When the last city was settled, or it was cancelled; null before.", examples=[None]
-    )
-    expected_at: Time | None = Field(
-        description="When the last city will be settled; null when nobody knows.",
-        examples=["2026-11-20T16:02:40.000Z"],
+    finished_at: Time | None = _field("When the last city was settled, or it was cancelled; null before.", None)
+    expected_at: Time | None = _field(
+        "When the last city will be settled; null when nobody knows.", "2026-11-20T16:02:40.000Z"
     )
 
 
 class CollectionBody(CollectionHead):
     """A collection and a page of its readings."""
 
-    data: list[Datum] = Field(
-        description="Readings in the order of city ids; empty with `data=false`.", examples=[[_DATUM]]
-    )
-    errors: list[Failure] = Field(
-        description="Cities of this page that failed.", examples=[[{"city_id": 99, "reason": "unknown city"}]]
-    )
-    next: str | None = Field(
-        description="Where the next page is; null on the last one.", examples=["/get?id=1&limit=1000&after=3441481"]
-    )
+    data: list[Datum] = _field("Readings in the order of city ids; empty with `data=false`.", [example_of(Datum)])
+    errors: list[Failure] = _field("Cities of this page that failed.", [example_of(Failure)])
+    next: str | None = _field("Where the next page is; null on the last one.", "/get?id=1&limit=1000&after=3441481")
 
 
 class Accepted(BaseModel):
     """A collection that is accepted."""
 
-    id: str = Field(description="The collection's id, as text.", examples=["1"])
-    status: Status = Field(description="How it stands, as in `GET /get`.", examples=["queued"])
-    total: int = Field(description="Distinct cities to collect.", examples=[167])
-    batches: int = Field(description="Messages of at most 20 cities that they travel in.", examples=[9])
-    expected_at: Time | None = Field(
-        description="When the last city will be settled, if all goes on as it is, ISO 8601 in UTC; null when nobody "
-        "knows.",
-        examples=["2026-11-20T16:02:40.000Z"],
+    id: str = _field("The collection's id, as text.", "1")
+    status: Status = _field("How it stands, as in `GET /get`.", "queued")
+    total: int = _field("Distinct cities to collect.", 167)
+    batches: int = _field("Messages of at most 20 cities that they travel in.", 9)
+    expected_at: Time | None = _field(
+        "When the last city will be settled, if all goes on as it is, ISO 8601 in UTC; null when nobody knows.",
+        "2026-11-20T16:02:40.000Z",
     )
 
 
 class EstimateBody(BaseModel):
     """What a collection would cost, or costs still: `settled`, `fresh` and `cost` make `total`."""
 
-    id: str = Field(description="The collection's id, as text.", examples=["1"])
-    total: int = Field(description="Distinct cities to collect.", examples=[167])
-    batches: int = Field(description="Messages of at most 20 cities that they travel in.", examples=[9])
-    settled: int = Field(
-        description="Cities collected or failed already; 0 unless the same request was accepted before.", examples=[0]
-    )
-    fresh: int = Field(
-        description="Cities that need no call: observed late enough for `max_age_s`, or known to be unknown.",
-        examples=[27],
-    )
-    cost: int = Field(
-        description="Cities to ask the provider for, each one unit of the quota: fewer where other collections have "
+    id: str = _field("The collection's id, as text.", "1")
+    total: int = _field("Distinct cities to collect.", 167)
+    batches: int = _field("Messages of at most 20 cities that they travel in.", 9)
+    settled: int = _field("Cities collected or failed already; 0 unless the same request was accepted before.", 0)
+    fresh: int = _field("Cities that need no call: observed late enough for `max_age_s`, or known to be unknown.", 27)
+    cost: int = _field(
+        "Cities to ask the provider for, each one unit of the quota: fewer where other collections have "
         "the same ones fetched first; 0 when the collection is done or cancelled.",
-        examples=[140],
+        140,
     )
-    expected_at: Time | None = Field(
-        description="When it would be done if it was accepted now, ISO 8601 in UTC; of a collection that is done, when "
+    expected_at: Time | None = _field(
+        "When it would be done if it was accepted now, ISO 8601 in UTC; of a collection that is done, when "
         "it was; null when nobody knows, and of a cancelled one.",
-        examples=["2026-11-20T16:02:20.000Z"],
+        "2026-11-20T16:02:20.000Z",
     )
 
 
@@ -215,87 +200,71 @@ WHY: Final[dict[str, str]] = {
 }
 
 
-MONTH: Final = {
-    "month": "2026-11",
-    "ends_at": "2026-12-01T00:00:00.000Z",
-    "budget": 1_000_000,
-    "pacing": "even",
-    "spent": 412_345,
-    "allowed_now": 254_321,
-    "forecast": 998_000,
-}
+def _outlook(forecast: int, budget: int) -> str:
+    if forecast > budget:
+        return f"at the last hour's rate the budget of {budget:,} cities is spent before the month ends"
+    return f"at the last hour's rate {forecast:,} of {budget:,} cities are spent when the month ends"
 
 
 class LimitBody(BaseModel):
     """What the provider takes."""
 
-    cities_per_window: int = Field(description="Cities in any rolling window at most.", examples=[60])
-    window_s: float = Field(description="The window, seconds.", examples=[60.0])
-    pacing: Pacing = Field(
-        description="smooth: spread over the window; burst: as soon as possible.", examples=["smooth"]
-    )
+    cities_per_window: int = _field("Cities in any rolling window at most.", 60)
+    window_s: float = _field("The window, seconds.", 60.0)
+    pacing: Pacing = _field("smooth: spread over the window; burst: as soon as possible.", "smooth")
 
 
 class ReleaseBody(BaseModel):
     """Quota that becomes free."""
 
     at: Time = Field(description="When, ISO 8601 in UTC.")
-    cities: int = Field(description="How many cities are free again then.", examples=[20])
+    cities: int = _field("How many cities are free again then.", 20)
 
 
 class GateBody(BaseModel):
     """Whether calls may go."""
 
-    state: State = Field(description="open, or what it is closed for.", examples=["open"])
-    why: str = Field(description="The state in words.", examples=[WHY["open"]])
-    blocked_until: Time | None = Field(
-        description="When a closed gate is tried again, ISO 8601 in UTC; null when it is open.", examples=[None]
+    state: State = _field("open, or what it is closed for.", "open")
+    why: str = _field("The state in words.", WHY["open"])
+    blocked_until: Time | None = _field(
+        "When a closed gate is tried again, ISO 8601 in UTC; null when it is open.", None
     )
-    endpoint: Endpoint = Field(
-        description="What is called: 20 cities in a group call, single cities, or unknown until a probe was answered.",
-        examples=["group"],
+    endpoint: Endpoint = _field(
+        "What is called: 20 cities in a group call, single cities, or unknown until a probe was answered.", "group"
     )
 
 
 class MonthBody(BaseModel):
     """The calendar month, in UTC."""
 
-    month: str = Field(description="Which.", examples=["2026-11"])
-    ends_at: Time = Field(description="When the next begins, ISO 8601 in UTC.", examples=["2026-12-01T00:00:00.000Z"])
-    budget: int = Field(description="Cities that it may spend.", examples=[1_000_000])
-    pacing: MonthPacing = Field(
-        description="even: never more than the elapsed share and a day's; none: at any pace.", examples=["even"]
-    )
-    spent: int = Field(description="Cities spent.", examples=[412_345])
-    allowed_now: int = Field(description="Cities that it allows at this moment.", examples=[254_321])
-    forecast: int = Field(
-        description="Cities spent at its end, were each hour until then like the last one; more than the budget: "
+    month: str = _field("Which.", "2026-11")
+    ends_at: Time = _field("When the next begins, ISO 8601 in UTC.", "2026-12-01T00:00:00.000Z")
+    budget: int = _field("Cities that it may spend.", 1_000_000)
+    pacing: MonthPacing = _field("even: never more than the elapsed share and a day's; none: at any pace.", "even")
+    spent: int = _field("Cities spent.", 412_345)
+    allowed_now: int = _field("Cities that it allows at this moment, of one window's at most.", 60)
+    forecast: int = _field(
+        "Cities spent at its end, were each hour until then like the last one; more than the budget: "
         "the budget would end before.",
-        examples=[998_000],
+        998_000,
     )
+    outlook: str = _field("The forecast in words.", _outlook(998_000, 1_000_000))
 
 
 class QuotaBody(BaseModel):
     """The quota of the provider account as it stands."""
 
-    account: str = Field(description="The gate's name: `quota.account`.", examples=["openweather"])
+    account: str = _field("The gate's name: `quota.account`.", "openweather")
     now: Time = Field(description="The database's time, ISO 8601 in UTC.")
-    limit: LimitBody = Field(
-        description="What the provider takes, as the gate has it.",
-        examples=[{"cities_per_window": 60, "window_s": 60.0, "pacing": "smooth"}],
+    limit: LimitBody = _field("What the provider takes, as the gate has it.", example_of(LimitBody))
+    held: int = _field("Cities that count against the limit now.", 40)
+    free: int = _field("Cities that could go now, as far as the limit goes.", 20)
+    charges_open: int = _field("Charges of those held that have no answer, or none yet.", 1)
+    next_release: ReleaseBody | None = _field(
+        "What becomes free next; null when nothing is held.", {"at": "2026-11-20T16:00:20.000Z", "cities": 20}
     )
-    held: int = Field(description="Cities that count against the limit now.", examples=[40])
-    free: int = Field(description="Cities that could go now, as far as the limit goes.", examples=[20])
-    charges_open: int = Field(description="Charges of those held that have no answer, or none yet.", examples=[1])
-    next_release: ReleaseBody | None = Field(
-        description="What becomes free next; null when nothing is held.",
-        examples=[{"at": "2026-11-20T16:00:20.000Z", "cities": 20}],
-    )
-    gate: GateBody = Field(
-        description="Whether calls may go, and if not, why.",
-        examples=[{"state": "open", "why": WHY["open"], "blocked_until": None, "endpoint": "group"}],
-    )
-    month: MonthBody = Field(description="The month's budget.", examples=[MONTH])
+    gate: GateBody = _field("Whether calls may go, and if not, why.", example_of(GateBody))
+    month: MonthBody = _field("The month's budget.", example_of(MonthBody))
 
 
 class WindowBody(BaseModel):
@@ -310,16 +279,16 @@ class ProofBody(BaseModel):
 
     since: Time = Field(alias="from", description="Begin of the time, as far as charges are kept.")
     until: Time = Field(alias="to", description="End of the time.")
-    window_s: float = Field(description="The window, seconds.", examples=[60.0])
-    limit: int = Field(description="Cities that any window may see, as the gate says now.", examples=[60])
-    worst: int = Field(description="Cities that some window can have seen at most.", examples=[60])
-    window: WindowBody | None = Field(
-        description="The first such window; null when there was no charge.",
-        examples=[{"begin": "2026-11-20T15:12:07.123456Z", "end": "2026-11-20T15:13:07.123456Z"}],
+    window_s: float = _field("The window, seconds.", 60.0)
+    limit: int = _field("Cities that any window may see, as the gate says now.", 60)
+    worst: int = _field("Cities that some window can have seen at most.", 60)
+    window: WindowBody | None = _field(
+        "The first such window; null when there was no charge.",
+        {"begin": "2026-11-20T15:12:07.123456Z", "end": "2026-11-20T15:13:07.123456Z"},
     )
-    charges: int = Field(description="Charges whose calls can have arrived in one of the windows.", examples=[180])
-    cities: int = Field(description="Cities of these charges.", examples=[3600])
-    holds: bool = Field(description="Whether the promise holds: `worst` is not above `limit`.", examples=[True])
+    charges: int = _field("Charges whose calls can have arrived in one of the windows.", 180)
+    cities: int = _field("Cities of these charges.", 3600)
+    holds: bool = _field("Whether the promise holds: `worst` is not above `limit`.", True)
 
 
 def quota_body(found: Standing) -> dict[str, Any]:
@@ -346,8 +315,9 @@ def quota_body(found: Standing) -> dict[str, Any]:
             "budget": terms.cities_per_month,
             "pacing": terms.month_pacing,
             "spent": found.spent,
-            "allowed_now": found.month_allows,
+            "allowed_now": min(found.month_allows, terms.cities_per_window),
             "forecast": found.forecast,
+            "outlook": _outlook(found.forecast, terms.cities_per_month),
         },
     }
 

@@ -9,7 +9,8 @@ from typing import Any, Final, NoReturn
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from producer.api.problems import WORDS, invalid, shown
+from producer.api.problems import WORDS, invalid
+from raingauge.web import shown
 
 EXPECTED: Final = "a JSON object is expected"
 QUICK_BYTES: Final = 50_000

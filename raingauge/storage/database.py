@@ -4,11 +4,13 @@ Blocking. A transaction is a function of a connection, so that it can run again 
 """
 
 import functools
+import logging
+import re
 import sqlite3
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from sqlalchemy import Connection, Engine, Select, create_engine, event, literal_column, make_url, select
 from sqlalchemy.engine import URL
@@ -16,8 +18,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, Operat
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from raingauge.clock import Clock, SystemClock
-from raingauge.errors import DatabaseUnavailable, Overtaken, SettingsError
+from raingauge.errors import DatabaseRefused, DatabaseUnavailable, Overtaken, SettingsError
 from raingauge.storage.models import UtcDateTime
+
+log = logging.getLogger("raingauge.database")
 
 T = TypeVar("T")
 DatabaseClock = Callable[[Connection], datetime]
@@ -31,11 +35,27 @@ PING_AFTER_S: Final = 1.0
 """A connection that was idle for longer is tested before its use."""
 TRIES: Final = 6
 
+DRIVERS: Final = {"sqlite": "pysqlite", "mysql": "pymysql", "mariadb": "pymysql", "postgresql": "psycopg"}
 DEADLOCKS: Final = frozenset[object]({1205, 1213, "40P01", "40001", "55P03"})
 """MySQL: lock wait timeout, deadlock. PostgreSQL: deadlock, serialization failure, lock timeout."""
 DUPLICATES: Final = frozenset[object]({1062, "23505", sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
 READ_ONLY: Final = frozenset[object]({1290, 1792, 1836, "25006"})
 """A primary that became a replica."""
+REFUSED: Final = frozenset[object]({1044, 1045, 1049, 1130, 1142, 1698, "28000", "28P01", "3D000", "42501"})
+"""No access for this user, password or host, or no such database."""
+REFUSED_BY_SQLITE: Final = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+REFUSED_BY_POSTGRESQL: Final = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf|(role|database) .* does not exist|no such database"
+)
+"""While connecting the driver has no code, only the server's words."""
 NOT_THERE: Final = frozenset[object]({1146, 1054, "42P01", "42703"})
 """A missing table or column."""
 NOT_THERE_IN_SQLITE: Final = ("no such table", "no such column", "has no column named")
@@ -69,6 +89,8 @@ class Database:
     def __init__(self, engine: Engine, clock: DatabaseClock = server_time) -> None:
         self.engine = engine
         self._clock = clock
+        self._place = _place(engine.url)
+        self._away = False
         self._stopwatch = SystemClock()
         self._writing = engine.execution_options(raingauge_begin="BEGIN IMMEDIATE")
 
@@ -89,6 +111,17 @@ class Database:
         """The database's clock, the only one on which promises rest."""
         return self._clock(connection)
 
+    def check_at_start(self) -> None:
+        """Return when the database answers.
+
+        Raises:
+            SettingsError: it refuses this program, and waiting does not help.
+        """
+        try:
+            self.write(lambda connection: connection.execute(select(1)))
+        except DatabaseRefused as error:
+            raise SettingsError(f"database.url: {error}") from error
+
     def close(self) -> None:
         """Close the idle connections."""
         self.engine.dispose()
@@ -98,7 +131,7 @@ class Database:
             began = self._stopwatch.monotonic()
             try:
                 with engine.begin() as connection:
-                    return work(connection)
+                    result = work(connection)
             except DBAPIError as error:
                 if is_deadlock(error) and attempt < TRIES:
                     continue
@@ -111,24 +144,49 @@ class Database:
                     raise DatabaseUnavailable("other transactions are always faster") from error
             except PoolTimeout as error:
                 raise DatabaseUnavailable("all connections are in use") from error
+            else:
+                self._note_answer()
+                return result
         raise AssertionError("unreachable")  # pragma: no cover
 
-    def _raise(self, error: DBAPIError) -> None:
+    def _note_answer(self) -> None:
+        if self._away:
+            self._away = False
+            log.info("database.available", extra={"database": self._place})
+
+    def _raise(self, error: DBAPIError) -> NoReturn:
         """Raise what an error of the driver means to this program."""
+        self._away = is_outage(error) or is_refusal(error) or lacks_schema(error)
         if lacks_schema(error):
             hint = "it has no tables, or old ones: run `python -m alembic upgrade head`"
-            raise DatabaseUnavailable(hint) from error
+            raise DatabaseUnavailable(f"{self._place}: {hint}") from error
+        if is_refusal(error):
+            raise DatabaseRefused(f"{self._place}: {cause(error)}") from error
         if is_read_only(error):
             self.engine.dispose()  # the address may lead to another server by now
-            raise DatabaseUnavailable(f"it is read-only: {cause(error)}") from error
+            raise DatabaseUnavailable(f"{self._place}: it is read-only: {cause(error)}") from error
         if is_outage(error):
-            raise DatabaseUnavailable(cause(error)) from error
+            raise DatabaseUnavailable(f"{self._place}: {cause(error)}") from error
         raise error
+
+
+def _place(url: URL) -> str:
+    """Where a database is: a file, or host, port and name. Nothing else of its URL, which may contain secrets."""
+    port = f":{url.port}" if url.port else ""
+    return f"{url.host}{port}/{url.database}" if url.host else str(url.database)
 
 
 def cause(error: DBAPIError) -> str:
     """What the driver says, on one line. Drivers name user, host and database, never the password."""
     return " ".join(str(error.orig).split())[:300]
+
+
+def is_refusal(error: DBAPIError) -> bool:
+    """Whether the database does not let this program in, or is none: waiting does not help."""
+    if isinstance(error.orig, sqlite3.Error):
+        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in REFUSED_BY_SQLITE
+    codes = _codes(error) - {None}
+    return not REFUSED.isdisjoint(codes) or (not codes and REFUSED_BY_POSTGRESQL.search(str(error.orig)) is not None)
 
 
 def is_deadlock(error: DBAPIError) -> bool:
@@ -186,14 +244,17 @@ def open_database(
 
 def _make_engine(target: URL, pool_size: int, statement_s: int) -> Engine:
     backend = target.get_backend_name()
+    if backend not in DRIVERS:
+        supported = ", ".join(f"{name}+{driver}" for name, driver in DRIVERS.items())
+        raise SettingsError(f"database.url: {backend} is not supported ({supported})")
+    if target.get_driver_name() != DRIVERS[backend]:
+        raise SettingsError(f"database.url: use {backend}+{DRIVERS[backend]}://")
     if backend == "sqlite":
         return _sqlite(target, pool_size, statement_s)
     if backend in {"mysql", "mariadb"}:
         arguments = _mysql_arguments(statement_s)
-    elif backend == "postgresql":
-        arguments = _postgresql_arguments(statement_s)
     else:
-        raise SettingsError(f"database.url: {backend} is not supported (sqlite, mysql+pymysql, postgresql+psycopg)")
+        arguments = _postgresql_arguments(statement_s, target.query.get("options", ""))
     engine = create_engine(
         target,
         isolation_level="READ COMMITTED",
@@ -204,6 +265,7 @@ def _make_engine(target: URL, pool_size: int, statement_s: int) -> Engine:
         hide_parameters=True,
         connect_args=arguments,
     )
+    _refuse_unknown_parameters(engine)
     _ping_idle_connections(engine, SystemClock())
     if backend in {"mysql", "mariadb"}:
         _limit_idle_transactions(engine)
@@ -220,15 +282,16 @@ def _mysql_arguments(statement_s: int) -> dict[str, Any]:
     }
 
 
-def _postgresql_arguments(statement_s: int) -> dict[str, Any]:
+def _postgresql_arguments(statement_s: int, options: str | tuple[str, ...]) -> dict[str, Any]:
     limits = {
         "statement_timeout": f"{statement_s}s",
         "lock_timeout": f"{LOCK_WAIT_S}s",
         "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_S}s",
     }
+    given = options if isinstance(options, str) else " ".join(options)
     return {
         "connect_timeout": CONNECT_S,
-        "options": " ".join(f"-c {name}={value}" for name, value in limits.items()),
+        "options": " ".join([given, *(f"-c {name}={value}" for name, value in limits.items())]),
         "prepare_threshold": None,  # a pooler in transaction mode knows no prepared statements of others
         # The driver waits for an answer without end; these make TCP give up a peer that is gone.
         "tcp_user_timeout": statement_s * 1000,
@@ -251,6 +314,17 @@ def _limit_idle_transactions(engine: Engine) -> None:
             cursor.execute(f"SET SESSION {name} = {IDLE_TRANSACTION_S}")
 
 
+def _refuse_unknown_parameters(engine: Engine) -> None:
+    """Report what the driver does not take from the URL as a refusal: for the driver it is a mistake in a call."""
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, _record: Any, arguments: Any, parameters: Any) -> Any:
+        try:
+            return dialect.connect(*arguments, **parameters)
+        except (TypeError, dialect.loaded_dbapi.ProgrammingError) as error:
+            raise DatabaseRefused(f"{_place(engine.url)}: {' '.join(str(error).split())}") from error
+
+
 def _ping_idle_connections(engine: Engine, clock: Clock) -> None:
     """Test a connection before its use, unless it was used a moment ago."""
 
@@ -271,6 +345,8 @@ def _ping_idle_connections(engine: Engine, clock: Clock) -> None:
 def _sqlite(target: URL, pool_size: int, statement_s: int) -> Engine:
     if target.database in {None, "", ":memory:"}:
         raise SettingsError("database.url: SQLite needs a file, for example sqlite:///var/raingauge.db")
+    if target.query:
+        raise SettingsError(f"database.url: SQLite takes no parameters, remove ?{'&'.join(target.query)}")
     Path(str(target.database)).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
         target,

@@ -181,9 +181,3 @@ def test_a_busy_pool_is_unavailable_in_bounded_time(sqlite: Database, monkeypatc
         pytest.raises(DatabaseUnavailable, match="all connections are in use"),
     ):
         narrow.read(ask)
-
-
-def test_a_file_that_is_no_database_is_told_at_once(tmp_path: Path) -> None:
-    (tmp_path / "text.db").write_text("this is no database, and it is longer than a header would be" * 20)
-    with closing(open_database(f"sqlite:///{tmp_path}/text.db")) as broken, pytest.raises(DBAPIError):
-        broken.read(ask)

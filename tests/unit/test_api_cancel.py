@@ -1,6 +1,8 @@
 """`POST /collections/{id}/cancel`: what it answers, what it ends, and what it leaves as it is."""
 
+import logging
 from datetime import timedelta
+from urllib.parse import unquote
 
 import pytest
 
@@ -49,12 +51,17 @@ async def test_nothing_of_it_is_published_or_stored_any_more(front: Front) -> No
     assert (front.rows(), front.shelf.keys) == ((1, 1, 0), [])
 
 
-async def test_cancelling_it_again_changes_nothing(front: Front) -> None:
+async def test_cancelling_it_again_changes_nothing(front: Front, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "raingauge.producer")
     await front.collect(1)
     first = await front.http.post("/collections/1/cancel")
     front.clock.moment = NOON + timedelta(seconds=5)
     again = await front.http.post("/collections/1/cancel")
     assert (again.status_code, again.json()) == (200, first.json())
+    assert caplog.messages == ["collection.accepted", "collection.cancelled", "collection.cancelled"]
+    assert {vars(record)["collection_id"] for record in caplog.records} == {"1"}
+    assert (vars(caplog.records[0])["cities"], vars(caplog.records[1])["total"]) == (167, 167)
+    assert [vars(record)["at"] for record in caplog.records[1:]] == [NOON, NOON]
 
 
 async def test_what_is_done_stays_done(front: Front) -> None:
@@ -81,16 +88,13 @@ async def test_a_client_with_a_tag_learns_of_it(front: Front) -> None:
     assert (await front.http.get("/get?id=1", headers={"If-None-Match": tag})).status_code == 200
 
 
-@pytest.mark.parametrize("id", ["2", "a", "sweep:1", "a" * 64, "a" * 65, "a b", "ñ", "%2e%2e", "1%00"])
+@pytest.mark.parametrize("id", ["2", "a", "sweep:1", "a" * 64, "a" * 65, "a b", "ñ", "1%00"])
 async def test_an_id_that_nothing_has_is_not_found(front: Front, id: str) -> None:  # noqa: A002
     await front.collect(1)
     answer = await front.http.post(f"/collections/{id}/cancel")
-    assert_problem(answer, 404, answer.json()["detail"])
+    name = unquote(id) if len(id) <= 64 else "a" * 64
+    assert_problem(answer, 404, f"there is no collection {name}")
     assert (await front.body(1))["status"] == "queued"
-
-
-async def test_an_id_that_nothing_has_is_named(front: Front) -> None:
-    assert_problem(await front.http.post("/collections/7/cancel"), 404, "there is no collection 7")
 
 
 async def test_a_parameter_that_is_not_known_is_refused_and_cancels_nothing(front: Front) -> None:

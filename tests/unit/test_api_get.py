@@ -16,8 +16,8 @@ CITIES = [7, 3, 5, 1, 9]
 
 
 @pytest.fixture
-def front(database: Database) -> Front:
-    front = Front(database)
+def front(sqlite: Database) -> Front:
+    front = Front(sqlite)
     front.beat()
     front.open_gate()
     return front
@@ -70,6 +70,7 @@ async def test_while_it_is_collected_the_rows_so_far_are_read(front: Front) -> N
             "temperature": -3.5,
             "humidity": 55.0,
             "datetime": "2026-11-20T12:00:02.345Z",
+            "fetched_at": "2026-11-20T12:00:02.345Z",
             "observed_at": "2026-11-20T11:53:00.000Z",
         }
     ]
@@ -85,15 +86,6 @@ async def test_when_all_are_settled_it_is_done(front: Front) -> None:
     assert (body["status"], body["reason"], body["progress"]) == ("done", None, 1.0)
     assert (body["finished_at"], body["expected_at"]) == ("2026-11-20T12:00:09.000Z",) * 2
     assert [row["city_id"] for row in body["data"]] == [1, 5, 7, 9]
-
-
-async def test_a_cancelled_collection_says_so_and_keeps_its_rows(front: Front) -> None:
-    await front.collect(1, cities=CITIES)
-    front.settle("1", [observation(1)])
-    front.database.write(lambda c: c.execute(update(Collection).values(cancelled_at=NOON, finished_at=NOON)))
-    body = await front.body(1)
-    assert (body["status"], body["reason"], body["expected_at"]) == ("cancelled", None, None)
-    assert (body["finished_at"], len(body["data"])) == ("2026-11-20T12:00:00.000Z", 1)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +175,16 @@ async def test_a_page_has_a_thousand_rows_unless_asked_otherwise(front: Front) -
     body = await front.body(1)
     assert (len(body["data"]), body["next"]) == (1000, "/get?id=1&limit=1000&after=1000")
     assert len((await front.body(1, limit=10_000))["data"]) == 1001
+
+
+async def test_a_page_is_one_select_and_of_a_finished_collection_it_is_read_once(front: Front) -> None:
+    await front.collect(1, cities=CITIES)
+    front.settle("1", map(observation, CITIES))
+    with statements(front.database) as executed:
+        first = await front.get(1, limit=3)
+        assert (await front.get(1, limit=3)).content == first.content
+        await front.get(1, limit=3, after=1)
+    assert len([statement for statement in executed if "FROM readings" in statement]) == 2
 
 
 async def test_rows_can_be_left_out(front: Front) -> None:

@@ -1,13 +1,15 @@
 """What holds for every path: slashes, methods, and limits."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from producer.api.middleware import Head
+from raingauge.settings import HttpSettings, Settings
 from raingauge.storage.database import Database
+from raingauge.web import Head
 from tests.api_support import JSON, Front, assert_problem, observation, settings_for
 
 LIMIT: Final = 4096 + 16 * 167
@@ -196,3 +198,23 @@ async def test_a_program_and_a_page_of_its_own_may_change_things(front: Front, h
     await front.collect(1, cities=[1])
     headers |= {"Host": "raingauge"}
     assert (await front.http.post("/collections/1/cancel", headers=headers)).json()["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("prefix", ["", "/weather"], ids=["removed by the proxy", "passed on"])
+async def test_below_a_path_of_a_proxy_everything_works_and_all_links_begin_with_it(
+    sqlite: Database, prefix: str
+) -> None:
+    front = Front(sqlite, settings=Settings(http=HttpSettings(root_path="/weather")))
+    posted = await front.http.post(f"{prefix}/collect/", json={"id": 1, "cities": [1, 2]})
+    assert (posted.status_code, posted.headers["location"]) == (202, "/weather/get?id=1")
+    front.settle("1", [observation(1), observation(2)])
+    page = await front.http.get(f"{prefix}/get?id=1&limit=1")
+    assert page.json()["next"] == "/weather/get?id=1&limit=1&after=1"
+    assert page.headers["link"] == '</weather/get?id=1&limit=1&after=1>; rel="next"'
+    assert (await front.http.get(f"{prefix}/")).headers["location"] == "/weather/docs"
+    assert (await front.http.get(f"{prefix}/openapi.json")).json()["servers"] == [{"url": "/weather"}]
+    links = re.findall(r"(?:src|href)=\"([^\"]*)\"|url: '([^']*)'", (await front.http.get(f"{prefix}/docs")).text)
+    assert len(links) == 4
+    for path in map("".join, links):
+        assert (await front.http.get(prefix + path.removeprefix("/weather"))).status_code == 200
+        assert path.startswith("/weather/")

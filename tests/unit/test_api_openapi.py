@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import pytest
 
+from producer.api.schemas import ROW, Accepted, EstimateBody
 from raingauge.storage.database import Database
 from tests.api_support import Front
 
@@ -124,8 +125,7 @@ async def test_the_examples_of_the_request_are_accepted(front: Front) -> None:
 async def test_every_field_that_can_be_asked_for_is_described(front: Front) -> None:
     description = await described(front)
     (parameter,) = [p for p in description["paths"]["/get"]["get"]["parameters"] if p["name"] == "fields"]
-    named = parameter["description"].partition(": ")[2].rstrip(".").split(", ")
-    for name in named:
+    for name in set(parameter["schema"]["items"]["enum"]) - {"city_id", *ROW}:
         assert f"`fields={name}`" in description["components"]["schemas"]["Datum"]["properties"][name]["description"]
 
 
@@ -146,3 +146,12 @@ async def test_the_documentation_is_not_sent_again_to_who_has_it(front: Front) -
     first = await front.http.get("/docs/assets/swagger-ui-bundle.js")
     again = await front.http.get(first.request.url, headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_the_page_has_an_id_to_try_and_an_example_of_a_dry_run(front: Front) -> None:
+    paths = (await described(front))["paths"]
+    (parameter,) = [p for p in paths["/get"]["get"]["parameters"] if p["name"] == "id"]
+    assert parameter["schema"]["example"] == "1"
+    examples = paths["/collect"]["post"]["responses"]["200"]["content"]["application/json"]["examples"]
+    EstimateBody.model_validate(examples["dry run"]["value"], strict=True)
+    Accepted.model_validate(examples["accepted before"]["value"], strict=True)

@@ -21,7 +21,7 @@ from raingauge.storage.database import Database, open_database
 from tests.api_support import Front, assert_problem, client
 
 T = TypeVar("T")
-AWAY: Final = "the database does not answer; nothing is half-done, try again"
+AWAY: Final = "the database cannot be used now: {}; nothing is half-done, try again"
 
 
 @pytest.fixture
@@ -77,17 +77,21 @@ def failing(front: Front, error: Exception) -> Iterator[httpx.AsyncClient]:
 
 
 async def _ask_everything(http: httpx.AsyncClient) -> dict[str, httpx.Response]:
-    answers = await asyncio.gather(http.post("/collect", json={"id": 1}), http.get("/get?id=1"), http.get("/ready"))
-    return dict(zip(("collect", "get", "ready"), answers, strict=True))
+    paths = ("get?id=1", "ready", "quota", "quota/proof")
+    posted, *got = await asyncio.gather(
+        http.post("/collect", json={"id": 1}), *(http.get(f"/{path}") for path in paths)
+    )
+    return {"collect": posted} | dict(zip(("get", *paths[1:]), got, strict=True))
 
 
 async def test_while_the_database_is_away_everything_says_so_and_when_to_try_again(front: Front) -> None:
-    with failing(front, DatabaseUnavailable("(secret) host db.internal")) as http:
+    with failing(front, DatabaseUnavailable("host:3306/name: gone")) as http:
         answers = await _ask_everything(http)
     assert {answer.headers["retry-after"] for answer in answers.values()} == {"2"}
-    assert_problem(answers["collect"], 503, AWAY)
-    assert_problem(answers["get"], 503, AWAY)
-    assert answers["ready"].status_code == 503
+    assert_problem(answers["collect"], 503, AWAY.format("host:3306/name: gone"))
+    assert_problem(answers["get"], 503, AWAY.format("host:3306/name: gone"))
+    ready = (answers["ready"].status_code, answers["ready"].json()["status"])
+    assert ready == (503, "The database cannot be used now: host:3306/name: gone")
     await front.assert_nothing_happened()
 
 
@@ -102,7 +106,7 @@ async def test_a_database_that_hangs_is_reported_in_time_and_forgotten_when_it_i
         away.let_go.set()
         await threads(lambda: None)
         back = await http.get("/ready")
-    assert [answer.status_code for each in answers for answer in each.values()] == [503] * 6
+    assert [answer.status_code for each in answers for answer in each.values()] == [503] * 10
     assert DEADLINE_S < 0.9
     assert took_s < DEADLINE_S + 1
     assert (alive.status_code, back.status_code) == (200, 200)
@@ -130,15 +134,10 @@ async def test_an_unforeseen_error_is_a_problem_that_says_nothing_of_itself(fron
 async def test_without_its_tables_the_service_is_not_ready_and_says_so(tmp_path: Path) -> None:
     with closing(open_database(f"sqlite:///{tmp_path}/empty.db")) as database:
         answers = await _ask_everything(Front(database).http)
-    assert_problem(answers["collect"], 503, AWAY)
-    assert_problem(answers["get"], 503, AWAY)
-    assert (answers["ready"].status_code, answers["ready"].headers["retry-after"]) == (503, "2")
-    assert answers["ready"].json()["status"].startswith("The database does not answer: it has no tables")
-
-
-async def test_with_its_database_and_its_tables_it_is_ready(front: Front) -> None:
-    answer = await front.http.get("/ready")
-    assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
+    why = f"{tmp_path}/empty.db: it has no tables, or old ones: run `python -m alembic upgrade head`"
+    assert_problem(answers["collect"], 503, AWAY.format(why))
+    assert_problem(answers["get"], 503, AWAY.format(why))
+    assert answers["ready"].json()["status"] == f"The database cannot be used now: {why}"
 
 
 async def test_without_its_database_the_service_lives_but_is_not_ready() -> None:

@@ -301,6 +301,16 @@ def test_waiting_is_logged_once_per_reason_and_pacing_never(sqlite: Database, ca
     assert [record.__dict__["reason"] for record in events(caplog, "caller.waiting")] == ["quota", "key", "quota"]
 
 
+def test_that_calls_go_on_is_logged_and_how_soon_a_wait_is_looked_at_again(
+    sqlite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    Scene(sqlite, FakeLedger(NotNow(184_767, "month"), charge(), NotNow(1, "pace"), charge()), FakeProvider()).run(90)
+    (waiting,), (resumed,) = events(caplog, "caller.waiting"), events(caplog, "caller.resumed")
+    assert (vars(waiting)["reason"], vars(waiting)["looks_again_s"]) == ("month", 60.0)
+    assert vars(resumed)["reason"] == "month"
+
+
 def test_news_end_a_wait_and_no_wait_is_longer_than_a_minute(sqlite: Database) -> None:
     ledger = FakeLedger(*[NotNow(1e6, "month")] * 9)
     scene = Scene(sqlite, ledger, FakeProvider())

@@ -121,7 +121,7 @@ async def test_a_database_without_tables_is_told_as_something_to_see_to(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAINGAUGE_DATABASE__URL", f"sqlite:///{tmp_path}/empty.db")
-    with pytest.raises(Fatal, match="the database does not answer"):
+    with pytest.raises(Fatal, match="the database cannot be used"):
         await adopt(settings_with())
 
 

@@ -129,6 +129,14 @@ def test_even_month_pacing_makes_it_wait_before_the_budget_is_spent() -> None:
     assert progress(FRESH, replace(around, gate=replace(GATE, month_spent=650_000))).reason is None
 
 
+def test_a_month_that_allows_less_than_a_call_is_the_reason_and_the_end_stays_as_time_goes_by() -> None:
+    around = replace(with_terms(month_pacing="even"), gate=replace(GATE, month_spent=683_328))  # five are allowed
+    assert progress(replace(FRESH, total=5), around).reason is None
+    found = [progress(FRESH, replace(around, now=after(moment))) for moment in (0, 10, 30)]
+    assert [(each.status, each.reason) for each in found] == [("waiting", "month")] * 3
+    assert len({each.expected_at for each in found}) == 1
+
+
 @pytest.mark.parametrize(
     "around", [replace(CALM, gate=None), replace(CALM, consumer_alive=False), with_gate(state="key")]
 )

@@ -27,7 +27,9 @@ def _logging_restored() -> Iterator[None]:
 
 
 def line(message: str = "batch.taken", secret: str | None = None, **fields: Any) -> str:
-    record = logging.makeLogRecord({"msg": message, "levelname": "INFO", "created": 1_795_190_400.123} | fields)
+    record = logging.makeLogRecord(
+        {"name": "raingauge", "msg": message, "levelname": "INFO", "created": 1_795_190_400.123} | fields
+    )
     return LineFormatter(secret).format(record)
 
 
@@ -122,7 +124,11 @@ def test_logging_uses_one_stream_and_libraries_log_from_warning() -> None:
     logged = [text.split(" ", 1)[1] for text in stream.getvalue().splitlines()]
     assert logged == [
         "INFO caller.waiting reason=***",
-        *(f"WARNING shown of {name}" for name in LIBRARIES if name not in OUTAGES),
+        *(
+            f'WARNING library.message library={name}.part message="shown of {name}"'
+            for name in LIBRARIES
+            if name not in OUTAGES
+        ),
     ]
     assert earlier.getvalue() == ""
 
@@ -154,11 +160,12 @@ def test_repeated_library_records_are_limited_and_our_own_are_not() -> None:
     assert [passes("raingauge.worker", 7, at) for at in (100.0, 100.0)] == [True, True]
 
 
-def test_the_same_cause_of_a_failed_start_is_shown_once_in_ten_seconds() -> None:
+@pytest.mark.parametrize("event", ["handoff.start_failed", "database.unavailable"])
+def test_the_same_cause_of_an_outage_is_shown_once_in_ten_seconds(event: str) -> None:
     seldom = RateLimit()
 
     def shown(error: str, at: float) -> bool:
-        fields = {"msg": "handoff.start_failed", "name": "raingauge.messaging", "error": error, "created": at}
+        fields = {"msg": event, "name": "raingauge.messaging", "error": error, "created": at}
         return seldom.filter(logging.makeLogRecord(fields))
 
     assert [shown("a refuses connections", at) for at in (100.0, 101.0, 110.0)] == [True, False, True]

@@ -22,6 +22,7 @@ OTHER: dict[str, Any] = {
     "http.host": "0.0.0.0",
     "http.port": 8080,
     "http.keep_alive_s": 75,
+    "http.root_path": "/weather",
     "database.url": "sqlite:///elsewhere.db",
     "broker.url": "kafka://one:9092,two:9092",
     "broker.topic": "towns",

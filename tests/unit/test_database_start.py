@@ -1,0 +1,113 @@
+"""A database that cannot be used: what no waiting mends ends a start, in one line; the rest is waited for."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, event, insert
+
+from raingauge.errors import DatabaseUnavailable, SettingsError
+from raingauge.storage.database import Database, open_database
+from raingauge.storage.models import City
+from tests.api_support import Front, assert_problem
+from tests.support.processes import ROOT
+
+TEXT = "this is no database\n" * 100
+
+
+def check(url: str) -> None:
+    with closing(open_database(url)) as database:
+        database.check_at_start()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [(Path.mkdir, "unable to open database file"), (lambda path: path.write_text(TEXT), "file is not a database")],
+    ids=["folder", "text"],
+)
+def test_a_file_that_is_no_database_is_refused_with_the_drivers_words(
+    make: Callable[[Path], object], words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.db"
+    make(path)
+    with pytest.raises(SettingsError, match=f"^database.url: {path}: {words}$"):
+        check(f"sqlite:///{path}")
+    with closing(open_database(f"sqlite:///{path}")) as database, pytest.raises(DatabaseUnavailable, match=words):
+        database.read(lambda _: None)  # later it is waited for
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mysql://user:secret@host/name", r"use mysql\+pymysql://"),
+        ("postgresql+psycopg2://user:secret@host/name", r"use postgresql\+psycopg://"),
+        ("oracle://user:secret@host/name", "oracle is not supported"),
+        ("sqlite:///a.db?mode=ro", r"SQLite takes no parameters, remove \?mode"),
+        ("sqlite://", "SQLite needs a file"),
+        ("nonsense", r"expected dialect\+driver://"),
+        ("mysql+pymysql://user:secret@127.0.0.1:1/name?sslmode=require", "127.0.0.1:1/name: .* argument 'sslmode'"),
+        ("postgresql+psycopg://user:secret@127.0.0.1:1/name?charset=utf8", '127.0.0.1:1/name: .* option "charset"'),
+    ],
+)
+def test_a_url_that_no_driver_takes_is_refused_without_its_password(url: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=f"^database.url: {words}") as refused:
+        check(url)
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("scheme", ["mysql+pymysql", "postgresql+psycopg"])
+def test_a_server_that_is_not_there_is_waited_for_with_the_drivers_words(scheme: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match=r"^127.0.0.1:1/name: .*Connection refused") as away:
+        check(f"{scheme}://user:secret@127.0.0.1:1/name")
+    assert "secret" not in str(away.value)
+
+
+@pytest.mark.parametrize("command", ["producer", "standalone", "consumer quota shut", "alembic upgrade head"])
+def test_a_refused_start_has_status_2_and_says_why_in_one_line(command: str, tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text(TEXT)
+    broker = "inprocess://" if command == "standalone" else "kafka://127.0.0.1:1"
+    settings = {"RAINGAUGE_DATABASE__URL": f"sqlite:///{tmp_path}/text.db", "RAINGAUGE_BROKER__URL": broker}
+    ended = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=ROOT,
+        env=settings | {"OPENWEATHER_API_KEY": "a key", "RAINGAUGE_HTTP__PORT": "0"},
+    )
+    lines = [line for line in ended.stderr.splitlines() if " INFO " not in line and "handoff." not in line]
+    assert (ended.returncode, len(lines)) == (2, 1), ended.stderr
+    assert lines[0].endswith(f"{tmp_path}/text.db: file is not a database")
+
+
+async def test_a_full_disk_is_answered_with_503_and_its_cause_until_there_is_room(
+    sqlite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fill(connection: Connection) -> None:
+        connection.execute(insert(City), [{"id": number, "name": "x" * 100} for number in range(1, 20_001)])
+
+    pages = 0
+
+    @event.listens_for(sqlite.engine, "connect")
+    def limit(connection: object, _record: object) -> None:
+        connection.execute(f"PRAGMA max_page_count={pages}")  # type: ignore[attr-defined]
+
+    front = Front(sqlite)
+    pages = sqlite.read(lambda connection: connection.exec_driver_sql("PRAGMA page_count").scalar_one())
+    sqlite.engine.dispose()
+    with pytest.raises(DatabaseUnavailable, match=r"database or disk is full$"):
+        sqlite.write(fill)
+    answer = await front.collect(cities=list(range(1, 5000)))
+    cause = f"{sqlite.engine.url.database}: database or disk is full"
+    assert_problem(answer, 503, f"the database cannot be used now: {cause}; nothing is half-done, try again")
+    pages = 10_000
+    sqlite.engine.dispose()
+    caplog.set_level(logging.INFO, "raingauge.database")
+    assert (await front.collect(cities=list(range(1, 5000)))).status_code == 202
+    assert caplog.messages == ["database.available"]
