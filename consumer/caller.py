@@ -20,7 +20,7 @@ from consumer.provider.port import Provider, Reason, Refusal, Reply, Weather
 from consumer.retry import rest_s
 from raingauge.blocking import RunBlocking, until_available
 from raingauge.clock import Clock, happens_within
-from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable
+from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable, Unreadable
 from raingauge.model import Observation
 from raingauge.quota.pacing import SEND_DELAY_S
 from raingauge.storage import quota, settling
@@ -50,6 +50,7 @@ class Tally:
     cities_collected: int = 0
     refusals: int = 0
     silences: int = 0
+    unreadable: int = 0
 
 
 @dataclass(slots=True)
@@ -243,16 +244,20 @@ class Caller:
                 return self._provider.group(call, send_by)
             return self._provider.single(call[0], send_by)
 
+        reply: Reply | ProviderUnavailable
         try:
-            return await self._run_provider(work)
+            reply = await self._run_provider(work)
         except ProviderUnavailable as error:
             log.warning("provider.silent", extra={"cities": len(call), "error": str(error)})
-            reason = error
+            reply = error
         except Exception:
             log.exception("provider.unexpected", extra={"cities": len(call)})
-            reason = ProviderUnavailable("unexpected")
-        self.tally.silences += 1
-        return reason
+            reply = ProviderUnavailable("unexpected")
+        self.tally.silences += isinstance(reply, ProviderUnavailable)
+        self.tally.unreadable += isinstance(reply, Unreadable) or (
+            isinstance(reply, Weather) and bool(reply.unreadable)
+        )
+        return reply
 
     async def _report(self, reservation: Reservation, outcome: Outcome) -> None:
         """Record at the gate what happened, and log what changed."""
