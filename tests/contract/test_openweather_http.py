@@ -252,16 +252,26 @@ def test_a_base_url_may_have_a_path_and_the_key_any_character(serve: Serve, conn
     assert server.requests[0].startswith(f"GET {target} HTTP/1.1\r\n".encode())
 
 
-def test_nothing_is_taken_from_the_environment(
-    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(("direct", "warnings"), [("", 1), ("127.0.0.1", 0)])
+def test_neither_password_nor_proxy_is_taken_from_the_environment_and_a_proxy_is_warned_of(
+    serve: Serve,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    direct: str,
+    warnings: int,
 ) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password x\n")
     monkeypatch.setenv("NETRC", str(netrc))
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, direct)
     server = serve(always)
     assert is_reading(connect(server).single(7, 0.0))
+    assert [record.message for record in caplog.records].count("provider.proxy_ignored") == warnings
     assert b"Authorization" not in server.requests[0]
 
 
