@@ -93,16 +93,8 @@ class Outcome:
 
     def fetched(self, charge_id: int, requested: Sequence[int], at: datetime, *, counts: bool) -> Fetched:
         """The same, for the queue."""
-        return Fetched(
-            charge_id=charge_id,
-            requested=requested,
-            fetched_at=at,
-            observations=self.observations,
-            unknown=frozenset(self.unknown),
-            failed=frozenset(self.failed),
-            counts=counts,
-            split=frozenset(self.split),
-        )
+        unknown, failed, split = map(frozenset, (self.unknown, self.failed, self.split))
+        return Fetched(charge_id, requested, at, self.observations, unknown, failed, counts, split)
 
 
 class Caller:
@@ -201,7 +193,14 @@ class Caller:
         """Fetch and settle one reservation."""
         try:
             self.waiting_for = None
-            await self._fetch_and_settle(reservation, charge_id)
+            outcome = await self._fetch(reservation, reservation.began + SEND_DELAY_S)
+            is_ordinary = reservation.clean and outcome.event is Event.ANSWERED
+            is_local = outcome.unsent and outcome.event is Event.SILENT
+            if not (is_ordinary or is_local):
+                await self._report(reservation, outcome)
+            counts = reservation.clean and not outcome.unsent
+            fetched = outcome.fetched(charge_id, reservation.city_ids, reservation.reserved_at, counts=counts)
+            await self._settle(fetched, closes=outcome.closes)
         finally:
             self._release_lanes(reservation.lanes)
             self._news.set()
@@ -215,16 +214,6 @@ class Caller:
             await self._clock.sleep(UNEXPECTED_REST_S)
         else:
             self._report_settled(settled)
-
-    async def _fetch_and_settle(self, reservation: Reservation, charge_id: int) -> None:
-        outcome = await self._fetch(reservation, reservation.began + SEND_DELAY_S)
-        is_ordinary = reservation.clean and outcome.event is Event.ANSWERED
-        is_local = outcome.unsent and outcome.event is Event.SILENT
-        if not (is_ordinary or is_local):
-            await self._report(reservation, outcome)
-        counts = reservation.clean and not outcome.unsent
-        fetched = outcome.fetched(charge_id, reservation.city_ids, reservation.reserved_at, counts=counts)
-        await self._settle(fetched, closes=outcome.closes)
 
     async def _fetch(self, reservation: Reservation, send_by: float) -> Outcome:
         self.tally.calls += len(reservation.calls)
