@@ -46,8 +46,6 @@ IDLE_S: Final = 1.0
 """How soon to look again when nothing is ready: another consumer may enqueue more than it can request."""
 LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 KEPT_IN_GATE: Final = ("cities_per_window", "window_s", "pacing")
-
-
 NO_CALLS: Final = Plan("group", probe=False)
 
 
@@ -153,8 +151,7 @@ class Ledger:
 
         def work(connection: Connection) -> Mapping[str, Any]:
             gate = self._lock(connection)
-            now = self._database.now(connection)
-            jitter = random.random()
+            now, jitter = self._database.now(connection), random.random()
             changes = gates.after(gate, now, event, plan, self._endpoint, self.terms, retry_after_s, jitter)
             if event is Event.KEY:
                 changes["refused_key"] = self._key_hash
