@@ -1,4 +1,4 @@
-"""`python -m consumer`: work; `python -m consumer quota …`: see to the account's gate; `… dead-letters …`: to those."""
+"""`python -m consumer`: work. `python -m consumer quota …`, `… cities …`, `… dead-letters …`: what a person sees to."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ if __name__ == "__main__" and not sys.argv[1:]:
     exit_on_signal()  # the imports below take a second
 
 from consumer.app import run
-from consumer.commands import adopt, set_month, shut
+from consumer.commands import adopt, forget_cities, open_gate, set_month, shut
 from consumer.dead_letters import bury, list_all, replay
 from raingauge.process import run_program
 
@@ -27,6 +27,11 @@ def parser() -> argparse.ArgumentParser:
     quota.add_parser(
         "shut", help="close the gate until every charge is released: after a database was restored from a backup"
     ).set_defaults(program=lambda _: shut)
+    quota.add_parser("open", help="open the gate at once").set_defaults(program=lambda _: open_gate)
+    cities = commands.add_parser("cities", help="see to what is known of cities").add_subparsers(required=True)
+    forget = cities.add_parser("forget", help="have cities requested again that the provider did not know")
+    forget.add_argument("ids", type=int, nargs="+", metavar="ID")
+    forget.set_defaults(program=lambda arguments: partial(forget_cities, city_ids=arguments.ids))
     letters = commands.add_parser("dead-letters", help="see to what could not be worked on").add_subparsers(
         required=True
     )

@@ -15,7 +15,6 @@ from consumer.dead_letters import find_buried
 from consumer.intake import Intake
 from consumer.ledger import Ledger
 from consumer.provider.openweather import OpenWeather
-from consumer.provider.port import Provider
 from consumer.worker import Worker
 from raingauge import health, web
 from raingauge.blocking import Threads, until_available
@@ -58,6 +57,7 @@ class WorkerFacts:
             "cities_collected": tally.cities_collected,
             "provider_refusals": tally.refusals,
             "provider_silences": tally.silences,
+            "provider_unreadable": tally.unreadable,
         }
 
     def gauges(self) -> Mapping[str, float]:
@@ -77,7 +77,7 @@ def consumer_id() -> str:
 
 
 @contextlib.contextmanager
-def _provider(settings: Settings, key: str | None, clock: Clock) -> Iterator[Provider]:
+def _provider(settings: Settings, key: str | None, clock: Clock) -> Iterator[OpenWeather]:
     """The provider's client.
 
     Raises:
@@ -94,7 +94,7 @@ def _provider(settings: Settings, key: str | None, clock: Clock) -> Iterator[Pro
 def make_worker(
     settings: Settings,
     database: Database,
-    provider: Provider,
+    provider: OpenWeather,
     threads: tuple[Threads, Threads],
     subscription: Subscription,
     dead_letters: Publisher,
@@ -103,14 +103,14 @@ def make_worker(
     """A worker on these parts; `threads` are for the database and for the provider."""
     on_database, on_provider = threads
     account, endpoint = settings.quota.account, settings.openweather.endpoint
-    ledger = Ledger(database, on_database, clock, account, settings.terms, endpoint, consumer_id())
+    ledger = Ledger(database, on_database, clock, account, settings.terms, endpoint, consumer_id(), provider.key_hash)
     intake = Intake(subscription, dead_letters, database, on_database, clock, account, settings.broker.topic)
     caller = Caller(ledger, provider, database, on_database, on_provider, clock, settings.consumer.lanes)
     return Worker(intake, caller, ledger, clock)
 
 
 @contextlib.contextmanager
-def opened(settings: Settings, key: str | None, clock: Clock) -> Iterator[tuple[Provider, tuple[Threads, Threads]]]:
+def opened(settings: Settings, key: str | None, clock: Clock) -> Iterator[tuple[OpenWeather, tuple[Threads, Threads]]]:
     """The provider's client and the threads for the database and for the provider, while the block runs.
 
     Raises:

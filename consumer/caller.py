@@ -20,7 +20,7 @@ from consumer.provider.port import Provider, Reason, Refusal, Reply, Weather
 from consumer.retry import rest_s
 from raingauge.blocking import RunBlocking, until_available
 from raingauge.clock import Clock, happens_within
-from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable
+from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable, Unreadable
 from raingauge.model import Observation
 from raingauge.quota.pacing import SEND_DELAY_S
 from raingauge.storage import quota, settling
@@ -50,6 +50,7 @@ class Tally:
     cities_collected: int = 0
     refusals: int = 0
     silences: int = 0
+    unreadable: int = 0
 
 
 @dataclass(slots=True)
@@ -92,16 +93,8 @@ class Outcome:
 
     def fetched(self, charge_id: int, requested: Sequence[int], at: datetime, *, counts: bool) -> Fetched:
         """The same, for the queue."""
-        return Fetched(
-            charge_id=charge_id,
-            requested=requested,
-            fetched_at=at,
-            observations=self.observations,
-            unknown=frozenset(self.unknown),
-            failed=frozenset(self.failed),
-            counts=counts,
-            split=frozenset(self.split),
-        )
+        unknown, failed, split = map(frozenset, (self.unknown, self.failed, self.split))
+        return Fetched(charge_id, requested, at, self.observations, unknown, failed, counts, split)
 
 
 class Caller:
@@ -206,7 +199,14 @@ class Caller:
     async def _call(self, reservation: Reservation, charge_id: int) -> None:
         """Fetch and settle one reservation."""
         try:
-            await self._fetch_and_settle(reservation, charge_id)
+            outcome = await self._fetch(reservation, reservation.began + SEND_DELAY_S)
+            is_ordinary = reservation.clean and outcome.event is Event.ANSWERED
+            is_local = outcome.unsent and outcome.event is Event.SILENT
+            if not (is_ordinary or is_local):
+                await self._report(reservation, outcome)
+            counts = reservation.clean and not outcome.unsent
+            fetched = outcome.fetched(charge_id, reservation.city_ids, reservation.reserved_at, counts=counts)
+            await self._settle(fetched, closes=outcome.closes)
         finally:
             self._release_lanes(reservation.lanes)
             self._news.set()
@@ -220,16 +220,6 @@ class Caller:
             await self._clock.sleep(UNEXPECTED_REST_S)
         else:
             self._report_settled(settled)
-
-    async def _fetch_and_settle(self, reservation: Reservation, charge_id: int) -> None:
-        outcome = await self._fetch(reservation, reservation.began + SEND_DELAY_S)
-        is_ordinary = reservation.clean and outcome.event is Event.ANSWERED
-        is_local = outcome.unsent and outcome.event is Event.SILENT
-        if not (is_ordinary or is_local):
-            await self._report(reservation, outcome)
-        counts = reservation.clean and not outcome.unsent
-        fetched = outcome.fetched(charge_id, reservation.city_ids, reservation.reserved_at, counts=counts)
-        await self._settle(fetched, closes=outcome.closes)
 
     async def _fetch(self, reservation: Reservation, send_by: float) -> Outcome:
         self.tally.calls += len(reservation.calls)
@@ -249,16 +239,20 @@ class Caller:
                 return self._provider.group(call, send_by)
             return self._provider.single(call[0], send_by)
 
+        reply: Reply | ProviderUnavailable
         try:
-            return await self._run_provider(work)
+            reply = await self._run_provider(work)
         except ProviderUnavailable as error:
             log.warning("provider.silent", extra={"cities": len(call), "error": str(error)})
-            reason = error
+            reply = error
         except Exception:
             log.exception("provider.unexpected", extra={"cities": len(call)})
-            reason = ProviderUnavailable("unexpected")
-        self.tally.silences += 1
-        return reason
+            reply = ProviderUnavailable("unexpected")
+        self.tally.silences += isinstance(reply, ProviderUnavailable)
+        self.tally.unreadable += isinstance(reply, Unreadable) or (
+            isinstance(reply, Weather) and bool(reply.unreadable)
+        )
+        return reply
 
     async def _report(self, reservation: Reservation, outcome: Outcome) -> None:
         """Record at the gate what happened, and log what changed."""

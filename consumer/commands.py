@@ -1,16 +1,24 @@
-"""What a person does to the account's gate from the command line. One transaction each; one line says what changed."""
+"""What a person changes from the command line: the account's gate, and what is known of cities.
+
+Each command is one transaction and prints what it changed.
+"""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
+
+from sqlalchemy import Connection
 
 from consumer.ledger import Ledger
 from raingauge.blocking import inline
 from raingauge.clock import SystemClock
 from raingauge.contracts import utc_text
-from raingauge.errors import DatabaseUnavailable, Fatal, SettingsError
+from raingauge.errors import DatabaseUnavailable, Fatal, GateMismatch, SettingsError
+from raingauge.model import Gate
 from raingauge.settings import Settings
-from raingauge.storage.database import open_database
+from raingauge.storage.cities import forget_unknown
+from raingauge.storage.database import Database, open_database
+from raingauge.storage.quota import change_gate, lock_gate
 
 MAX_CITIES: Final = 10**15
 """More than any plan allows, and well within the database's integers."""
@@ -39,6 +47,32 @@ async def shut(settings: Settings) -> None:
     print(f"account {settings.quota.account}: closed until {utc_text(until)}")  # noqa: T201
 
 
+async def open_gate(settings: Settings) -> None:
+    """Open the gate at once, whatever the provider or a person closed it for."""
+    account = settings.quota.account
+
+    def work(connection: Connection) -> Gate:
+        gate = lock_gate(connection, account)
+        if gate is None:
+            raise GateMismatch(f"the gate of account {account} does not exist: start a consumer first")
+        change_gate(connection, account, {"state": "open", "strikes": 0})
+        return gate
+
+    with _database(settings) as database:
+        gate = database.write(work)
+    before = "open" if gate.state == "open" else f"{gate.state} until {utc_text(gate.blocked_until)}"
+    print(f"account {account}: {before} -> open")  # noqa: T201
+
+
+async def forget_cities(settings: Settings, city_ids: Sequence[int]) -> None:
+    """Have these cities requested again although the provider did not know them."""
+    with _database(settings) as database:
+        forgotten = database.write(lambda connection: forget_unknown(connection, city_ids))
+    for city_id in dict.fromkeys(city_ids):
+        since = forgotten.get(city_id)
+        print(f"city {city_id}: {f'unknown since {utc_text(since)} -> forgotten' if since else 'was not unknown'}")  # noqa: T201
+
+
 def _terms(settings: Settings) -> str:
     quota = settings.quota
     return f"{quota.cities_per_window} cities in {quota.window_s:g} s, {quota.pacing}"
@@ -46,9 +80,15 @@ def _terms(settings: Settings) -> str:
 
 @contextlib.asynccontextmanager
 async def _ledger(settings: Settings) -> AsyncIterator[Ledger]:
-    with contextlib.closing(open_database(settings.database.url, pool_size=1)) as database:
+    with _database(settings) as database:
         terms, endpoint = settings.terms, settings.openweather.endpoint
+        yield Ledger(database, inline, SystemClock(), settings.quota.account, terms, endpoint, "command")
+
+
+@contextlib.contextmanager
+def _database(settings: Settings) -> Iterator[Database]:
+    with contextlib.closing(open_database(settings.database.url, pool_size=1)) as database:
         try:
-            yield Ledger(database, inline, SystemClock(), settings.quota.account, terms, endpoint, "command")
+            yield database
         except DatabaseUnavailable as error:
             raise Fatal(f"the database cannot be used: {error}") from error

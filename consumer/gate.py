@@ -3,6 +3,7 @@
 States: open, or closed because of quota (429), key (401), provider (no answers) or database (its clock stepped).
 A closed gate lets ONE probe of one city through when its time has come; the answer opens it or closes it longer.
 Endpoints under `auto`: unknown -> group, or -> refused (by the group endpoint) -> single; looked at again each day.
+While neither has ever answered, the probes of a closed gate alternate between them.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ SILENCE_CAP_S: Final = 60.0
 SILENCES: Final = 3
 """Calls without an answer, one after another, that close the gate."""
 ENDPOINT_VALID_FOR: Final = timedelta(days=1)
+DOUBTED_FOR: Final = timedelta(minutes=10)
+"""When the group endpoint is looked at again, if the single one was found after an outage."""
 
 
 class Event(Enum):
@@ -45,9 +48,13 @@ class Plan:
     probe: bool
 
 
-def plan(gate: Gate, now: datetime, setting: EndpointSetting, terms: Terms) -> Plan | Wait:
-    """Which endpoint to call and whether as a probe; or until when to wait."""
-    if gate.state != "open" and gate.blocked_until > now:
+def plan(gate: Gate, now: datetime, setting: EndpointSetting, terms: Terms, new_key: str | None = None) -> Plan | Wait:
+    """Which endpoint to call and whether as a probe; or until when to wait.
+
+    `new_key`: the hash of a key that the consumer has not used yet. It is tried at once if another one was refused.
+    """
+    untried = gate.state == "key" and new_key is not None and new_key != gate.refused_key
+    if gate.state != "open" and gate.blocked_until > now and not untried:
         return Wait(gate.blocked_until, gate.state)
     chosen = _plan(gate, now, setting)
     if chosen.probe and gate.probe_until > now:
@@ -84,6 +91,7 @@ def spend(gate: Gate, now: datetime, cost: int, call: Plan, terms: Terms, span_s
     }
     if call.probe:
         changes["probe_until"] = now + timedelta(seconds=terms.claim_s)
+        changes["blocked_until"] = min(now, gate.blocked_until)  # a new key does not wait for it, and its answer counts
     if gate.state == "database":
         changes |= {"state": "open", "strikes": 0}
     return changes
@@ -104,7 +112,12 @@ def after(  # noqa: PLR0913, PLR0917
     if event is Event.ANSWERED:
         return changes | _opened(gate, now) | _found(gate, now, call)
     if event is Event.SILENT:
-        return changes | _silence(gate, now, terms, jitter)
+        if setting == "auto" and call.endpoint == "group" and gate.endpoint == "single":
+            changes["endpoint_at"] = now  # the daily look at it says nothing about the endpoint in use
+        else:
+            changes |= _silence(gate, now, terms, jitter)
+            changes |= _other_endpoint(gate, call) if setting == "auto" and "state" in changes else {}
+        return changes
     told = event is Event.KEY and gate.state == "key"
     if event in {Event.ENDPOINT, Event.KEY} and call.endpoint == "group" and setting == "auto" and not told:
         # A 401 does not tell a bad key from an endpoint that is not in the plan. The single endpoint will, or has.
@@ -117,7 +130,7 @@ def after(  # noqa: PLR0913, PLR0917
             | _close(gate, now, "key", KEY_RETRY_S)
             | ({"endpoint": "unknown"} if gate.endpoint == "refused" else {})
         )
-    asked = retry_after_s or 0.0
+    asked = min(retry_after_s or 0.0, QUOTA_CAP_S)
     seconds = backoff_s(_strikes(gate, "quota"), max(terms.window_s, asked), QUOTA_CAP_S)
     return changes | _close(gate, now, "quota", max(seconds, asked))
 
@@ -134,8 +147,16 @@ def _found(gate: Gate, now: datetime, call: Plan) -> dict[str, Any]:
     if call.endpoint == "group":
         return {"endpoint": "group", "endpoint_at": now} if call.probe or gate.endpoint != "group" else {}
     if gate.endpoint == "refused":
-        return {"endpoint": "single", "endpoint_at": now}
+        doubtful = gate.state == "provider"
+        return {"endpoint": "single", "endpoint_at": now - ENDPOINT_VALID_FOR + DOUBTED_FOR if doubtful else now}
     return {}
+
+
+def _other_endpoint(gate: Gate, call: Plan) -> dict[str, Any]:
+    """Which endpoint the next probe tries, after one in vain, as long as none is known to work."""
+    after_silence = {("unknown", "group"): "refused", ("refused", "single"): "unknown"}
+    other = after_silence.get((gate.endpoint, call.endpoint))
+    return {"endpoint": other} if other else {}
 
 
 def _strikes(gate: Gate, state: str) -> int:

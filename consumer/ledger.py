@@ -46,8 +46,6 @@ IDLE_S: Final = 1.0
 """How soon to look again when nothing is ready: another consumer may enqueue more than it can request."""
 LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 KEPT_IN_GATE: Final = ("cities_per_window", "window_s", "pacing")
-
-
 NO_CALLS: Final = Plan("group", probe=False)
 
 
@@ -93,7 +91,7 @@ class NotNow:
 class Ledger:
     """The ledger of one account, as one consumer uses it. Every method raises DatabaseUnavailable."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917
         self,
         database: Database,
         run_database: RunBlocking,
@@ -102,6 +100,7 @@ class Ledger:
         terms: Terms,
         endpoint: EndpointSetting,
         consumer: str,
+        key_hash: str | None = None,
     ) -> None:
         self._database = database
         self._run_database = run_database
@@ -109,6 +108,7 @@ class Ledger:
         self._account = account
         self._endpoint = endpoint
         self._consumer = consumer
+        self._key_hash = self._new_key = key_hash
         self._span_s = 0.0
         self.terms = terms
 
@@ -142,6 +142,8 @@ class Ledger:
         answer = await self._write(lambda connection: self._reserve(connection, calls))
         if isinstance(answer, Reservation):
             self._span_s = self._clock.monotonic() - began
+            if answer.charge_id is not None:
+                self._new_key = None
         return answer
 
     async def report(self, plan: Plan, event: Event, retry_after_s: float | None = None) -> Mapping[str, Any]:
@@ -149,9 +151,10 @@ class Ledger:
 
         def work(connection: Connection) -> Mapping[str, Any]:
             gate = self._lock(connection)
-            now = self._database.now(connection)
-            jitter = random.random()
+            now, jitter = self._database.now(connection), random.random()
             changes = gates.after(gate, now, event, plan, self._endpoint, self.terms, retry_after_s, jitter)
+            if event is Event.KEY:
+                changes["refused_key"] = self._key_hash
             quota.change_gate(connection, self._account, changes)
             return changes
 
@@ -282,7 +285,7 @@ class Ledger:
         """How the next call is to be made, or until when to wait."""
         if self._differences(gate):
             return Wait(now + OTHER_TERMS, "terms")
-        return gates.plan(gate, now, self._endpoint, self.terms)
+        return gates.plan(gate, now, self._endpoint, self.terms, self._new_key)
 
     def _full(self, plan: Plan, calls: int) -> int:
         """How many cities a charge may cover."""

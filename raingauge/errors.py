@@ -7,6 +7,7 @@ RaingaugeError
 │   ├── HandoffUnavailable
 │   ├── Overtaken             the transaction is retried
 │   └── ProviderUnavailable   5xx, timeout, unreadable response
+│       ├── Unreadable        200, and no weather in it
 │       └── NotSent           for a reason on this side, nothing was written
 ├── Permanent              retrying cannot help: a dead letter, or a failed reading
 │   └── UndecodableMessage
@@ -54,6 +55,10 @@ class Overtaken(Transient):
 
 class ProviderUnavailable(Transient):
     """The weather provider did not answer."""
+
+
+class Unreadable(ProviderUnavailable):
+    """The provider answered 200, but with no weather of the requested cities."""
 
 
 class NotSent(ProviderUnavailable):

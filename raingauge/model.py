@@ -106,6 +106,7 @@ class Gate:
     month: str
     month_spent: int
     next_month_spent: int
+    refused_key: str | None = None
 
     @property
     def is_untroubled(self) -> bool:

@@ -26,6 +26,7 @@ from typing import Final
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies, select_proxy
 from urllib3 import HTTPConnectionPool, Retry
 from urllib3.exceptions import HTTPError
 
@@ -81,6 +82,8 @@ class HttpClient:
 
         `ca_file`: PEM file or directory of the certificate authorities to trust instead of the usual ones.
         """
+        if select_proxy(base_url, get_environ_proxies(base_url)) is not None:
+            log.warning("provider.proxy_ignored", extra={"hint": "calls go direct: a proxy could repeat one"})
         self._base_url = base_url
         self._secret = secret
         self._redact = redact

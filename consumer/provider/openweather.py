@@ -15,20 +15,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import Any, Final, Self
 from urllib.parse import quote
 
 from consumer.provider.http import HttpClient, Response
 from consumer.provider.port import Reason, Refusal, Reply, Weather
-from consumer.provider.redaction import LONG_KEY, MAX_TEXT, redactor, single_line
+from consumer.provider.redaction import LONG_KEY, MAX_TEXT, hash_key, redactor, single_line
 from raingauge.clock import Clock
-from raingauge.errors import ProviderUnavailable
+from raingauge.errors import ProviderUnavailable, Unreadable
 from raingauge.model import Observation
 
 log = logging.getLogger("raingauge.provider")
-
-MAX_RETRY_AFTER_S: Final = 3600.0
-"""So that a wrong header cannot stop an account for longer."""
 
 _ABOUT_IDS: Final = re.compile(r"city not found|No data|\S+ is not a city ID|Invalid ID", re.IGNORECASE)
 """Messages of a 400 or 404 that mean a wrong id. Other messages mean the path or the request."""
@@ -48,6 +46,7 @@ class OpenWeather:
     ) -> None:
         """`timeout_s` limits a call from before connecting to the last byte; the last two: see `HttpClient`."""
         self._clock = clock
+        self._hash_key: Callable[[], str] = lambda: hash_key(key, base_url)
         self._redact = redactor(key)
         self._long_key = len(key) >= LONG_KEY
         self._unreadable = UnreadableLog(clock, self._redact)
@@ -64,6 +63,11 @@ class OpenWeather:
         """Close the idle connections."""
         self._http.close()
 
+    @cached_property
+    def key_hash(self) -> str:
+        """A salted hash of the key, by which consumers tell whether theirs is the one that was refused."""
+        return self._hash_key()
+
     def group(self, city_ids: Sequence[int], send_by: float) -> Reply:
         """Request up to 20 distinct cities in one call. Raises ProviderUnavailable: see the port."""
         return self._call(GROUP, city_ids, send_by)
@@ -76,9 +80,8 @@ class OpenWeather:
         response = self._http.get(f"{endpoint.path}?id={','.join(map(str, city_ids))}&units=metric", send_by)
         try:
             reply = classify(response, city_ids, endpoint, self._redact, self._clock.now())
-        except ProviderUnavailable as error:
-            if response.status == 200:
-                self._unreadable.report(response.body, str(error))
+        except Unreadable as error:
+            self._unreadable.report(response.body, str(error))
             raise
         if isinstance(reply, Weather) and reply.unreadable:
             self._unreadable.report(response.body, f"{len(reply.unreadable)} cities without a usable value")
@@ -154,7 +157,7 @@ def classify(
 
 
 def retry_after_s(header: str | None, now: datetime) -> float | None:
-    """Read a Retry-After header as seconds from `now`, at most an hour; None if it is unreadable or past.
+    """Read a Retry-After header as seconds from `now`; None if it is unreadable or past.
 
     A delay or an HTTP date (RFC 9110, 10.2.3). Servers also send Unix timestamps, in seconds or milliseconds, and
     proxies join several headers to a list ("50, 53"); the longest delay counts.
@@ -169,7 +172,7 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
             return None
         delays = [(date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now.timestamp()]
     longest = max(delays)
-    return min(longest, MAX_RETRY_AFTER_S) if longest >= 0 else None
+    return longest if longest >= 0 else None
 
 
 def _delay_s(number: float, now: datetime) -> float:
@@ -183,13 +186,13 @@ def read_group(body: Json, city_ids: Sequence[int]) -> Weather:
     """Read the body of /group. It leaves out unknown ids among known ones, and its order is unspecified."""
     entries = body.get("list")
     if not isinstance(entries, list):
-        raise ProviderUnavailable("HTTP 200 without a list of cities")
+        raise Unreadable("HTTP 200 without a list of cities")
     by_id = {_whole(_object(entry).get("id")): entry for entry in entries}
     if len(entries) < (_number(body.get("cnt"), 0, math.inf) or 0):
-        raise ProviderUnavailable("HTTP 200 with a list shorter than its cnt")
+        raise Unreadable("HTTP 200 with a list shorter than its cnt")
     if by_id.keys().isdisjoint(city_ids):
         # If the provider knew none of them, it would answer 404. This is another call's answer, or nobody's.
-        raise ProviderUnavailable("HTTP 200 without any of the requested cities")
+        raise Unreadable("HTTP 200 without any of the requested cities")
     found = _weather({city_id: by_id[city_id] for city_id in city_ids if city_id in by_id})
     absent = frozenset(city_ids) - by_id.keys()
     if None in by_id:
@@ -201,7 +204,7 @@ def read_group(body: Json, city_ids: Sequence[int]) -> Weather:
 def read_single(body: Json, city_ids: Sequence[int]) -> Weather:
     """Read the body of /weather, which has the city's fields at the top level."""
     if _whole(body.get("id")) != city_ids[0]:
-        raise ProviderUnavailable("HTTP 200 without the requested city")
+        raise Unreadable("HTTP 200 without the requested city")
     return _weather({city_ids[0]: body})
 
 
@@ -211,7 +214,7 @@ class Endpoint:
 
     path: str
     read: Callable[[Json, Sequence[int]], Weather]
-    """Reads the body of a 200 for the requested ids. Raises ProviderUnavailable if the body has another shape."""
+    """Reads the body of a 200 for the requested ids. Raises Unreadable if the body has another shape."""
     absent: frozenset[int] = frozenset()
     """Statuses that mean that the endpoint was removed, whoever sent them, beside 404 and 410."""
 
@@ -223,6 +226,8 @@ SINGLE: Final = Endpoint("/data/2.5/weather", read_single)
 def _weather(entries: Mapping[int, Json]) -> Weather:
     read = {city_id: read_observation(city_id, entry) for city_id, entry in entries.items()}
     observations = {city_id: observation for city_id, observation in read.items() if observation is not None}
+    if not observations:
+        raise Unreadable("HTTP 200 without a usable time and temperature for any city")
     return Weather(observations, unreadable=frozenset(read.keys() - observations.keys()))
 
 

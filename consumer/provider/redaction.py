@@ -3,6 +3,7 @@
 Also makes text safe to log and store: one line, no control characters, a bounded length.
 """
 
+import hashlib
 import html
 import re
 import unicodedata
@@ -29,6 +30,11 @@ def redactor(key: str) -> Callable[[str], str]:
     pattern = re.compile("|".join(forms), re.IGNORECASE)
     # Truncated last, so that no part of a key remains at the end.
     return lambda text: pattern.sub("***", single_line(text[:MAX_SCANNED]))[:MAX_TEXT]
+
+
+def hash_key(key: str, salt: str) -> str:
+    """Return a hash by which keys can be compared; slow to compute, so that a short key cannot be guessed from it."""
+    return hashlib.scrypt(key.encode(), salt=salt.encode(), n=2**14, r=8, p=1, dklen=24).hex()
 
 
 def single_line(text: str) -> str:

@@ -132,6 +132,7 @@ def _create_cities() -> None:
         sa.Column("longitude", sa.Double()),
         *weather(),
         sa.Column("unknown_at", moment()),
+        sa.Column("doubted_at", moment()),
     )
     create_index("ix_cities_fetched_at", "cities", ["fetched_at"])
     create_table(
@@ -163,6 +164,7 @@ def _create_quota() -> None:
         sa.Column("month", exact(7), nullable=False),
         sa.Column("month_spent", sa.BigInteger(), nullable=False),
         sa.Column("next_month_spent", sa.BigInteger(), nullable=False),
+        sa.Column("refused_key", exact(64)),
     )
     create_table(
         "quota_charges",

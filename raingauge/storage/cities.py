@@ -2,11 +2,11 @@
 
 from collections.abc import Collection as Many
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, bindparam, or_, select
+from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, update
 
 from raingauge.model import CollectionState, Observation
 from raingauge.quota.fairness import is_fresh, unknown_since
@@ -15,6 +15,8 @@ from raingauge.storage.upsert import upsert
 
 CITIES_AT_ONCE: Final = 1000
 """In one statement: SQLite takes 32,766 values; from more than these MariaDB makes a table first."""
+UNKNOWN_TWICE_IN: Final = timedelta(seconds=60)
+"""A city is unknown when the provider said so twice, at least that far apart: for a while it may not know its own."""
 _OBSERVED: Final = (*Observation._fields[1:], "fetched_at")
 """`fetched_at` is the last: the condition of the upsert reads it."""
 
@@ -25,6 +27,7 @@ _KNOWN_SINCE: Final = select(City.id, City.fetched_at, City.unknown_at).where(
         City.unknown_at >= bindparam("unknown_since", type_=UtcDateTime),
     ),
 )
+_DOUBTED: Final = select(City.id, City.doubted_at).where(City.id.in_(bindparam("cities", expanding=True)))
 _SETTLED: Final = select(Reading.city_id).where(
     Reading.collection_id == bindparam("collection"),
     Reading.city_id.in_(bindparam("cities", expanding=True, literal_execute=True)),
@@ -79,16 +82,21 @@ def _settled(connection: Connection, collection_id: str, city_ids: Many[int]) ->
 
 
 def remember(
-    connection: Connection, observed: Mapping[int, tuple[datetime, Observation]], unknown: Mapping[int, datetime]
-) -> None:
-    """Keep the latest observation of each city and when it was fetched, and which ids were found unknown and when.
+    connection: Connection, observed: Mapping[int, Observation], unknown: Many[int], fetched_at: datetime
+) -> set[int]:
+    """Keep the latest observation of each city, and which ids the provider does not know; those that are unknown.
 
     A newer observation stays: a call may be answered after another one that began later.
     """
+    doubted_at = dict.fromkeys(unknown, fetched_at)
+    for row in connection.execute(_DOUBTED, {"cities": sorted(unknown)}) if unknown else ():
+        doubted_at[row.id] = min(fetched_at, row.doubted_at or fetched_at)
+    confirmed = {city for city, moment in doubted_at.items() if fetched_at - moment >= UNKNOWN_TWICE_IN}
     rows: dict[int, dict[str, Any]] = {
-        city: {"id": city, "unknown_at": unknown_at} for city, unknown_at in unknown.items()
+        city: {"id": city, "unknown_at": fetched_at if city in confirmed else None, "doubted_at": moment}
+        for city, moment in doubted_at.items()
     }
-    for city, (fetched_at, observation) in observed.items():
+    for city, observation in observed.items():
         weather = observation._asdict()
         del weather["city_id"]
         rows[city] = {"id": city, **weather, "fetched_at": fetched_at}
@@ -96,17 +104,30 @@ def remember(
     for is_known, cities in groupby(sorted(rows), key=observed.__contains__):
         these = [rows[city] for city in cities]
         if is_known:
-            upsert(connection, City, these, _OBSERVED, ("unknown_at",), _fetched_later)
+            upsert(connection, City, these, _OBSERVED, ("unknown_at", "doubted_at"), _fetched_later)
         else:
-            upsert(connection, City, these, ("unknown_at",), only_if=_unknown_later)
+            upsert(connection, City, these, ("unknown_at", "doubted_at"), only_if=_doubted_later)
+    return confirmed
+
+
+def forget_unknown(connection: Connection, city_ids: Sequence[int]) -> dict[int, datetime]:
+    """Forget that the provider did not know these ids; those that were unknown, and since when."""
+    forgotten = {}
+    for city_id in sorted(set(city_ids)):
+        this = City.id == city_id
+        since = connection.scalar(select(City.unknown_at).where(this))
+        connection.execute(update(City).where(this).values(unknown_at=None, doubted_at=None))
+        if since is not None:
+            forgotten[city_id] = since
+    return forgotten
 
 
 def _fetched_later(new: Any) -> ColumnElement[bool]:
     return or_(City.fetched_at.is_(None), City.fetched_at <= new.fetched_at)
 
 
-def _unknown_later(new: Any) -> ColumnElement[bool]:
-    return or_(City.fetched_at.is_(None), City.fetched_at <= new.unknown_at)
+def _doubted_later(new: Any) -> ColumnElement[bool]:
+    return or_(City.fetched_at.is_(None), City.fetched_at <= new.doubted_at)
 
 
 def good_city(connection: Connection, other_than: int) -> int | None:

@@ -156,7 +156,9 @@ class City(Weather, Schema):
     latitude: Mapped[float | None]
     longitude: Mapped[float | None]
     unknown_at: Mapped[datetime | None]
-    """When the provider last said that it does not know this id."""
+    """When the provider last said that it does not know this id, if it had said so before."""
+    doubted_at: Mapped[datetime | None]
+    """When it said so first, since the last observation."""
 
     __table_args__ = (Index("ix_cities_fetched_at", "fetched_at"),)
 
@@ -203,6 +205,8 @@ class QuotaGate(Schema):
     month_spent: Mapped[int] = mapped_column(BigInteger, default=0)
     next_month_spent: Mapped[int] = mapped_column(BigInteger, default=0)
     """What the last seconds of the month have spent of the next one, too."""
+    refused_key: Mapped[str | None] = mapped_column(exact(64))
+    """A salted hash of the key that the provider refused last."""
 
 
 class QuotaCharge(Schema):

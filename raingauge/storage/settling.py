@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, inser
 
 from raingauge.model import BatchKey, Observation
 from raingauge.quota.fairness import UNKNOWN_CITY, is_fresh
-from raingauge.storage.cities import remember
+from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
 from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, QueuedCity, Reading
 
 REASON_LENGTH: Final = 200
@@ -154,14 +154,13 @@ def settle(connection: Connection, now: datetime, fetched: Fetched, retry: Retry
     Failed cities rest as `retry` says, or fail for good.
     """
     result = Settled()
-    observed = {city_id: (fetched.fetched_at, one) for city_id, one in fetched.observations.items()}
-    remember(connection, observed, dict.fromkeys(fetched.unknown, fetched.fetched_at))
+    unknown = remember(connection, fetched.observations, fetched.unknown, fetched.fetched_at)
     concerned = fetched.city_ids
     if concerned:
         names = connection.scalars(_WANTED_BY, {"cities": concerned}).all()
         collections = lock_collections(connection, names)
         rows = _rows_of(connection, concerned, [name for name, row in collections.items() if row.finished_at is None])
-        outcomes, rests = _judge(rows, fetched, retry)
+        outcomes, rests = _judge(rows, fetched, unknown, retry)
         store(connection, now, collections, outcomes, result)
         _rest(connection, now, rests)
     if releases:
@@ -236,7 +235,7 @@ def _rows(connection: Connection, *conditions: Any) -> list[Wanted]:
 
 
 def _judge(
-    rows: Sequence[Wanted], fetched: Fetched, retry: Retry
+    rows: Sequence[Wanted], fetched: Fetched, unknown: Many[int], retry: Retry
 ) -> tuple[dict[Wanted, str | None], dict[Wanted, tuple[int, float]]]:
     """What settles rows (None: their observation; else why they fail), and which ones rest: attempts and seconds."""
     outcomes: dict[Wanted, str | None] = {}
@@ -249,8 +248,10 @@ def _judge(
         if row.city_id in fetched.observations:
             if is_fresh(fetched.fetched_at, row.since):
                 outcomes[row] = None
-        elif row.city_id in fetched.unknown:
+        elif row.city_id in unknown:
             outcomes[row] = UNKNOWN_CITY
+        elif row.city_id in fetched.unknown:
+            rests[row] = (row.attempts, UNKNOWN_TWICE_IN.total_seconds())
         elif row.city_id in failures:
             attempts = failures[row.city_id] + fetched.counts
             rest_s = retry(attempts)

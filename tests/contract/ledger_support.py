@@ -137,10 +137,18 @@ def assert_exact(database: Database) -> None:
 class Consumer:
     """One consumer of an account; what it does is done when its methods return."""
 
-    def __init__(self, database: Database, account: str, terms: Terms, endpoint: EndpointSetting, name: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        account: str,
+        terms: Terms,
+        endpoint: EndpointSetting,
+        name: str,
+        key_hash: str | None = None,
+    ) -> None:
         self.database = database
         self.account = account
-        self.ledger = Ledger(database, inline, StillClock(), account, terms, endpoint, name)
+        self.ledger = Ledger(database, inline, StillClock(), account, terms, endpoint, name, key_hash)
 
     def open(self) -> None:
         """Create the gate, or check it."""
@@ -216,13 +224,17 @@ class Account:
         self._new_city = count(1)
         self._new_name = count(1)
 
-    def unopened(self, name: str = "one", endpoint: EndpointSetting = "group", **terms: Any) -> Consumer:
+    def unopened(
+        self, name: str = "one", endpoint: EndpointSetting = "group", key_hash: str | None = None, **terms: Any
+    ) -> Consumer:
         """A consumer before it has looked at the gate."""
-        return Consumer(self.database, self.name, replace(self.terms, **terms), endpoint, name)
+        return Consumer(self.database, self.name, replace(self.terms, **terms), endpoint, name, key_hash)
 
-    def consumer(self, name: str = "one", endpoint: EndpointSetting = "group", **terms: Any) -> Consumer:
+    def consumer(
+        self, name: str = "one", endpoint: EndpointSetting = "group", key_hash: str | None = None, **terms: Any
+    ) -> Consumer:
         """A consumer."""
-        consumer = self.unopened(name, endpoint, **terms)
+        consumer = self.unopened(name, endpoint, key_hash, **terms)
         consumer.open()
         return consumer
 

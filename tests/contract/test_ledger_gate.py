@@ -1,12 +1,13 @@
 """The gate as all consumers of an account see it: probes, which endpoint works, and what closes and opens it."""
 
+import math
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy.engine import Row
 
-from consumer.gate import Event
+from consumer.gate import Event, Plan
 from consumer.ledger import Reservation
 from raingauge.storage.database import Database
 from tests.contract.ledger_support import NOW, SECOND, Account, Consumer, milliseconds
@@ -97,6 +98,21 @@ def test_a_key_that_is_refused_by_both_endpoints_closes_the_gate_and_is_tried_ev
     consumers.goes("group")
 
 
+def test_a_consumer_that_starts_with_another_key_than_the_refused_one_tries_it_once(consumers: Consumers) -> None:
+    consumers.one.report(consumers.probe("group"), Event.KEY)
+    same, other, worse = (consumers.account.consumer(key, "auto", key_hash=key) for key in ("one", "two", "three"))
+    same.report(consumers.probe("single", same), Event.KEY)
+    for starting in (worse, other):
+        assert same.refused().reason == "key"
+        taken = starting.take()
+        assert (taken.plan, len(taken.city_ids)) == (Plan("single", probe=True), 1)
+        if starting is worse:
+            worse.report(taken, Event.KEY)
+            assert worse.refused().seconds == milliseconds(60)
+    other.report(taken, Event.ANSWERED)
+    assert consumers.gate.state == "open"
+
+
 def test_the_endpoint_is_looked_at_again_each_day(grouped: Consumers) -> None:
     grouped.forward(86_400 - 1)
     grouped.goes("group")
@@ -120,7 +136,8 @@ def test_a_probe_whose_consumer_died_is_followed_by_another(consumers: Consumers
 
 
 @pytest.mark.parametrize(
-    ("retry_after_s", "first_s", "second_s"), [(None, 60, 120), (10.0, 60, 120), (90.0, 90, 180), (5000.0, 5000, 5000)]
+    ("retry_after_s", "first_s", "second_s"),
+    [(None, 60, 120), (10.0, 60, 120), (90.0, 90, 180), (math.inf, 3600, 3600)],
 )
 def test_a_refusal_for_quota_closes_the_gate_and_the_next_one_for_longer(
     grouped: Consumers, retry_after_s: float | None, first_s: float, second_s: float

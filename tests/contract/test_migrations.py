@@ -147,6 +147,6 @@ def test_a_database_whose_default_is_latin1_keeps_every_character(bare: Database
     migrate(bare, "head")
     assert bare.read(differences) == []
     lodz = an_observation(1, name="Łódź", description="小雨 🌦️")
-    bare.write(lambda connection: remember(connection, {1: (NOW, lodz)}, {}))
+    bare.write(lambda connection: remember(connection, {1: lodz}, (), NOW))
     (city,) = rows(bare, City)
     assert (city.name, city.description) == ("Łódź", "小雨 🌦️")

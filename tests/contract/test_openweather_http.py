@@ -19,7 +19,6 @@ from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pytest
@@ -212,6 +211,25 @@ def always(peer: Peer) -> None:
         peer.say(answer())
 
 
+def once(peer: Peer) -> None:
+    peer.request()
+    peer.say(answer(SINGLE, "200 OK", "Connection: close"))
+
+
+def ending_with(data: bytes) -> Script:
+    """Answers with these bytes and closes its side."""
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.say(data)
+        peer.sock.shutdown(socket.SHUT_WR)
+
+    return script
+
+
+cut = ending_with(b"")
+
+
 def is_reading(reply: Reply) -> bool:
     return isinstance(reply, Weather) and reply.observations[7].temperature == 12.5
 
@@ -252,16 +270,26 @@ def test_a_base_url_may_have_a_path_and_the_key_any_character(serve: Serve, conn
     assert server.requests[0].startswith(f"GET {target} HTTP/1.1\r\n".encode())
 
 
-def test_nothing_is_taken_from_the_environment(
-    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(("direct", "warnings"), [("", 1), ("127.0.0.1", 0)])
+def test_neither_password_nor_proxy_is_taken_from_the_environment_and_a_proxy_is_warned_of(
+    serve: Serve,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    direct: str,
+    warnings: int,
 ) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password x\n")
     monkeypatch.setenv("NETRC", str(netrc))
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, direct)
     server = serve(always)
     assert is_reading(connect(server).single(7, 0.0))
+    assert [record.message for record in caplog.records].count("provider.proxy_ignored") == warnings
     assert b"Authorization" not in server.requests[0]
 
 
@@ -321,28 +349,14 @@ def test_unreadable_answers_are_logged_with_their_shape_once_a_minute(
         answer(b"", "301 Moved", "Location: /data/2.5/weather?id=8"),
         answer(b"", "302 Found", "Location: http://[nonsense"),
         answer(b"", "307 Moved", "Location: /elsewhere"),
+        answer(b"slow down", "429 Too Many Requests", "Retry-After: 0"),
     ],
 )
 def test_neither_errors_nor_redirects_make_a_second_request(serve: Serve, connect: Connect, data: bytes) -> None:
     server = serve(saying(data, data))
-    fails(connect(server))
+    with suppress(ProviderUnavailable):
+        connect(server).single(7, 0.0)
     assert len(server.requests) == 1
-
-
-def test_a_429_with_retry_after_is_not_retried(serve: Serve, connect: Connect) -> None:
-    server = serve(saying(*[answer(b"slow down", "429 Too Many Requests", "Retry-After: 0")] * 2))
-    assert connect(server).single(7, 0.0) == Refusal(
-        Reason.QUOTA, "HTTP 429 without the provider's own body", 0.0, closes=False
-    )
-    assert len(server.requests) == 1
-
-
-def test_connections_are_reused_and_closed_in_order(serve: Serve, connect: Connect) -> None:
-    server = serve(always)
-    with connect(server) as client:
-        assert all(is_reading(client.single(7, 0.0)) for _ in range(5))
-        assert server.connections == 1
-    assert server.ended() == "closed"
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"])
@@ -501,16 +515,6 @@ def test_the_deadline_ends_an_answer_that_takes_too_long_and_resets_its_connecti
     assert len(server.requests) == 1
 
 
-def test_the_client_lives_on_after_a_deadline(serve: Serve, connect: Connect) -> None:
-    def script(peer: Peer) -> None:
-        (silent if server.connections == 1 else always)(peer)
-
-    server = serve(script)
-    client = connect(server, timeout_s=SHORT_S)
-    fails(client)
-    assert is_reading(client.single(7, 0.0))
-
-
 @pytest.fixture
 def full_backlog() -> Iterator[tuple[str, int]]:
     """An address that answers no SYN: its queue of connections is full, and nobody accepts any."""
@@ -525,12 +529,22 @@ def full_backlog() -> Iterator[tuple[str, int]]:
         yield listener.getsockname()
 
 
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets the addresses of every host."""
+
+    def resolve(*addresses: tuple[str, int]) -> None:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in addresses]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
+
+    return resolve
+
+
 @pytest.mark.parametrize("addresses", [1, 30])
 def test_one_deadline_covers_connecting_to_all_addresses_of_the_host(
-    full_backlog: tuple[str, int], connect: Connect, monkeypatch: pytest.MonkeyPatch, addresses: int
+    full_backlog: tuple[str, int], connect: Connect, resolve: Callable[..., None], addresses: int
 ) -> None:
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", full_backlog)] * addresses
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
+    resolve(*[full_backlog] * addresses)
     fails(connect("http://nowhere.test", timeout_s=SHORT_S))
 
 
@@ -548,23 +562,6 @@ def test_closing_closes_idle_connections_at_once_even_after_an_error(serve: Serv
     assert error
 
 
-@pytest.fixture
-def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sets the addresses of every host."""
-
-    def resolve(*addresses: tuple[str, int]) -> None:
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in addresses]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
-
-    return resolve
-
-
-def test_the_next_address_of_a_host_is_tried(serve: Serve, connect: Connect, resolve: Callable[..., None]) -> None:
-    server = serve(always)
-    resolve(("127.0.0.1", 1), ("127.0.0.1", server.port))
-    assert is_reading(connect("http://nowhere.test").single(7, 0.0))
-
-
 @pytest.mark.parametrize(("timeout_s", "send_by"), [(1.0, 0.0), (LONG_S, 1.0)])
 def test_an_address_that_swallows_connections_takes_its_share_once(
     full_backlog: tuple[str, int],
@@ -574,11 +571,7 @@ def test_an_address_that_swallows_connections_takes_its_share_once(
     timeout_s: float,
     send_by: float,
 ) -> None:
-    def script(peer: Peer) -> None:
-        peer.request()
-        peer.say(answer(SINGLE, "200 OK", "Connection: close"))
-
-    server, clock, took = serve(script), SystemClock(), []
+    server, clock, took = serve(once), SystemClock(), []
     resolve(full_backlog, ("127.0.0.1", server.port))
     client = connect("http://nowhere.test", timeout_s=timeout_s)
     for _ in range(2):
@@ -593,12 +586,8 @@ def test_an_address_that_swallows_connections_takes_its_share_once(
 def test_when_the_preferred_address_dies_the_others_are_tried(
     serve: Serve, connect: Connect, resolve: Callable[..., None]
 ) -> None:
-    def script(peer: Peer) -> None:
-        peer.request()
-        peer.say(answer(SINGLE, "200 OK", "Connection: close"))
-
-    second = serve(script)
-    with Server(script) as first:
+    second = serve(once)
+    with Server(once) as first:
         resolve(("127.0.0.1", first.port), ("127.0.0.1", second.port))
         client = connect("http://nowhere.test")
         assert is_reading(client.single(7, 0.0))
@@ -666,48 +655,43 @@ def test_no_deadline_outlives_its_client(serve: Serve, connect: Connect) -> None
         assert not thread.is_alive()
 
 
-def exchange_on(sock: socket.socket) -> Exchange:
+@pytest.fixture
+def exchange(stack: ExitStack) -> tuple[Exchange, socket.socket, socket.socket]:
+    """An exchange, and both ends of its connection."""
+    ours, theirs = map(stack.enter_context, socket.socketpair())
+    theirs.settimeout(LONG_S)
     exchange = Exchange("", SystemClock(), float("inf"), AddressOrder())
-    exchange.attach(sock)
-    return exchange
+    exchange.attach(ours)
+    return exchange, ours, theirs
 
 
-def test_a_deadline_that_comes_after_the_answer_spares_the_connection() -> None:
-    ours, theirs = socket.socketpair()
-    theirs.settimeout(LONG_S)
-    with ours, theirs:
-        exchange = exchange_on(ours)
-        exchange.complete()
-        exchange.abort()
-        exchange.release()
-        assert not exchange.aborted
-        ours.sendall(b"x")
-        assert theirs.recv(1) == b"x"
+OnPair = tuple[Exchange, socket.socket, socket.socket]
 
 
-def test_an_answer_that_comes_after_the_deadline_does_not_count() -> None:
-    ours, theirs = socket.socketpair()
-    theirs.settimeout(LONG_S)
-    with ours, theirs:
-        exchange = exchange_on(ours)
-        exchange.abort()
-        exchange.complete()
-        assert exchange.aborted
-        with pytest.raises(ProviderUnavailable):
-            exchange.start_sending()
-        with pytest.raises(ProviderUnavailable):
-            exchange.attach(ours)
+def test_a_deadline_that_comes_after_the_answer_spares_the_connection(exchange: OnPair) -> None:
+    it, ours, theirs = exchange
+    it.complete()
+    it.abort()
+    it.release()
+    assert not it.aborted
+    ours.sendall(b"x")
+    assert theirs.recv(1) == b"x"
+
+
+@pytest.mark.parametrize("aborted", [False, True])
+def test_a_call_that_fails_shuts_its_connection_whoever_holds_it_and_a_late_answer_does_not_count(
+    exchange: OnPair, aborted: bool
+) -> None:
+    it, ours, theirs = exchange
+    if aborted:
+        it.abort()
+        it.complete()
+        for use in (it.start_sending, lambda: it.attach(ours)):
+            with pytest.raises(ProviderUnavailable):
+                use()
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == struct.pack("ii", 1, 0)
-        exchange.release()
-        assert theirs.recv(1) == b""
-
-
-def test_a_call_that_fails_shuts_its_connection_whoever_holds_it() -> None:
-    ours, theirs = socket.socketpair()
-    theirs.settimeout(LONG_S)
-    with ours, theirs:
-        exchange_on(ours).release()
-        assert theirs.recv(1) == b""
+    it.release()
+    assert (it.aborted, theirs.recv(1)) == (aborted, b"")
 
 
 def test_a_connection_is_free_of_its_exchange_before_another_call_can_take_it(
@@ -746,12 +730,7 @@ BROKEN: dict[str, bytes] = {
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_answer_is_unavailable(serve: Serve, connect: Connect, data: bytes) -> None:
-    def script(peer: Peer) -> None:
-        peer.request()
-        peer.say(data)
-        peer.sock.shutdown(socket.SHUT_WR)
-
-    server = serve(script)
+    server = serve(ending_with(data))
     fails(connect(server))
     assert len(server.requests) == 1
 
@@ -794,12 +773,7 @@ def test_a_body_of_more_than_4_mib_is_unavailable(serve: Serve, connect: Connect
     ).map(b"".join)
 )
 def test_no_bytes_raise_anything_but_unavailable(data: bytes) -> None:
-    def script(peer: Peer) -> None:
-        peer.request()
-        peer.say(data)
-        peer.sock.shutdown(socket.SHUT_WR)
-
-    with Server(script) as server, OpenWeather(server.url, KEY, LONG_S, SetClock(lambda: 0.0), 1) as client:
+    with Server(ending_with(data)) as server, OpenWeather(server.url, KEY, LONG_S, SetClock(lambda: 0.0), 1) as client:
         with suppress(ProviderUnavailable):
             assert isinstance(client.single(7, 0.0), Weather | Refusal)
         assert len(server.requests) == 1
@@ -842,25 +816,15 @@ def tls(certificate: Path) -> ssl.SSLContext:
     return context
 
 
-@pytest.fixture
-def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(certificate))
-
-
-@pytest.mark.usefixtures("trusted")
-def test_the_same_goes_over_tls(serve: Serve, connect: Connect, tls: ssl.SSLContext) -> None:
+def test_the_same_goes_over_tls_by_the_named_authorities(
+    serve: Serve, connect: Connect, tls: ssl.SSLContext, certificate: Path
+) -> None:
     server = serve(always, tls)
-    client = connect(server)
+    client = connect(server, ca_file=str(certificate))
     assert all(is_reading(client.single(7, 0.0)) for _ in range(3))
     fails(client, send_by=-1.0)
     assert (server.connections, len(server.requests)) == (1, 3)
     assert f"appid={KEY}".encode() in server.requests[0]
-
-
-def test_a_named_file_of_authorities_is_trusted_instead_of_the_usual_ones(
-    serve: Serve, connect: Connect, tls: ssl.SSLContext, certificate: Path
-) -> None:
-    assert is_reading(connect(serve(always, tls), ca_file=str(certificate)).single(7, 0.0))
 
 
 def test_a_server_without_a_trusted_certificate_gets_no_request(
@@ -871,11 +835,12 @@ def test_a_server_without_a_trusted_certificate_gets_no_request(
     assert server.requests == []
 
 
-@pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("script", SLOW.values(), ids=SLOW.keys())
-def test_the_deadline_holds_over_tls(serve: Serve, connect: Connect, tls: ssl.SSLContext, script: Script) -> None:
+def test_the_deadline_holds_over_tls(
+    serve: Serve, connect: Connect, tls: ssl.SSLContext, certificate: Path, script: Script
+) -> None:
     server = serve(script, tls)
-    fails(connect(server, timeout_s=SHORT_S))
+    fails(connect(server, timeout_s=SHORT_S, ca_file=str(certificate)))
     assert len(server.requests) == 1
 
 
@@ -902,17 +867,6 @@ def everything(error: BaseException | None) -> str:
         texts += [repr(error.args), repr(getattr(error, "__notes__", ""))]
         error = error.__cause__ or error.__context__
     return "\n".join(texts)
-
-
-def frames(trace: TracebackType | None) -> Iterator[str]:
-    while trace is not None:
-        yield trace.tb_frame.f_code.co_filename
-        trace = trace.tb_next
-
-
-def cut(peer: Peer) -> None:
-    peer.request()
-    peer.sock.shutdown(socket.SHUT_WR)
 
 
 def echoing(before: bytes, after: bytes = b"\r\n\r\n") -> Script:
@@ -964,23 +918,6 @@ def test_the_key_is_in_no_error_and_no_log(
         assert form not in everywhere
     assert error.__cause__ is None
     assert error.__context__ is None
-
-
-def test_the_key_is_in_no_error_when_nothing_listens(connect: Connect) -> None:
-    error = fails(connect("http://127.0.0.1:1"))
-    assert "refused" in str(error)
-    assert KEY not in everything(error)
-    assert not any("urllib3" in file for file in frames(error.__traceback__))
-
-
-def test_headers_that_urllib3_cannot_read_are_logged_without_the_key(
-    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
-) -> None:
-    client = connect(serve(TELLTALES["in a header that is none"]))
-    fails(client)
-    [record] = [record for record in caplog.records if record.name == "urllib3.connection"]
-    assert "Failed to parse headers" in record.getMessage()
-    assert "***" in record.getMessage()
 
 
 def test_close_leaves_nothing_behind_in_logging(connect: Connect) -> None:

@@ -22,10 +22,12 @@ def rich(database: Database, name: str = "account") -> tuple[Account, Consumer]:
 
 
 def fetch(account: Account, consumer: Consumer, name: str, city_ids: Iterable[int], **kinds: Iterable[int]) -> None:
-    """Have a collection of these cities, and fetch all of them."""
+    """Have a collection of these cities, and fetch all of them; unknown ones twice."""
     account.want(name, city_ids)
-    while isinstance(taken := consumer.reserve(), Reservation):
-        consumer.settle(taken, **kinds)
+    for wait_s in (0, 60):
+        account.moment.forward(wait_s if "unknown" in kinds else 0)
+        while isinstance(taken := consumer.reserve(), Reservation):
+            consumer.settle(taken, **kinds)
 
 
 # -- enqueueing --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from raingauge.storage import settling
-from raingauge.storage.cities import remember
+from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, QueuedCity, Reading
 from raingauge.storage.settling import GIVEN_UP, Fetched, Settled
@@ -36,6 +36,8 @@ def test_settled_cities_are_counted_and_the_last_one_finishes_batch_and_collecti
     account: Account, consumer: Consumer
 ) -> None:
     account.want("one", range(1, 23))
+    before = NOW - UNKNOWN_TWICE_IN
+    account.database.write(partial(remember, observed={}, unknown=range(3, 23, 3), fetched_at=before))
     for number in range(1, 23):
         assert account.collection("one").finished_at is None
         account.moment.forward(1)
@@ -144,11 +146,28 @@ def test_a_city_that_another_call_fetched_is_settled_from_its_latest_weather(
     account.want("one", [1, 2, 3])
     account.want("two", [1], max_age_s=0)
     account.moment.forward(1)
-    account.database.write(lambda c: remember(c, {1: (NOW - SECOND, an_observation(1))}, {2: NOW - SECOND}))
+    for before in (UNKNOWN_TWICE_IN + SECOND, SECOND):
+        account.database.write(partial(remember, observed={1: an_observation(1)}, unknown=[2], fetched_at=NOW - before))
     settled = account.database.write(lambda c: settling.settle_fresh(c, account.moment.now, [1, 2, 3]))
     assert settled == Settled()
     assert {(row.city_id, row.status) for row in rows(account.database, Reading)} == {(1, "collected"), (2, "failed")}
     assert [(row.collection_id, row.city_id) for row in rows(account.database, QueuedCity)] == [("one", 3), ("two", 1)]
+    assert_exact(account.database)
+
+
+def test_a_city_that_the_provider_does_not_know_rests_once_before_it_fails(
+    account: Account, consumer: Consumer
+) -> None:
+    account.want("one", [1, 2])
+    consumer.settle(consumer.take(), unknown=[1])
+    assert account.collection("one").failed == 0
+    account.moment.forward(59)
+    assert consumer.refused().reason is None
+    account.moment.forward(1)
+    taken = consumer.take()
+    assert taken.city_ids == [1]
+    consumer.settle(taken, unknown=[1])
+    assert (account.collection("one").collected, account.collection("one").failed) == (1, 1)
     assert_exact(account.database)
 
 
@@ -186,6 +205,8 @@ def test_calls_that_are_settled_at_once_in_any_order_count_each_city_once(accoun
                 account.enqueue(chance.choice(list(batches.values())))
             return done
 
+    before = NOW - UNKNOWN_TWICE_IN
+    account.database.write(partial(remember, observed={}, unknown=range(7, 41, 7), fetched_at=before))
     finished = at_once([partial(work, number) for number in range(6)])
     assert sorted(name for names in finished for name in names) == ["a", "b", "c"]
     assert {(row.collected, row.failed) for row in rows(account.database, Collection)} == {(35, 5)}

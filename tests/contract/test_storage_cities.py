@@ -53,8 +53,8 @@ FULL = Observation(
 def remember(
     database: Database, observations: Sequence[Observation], unknown: Sequence[int] = (), at: datetime = NOW
 ) -> None:
-    seen = {observation.city_id: (at, observation) for observation in observations}
-    database.write(lambda connection: cities.remember(connection, seen, dict.fromkeys(unknown, at)))
+    seen = {observation.city_id: observation for observation in observations}
+    database.write(lambda connection: cities.remember(connection, seen, unknown, at))
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,32 @@ def test_the_latest_observation_of_a_city_takes_the_place_of_the_one_before(data
     assert (city.temperature, city.fetched_at, city.name, city.pressure) == (-3.5, NOW + SECOND, None, None)
 
 
-def test_a_city_that_turns_unknown_keeps_its_weather_until_it_is_seen_again(database: Database) -> None:
+def test_a_city_is_unknown_when_the_provider_said_so_twice_and_keeps_its_weather_until_it_is_seen_again(
+    database: Database,
+) -> None:
     remember(database, [an_observation(5)])
-    remember(database, [], unknown=[5], at=NOW + SECOND)
-    assert [(row.temperature, row.unknown_at) for row in rows(database, City)] == [(20.0, NOW + SECOND)]
-    remember(database, [an_observation(5)], at=NOW + 2 * SECOND)
-    assert [row.unknown_at for row in rows(database, City)] == [None]
+    for seconds, unknown_at in [(1, None), (60, None), (61, NOW + 61 * SECOND), (62, NOW + 62 * SECOND)]:
+        remember(database, [], unknown=[5], at=NOW + seconds * SECOND)
+        assert [(row.temperature, row.unknown_at) for row in rows(database, City)] == [(20.0, unknown_at)]
+    remember(database, [an_observation(5)], at=NOW + 63 * SECOND)
+    assert [(row.unknown_at, row.doubted_at) for row in rows(database, City)] == [(None, None)]
+
+
+def test_a_clock_that_stepped_back_does_not_keep_a_city_in_doubt(database: Database) -> None:
+    for moment in (NOW + 3600 * SECOND, NOW, NOW + 60 * SECOND):
+        remember(database, [], unknown=[5], at=moment)
+    assert [row.unknown_at for row in rows(database, City)] == [NOW + 60 * SECOND]
+
+
+def test_what_was_unknown_is_forgotten_on_demand(database: Database) -> None:
+    for at in (NOW, NOW + 60 * SECOND):
+        remember(database, [], unknown=[5, 6], at=at)
+    forgotten = database.write(lambda connection: cities.forget_unknown(connection, [7, 5, 5]))
+    assert forgotten == {5: NOW + 60 * SECOND}
+    assert [(row.unknown_at, row.doubted_at) for row in rows(database, City)] == [
+        (None, None),
+        (NOW + 60 * SECOND, NOW),
+    ]
 
 
 def test_answers_kept_at_once_in_any_order_do_not_deadlock(database: Database) -> None:
@@ -109,14 +129,12 @@ def test_answers_kept_at_once_in_any_order_do_not_deadlock(database: Database) -
         chance = random.Random(number)
         for _ in range(4):
             some = chance.sample(range(60), 40)
-            seen = {city: (NOW, an_observation(city)) for city in some[:20]}
+            seen = {city: an_observation(city) for city in some[:20]}
             database.write(partial(count_and_remember, seen, some[20:]))
 
-    def count_and_remember(
-        seen: dict[int, tuple[datetime, Observation]], unknown: Sequence[int], connection: Connection
-    ) -> None:
+    def count_and_remember(seen: dict[int, Observation], unknown: Sequence[int], connection: Connection) -> None:
         runs.append(len(seen))
-        cities.remember(connection, seen, dict.fromkeys(unknown, NOW))
+        cities.remember(connection, seen, unknown, NOW)
 
     at_once([partial(keep, number) for number in range(6)])
     assert len(runs) == 24

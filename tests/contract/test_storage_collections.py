@@ -263,8 +263,9 @@ def test_a_collection_is_foreseen_as_it_would_be_accepted(database: Database) ->
 
 
 def test_cities_that_need_no_call_are_counted(database: Database) -> None:
-    observed = [an_observation(city_id) for city_id in (1, 2, 3)]
-    database.write(lambda connection: cities.remember(connection, {o.city_id: (NOW, o) for o in observed}, {4: NOW}))
+    observed = {city_id: an_observation(city_id) for city_id in (1, 2, 3)}
+    for fetched_at in (NOW - cities.UNKNOWN_TWICE_IN, NOW):
+        database.write(partial(cities.remember, observed=observed, unknown=[4], fetched_at=fetched_at))
     refs = accept(database, "mine", [1, 5])
     settle_batches(database, refs)
 

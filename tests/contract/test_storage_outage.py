@@ -141,7 +141,7 @@ def test_with_tables_of_an_older_version_it_says_so(kind: str) -> None:
         with pytest.raises(DatabaseUnavailable, match=old):
             behind.read(lambda connection: collections.find(connection, "1"))
         with pytest.raises(DatabaseUnavailable, match=old):
-            behind.write(lambda connection: cities.remember(connection, {1: (NOW, an_observation(1))}, {}))
+            behind.write(lambda connection: cities.remember(connection, {1: an_observation(1)}, (), NOW))
 
 
 def test_a_mistake_in_a_statement_is_no_outage(database: Database) -> None:

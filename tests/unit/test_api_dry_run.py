@@ -1,6 +1,7 @@
 """`POST /collect?dry_run=true`: what a collection would cost and when it would be done; nothing is accepted."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -27,8 +28,9 @@ async def dry_run(front: Front, id: int | str = 1, **more: Any) -> httpx.Respons
 def see(front: Front, *city_ids: int, unknown: tuple[int, ...] = ()) -> None:
     """These were fetched now."""
     now = front.clock.moment
-    seen = {city_id: (now, observation(city_id)) for city_id in city_ids}
-    front.database.write(lambda c: cities.remember(c, seen, dict.fromkeys(unknown, now)))
+    seen = {city_id: observation(city_id) for city_id in city_ids}
+    for fetched_at in (now - cities.UNKNOWN_TWICE_IN, now):
+        front.database.write(partial(cities.remember, observed=seen, unknown=unknown, fetched_at=fetched_at))
 
 
 async def test_it_tells_what_a_collection_would_cost_and_when_it_would_be_done(front: Front) -> None:

@@ -14,7 +14,7 @@ from consumer.gate import Event, Plan
 from consumer.ledger import Ledger, NotNow, Reservation
 from consumer.provider.port import Reason, Refusal, Reply, Weather
 from raingauge.blocking import inline
-from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable
+from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable, Unreadable
 from raingauge.model import BatchKey, CollectionRequest, Observation
 from raingauge.storage import enqueueing, queue, quota
 from raingauge.storage.database import Database
@@ -199,14 +199,23 @@ def test_a_refused_call_leaves_its_cities_wanted(sqlite: Database, caplog: pytes
     assert [record.levelname for record in events(caplog, "gate.changed")] == ["WARNING"]
 
 
-@pytest.mark.parametrize("error", [ProviderUnavailable("timeout"), ValueError("a bug")], ids=["silence", "unexpected"])
-def test_silence_counts_against_the_cities_and_does_not_close_the_charge(sqlite: Database, error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "unreadable"), [(ProviderUnavailable("timeout"), 0), (Unreadable("no list"), 1), (ValueError("a bug"), 0)]
+)
+def test_silence_counts_against_the_cities_and_does_not_close_the_charge(
+    sqlite: Database, error: Exception, unreadable: int
+) -> None:
     ledger = FakeLedger(charge())
     scene = Scene(sqlite, ledger, FakeProvider({1: error})).run()
     assert scene.queued == dict.fromkeys(range(1, 6), (None, 1))
     assert not scene.is_closed
     assert ledger.reports == [(Event.SILENT, None)]
-    assert scene.caller.tally.silences == 1
+    assert (scene.caller.tally.silences, scene.caller.tally.unreadable) == (1, unreadable)
+
+
+def test_an_answer_that_is_readable_in_part_is_counted(sqlite: Database) -> None:
+    scene = Scene(sqlite, FakeLedger(charge()), FakeProvider({1: weather(1, 2, 3, 4, unreadable=[5])})).run()
+    assert (scene.caller.tally.silences, scene.caller.tally.unreadable) == (0, 1)
 
 
 def test_a_call_that_was_not_sent_neither_counts_nor_is_reported(sqlite: Database) -> None:
@@ -237,7 +246,8 @@ def break_city(database: Database, city_id: int, status: str) -> None:
 def test_one_city_that_cannot_be_stored_fails_alone(sqlite: Database) -> None:
     break_city(sqlite, 2, "collected")
     scene = Scene(sqlite, FakeLedger(charge()), FakeProvider({1: weather(1, 2, 3, 4, unknown=[5])})).run()
-    assert scene.readings == {1: "collected", 2: "failed", 3: "collected", 4: "collected", 5: "failed"}
+    assert scene.readings == {1: "collected", 2: "failed", 3: "collected", 4: "collected"}
+    assert scene.queued == {5: (None, 0)}
     assert scene.is_closed
 
 

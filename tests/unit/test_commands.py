@@ -4,7 +4,8 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 
 from consumer.__main__ import parser
 from consumer.app import run
-from consumer.commands import adopt, set_month, shut
+from consumer.commands import adopt, forget_cities, open_gate, set_month, shut
+from raingauge.contracts import utc_text
 from raingauge.errors import Fatal, GateMismatch, SettingsError
 from raingauge.model import Gate
 from raingauge.quota.pacing import month_of
 from raingauge.settings import Settings, load_settings
+from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.quota import find_gate
 
@@ -111,7 +114,32 @@ async def test_shutting_closes_the_gate_for_the_longest_hold(
     assert before + hold <= gate.blocked_until <= database.read(database.now) + hold
 
 
-@pytest.mark.parametrize("command", [shut, lambda settings: set_month(settings, 5)])
+async def test_a_gate_is_opened_by_hand(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    await adopt(settings_with())
+    await shut(settings_with())
+    until = utc_text(gate_of(database).blocked_until)
+    await open_gate(settings_with())
+    await open_gate(settings_with())
+    assert (gate_of(database).state, gate_of(database).strikes) == ("open", 0)
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"account openweather: database until {until} -> open",
+        "account openweather: open -> open",
+    ]
+
+
+async def test_unknown_cities_are_forgotten(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    moment = datetime(2026, 11, 20, tzinfo=UTC)
+    for fetched_at in (moment - UNKNOWN_TWICE_IN, moment):
+        database.write(partial(remember, observed={}, unknown=[7], fetched_at=fetched_at))
+    for _ in range(2):
+        await forget_cities(settings_with(), [7])
+    assert capsys.readouterr().out.splitlines() == [
+        f"city 7: unknown since {utc_text(moment)} -> forgotten",
+        "city 7: was not unknown",
+    ]
+
+
+@pytest.mark.parametrize("command", [shut, open_gate, lambda settings: set_month(settings, 5)])
 async def test_a_gate_that_nobody_made_cannot_be_changed(database: Database, command: Any) -> None:
     with pytest.raises(GateMismatch, match="account openweather"):
         await command(settings_with())
@@ -137,6 +165,8 @@ async def test_the_command_line_leads_to_the_commands(database: Database) -> Non
     assert chosen() is run
     assert chosen("quota", "adopt") is adopt
     assert chosen("quota", "shut") is shut
+    assert chosen("quota", "open") is open_gate
+    await chosen("cities", "forget", "5", "6")(settings_with())
     await adopt(settings_with())
     await chosen("quota", "set-month", "77")(settings_with())
     assert gate_of(database).month_spent == 77
@@ -145,10 +175,11 @@ async def test_the_command_line_leads_to_the_commands(database: Database) -> Non
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["quota"], "set-month,adopt,shut"),
+        (["quota"], "set-month,adopt,shut,open"),
         (["quota", "set-month"], "cities"),
         (["quota", "set-month", "many"], "many"),
-        (["quota", "open"], "open"),
+        (["quota", "ajar"], "ajar"),
+        (["cities", "forget"], "ID"),
         (["collect"], "collect"),
     ],
 )

@@ -232,7 +232,7 @@ def test_refused_probes_double_the_wait_up_to_an_hour() -> None:
     assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
 
 
-@pytest.mark.parametrize(("asked", "seconds"), [(5, 60), (90, 90), (7200, 7200), (None, 60), (0, 60)])
+@pytest.mark.parametrize(("asked", "seconds"), [(5, 60), (90, 90), (7200, 3600), (None, 60), (0, 60)])
 def test_the_provider_may_ask_for_a_longer_wait_and_not_for_a_shorter_one(asked: float | None, seconds: float) -> None:
     assert told(OPEN, Q, retry_after_s=asked) == closed("quota", 1, seconds)
 
@@ -341,6 +341,44 @@ def test_a_plan_without_the_group_endpoint_is_found_with_two_probes_and_looked_a
         calls.append(planned)
     assert calls == [GROUP_PROBE, SINGLE_PROBE, SINGLE, SINGLE, GROUP_PROBE, SINGLE, SINGLE]
     assert gate.state == "open"
+
+
+@pytest.mark.parametrize(("works", "found"), [("group", "group"), ("single", "single")])
+def test_while_no_endpoint_has_answered_the_probes_alternate_and_the_one_that_works_is_used(
+    works: Endpoint, found: str
+) -> None:
+    gate, now, calls = replace(OPEN, endpoint="unknown"), NOW, []
+    for number in range(9):
+        answers: dict[Endpoint, Event] = {"group": S, "single": S}
+        if number >= 6:
+            answers[works] = A
+        planned, gate = a_call(gate, now, answers)
+        calls.append(planned.endpoint)
+        now = max(now, gate.blocked_until)
+    assert calls[:7] == ["group", "group", "group", "single", "group", "single", "group"]
+    assert (gate.state, gate.endpoint, calls[8]) == ("open", found, works)
+    # An outage may have hidden that the group endpoint works.
+    again = plan(gate, now + timedelta(minutes=10), "auto", TERMS)
+    assert again == (GROUP if works == "group" else GROUP_PROBE)
+
+
+def test_silence_of_the_group_endpoint_at_its_daily_look_leaves_the_single_one_in_use() -> None:
+    gate = replace(OPEN, endpoint_at=NOW - timedelta(days=1))
+    planned, gate = a_call(gate, NOW, {"group": S})
+    assert (planned, gate.is_untroubled, plan(gate, NOW, "auto", TERMS)) == (GROUP_PROBE, True, SINGLE)
+
+
+def test_silence_of_an_endpoint_that_has_worked_is_an_outage() -> None:
+    gate = replace(OPEN, endpoint="group", strikes=2)
+    assert then(gate, S, GROUP).endpoint == "group"
+    assert then(replace(gate, endpoint="unknown"), S, GROUP, setting="group").endpoint == "unknown"
+
+
+def test_a_key_that_was_not_tried_yet_is_tried_at_once_unless_it_is_the_refused_one() -> None:
+    gate = replace(OPEN, state="key", blocked_until=FUTURE, refused_key="a")
+    assert [plan(gate, NOW, "auto", TERMS, key) for key in ("a", None)] == [Wait(FUTURE, "key")] * 2
+    assert plan(gate, NOW, "auto", TERMS, "b") == SINGLE_PROBE
+    assert plan(replace(gate, state="quota"), NOW, "auto", TERMS, "b") == Wait(FUTURE, "quota")
 
 
 def test_a_bad_key_closes_the_gate_is_probed_each_minute_and_the_group_endpoint_found_afterwards() -> None:
