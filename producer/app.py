@@ -70,9 +70,9 @@ def create_api(settings: Settings, use_cases: Collections, relay: Relay, parts: 
     )
     facts = ProducerFacts(relay)
 
-    def on_accepted(collection_id: str) -> None:
+    def on_accepted(_collection_id: str) -> None:
         facts.accepted += 1
-        relay.wake(collection_id)
+        relay.wake()
 
     reports = QuotaReports(
         use_cases.transactions, settings.quota.account, settings.terms, settings.openweather.endpoint
@@ -97,6 +97,7 @@ async def producing(
     """Run the relay while the block runs; yields the application to serve."""
     threads = Threads(THREADS, "producer")
     limits = settings.quota
+    outstanding = outstanding_limit(settings.collect.outstanding_batches, limits.cities_per_window, limits.window_s)
     relay = Relay(
         database,
         threads,
@@ -105,10 +106,12 @@ async def producing(
         topic=settings.broker.topic,
         account=limits.account,
         terms=settings.terms,
-        outstanding=outstanding_limit(settings.collect.outstanding_batches, limits.cities_per_window, limits.window_s),
+        outstanding=outstanding,
         holder=secrets.token_hex(8),
     )
-    use_cases = Collections(database, threads, settings.terms, limits.account, endpoint=settings.openweather.endpoint)
+    use_cases = Collections(
+        *(database, threads, settings.terms, limits.account, outstanding), endpoint=settings.openweather.endpoint
+    )
     task = asyncio.create_task(relay.run())
     try:
         yield create_api(settings, use_cases, relay, parts)

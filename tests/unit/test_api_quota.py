@@ -300,15 +300,15 @@ async def test_what_is_repeated_or_unknown_is_refused(front: Front, query: str) 
     assert (await front.http.get(f"/quota/proof?{query}")).status_code == 422
 
 
-async def test_more_charges_than_can_be_replayed_are_refused(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quota, "MAX_CHARGES", 2)
-    for ago_s in (100, 200):
+@pytest.mark.parametrize("at_once", [1, 3, 5, 100])
+async def test_many_charges_are_replayed_portion_by_portion(
+    front: Front, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(quota, "CHARGES_AT_ONCE", at_once)
+    for ago_s in (300, 100, 300, 250, 300):
         charge(front, ago_s)
-    assert (await proof(front))["charges"] == 2
-    charge(front, 300)
-    answer = await ask_proof(front)
-    assert answer.status_code == 422
-    assert answer.json()["detail"].endswith("charges in it; ask for a shorter time")
+    body = await proof(front)
+    assert (body["charges"], body["worst"]) == (5, 80)
 
 
 def test_charges_are_kept_as_long_as_the_proof_takes_them_to_be() -> None:
