@@ -21,8 +21,8 @@ KEPT_FOR: Final = timedelta(days=1)
 """Consumers forget a charge that long after its release."""
 RECENT: Final = timedelta(hours=1)
 """What the present rate is taken from."""
-CHARGES_AT_ONCE: Final = 5_000
-"""Replayed in one transaction."""
+PORTION: Final = timedelta(minutes=10)
+"""Of the charges, replayed in one transaction: some thousands on a large plan."""
 PORTION_S: Final = 5.0
 """Each portion of a proof may take that much longer than other answers."""
 MAX_RELEASED_AT_ONCE: Final = 1_000
@@ -130,16 +130,15 @@ class QuotaReports:
         terms = _terms_of(gate, self._terms)
         window = timedelta(seconds=terms.window_s)
         replay = Replay(terms, since, until)
-        last = (since - window - timedelta(seconds=terms.claim_s), 0)
-        while True:
-            # The proof does not trust `ends_at`: a charge that was released too early is to be seen.
-            read = partial(
-                reserved_charges, account=self._account, after=last, until=until + window, limit=CHARGES_AT_ONCE
-            )
-            portion, last = await self._transactions.read(read, PORTION_S)
+        # The proof does not trust `ends_at`: a charge that was released too early is to be seen.
+        after, last = since - window - timedelta(seconds=terms.claim_s), until + window
+        while after < last:
+            end = min(after + PORTION, last)
+            read = partial(reserved_charges, account=self._account, after=after, until=end)
+            portion = await self._transactions.read(read, PORTION_S)
             await self._transactions.run_blocking(partial(replay.add, portion))
-            if len(portion) < CHARGES_AT_ONCE:
-                return Proof(since, until, terms, replay.worst)
+            after = end
+        return Proof(since, until, terms, replay.worst)
 
 
 def _terms_of(gate: Gate, terms: Terms) -> Terms:

@@ -69,15 +69,13 @@ def _fill(database: Database, number: int) -> None:
 
 def _rows(number: int, now: datetime) -> tuple[list[dict[str, Any]], ...]:
     """A collection under way, its batches, and its cities in the queue."""
-    name, cities = (
-        {"collection_id": f"c{number}"},
-        range(number * 1000, number * 1000 + CITIES * (5 if number % 2 else 1)),
-    )
+    name, first, total = {"collection_id": f"c{number}"}, number * 1000, CITIES * (5 if number % 2 else 1)
+    cities = range(first, first + total)
     batches = [name | _batch(n, list(some), now) for n, some in enumerate(split(cities))]
     collection = {"id": f"c{number}", "requested_at": now, "idle_since": now, "max_age_s": 600, "cities_hash": "x"}
     queued = name | {"account": ACCOUNT, "since": now, "newcomer": False, "attempts": 0}
     places = [queued | {"city_id": cities[n], "batch": n // BATCH_SIZE, "turn": number + n} for n in range(CITIES)]
-    return [collection | {"total": len(cities), "released": min(RELEASED, len(batches))}], batches, places
+    return [collection | {"total": total, "released": min(RELEASED, len(batches))}], batches, places
 
 
 def _batch(number: int, cities: list[int], now: datetime) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
 
 from raingauge.model import Charge, Gate
 from raingauge.storage.models import ConsumerBeat, QuotaCharge, QuotaGate
@@ -28,12 +28,9 @@ _CHARGED: Final = select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(
     QuotaCharge.account == bindparam("account"), QuotaCharge.reserved_at > bindparam("after")
 )
 _RESERVED: Final = (
-    select(QuotaCharge.id, *_CHARGE.selected_columns)
-    .where(QuotaCharge.account == bindparam("account"))
-    .where(QuotaCharge.reserved_at >= bindparam("after"), QuotaCharge.reserved_at <= bindparam("until"))
-    .where(or_(QuotaCharge.reserved_at > bindparam("after"), QuotaCharge.id > bindparam("after_id")))
-    .order_by(QuotaCharge.reserved_at, QuotaCharge.id)
-    .limit(bindparam("limit"))
+    _CHARGE.where(QuotaCharge.account == bindparam("account"))
+    .where(QuotaCharge.reserved_at > bindparam("after"), QuotaCharge.reserved_at <= bindparam("until"))
+    .order_by(QuotaCharge.reserved_at)
 )
 _NEXT_ENDS: Final = (
     select(QuotaCharge.ends_at, QuotaCharge.cost)
@@ -136,13 +133,10 @@ def charges(
     return [Charge(*row) for row in connection.execute(found)]
 
 
-def reserved_charges(
-    connection: Connection, account: str, after: tuple[datetime, int], until: datetime, limit: int
-) -> tuple[list[Charge], tuple[datetime, int]]:
-    """Up to `limit` charges after `after` (moment and id), reserved up to `until`, in order; the next `after`."""
-    given = {"account": account, "after": after[0], "after_id": after[1], "until": until, "limit": limit}
-    rows = connection.execute(_RESERVED, given).all()
-    return [Charge(*row[1:]) for row in rows], (rows[-1].reserved_at, rows[-1].id) if rows else after
+def reserved_charges(connection: Connection, account: str, after: datetime, until: datetime) -> list[Charge]:
+    """The charges reserved after one and up to another moment, in that order."""
+    given = {"account": account, "after": after, "until": until}
+    return [Charge(*row) for row in connection.execute(_RESERVED, given)]
 
 
 # -- heartbeats --------------------------------------------------------------------------------------------------------
