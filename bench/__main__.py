@@ -20,6 +20,7 @@ from bench.scenarios.api import api
 from bench.scenarios.distance import distance
 from bench.scenarios.eta import eta
 from bench.scenarios.fairness import fairness
+from bench.scenarios.idle import idle
 from bench.scenarios.ledger import ledger
 from bench.scenarios.memory import memory
 from bench.scenarios.overlap import overlap
@@ -31,7 +32,7 @@ from bench.size import Size
 
 SCENARIOS: Final[Mapping[str, Callable[[Size], Outcome]]] = {
     scenario.__name__: scenario
-    for scenario in (pace, saturation, distance, fairness, overlap, pipeline, paid, ledger, api, eta, memory)
+    for scenario in (pace, saturation, distance, fairness, overlap, pipeline, paid, ledger, api, eta, memory, idle)
 }
 RESULTS: Final = Path("bench/results")
 """What is committed: its figures are written into the document, too."""

@@ -20,6 +20,7 @@ TITLES: Final = {
     "api": "The API",
     "eta": "The expected end",
     "memory": "Memory",
+    "idle": "Idle",
 }
 
 

@@ -84,7 +84,8 @@ class Town(World):
         self.lanes = conditions.lanes
         producer = self._process("producer")
         producer.statement_s = 0.0  # it is not what is measured
-        self.posting = Collections(producer.database, producer.run, plan.terms, ACCOUNT)
+        outstanding = outstanding_limit(BATCHES, plan.terms.cities_per_window, plan.terms.window_s)
+        self.posting = Collections(producer.database, producer.run, plan.terms, ACCOUNT, outstanding)
         self.start_relay()
         for _ in range(conditions.consumers):
             self.start_consumer()

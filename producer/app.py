@@ -74,7 +74,7 @@ def create_api(settings: Settings, use_cases: Collections, relay: Relay, parts: 
     def on_accepted(state: CollectionState) -> None:
         log.info("collection.accepted", extra={"collection_id": state.id, "cities": state.total})
         facts.accepted += 1
-        relay.wake(state.id)
+        relay.wake()
 
     reports = QuotaReports(
         use_cases.transactions, settings.quota.account, settings.terms, settings.openweather.endpoint
@@ -103,6 +103,7 @@ async def producing(
     """
     threads = Threads(THREADS, "producer")
     limits = settings.quota
+    outstanding = outstanding_limit(settings.collect.outstanding_batches, limits.cities_per_window, limits.window_s)
     relay = Relay(
         database,
         threads,
@@ -111,10 +112,12 @@ async def producing(
         topic=settings.broker.topic,
         account=limits.account,
         terms=settings.terms,
-        outstanding=outstanding_limit(settings.collect.outstanding_batches, limits.cities_per_window, limits.window_s),
+        outstanding=outstanding,
         holder=secrets.token_hex(8),
     )
-    use_cases = Collections(database, threads, settings.terms, limits.account, endpoint=settings.openweather.endpoint)
+    use_cases = Collections(
+        *(database, threads, settings.terms, limits.account, outstanding), endpoint=settings.openweather.endpoint
+    )
 
     async def publish() -> None:
         await until_available(threads, database.check_at_start, SystemClock())

@@ -130,6 +130,7 @@ class Collections:
         run_blocking: RunBlocking,
         terms: Terms,
         account: str,
+        outstanding: int = 10,
         *,
         endpoint: str = "auto",
         deadline_s: float = DEADLINE_S,
@@ -138,6 +139,7 @@ class Collections:
         self._database = database
         self._terms = terms
         self._account = account
+        self._outstanding = outstanding
         self._endpoint = endpoint
         self._competition = _CompetitionCache()
         self._pages: LRUCache[Hashable, Page] = LRUCache(CACHE_BYTES, lambda page: page.size)
@@ -237,7 +239,7 @@ class Collections:
         requests = [post.request for post in posts]
         now = self._database.now(connection)
         existing = collections.find_all(connection, [request.id for request in requests])
-        stored = collections.accept_all(connection, now, requests, existing)
+        stored = collections.accept_all(connection, now, requests, existing, self._outstanding)
         results: dict[_Post, Accepted | OtherRequest] = {}
         taken: list[tuple[_Post, CollectionState, bool]] = []
         for post, result in zip(posts, stored, strict=True):

@@ -6,31 +6,30 @@ It reads what the ledger wrote and changes nothing.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Literal
 
 from sqlalchemy import Connection
 
 from producer.transactions import Transactions
-from raingauge.model import Charge, Gate
+from raingauge.model import Gate
 from raingauge.quota.pacing import Release, Terms, month_allows, next_month
-from raingauge.quota.proof import Worst, worst_window
-from raingauge.storage.quota import charged, charges, find_gate
+from raingauge.quota.proof import Replay, Worst
+from raingauge.storage.quota import count_open, find_gate, held, next_ends, reserved_charges
 
 KEPT_FOR: Final = timedelta(days=1)
 """Consumers forget a charge that long after its release."""
 RECENT: Final = timedelta(hours=1)
 """What the present rate is taken from."""
-MAX_CHARGES: Final = 100_000
-"""Replayed for one proof: a day of the free plan, city by city."""
-PROOF_S: Final = 5.0
-"""A long proof may take that much longer than other answers."""
+PORTION: Final = timedelta(minutes=10)
+"""Of the charges, replayed in one transaction: some thousands on a large plan."""
+PORTION_S: Final = 5.0
+"""Each portion of a proof may take that much longer than other answers."""
+MAX_RELEASED_AT_ONCE: Final = 1_000
+"""Charges that are read to find what is released next."""
 
 Endpoint = Literal["group", "single", "unknown"]
 Period = tuple[datetime, datetime]
-
-
-class TooManyCharges(Exception):
-    """There are more charges in that time than are replayed for one proof."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class Standing:
     """Those of them that are not closed: no answer, or none yet."""
     next_release: Release | None
     recent: int
-    """Cities charged in the last hour."""
+    """Cities charged in the last hour, by the end of the charges."""
     endpoint: Endpoint
 
     @property
@@ -103,23 +102,22 @@ class QuotaReports:
             return None
         now = max(self._transactions.database.now(connection), gate.last_now)  # as the ledger takes it
         window = timedelta(seconds=gate.window_s)
-        held = charges(connection, self._account, now - window, now, MAX_CHARGES)
+        ends = next_ends(connection, self._account, now - window, MAX_RELEASED_AT_ONCE)
         return Standing(
             now=now,
             gate=gate,
             terms=_terms_of(gate, self._terms),
-            held=sum(charge.cost for charge in held),
-            charges_open=sum(charge.closed_at is None for charge in held),
-            next_release=_next_release(held, window),
-            recent=charged(connection, self._account, now - RECENT),
+            held=held(connection, self._account, now, gate.window_s),
+            charges_open=count_open(connection, self._account, now, gate.window_s),
+            next_release=_next_release(ends, window),
+            recent=held(connection, self._account, now, RECENT.total_seconds()),
             endpoint=_endpoint_in_use(gate.endpoint, self._endpoint),
         )
 
     async def proof(self, period_of: Callable[[datetime], Period]) -> Proof | None:
         """The charges of a period replayed; `period_of` maps the database's time to the period.
 
-        Raises:
-            TooManyCharges: there are more than `MAX_CHARGES` in it.
+        It reads them portion by portion: a day of a large plan has a million.
         """
 
         def begin(connection: Connection) -> tuple[Gate | None, Period]:
@@ -131,16 +129,16 @@ class QuotaReports:
             return None
         terms = _terms_of(gate, self._terms)
         window = timedelta(seconds=terms.window_s)
+        replay = Replay(terms, since, until)
         # The proof does not trust `ends_at`: a charge that was released too early is to be seen.
-        earliest = since - 2 * window - timedelta(seconds=terms.claim_s)
-
-        def replay(connection: Connection) -> Proof:
-            found = charges(connection, self._account, earliest, until + window, MAX_CHARGES + 1)
-            if len(found) > MAX_CHARGES:
-                raise TooManyCharges
-            return Proof(since, until, terms, worst_window(found, terms, since, until))
-
-        return await self._transactions.read(replay, PROOF_S)
+        after, last = since - window - timedelta(seconds=terms.claim_s), until + window
+        while after < last:
+            end = min(after + PORTION, last)
+            read = partial(reserved_charges, account=self._account, after=after, until=end)
+            portion = await self._transactions.read(read, PORTION_S)
+            await self._transactions.run_blocking(partial(replay.add, portion))
+            after = end
+        return Proof(since, until, terms, replay.worst)
 
 
 def _terms_of(gate: Gate, terms: Terms) -> Terms:
@@ -149,12 +147,9 @@ def _terms_of(gate: Gate, terms: Terms) -> Terms:
     return replace(terms, cities_per_window=gate.cities_per_window, window_s=gate.window_s, pacing=pacing)
 
 
-def _next_release(held: Sequence[Charge], window: timedelta) -> Release | None:
+def _next_release(ends: Sequence[tuple[datetime, int]], window: timedelta) -> Release | None:
     """The next moment at which charges are released, and their cities."""
-    ends_at = min((charge.ends_at for charge in held), default=None)
-    if ends_at is None:
-        return None
-    return ends_at + window, sum(charge.cost for charge in held if charge.ends_at == ends_at)
+    return (ends[0][0] + window, sum(cost for end, cost in ends if end == ends[0][0])) if ends else None
 
 
 def _endpoint_in_use(found: str, setting: str) -> Endpoint:

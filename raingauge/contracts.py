@@ -92,6 +92,11 @@ def split(city_ids: Sequence[int]) -> list[tuple[int, ...]]:
     return [tuple(city_ids[start : start + BATCH_SIZE]) for start in range(0, len(city_ids), BATCH_SIZE)]
 
 
+def batches_of(total: int) -> int:
+    """How many batches that many cities make."""
+    return -(-total // BATCH_SIZE)
+
+
 def utc_text(moment: datetime) -> str:
     """ISO 8601 in UTC with a trailing Z, to the millisecond."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

@@ -57,9 +57,9 @@ class WatchedRelay(Relay):
 
     woken = 0
 
-    def wake(self, collection_id: str | None = None) -> None:
+    def wake(self) -> None:
         self.woken += 1
-        super().wake(collection_id)
+        super().wake()
 
     async def work_once(self) -> None:
         """Publish what is due."""

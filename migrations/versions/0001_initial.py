@@ -81,11 +81,13 @@ def _create_collections() -> None:
         sa.Column("collected", sa.Integer(), nullable=False),
         sa.Column("failed", sa.Integer(), nullable=False),
         sa.Column("last_turn", sa.BigInteger(), nullable=False),
+        sa.Column("released", sa.Integer(), nullable=False),
         sa.Column("last_progress_at", moment()),
+        sa.Column("idle_since", moment()),
         sa.Column("finished_at", moment()),
         sa.Column("cancelled_at", moment()),
     )
-    create_index("ix_collections_finished_at", "collections", ["finished_at"])
+    create_index("ix_collections_open", "collections", ["finished_at", "idle_since"])
     create_table(
         "batches",
         sa.Column("collection_id", exact(64), sa.ForeignKey("collections.id"), primary_key=True),
@@ -93,6 +95,7 @@ def _create_collections() -> None:
         sa.Column("city_ids", sa.Text(), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("settled", sa.Integer(), nullable=False),
+        sa.Column("publish_order", sa.Integer()),
         sa.Column("published_at", moment()),
         sa.Column("leased_by", exact(64)),
         sa.Column("lease_until", moment()),
@@ -100,7 +103,7 @@ def _create_collections() -> None:
         sa.Column("settled_at", moment()),
     )
     create_index("ix_batches_lease_until", "batches", ["lease_until"])
-    create_index("ix_batches_open", "batches", ["collection_id", "settled_at", "published_at", "batch"])
+    create_index("ix_batches_publish_order", "batches", ["publish_order"])
 
 
 def _create_queue() -> None:
@@ -176,7 +179,8 @@ def _create_quota() -> None:
         sa.Column("ends_at", moment(), nullable=False),
         sa.Column("closed_at", moment()),
     )
-    create_index("ix_quota_charges_held", "quota_charges", ["account", "ends_at", "cost"])
+    create_index("ix_quota_charges_held", "quota_charges", ["account", "ends_at", "cost", "closed_at"])
+    create_index("ix_quota_charges_reserved", "quota_charges", ["account", "reserved_at"])
     create_table(
         "consumers",
         sa.Column("id", exact(64), primary_key=True),

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from producer.api import strict
 from producer.api.problems import UNAVAILABLE, WORDS, invalid, responses
 from producer.api.schemas import ProofBody, QuotaBody, proof_body, quota_body
-from producer.quota import KEPT_FOR, MAX_CHARGES, Period, QuotaReports, TooManyCharges
+from producer.quota import KEPT_FOR, Period, QuotaReports
 from raingauge.contracts import utc_text
 from raingauge.web import UNEXPECTED
 
@@ -113,10 +113,7 @@ def router(quota: QuotaReports) -> APIRouter:
         came, until D + T + M after the reservation. The worst case is taken over all such moments, for all windows that
         touch the time. Charges are kept for a day after their release.
         """
-        try:
-            found = await quota.proof(query.period)
-        except TooManyCharges:
-            raise invalid(f"there are more than {MAX_CHARGES} charges in it; ask for a shorter time", *FROM) from None
+        found = await quota.proof(query.period)
         if found is None:
             raise HTTPException(404, NO_GATE)
         return proof_body(found)

@@ -7,6 +7,7 @@ released plays no part, so that a charge that was released too early shows. The 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from heapq import heappop, heappush
 
 from raingauge.model import Charge
 from raingauge.quota.pacing import Terms
@@ -32,27 +33,45 @@ def last_arrival(charge: Charge, terms: Terms) -> datetime:
     return max(charge.reserved_at, answered)
 
 
-def worst_window(charges: Iterable[Charge], terms: Terms, since: datetime, until: datetime) -> Worst:
-    """The most that any window [x, x + W) can have seen, over all windows with a moment from `since` to `until`.
+class Replay:
+    """Finds the most that any window [x, x + W) can have seen, over all windows with a moment from `since` to `until`.
 
     A charge's calls may have arrived at any moment from its reservation to `last_arrival`. So a window can have seen
     all charges whose intervals meet it: x + W is after the reservation, and x is not after the last arrival. As a
     function of x each charge is an interval, open at its begin and closed at its end, and the most of them meet at the
-    end of one. O(n log n).
+    end of one. It remembers only the intervals that meet the last one: a day may have a million charges.
     """
-    window = timedelta(seconds=terms.window_s)
-    meeting = [
-        (begin, end, charge.cost)
-        for charge in charges
-        if (begin := max(charge.reserved_at, since) - window) < (end := min(last_arrival(charge, terms), until))
-    ]
-    begins = sorted((begin, cost) for begin, _, cost in meeting)
-    most, at, total, begun = 0, None, 0, 0
-    for end, cost in sorted((end, cost) for _, end, cost in meeting):
-        while begun < len(begins) and begins[begun][0] < end:
-            total += begins[begun][1]
-            begun += 1
-        if total > most:
-            most, at = total, end
-        total -= cost
-    return Worst(most, at, len(meeting), sum(cost for _, _, cost in meeting))
+
+    def __init__(self, terms: Terms, since: datetime, until: datetime) -> None:
+        self._terms = terms
+        self._since = since
+        self._until = until
+        self._window = timedelta(seconds=terms.window_s)
+        self._ends: list[tuple[datetime, int]] = []
+        self._total = 0
+        self.worst = Worst(0, None, 0, 0)
+
+    def add(self, charges: Iterable[Charge]) -> None:
+        """Replay these too. All charges are added in the order of their reservation."""
+        most, at = self.worst.cities, self.worst.begin
+        number, charged = self.worst.charges, self.worst.charged
+        for charge in charges:
+            begin = max(charge.reserved_at, self._since) - self._window
+            end = min(last_arrival(charge, self._terms), self._until)
+            if begin >= end:
+                continue
+            while self._ends and self._ends[0][0] <= begin:
+                self._total -= heappop(self._ends)[1]
+            heappush(self._ends, (end, charge.cost))
+            self._total += charge.cost
+            number, charged = number + 1, charged + charge.cost
+            if self._total > most:
+                most, at = self._total, self._ends[0][0]
+        self.worst = Worst(most, at, number, charged)
+
+
+def worst_window(charges: Iterable[Charge], terms: Terms, since: datetime, until: datetime) -> Worst:
+    """What a replay of these charges finds, whatever their order."""
+    replay = Replay(terms, since, until)
+    replay.add(sorted(charges, key=lambda charge: charge.reserved_at))
+    return replay.worst

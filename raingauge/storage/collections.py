@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from itertools import islice
@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from raingauge.contracts import split
+from raingauge.contracts import batches_of, split
 from raingauge.errors import Overtaken, Permanent
 from raingauge.model import CollectionRequest, CollectionState, OpenCollection
 from raingauge.storage.database import is_duplicate
@@ -37,8 +37,8 @@ _OPEN: Final = select(
     *(Collection.id, Collection.cities_hash, _LEFT, Collection.collected + Collection.failed, Collection.last_turn)
 ).where(Collection.finished_at.is_(None))
 _COPY_BATCHES: Final = insert(Batch).from_select(
-    ["collection_id", "batch", "city_ids", "size", "settled", "attempts"],
-    select(Collection.id, Batch.batch, Batch.city_ids, Batch.size, Batch.settled, Batch.attempts)
+    ["collection_id", "batch", "city_ids", "size", "settled", "publish_order", "attempts"],
+    select(Collection.id, Batch.batch, Batch.city_ids, Batch.size, Batch.settled, Batch.publish_order, Batch.attempts)
     .join(Batch, Batch.collection_id == bindparam("first"))
     .where(Collection.id.in_(bindparam("others", expanding=True))),
     include_defaults=False,
@@ -99,10 +99,12 @@ def accept_all(
     now: datetime,
     requests: Sequence[CollectionRequest],
     existing: Mapping[str, CollectionState],
+    outstanding: int,
 ) -> list[tuple[CollectionState, bool] | OtherRequest]:
     """Store collections and their batches. For each request: the collection and whether it is new, or OtherRequest.
 
-    `existing`: those of them that `find_all` has found.
+    `existing`: those of them that `find_all` has found. `outstanding`: how many batches of each the relay may publish
+    at once; each that is settled releases the next.
 
     Raises:
         Overtaken: another producer stored one of them at the same time.
@@ -111,7 +113,7 @@ def accept_all(
     for request in sorted(requests, key=lambda request: request.id):  # opposite orders would deadlock
         if request.id not in existing:
             new.setdefault(request.id, request)
-    known = {**existing, **_insert(connection, now, [*new.values()])}
+    known = {**existing, **_insert(connection, now, [*new.values()], outstanding)}
     return [
         (known[request.id], True) if new.get(request.id) is request else _compared(known[request.id], request)
         for request in requests
@@ -148,13 +150,21 @@ def _new_state(now: datetime, request: CollectionRequest) -> CollectionState:
     )
 
 
-def _insert(connection: Connection, now: datetime, requests: Sequence[CollectionRequest]) -> dict[str, CollectionState]:
+def _insert(
+    connection: Connection, now: datetime, requests: Sequence[CollectionRequest], outstanding: int
+) -> dict[str, CollectionState]:
     """Store new collections and their batches; their states by id."""
     states = {request.id: _new_state(now, request) for request in requests}
     if not states:
         return states
     try:
-        connection.execute(insert(Collection), [asdict(state) for state in states.values()])
+        connection.execute(
+            insert(Collection),
+            [
+                asdict(state) | {"idle_since": now, "released": min(outstanding, batches_of(state.total))}
+                for state in states.values()
+            ],
+        )
     except IntegrityError as error:
         if is_duplicate(error):
             raise Overtaken from error
@@ -163,7 +173,7 @@ def _insert(connection: Connection, now: datetime, requests: Sequence[Collection
     alike: dict[tuple[int, ...], list[str]] = {}
     for request in requests:
         alike.setdefault(tuple(request.city_ids), []).append(request.id)
-    rows = _batches((ids[0], city_ids) for city_ids, ids in alike.items())
+    rows = _batches(((ids[0], city_ids) for city_ids, ids in alike.items()), outstanding)
     while some := list(islice(rows, ROWS_AT_ONCE)):
         connection.execute(insert(Batch), some)
     for first, *others in alike.values():
@@ -172,7 +182,7 @@ def _insert(connection: Connection, now: datetime, requests: Sequence[Collection
     return states
 
 
-def _batches(collections: Iterator[tuple[str, Sequence[int]]]) -> Iterator[dict[str, Any]]:
+def _batches(collections: Iterable[tuple[str, Sequence[int]]], outstanding: int) -> Iterator[dict[str, Any]]:
     """The rows of their batches."""
     for collection_id, city_ids in collections:
         for number, some in enumerate(split(city_ids)):
@@ -182,5 +192,6 @@ def _batches(collections: Iterator[tuple[str, Sequence[int]]]) -> Iterator[dict[
                 "city_ids": json.dumps(some),
                 "size": len(some),
                 "settled": 0,
+                "publish_order": number if number < outstanding else None,
                 "attempts": 0,
             }

@@ -67,10 +67,16 @@ class Collection(Schema):
     failed: Mapped[int] = mapped_column(default=0)
     last_turn: Mapped[int] = mapped_column(BigInteger, default=0)
     """The turn of its last city in the queue."""
+    released: Mapped[int] = mapped_column(default=0)
+    """Batches that the relay may publish so far: those with a lower number."""
     last_progress_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None] = mapped_column(index=True)
+    idle_since: Mapped[datetime | None]
+    """The relay checks a collection for lost messages when this moment lies far enough in the past."""
+    finished_at: Mapped[datetime | None]
     """When it was settled or cancelled; NULL while it is open."""
     cancelled_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_collections_open", "finished_at", "idle_since"),)
 
 
 class Batch(Schema):
@@ -84,14 +90,14 @@ class Batch(Schema):
     """JSON list."""
     size: Mapped[int]
     settled: Mapped[int] = mapped_column(default=0)
+    publish_order: Mapped[int | None] = mapped_column(index=True)
+    """Set while it waits for publication: the lowest goes first. NULL: not released, leased or published."""
     published_at: Mapped[datetime | None]
     leased_by: Mapped[str | None] = mapped_column(exact(64))
     lease_until: Mapped[datetime | None] = mapped_column(index=True)
     attempts: Mapped[int] = mapped_column(default=0)
     """How often it met an unexpected error."""
     settled_at: Mapped[datetime | None]
-
-    __table_args__ = (Index("ix_batches_open", "collection_id", "settled_at", "published_at", "batch"),)
 
 
 class QueuedCity(Schema):
@@ -224,7 +230,10 @@ class QuotaCharge(Schema):
     closed_at: Mapped[datetime | None]
     """When all its answers were in; NULL before, or when they never arrived."""
 
-    __table_args__ = (Index("ix_quota_charges_held", "account", "ends_at", "cost"),)
+    __table_args__ = (
+        Index("ix_quota_charges_held", "account", "ends_at", "cost", "closed_at"),
+        Index("ix_quota_charges_reserved", "account", "reserved_at"),
+    )
 
 
 class ConsumerBeat(Schema):

@@ -1,43 +1,59 @@
 """The outbox: batches that wait for publication, their leases, and what is published again.
 
-It knows nothing of Kafka: the relay publishes.
+A batch waits while it has a `publish_order`, so a round of the relay reads what is due by an index, whatever else is
+open. A POST releases the first batches of a collection, and each one that is settled releases the next
+(`raingauge.storage.settling`). It knows nothing of Kafka: the relay publishes.
 """
 
 import json
 import math
-from collections import Counter
 from collections.abc import Collection as Many
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, and_, bindparam, func, or_, select, update
 
-from raingauge.contracts import BatchMessage
+from raingauge.contracts import BatchMessage, batches_of
 from raingauge.model import BATCH_SIZE, BatchKey
-from raingauge.storage.models import Batch, Collection, UtcDateTime
+from raingauge.storage import settling
+from raingauge.storage.models import Batch, Collection, QueuedCity, UtcDateTime
 
 BATCHES_AT_ONCE: Final = 50
 """In one statement: the time that MariaDB takes to plan it grows with their number's square."""
-COLLECTIONS_AT_ONCE: Final = 200
-"""In one statement: about as many as a relay's round has room for."""
+COLLECTIONS_AT_ONCE: Final = 100
+"""In one statement, and checked for lost messages in one round."""
 
 # Built once: these run in every round of the relay.
 _NOW: Final = bindparam("now", type_=UtcDateTime)
-# The ids are given as values, not by a join or EXISTS: only so does MariaDB read no more than these few rows.
-_COUNTED: Final = (
-    select(Batch.collection_id, func.count())
-    .where(Batch.collection_id.in_(bindparam("collections", expanding=True)))
-    .where(Batch.settled_at.is_(None), Batch.published_at.is_not(None))
-    .group_by(Batch.collection_id)
+_WAITING: Final[Mapping[Any, Any]] = {"publish_order": Batch.batch, "leased_by": None, "lease_until": None}
+_EXPIRE: Final = update(Batch).where(Batch.lease_until <= _NOW).values(_WAITING)
+_DUE: Final = (
+    select(Batch.collection_id, Batch.batch)
+    .where(Batch.publish_order >= 0)
+    .order_by(Batch.publish_order)
+    .limit(bindparam("most", type_=Integer))
 )
-_LEASED: Final = select(Batch.collection_id).where(Batch.lease_until > _NOW, Batch.leased_by.is_not(None))
 _WON: Final = select(
-    *(Batch.collection_id, Batch.batch, Batch.city_ids),
-    *(Collection.total, Collection.max_age_s, Collection.requested_at),
+    *(Batch.collection_id, Batch.batch, Batch.city_ids, Batch.settled_at),
+    *(Collection.total, Collection.max_age_s, Collection.requested_at, Collection.finished_at),
 ).join(Collection, Collection.id == Batch.collection_id)
+_IDLE: Final = (
+    select(
+        Collection.id,
+        func.coalesce(Collection.last_progress_at, Collection.requested_at, type_=UtcDateTime),
+        # Not EXISTS: PostgreSQL would hash the whole queue.
+        select(QueuedCity.city_id).where(QueuedCity.collection_id == Collection.id).limit(1).scalar_subquery(),
+    )
+    .where(Collection.finished_at.is_(None), Collection.idle_since < bindparam("idle_since", type_=UtcDateTime))
+    .limit(COLLECTIONS_AT_ONCE)
+)
+_CHECKED: Final = (
+    update(Collection)
+    .where(Collection.id == bindparam("name"))
+    .values(idle_since=bindparam("moment", type_=UtcDateTime))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,135 +71,106 @@ class Leased:
     messages: list[BatchMessage]
     """Those of the batches that are to be published."""
     unreadable: list[BatchKey]
-    """Corrupt rows. They are left alone for as long as a lease lasts, and take nobody's room."""
+    """Corrupt rows. They are left alone for as long as a lease lasts."""
 
 
-def lease(
-    connection: Connection,
-    now: datetime,
-    lease: Lease,
-    outstanding: int,
-    most: int,
-    among: Sequence[str] | None = None,
-) -> Leased:
-    """Take up to `most` batches that are due for publication; `among`: of these collections only.
+def lease(connection: Connection, now: datetime, lease: Lease, most: int) -> Leased:
+    """Take up to `most` batches that wait for publication, the first ones of all collections in front.
 
-    Of each open collection at most `outstanding` batches are published (or leased) and unsettled at once. The rows are
-    won by an UPDATE that looks at them again, so that two relays never lease the same batch.
+    The rows are won by an UPDATE that looks at them again, so that two relays never lease the same batch.
     """
-    free = and_(Batch.published_at.is_(None), Batch.settled_at.is_(None), _unleased(now))
+    connection.execute(_EXPIRE, {"now": now})
+    due = [BatchKey(*row) for row in connection.execute(_DUE, {"most": most})]
     won = and_(Batch.leased_by == lease.holder, Batch.lease_until == lease.until)
-    taken = Leased([], [])
-    for these in _parts(_due(connection, now, outstanding, most, among)):
-        connection.execute(update(Batch).where(these, free).values(leased_by=lease.holder, lease_until=lease.until))
+    taken, over = Leased([], []), []
+    for these in _parts(due):
+        values = {"publish_order": None, "leased_by": lease.holder, "lease_until": lease.until}
+        connection.execute(update(Batch).where(these, Batch.publish_order >= 0).values(values))
         for row in connection.execute(_WON.where(these, won)):
+            if row.settled_at is not None or row.finished_at is not None:
+                over.append(BatchKey(row.collection_id, row.batch))
+                continue
             try:
                 taken.messages.append(_message(row))
             except (ValueError, TypeError, RecursionError):
                 taken.unreadable.append(BatchKey(row.collection_id, row.batch))
-    for these in _parts(taken.unreadable):
-        connection.execute(update(Batch).where(these, won).values(leased_by=None))
+    _change(connection, over, {"leased_by": None, "lease_until": None})
+    _change(connection, taken.unreadable, {"leased_by": None})
     taken.messages.sort(key=lambda message: (message.batch, message.collection_id))
     return taken
 
 
-def _due(
-    connection: Connection, now: datetime, outstanding: int, most: int, among: Sequence[str] | None
-) -> list[BatchKey]:
-    """The next batches of every open collection that has room, in turn over the collections.
-
-    Only the first of each is known to be free: those behind it are, too, unless they were published in another order.
-    """
-    due: list[BatchKey] = []
-    looked = served = 0
-    while served < most:  # those further on come later in turn than any of these
-        if not (some := _with_unpublished(connection, now, among, looked)):
-            break
-        # Counted after the choice: what another relay has taken meanwhile is either not chosen or counted here. Leases
-        # first: what is published meanwhile counts twice then, and not never.
-        taken = Counter(connection.scalars(_LEASED, {"now": now}))
-        published = {row[0]: row[1] for row in connection.execute(_COUNTED, {"collections": [row[1] for row in some]})}
-        for first, name, number in some:
-            room = min(most, outstanding - taken[name] - published.get(name, 0))
-            due += [BatchKey(name, batch) for batch in range(first, min(number, first + room))]
-            served += room > 0
-        looked += COLLECTIONS_AT_ONCE
-    return sorted(due, key=lambda key: key.batch)[:most]
-
-
-def _with_unpublished(
-    connection: Connection, now: datetime, among: Sequence[str] | None, skipped: int
-) -> list[tuple[int, str, int]]:
-    """Open collections with something to publish: the first of it, the id, how many batches it has; in their order."""
-    statement = _unpublished(connection.dialect.name)
-    given: dict[str, Any] = {"now": now, "skipped": skipped}
-    if among is not None:
-        statement = statement.where(Collection.id.in_(bindparam("among", expanding=True)))
-        given["among"] = among
-    return sorted((row[1], row[0], -(-row[2] // BATCH_SIZE)) for row in connection.execute(statement, given))
-
-
-@cache
-def _unpublished(dialect: str) -> Select[Any]:
-    is_free = or_(Batch.lease_until.is_(None), Batch.lease_until <= _NOW)
-    # PostgreSQL takes the index's order only if its NULL columns are named, MariaDB only if they are not.
-    nulls = (Batch.settled_at, Batch.published_at) if dialect == "postgresql" else ()
-    first = (
-        select(Batch.batch)
-        .where(Batch.collection_id == Collection.id, Batch.settled_at.is_(None), Batch.published_at.is_(None), is_free)
-        .order_by(*nulls, Batch.batch)
-        .limit(1)
-    )
-    for name in ("mysql", "mariadb"):
-        first = first.with_hint(Batch, "FORCE INDEX (ix_batches_open)", name)
-    number = first.correlate(Collection).scalar_subquery()
-    return (
-        select(Collection.id, number.label("following"), Collection.total)
-        .where(Collection.finished_at.is_(None), number.is_not(None))
-        .order_by("following", Collection.id)
-        .limit(COLLECTIONS_AT_ONCE)
-        .offset(bindparam("skipped", type_=Integer))
-    )
-
-
 def mark_published(connection: Connection, now: datetime, keys: Many[BatchKey], holder: str) -> None:
     """Remember that these are in the hand-off."""
-    for these in _parts(keys):
-        mine = and_(these, Batch.leased_by == holder)
-        connection.execute(update(Batch).where(mine).values(published_at=now, leased_by=None, lease_until=None))
+    published = {"published_at": now, "leased_by": None, "lease_until": None}
+    _change(connection, keys, published, Batch.leased_by == holder)
 
 
 def renew(connection: Connection, keys: Many[BatchKey], lease: Lease) -> None:
     """Keep the leases of batches whose publication is still under way."""
-    for these in _parts(keys):
-        mine = and_(these, Batch.leased_by == lease.holder)
-        connection.execute(update(Batch).where(mine).values(lease_until=lease.until))
+    _change(connection, keys, {"lease_until": lease.until}, Batch.leased_by == lease.holder)
 
 
 def release(connection: Connection, keys: Many[BatchKey], holder: str) -> None:
     """Give leases back: these were not published, or nobody knows."""
-    for these in _parts(keys):
-        mine = and_(these, Batch.leased_by == holder)
-        connection.execute(update(Batch).where(mine).values(leased_by=None, lease_until=None))
+    _change(connection, keys, _WAITING, Batch.leased_by == holder)
+
+
+def narrow(connection: Connection, outstanding: int) -> Sequence[str]:
+    """The open collections of which fewer batches are released and unsettled than could be.
+
+    It reads the released batches of all open collections that have more: for a relay's start only.
+    """
+    found = (
+        select(Collection.id)
+        .join(Batch, and_(Batch.collection_id == Collection.id, Batch.batch < Collection.released))
+        .where(Collection.finished_at.is_(None), Collection.released * BATCH_SIZE < Collection.total)
+        .group_by(Collection.id)
+        .having(func.count() - func.count(Batch.settled_at) < outstanding)
+    )
+    return connection.scalars(found).all()
+
+
+def widen(connection: Connection, names: Sequence[str], outstanding: int) -> None:
+    """Release more batches of these collections, so that `outstanding` ones are unsettled."""
+    rows = settling.lock_collections(connection, names)
+    unsettled = select(Batch.collection_id, func.count()).where(Batch.collection_id.in_(names))
+    released = unsettled.join(Collection, Collection.id == Batch.collection_id).where(
+        Batch.batch < Collection.released, Batch.settled_at.is_(None)
+    )
+    counts = {row[0]: row[1] for row in connection.execute(released.group_by(Batch.collection_id))}
+    for name, row in rows.items():
+        following = range(row.released, min(row.released + outstanding - counts.get(name, 0), batches_of(row.total)))
+        if following:
+            connection.execute(update(Collection).where(Collection.id == name).values(released=following.stop))
+            settling.release(connection, [BatchKey(name, batch) for batch in following])
 
 
 def forget_publications(connection: Connection) -> None:
     """Have every unsettled batch published again: the in-process hand-off starts empty."""
-    connection.execute(
-        update(Batch).where(Batch.settled_at.is_(None)).values(published_at=None, leased_by=None, lease_until=None)
-    )
+    names = connection.scalars(select(Collection.id).where(Collection.finished_at.is_(None))).all()
+    published = or_(Batch.published_at.is_not(None), Batch.lease_until.is_not(None))
+    for start in range(0, len(names), COLLECTIONS_AT_ONCE):
+        _publish_again(connection, names[start : start + COLLECTIONS_AT_ONCE], published)
 
 
-def republish_stalled(connection: Connection, stalled_since: datetime) -> int:
-    """Have the unsettled batches of collections without progress since then published again; answer how many."""
-    progress = func.coalesce(Collection.last_progress_at, Collection.requested_at)
-    stalled = connection.scalars(
-        select(Collection.id).where(Collection.finished_at.is_(None), progress < stalled_since)
-    ).all()
-    if not stalled:
-        return 0
-    lost = and_(Batch.collection_id.in_(stalled), Batch.settled_at.is_(None), Batch.published_at < stalled_since)
-    return connection.execute(update(Batch).where(lost).values(published_at=None)).rowcount
+def republish_stalled(connection: Connection, now: datetime, stalled_since: datetime) -> int:
+    """Have batches published again whose messages seem lost; answer how many.
+
+    They are the unsettled ones of collections that made no progress since then and have no city in the queue. Each
+    time the wait doubles: perhaps the messages only wait behind many others.
+    """
+    lost: list[str] = []
+    checked: list[dict[str, Any]] = []
+    for name, progress_at, queued in connection.execute(_IDLE, {"idle_since": stalled_since}):
+        moment = progress_at
+        if progress_at < stalled_since:
+            moment = now if queued is not None else now + (now - progress_at)
+            lost += [name] if queued is None else []
+        checked.append({"name": name, "moment": moment})
+    if checked:
+        connection.execute(_CHECKED, sorted(checked, key=lambda row: row["name"]))
+    return _publish_again(connection, lost, Batch.published_at < stalled_since) if lost else 0
 
 
 def outstanding_limit(minimum: int, cities_per_window: int, window_s: float) -> int:
@@ -192,28 +179,31 @@ def outstanding_limit(minimum: int, cities_per_window: int, window_s: float) -> 
     return max(minimum, math.ceil(seconds / BATCH_SIZE))
 
 
-def _unleased(now: datetime) -> ColumnElement[bool]:
-    return or_(Batch.lease_until.is_(None), Batch.lease_until <= now)
+def _publish_again(connection: Connection, names: Sequence[str], condition: ColumnElement[bool]) -> int:
+    """Have the unsettled batches of these collections wait again that were published or leased."""
+    out = (Batch.collection_id.in_(names), Batch.settled_at.is_(None), condition)
+    return connection.execute(update(Batch).where(*out).values({**_WAITING, "published_at": None})).rowcount
+
+
+def _change(
+    connection: Connection, keys: Many[BatchKey], values: Mapping[Any, Any], *conditions: ColumnElement[bool]
+) -> None:
+    for these in _parts(keys):
+        connection.execute(update(Batch).where(these, *conditions).values(values))
 
 
 def _parts(keys: Many[BatchKey]) -> Iterator[ColumnElement[bool]]:
-    """Conditions on `Batch` that take a part of these each. Not by pairs: for them SQLite uses no index."""
+    """Conditions on `Batch` that hold for a part of these each."""
     ordered = sorted(keys)
     for start in range(0, len(ordered), BATCHES_AT_ONCE):
-        numbers: dict[str, list[int]] = {}
-        for collection_id, number in ordered[start : start + BATCHES_AT_ONCE]:
-            numbers.setdefault(collection_id, []).append(number)
-        alike: dict[tuple[int, ...], list[str]] = {}
-        for name, some in numbers.items():
-            alike.setdefault(tuple(some), []).append(name)
-        yield or_(*(and_(Batch.collection_id.in_(names), Batch.batch.in_(some)) for some, names in alike.items()))
+        yield settling.batches_are(ordered[start : start + BATCHES_AT_ONCE])
 
 
 def _message(row: Any) -> BatchMessage:
     return BatchMessage(
         collection_id=row.collection_id,
         batch=row.batch,
-        batches=-(-row.total // BATCH_SIZE),
+        batches=batches_of(row.total),
         total=row.total,
         max_age_s=row.max_age_s,
         requested_at=row.requested_at,

@@ -23,8 +23,15 @@ _LOCK_GATE: Final = _FIND_GATE.with_for_update()
 _CHANGE_GATE: Final = update(QuotaGate).where(QuotaGate.account == bindparam("gate"))
 _ENDS_LATER: Final = (QuotaCharge.account == bindparam("account"), QuotaCharge.ends_at > bindparam("after"))
 _HELD: Final = select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(*_ENDS_LATER)
-# What was reserved after a moment ends later still: so the index is of use.
-_CHARGED: Final = _HELD.where(QuotaCharge.reserved_at > bindparam("after"))
+_COUNT_OPEN: Final = select(func.count() - func.count(QuotaCharge.closed_at)).where(*_ENDS_LATER)
+_CHARGED: Final = select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(
+    QuotaCharge.account == bindparam("account"), QuotaCharge.reserved_at > bindparam("after")
+)
+_RESERVED: Final = (
+    _CHARGE.where(QuotaCharge.account == bindparam("account"))
+    .where(QuotaCharge.reserved_at > bindparam("after"), QuotaCharge.reserved_at <= bindparam("until"))
+    .order_by(QuotaCharge.reserved_at)
+)
 _NEXT_ENDS: Final = (
     select(QuotaCharge.ends_at, QuotaCharge.cost)
     .where(*_ENDS_LATER)
@@ -96,6 +103,12 @@ def held(connection: Connection, account: str, at: datetime, window_s: float) ->
     return int(connection.scalar(_HELD, {"account": account, "after": ended_after}) or 0)
 
 
+def count_open(connection: Connection, account: str, at: datetime, window_s: float) -> int:
+    """Charges held at that moment that are not closed: no answer, or none yet."""
+    ended_after = at - timedelta(seconds=window_s)
+    return int(connection.scalar(_COUNT_OPEN, {"account": account, "after": ended_after}) or 0)
+
+
 def charged(connection: Connection, account: str, since: datetime) -> int:
     """Cities charged since that moment."""
     return int(connection.scalar(_CHARGED, {"account": account, "after": since}) or 0)
@@ -118,6 +131,12 @@ def charges(
         .limit(limit)
     )
     return [Charge(*row) for row in connection.execute(found)]
+
+
+def reserved_charges(connection: Connection, account: str, after: datetime, until: datetime) -> list[Charge]:
+    """The charges reserved after one and up to another moment, in that order."""
+    given = {"account": account, "after": after, "until": until}
+    return [Charge(*row) for row in connection.execute(_RESERVED, given)]
 
 
 # -- heartbeats --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, literal_column, or_, select, update
 
+from raingauge.contracts import batches_of
 from raingauge.model import BatchKey, Observation
 from raingauge.quota.fairness import UNKNOWN_CITY, is_fresh
 from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
@@ -50,12 +51,14 @@ _COUNT_COLLECTIONS: Final = (
     .values(
         collected=Collection.collected + bindparam("more"),
         failed=Collection.failed + bindparam("more_failed"),
+        released=Collection.released + bindparam("more_released"),
         last_progress_at=bindparam("now"),
     )
 )
 _FINISH_COLLECTIONS: Final = _COUNT_COLLECTIONS.values(finished_at=bindparam("now"))
 _BATCH: Final = Batch.__table__.c
 _COUNT_BATCHES: Final = update(Batch).values(settled=Batch.settled + bindparam("more"))
+_RELEASE_BATCHES: Final = update(Batch).values(publish_order=Batch.batch)
 _FINISH_BATCHES: Final = _COUNT_BATCHES.values(settled_at=bindparam("now"))
 _COLLECTED: Final = select(
     *(QueuedCity.collection_id, QueuedCity.city_id, literal_column("'collected'")),
@@ -210,6 +213,11 @@ def lock_collections(connection: Connection, ids: Many[str]) -> dict[str, Any]:
     return {row.id: row for row in connection.execute(_LOCK_COLLECTIONS, {"ids": sorted(ids)})} if ids else {}
 
 
+def batches_are(keys: Many[BatchKey]) -> ColumnElement[bool]:
+    """A condition that holds for these batches."""
+    return _exactly(_BATCH.collection_id, _BATCH.batch, keys)
+
+
 def _exactly(
     one: ColumnElement[Any], other: ColumnElement[Any], pairs: Iterable[tuple[str, int]]
 ) -> ColumnElement[bool]:
@@ -291,8 +299,10 @@ def store(
     failed = [_failed(row, reason) for row, reason in sorted(outcomes.items()) if reason is not None]
     if failed:
         connection.execute(insert(Reading), failed)
-    _count_collections(connection, now, collections, outcomes, result)
-    _count_batches(connection, now, outcomes, result)
+    settled = _count_batches(connection, now, outcomes)
+    result.batches |= settled
+    released = _release_next(connection, collections, Counter(key.collection_id for key in settled))
+    _count_collections(connection, now, collections, outcomes, released, result)
     connection.execute(delete(QueuedCity).where(_these(outcomes)))
 
 
@@ -320,33 +330,56 @@ def _these(rows: Iterable[Wanted]) -> ColumnElement[bool]:
     return _exactly(queue.collection_id, queue.city_id, [(row.collection_id, row.city_id) for row in rows])
 
 
+def release(connection: Connection, keys: Many[BatchKey]) -> None:
+    """Let the relay publish these batches."""
+    if keys:
+        connection.execute(_RELEASE_BATCHES.where(batches_are(keys)))
+
+
+def _release_next(connection: Connection, collections: Mapping[str, Any], settled: Mapping[str, int]) -> dict[str, int]:
+    """Have as many batches of each collection released as were settled of it; how many there are left of them."""
+    next_ones: dict[str, range] = {}
+    for name, number in settled.items():
+        first, batches = collections[name].released, batches_of(collections[name].total)
+        next_ones[name] = range(first, min(first + number, batches))
+    release(connection, [BatchKey(name, batch) for name, some in next_ones.items() for batch in some])
+    return {name: len(some) for name, some in next_ones.items()}
+
+
 def _count_collections(
-    connection: Connection, now: datetime, collections: Mapping[str, Any], settled: Settling, result: Settled
+    connection: Connection,
+    now: datetime,
+    collections: Mapping[str, Any],
+    settled: Settling,
+    released: Mapping[str, int],
+    result: Settled,
 ) -> None:
     """Count what was settled; those whose numbers are alike with one statement."""
-    alike: dict[tuple[int, int, bool], list[str]] = {}
+    alike: dict[tuple[int, int, int, bool], list[str]] = {}
     failed = Counter(row.collection_id for row, reason in settled.items() if reason is not None)
     for name, number in sorted(Counter(row.collection_id for row in settled).items()):
         before = collections[name]
         done = before.collected + before.failed + number == before.total
-        alike.setdefault((number - failed[name], failed[name], done), []).append(name)
+        alike.setdefault((number - failed[name], failed[name], released.get(name, 0), done), []).append(name)
         if done:
             collected, took_s = before.collected + number - failed[name], (now - before.requested_at).total_seconds()
             result.collections.append(Finished(name, collected, before.failed + failed[name], took_s))
-    for (collected, failures, done), names in alike.items():
-        counted = {"names": names, "more": collected, "more_failed": failures, "now": now}
+    for (collected, failures, following, done), names in alike.items():
+        counted = {"names": names, "more": collected, "more_failed": failures, "more_released": following, "now": now}
         connection.execute(_FINISH_COLLECTIONS if done else _COUNT_COLLECTIONS, counted)
 
 
-def _count_batches(connection: Connection, now: datetime, settled: Many[Wanted], result: Settled) -> None:
-    """The same of batches."""
+def _count_batches(connection: Connection, now: datetime, settled: Many[Wanted]) -> set[BatchKey]:
+    """The same of batches; those of which all is settled now."""
     before = {row.key: row for row in settled}
     alike: dict[tuple[int, bool], list[BatchKey]] = {}
+    whole: set[BatchKey] = set()
     for key, number in Counter(row.key for row in settled).items():
         done = before[key].settled + number == before[key].size
         alike.setdefault((number, done), []).append(key)
         if done:
-            result.batches.add(key)
+            whole.add(key)
     for (number, done), keys in alike.items():
-        these = _exactly(_BATCH.collection_id, _BATCH.batch, keys)
-        connection.execute((_FINISH_BATCHES if done else _COUNT_BATCHES).where(these), {"more": number, "now": now})
+        counting = _FINISH_BATCHES if done else _COUNT_BATCHES
+        connection.execute(counting.where(batches_are(keys)), {"more": number, "now": now})
+    return whole

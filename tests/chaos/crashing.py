@@ -75,7 +75,7 @@ PRODUCER = {
     "after-accept-commit": Point("producer.collections", "Collections.accept", AFTER),
     "before-lease": Point("producer.relay", "Relay._lease", BEFORE),
     "lease-before-commit": Point("raingauge.storage.outbox", "lease", AFTER, took),
-    "after-lease": Point("producer.relay", "Relay._lease", AFTER, lambda done: took(done.leased)),
+    "after-lease": Point("producer.relay", "Relay._lease", AFTER, took),
     "before-publish": Point("raingauge.messaging.kafka.publisher", "KafkaPublisher.publish", BEFORE),
     "after-publish": Point("raingauge.messaging.kafka.publisher", "KafkaPublisher.publish", AFTER),
     "mark-before-commit": Point("raingauge.storage.outbox", "mark_published", AFTER),

@@ -63,11 +63,16 @@ def rows(database: Database, table: type[Schema]) -> Sequence[Row[Any]]:
 
 
 def accept(
-    database: Database, collection_id: str, city_ids: Sequence[int], now: datetime = NOW, max_age_s: int = 600
+    database: Database,
+    collection_id: str,
+    city_ids: Sequence[int],
+    now: datetime = NOW,
+    max_age_s: int = 600,
+    outstanding: int = 10,
 ) -> list[BatchKey]:
     """Have a collection; answer its batches."""
     request = CollectionRequest(collection_id, city_ids, max_age_s, named=True)
-    database.write(lambda connection: accept_one(connection, now, request))
+    database.write(lambda connection: accept_one(connection, now, request, outstanding))
     return [BatchKey(collection_id, number) for number in range(-(-len(city_ids) // 20))]
 
 

@@ -56,7 +56,7 @@ def test_they_bring_an_empty_database_to_what_the_models_say(bare: Database) -> 
 
 def test_a_difference_between_models_and_tables_would_be_seen(bare: Database) -> None:
     migrate(bare, "head")
-    bare.write(lambda connection: connection.execute(text("DROP INDEX ix_collections_finished_at" + on_table(bare))))
+    bare.write(lambda connection: connection.execute(text("DROP INDEX ix_collections_open" + on_table(bare))))
     bare.write(lambda connection: connection.execute(text("ALTER TABLE cities DROP COLUMN country")))
     assert len(bare.read(differences)) == 2
 

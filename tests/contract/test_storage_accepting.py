@@ -30,7 +30,7 @@ def accept_all(database: Database, *requests: CollectionRequest, blind: int = 0)
     def work(connection: Connection) -> list[Answer]:
         ids = [request.id for request in requests]
         seen = collections.find_all(connection, ids) if next(blindly, None) is None else {}
-        return collections.accept_all(connection, NOW, requests, seen)
+        return collections.accept_all(connection, NOW, requests, seen, 10)
 
     return database.write(work)
 

@@ -228,7 +228,7 @@ def test_nothing_of_a_cancelled_collection_is_leased_queued_or_settled(database:
     end(database, "mine")
     assert [(row.collection_id, row.city_id) for row in rows(database, QueuedCity)] == [("other", 1)]
     taken = Lease("relay", NOW + 30 * SECOND)
-    leased = database.write(lambda connection: outbox.lease(connection, NOW, taken, 10, 100))
+    leased = database.write(lambda connection: outbox.lease(connection, NOW, taken, 100))
     assert [message.collection_id for message in leased.messages] == ["other"]
     settle_batches(database, keys)
     assert (rows(database, Reading), found(database, "mine").settled) == ([], 0)

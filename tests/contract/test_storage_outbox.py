@@ -11,6 +11,7 @@ from raingauge.contracts import BatchMessage
 from raingauge.model import BatchKey
 from raingauge.storage import outbox
 from raingauge.storage.database import Database
+from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import Batch
 from raingauge.storage.outbox import Lease
 from tests.contract.storage_support import MICROSECOND, NOW, SECOND, accept, cancel, rows, settle_batches
@@ -19,30 +20,35 @@ LEASED_FOR = timedelta(seconds=30)
 LATER = NOW + LEASED_FOR
 
 
-def lease(
-    database: Database, now: datetime = NOW, holder: str = "relay", outstanding: int = 10, most: int = 500
-) -> list[BatchMessage]:
+def lease(database: Database, now: datetime = NOW, holder: str = "relay", most: int = 500) -> list[BatchMessage]:
     taken = Lease(holder, now + LEASED_FOR)
-    return database.write(lambda connection: outbox.lease(connection, now, taken, outstanding, most).messages)
+    return database.write(lambda connection: outbox.lease(connection, now, taken, most).messages)
 
 
-def lease_refs(database: Database, now: datetime = NOW, holder: str = "relay", outstanding: int = 10) -> list[BatchKey]:
-    return [BatchKey(message.collection_id, message.batch) for message in lease(database, now, holder, outstanding)]
+def lease_keys(database: Database, now: datetime = NOW, holder: str = "relay", most: int = 500) -> list[BatchKey]:
+    return [BatchKey(message.collection_id, message.batch) for message in lease(database, now, holder, most)]
 
 
-def publish(database: Database, refs: Sequence[BatchKey], now: datetime = NOW, holder: str = "relay") -> None:
-    database.write(lambda connection: outbox.mark_published(connection, now, refs, holder))
+def publish(database: Database, keys: Sequence[BatchKey], now: datetime = NOW, holder: str = "relay") -> None:
+    database.write(lambda connection: outbox.mark_published(connection, now, keys, holder))
 
 
-def renew(database: Database, refs: Sequence[BatchKey], holder: str, until: datetime) -> None:
-    database.write(lambda connection: outbox.renew(connection, refs, Lease(holder, until)))
+def renew(database: Database, keys: Sequence[BatchKey], holder: str, until: datetime) -> None:
+    database.write(lambda connection: outbox.renew(connection, keys, Lease(holder, until)))
 
 
-def release(database: Database, refs: Sequence[BatchKey], holder: str) -> None:
-    database.write(lambda connection: outbox.release(connection, refs, holder))
+def release(database: Database, keys: Sequence[BatchKey], holder: str) -> None:
+    database.write(lambda connection: outbox.release(connection, keys, holder))
+
+
+def widen(database: Database, outstanding: int) -> list[str]:
+    names = database.read(partial(outbox.narrow, outstanding=outstanding))
+    database.write(partial(outbox.widen, names=names, outstanding=outstanding))
+    return list(names)
 
 
 def test_a_lease_brings_the_messages_whole(database: Database) -> None:
+    assert lease(database) == []
     accept(database, "Trip-7", range(100, 145), max_age_s=30)
     common = {"collection_id": "Trip-7", "batches": 3, "total": 45, "max_age_s": 30, "requested_at": NOW}
     assert lease(database) == [
@@ -55,213 +61,142 @@ def test_a_lease_brings_the_messages_whole(database: Database) -> None:
 @pytest.mark.parametrize("corrupt", ["[1,", "7", "{}", "[]", '["a"]', "[0]", "[" * 60_000])
 def test_a_batch_that_cannot_be_read_is_set_aside_and_the_others_go_on(database: Database, corrupt: str) -> None:
     bad, good = accept(database, "1", range(1, 41))
-    (other,) = accept(database, "2", range(1, 21))
     spoil(database, bad, corrupt)
-    for holder in ("relay", "other"):
-        taken = Lease(holder, LATER)
-        found = database.write(partial(outbox.lease, now=NOW, lease=taken, outstanding=1, most=500))
-        # It takes no room: with one batch of a collection at a time the next one goes all the same.
-        assert found.unreadable == ([bad] if holder == "relay" else [])
-        assert [m.key for m in found.messages] == (["2/0"] if holder == "relay" else ["1/1"])
-    assert [(row.published_at, row.attempts) for row in rows(database, Batch)] == [(None, 0)] * 3
+    found = database.write(partial(outbox.lease, now=NOW, lease=Lease("relay", LATER), most=500))
+    assert (found.unreadable, [message.key for message in found.messages]) == ([bad], ["1/1"])
+    assert lease(database, LATER - MICROSECOND, "other") == []
+    assert [(row.published_at, row.attempts) for row in rows(database, Batch)] == [(None, 0)] * 2
     spoil(database, bad, "[1]")
-    assert lease_refs(database, LATER, outstanding=1) == [bad, other]
-    assert good.batch == 1
+    assert lease_keys(database, LATER) == [bad, good]
 
 
-def spoil(database: Database, ref: BatchKey, city_ids: str) -> None:
-    this = (Batch.collection_id == ref.collection_id, Batch.batch == ref.batch)
+def spoil(database: Database, key: BatchKey, city_ids: str) -> None:
+    this = (Batch.collection_id == key.collection_id, Batch.batch == key.batch)
     database.write(lambda connection: connection.execute(update(Batch).where(*this).values(city_ids=city_ids)))
 
 
-def test_only_the_collections_asked_for_are_looked_at(database: Database) -> None:
-    for name in ("one", "two", "three"):
-        accept(database, name, range(1, 21))
-    taken = Lease("relay", LATER)
-    found = database.write(lambda c: outbox.lease(c, NOW, taken, 10, 500, ["three", "none", "one"]))
-    assert [message.collection_id for message in found.messages] == ["one", "three"]
-    assert not database.write(lambda c: outbox.lease(c, NOW, taken, 10, 500, [])).messages
-
-
-def test_batches_that_were_published_in_another_order_are_all_published(database: Database) -> None:
-    refs = accept(database, "1", range(1, 101))
-    lease(database)
-    publish(database, [refs[0], refs[2]])
-    release(database, [refs[1], *refs[3:]], "relay")
-    found = [ref for _ in range(2) for ref in lease_refs(database, NOW, "other", outstanding=5)]
-    assert found == [refs[1], refs[3], refs[4]]
-
-
-def test_without_collections_nothing_is_leased(database: Database) -> None:
-    assert lease(database) == []
-
-
-def test_a_leased_batch_is_not_leased_again_before_its_lease_ends(database: Database) -> None:
-    refs = accept(database, "1", range(1, 31))
-    assert lease_refs(database) == refs
-    assert lease_refs(database, LATER - MICROSECOND, "other") == []
-    assert lease_refs(database, LATER, "other") == refs
-
-
-def test_a_published_batch_is_not_leased_again(database: Database) -> None:
-    refs = accept(database, "1", range(1, 31))
-    lease(database)
-    publish(database, refs[:1])
-    assert lease_refs(database, LATER + SECOND) == refs[1:]
-    assert [(row.published_at, row.leased_by) for row in rows(database, Batch)] == [(NOW, None), (None, "relay")]
-
-
-def test_a_renewed_lease_lasts_longer(database: Database) -> None:
-    refs = accept(database, "1", range(1, 41))
-    lease(database)
-    renew(database, refs[:1], "relay", LATER + 30 * SECOND)
-    assert lease_refs(database, LATER, "other") == refs[1:]
-    assert lease_refs(database, LATER + 30 * SECOND, "third") == refs
-
-
-def test_a_released_batch_is_leased_at_once(database: Database) -> None:
-    refs = accept(database, "1", range(1, 41))
-    lease(database)
-    release(database, refs[1:], "relay")
-    assert lease_refs(database, NOW, "other") == refs[1:]
+def test_a_batch_is_leased_again_when_its_lease_has_ended_or_was_given_back_not_when_it_is_published(
+    database: Database,
+) -> None:
+    published, renewed, released, crashed = accept(database, "1", range(1, 81))
+    assert len(lease(database)) == 4
+    assert lease(database, LATER - MICROSECOND, "other") == []
+    publish(database, [published])
+    renew(database, [renewed], "relay", LATER + 30 * SECOND)
+    release(database, [released], "relay")
+    assert lease_keys(database, NOW, "other") == [released]
+    assert lease_keys(database, LATER, "third") == [released, crashed]
+    assert lease_keys(database, LATER + 30 * SECOND) == [renewed, released, crashed]
+    assert [(row.published_at, row.leased_by) for row in rows(database, Batch)] == [(NOW, None)] + 3 * [(None, "relay")]
 
 
 def test_who_lost_a_lease_changes_nothing_of_it(database: Database) -> None:
-    refs = accept(database, "1", range(1, 21))
+    keys = accept(database, "1", range(1, 21))
     lease(database, NOW, "slow")
     lease(database, LATER, "quick")
     before = rows(database, Batch)
-    publish(database, refs, LATER, "slow")
-    renew(database, refs, "slow", LATER + timedelta(hours=1))
-    release(database, refs, "slow")
+    publish(database, keys, LATER, "slow")
+    renew(database, keys, "slow", LATER + timedelta(hours=1))
+    release(database, keys, "slow")
     assert rows(database, Batch) == before
 
 
-def test_no_more_batches_of_a_collection_are_outstanding_than_allowed(database: Database) -> None:
-    refs = accept(database, "1", range(1, 601))
-    assert lease_refs(database, NOW, "one") == refs[:10]
-    assert lease_refs(database, NOW, "other") == []
-    publish(database, refs[:6], NOW, "one")
-    assert lease_refs(database, NOW, "other") == []
+def test_each_settled_batch_lets_the_next_one_go(database: Database) -> None:
+    keys = accept(database, "1", range(1, 291))
+    assert lease_keys(database) == keys[:10]
+    publish(database, keys[:9])
+    assert lease(database, NOW, "other") == []
+    settle_batches(database, [keys[1], keys[4], keys[9]])
+    settle_batches(database, [keys[1]])
+    assert lease_keys(database) == keys[10:13]
+    settle_batches(database, [keys[10]])
+    settle_batches(database, keys[2:4])
+    assert lease_keys(database) == keys[13:]
 
 
-def test_leased_and_published_batches_count_together(database: Database) -> None:
-    refs = accept(database, "1", range(1, 601))
-    lease(database, NOW, outstanding=4)
-    publish(database, refs[:3])
-    assert lease_refs(database, NOW, "other", outstanding=10) == refs[4:10]
+def test_a_higher_limit_lets_more_go_of_the_collections_that_have_more(database: Database) -> None:
+    large = accept(database, "large", range(1, 201), outstanding=3)
+    accept(database, "small", range(1, 61), outstanding=3)
+    over = accept(database, "over", range(1, 201), outstanding=3)
+    settle_batches(database, [*over[:2], *large[:1]])
+    cancel(database, "over")
+    assert widen(database, 3) == widen(database, 1) == []
+    assert widen(database, 5) == ["large"]
+    assert widen(database, 5) == []
+    assert [key for key in lease_keys(database) if key.collection_id == "large"] == large[1:6]
+    assert widen(database, 50) == ["large"]
+    assert lease_keys(database) == large[6:]
 
 
-def test_settled_batches_make_room_for_the_next(database: Database) -> None:
-    refs = accept(database, "1", range(1, 601))
-    publish(database, lease_refs(database))
-    settle_batches(database, [refs[1], refs[4], refs[9]])
-    assert lease_refs(database) == refs[10:13]
-
-
-def test_an_expired_lease_takes_no_room(database: Database) -> None:
-    refs = accept(database, "1", range(1, 601))
-    lease(database, NOW, "crashed")
-    assert lease_refs(database, LATER) == refs[:10]
-
-
-def test_a_lower_limit_than_what_is_outstanding_already_adds_nothing(database: Database) -> None:
-    accept(database, "1", range(1, 601))
-    publish(database, lease_refs(database, outstanding=10))
-    assert lease_refs(database, outstanding=3) == []
-
-
-def test_collections_take_turns(database: Database) -> None:
-    accept(database, "big", range(1, 601))
-    accept(database, "small", range(1, 31))
-    assert [(m.collection_id, m.batch) for m in lease(database, most=5)] == [
-        ("big", 0),
-        ("small", 0),
-        ("big", 1),
-        ("small", 1),
-        ("big", 2),
-    ]
-
-
-def test_a_new_collection_does_not_wait_for_one_that_is_well_under_way(database: Database) -> None:
+def test_the_first_batches_of_all_collections_go_first(database: Database) -> None:
     big = accept(database, "big", range(1, 2001))
-    publish(database, lease_refs(database))
-    settle_batches(database, big[:10])
-    accept(database, "small", range(1, 21))
-    assert [message.collection_id for message in lease(database, most=1)] == ["small"]
-    assert lease_refs(database) == big[10:20]
-
-
-def test_many_open_collections_are_all_served(database: Database) -> None:
-    refs = [ref for number in range(60) for ref in accept(database, f"c{number:02}", range(1, 31))]
-    first = lease_refs(database, outstanding=1)
-    assert first == [ref for ref in refs if ref.batch == 0]
-    publish(database, first)
-    second = lease_refs(database, outstanding=2)
-    assert second == [ref for ref in refs if ref.batch == 1]
-    release(database, second, "relay")
-    assert lease_refs(database, NOW, "other", outstanding=2) == second
+    publish(database, lease_keys(database))
+    settle_batches(database, big[:3])
+    small = accept(database, "small", range(1, 41))
+    other = accept(database, "other", range(1, 41))
+    assert lease_keys(database, most=4) == [other[0], small[0], other[1], small[1]]
+    assert lease_keys(database) == big[10:13]
 
 
 @pytest.mark.parametrize("how", ["settled", "cancelled"])
-def test_nothing_of_a_collection_that_is_over_is_leased(database: Database, how: str) -> None:
-    refs = accept(database, "over", range(1, 31))
-    going = accept(database, "going", range(1, 31))
+@pytest.mark.parametrize("was", ["waiting", "leased", "published"])
+def test_nothing_of_a_collection_that_is_over_is_leased(database: Database, how: str, was: str) -> None:
+    keys = accept(database, "over", range(1, 31))
+    if was != "waiting":
+        lease(database)
+    if was == "published":
+        publish(database, keys)
+        database.write(outbox.forget_publications)
     if how == "settled":
-        settle_batches(database, refs)
+        settle_batches(database, keys)
     else:
         cancel(database, "over")
+    going = accept(database, "going", range(1, 31))
     database.write(outbox.forget_publications)
-    assert lease_refs(database) == going
+    assert lease_keys(database, LATER) == going
+    left = [row for row in rows(database, Batch) if row.collection_id == "over"]
+    assert [(row.publish_order, row.leased_by, row.lease_until) for row in left] == [(None, None, None)] * 2
 
 
-def test_a_settled_batch_is_never_leased(database: Database) -> None:
-    refs = accept(database, "1", range(1, 61))
-    settle_batches(database, refs[1:2])
-    database.write(outbox.forget_publications)
-    assert lease_refs(database) == [refs[0], refs[2]]
-
-
-def test_an_empty_hand_off_gets_every_unsettled_batch_again(database: Database) -> None:
-    refs = accept(database, "1", range(1, 81))
+def test_an_empty_hand_off_gets_every_released_batch_again_that_is_not_settled(database: Database) -> None:
+    keys = accept(database, "1", range(1, 101), outstanding=4)
     lease(database)
-    publish(database, refs[:2])
-    settle_batches(database, refs[:1])
+    publish(database, keys[:2])
+    settle_batches(database, keys[:1])
     database.write(outbox.forget_publications)
-    assert lease_refs(database, NOW, "other") == refs[1:]
+    assert lease_keys(database, NOW, "other") == keys[1:]
+    accept(database, "2", range(1, 101), outstanding=1)
+    database.write(outbox.forget_publications)
+    assert [key for key in lease_keys(database) if key.collection_id == "2"] == [BatchKey("2", 0)]
 
 
-def stalled(database: Database, since: datetime) -> int:
-    return database.write(lambda connection: outbox.republish_stalled(connection, since))
+def republish(database: Database, now: datetime, after_s: float = 60.0) -> int:
+    since = now - timedelta(seconds=after_s)
+    return database.write(lambda connection: outbox.republish_stalled(connection, now, since))
 
 
-def test_a_collection_without_progress_is_published_again(database: Database) -> None:
-    refs = accept(database, "1", range(1, 61))
+def test_a_collection_without_progress_is_published_again_and_later_and_later_again(database: Database) -> None:
+    keys = accept(database, "1", range(1, 61))
+    publish(database, lease_keys(database))
+    settle_batches(database, keys[:1], NOW + 30 * SECOND)
+    found = {}
+    for second in range(60, 600):
+        if count := republish(database, NOW + (second + 0.5) * SECOND):
+            found[second] = count
+            assert lease_keys(database) == keys[1:]
+            publish(database, keys[1:], NOW + second * SECOND)
+    assert found == {90: 2, 211: 2, 453: 2}
+
+
+def test_what_waits_or_was_published_lately_or_is_over_is_not_published_again(database: Database) -> None:
+    queued, lately, over = (accept(database, name, range(1, 61)) for name in ("queued", "lately", "over"))
     lease(database)
-    publish(database, refs)
-    settle_batches(database, refs[:1])
-    assert stalled(database, NOW + SECOND) == 2
-    assert lease_refs(database, LATER) == refs[1:]
-
-
-def test_what_makes_progress_or_was_published_lately_or_is_over_is_not_published_again(database: Database) -> None:
-    moves = accept(database, "moves", range(1, 61))
-    lately = accept(database, "lately", range(1, 61))
-    accept(database, "over", range(1, 61))
-    publish(database, [ref for ref in lease_refs(database) if ref.collection_id != "lately"])
+    publish(database, queued + over)
     publish(database, lately, NOW + SECOND)
-    settle_batches(database, moves[:1], NOW + SECOND)
+    database.write(lambda connection: enqueue(connection, NOW, "test", 0, queued[:1]))
     cancel(database, "over")
-    assert stalled(database, NOW + SECOND) == 0
-    assert lease_refs(database, LATER + SECOND) == []
-
-
-def test_progress_is_counted_from_the_last_settled_city(database: Database) -> None:
-    refs = accept(database, "1", range(1, 61))
-    publish(database, lease_refs(database))
-    settle_batches(database, refs[:1], NOW + 60 * SECOND)
-    assert stalled(database, NOW + 60 * SECOND) == 0
-    assert stalled(database, NOW + 60 * SECOND + MICROSECOND) == 2
+    assert republish(database, NOW + 61 * SECOND) == 0
+    assert lease(database, LATER + 61 * SECOND) == []
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ class WatchedWorld(CalmWorld):
         for number, post in enumerate(self.posts):
             await self.clock.sleep(max(0.0, post.at_s - self.clock.monotonic()))
             await self._post(CollectionRequest(str(number), tuple(post.city_ids), 600, named=True))
-        # Before the last one was posted, nobody could know of it.
+        # Before the last one was posted, nobody could know of it; then its batches are on their way to the queue.
+        await self.clock.sleep(1)
         while not self.audit.all_done():
             await self._look()
             await self.clock.sleep(LOOK_EVERY_S)
@@ -73,7 +74,7 @@ class WatchedWorld(CalmWorld):
 
     async def _look(self) -> None:
         producer = self._process("producer")
-        collections = Collections(producer.database, producer.run, self.plan.terms, ACCOUNT)
+        collections = Collections(producer.database, producer.run, self.plan.terms, ACCOUNT, self.outstanding)
         for collection_id in self.audit.accepted:
             view = await collections.view(collection_id, collections.deadline())
             assert view is not None

@@ -178,7 +178,7 @@ class World:
         while True:
             producer = self._process("producer")
             try:
-                await ask(Collections(producer.database, producer.run, self.plan.terms, ACCOUNT))
+                await ask(Collections(producer.database, producer.run, self.plan.terms, ACCOUNT, self.outstanding))
             except RaingaugeError:
                 await self.clock.sleep(1)
             else:

@@ -298,15 +298,15 @@ async def test_what_is_repeated_or_unknown_is_refused(front: Front, query: str) 
     assert_problem(await front.http.get("/quota?at=2026-11-20T16:00:00Z"), 422, "at: it is not known here")
 
 
-async def test_more_charges_than_can_be_replayed_are_refused(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quota, "MAX_CHARGES", 2)
-    for ago_s in (100, 200):
+@pytest.mark.parametrize("portion_s", [1, 50, 75, 100_000])
+async def test_many_charges_are_replayed_portion_by_portion(
+    front: Front, monkeypatch: pytest.MonkeyPatch, portion_s: int
+) -> None:
+    monkeypatch.setattr(quota, "PORTION", portion_s * SECOND)
+    for ago_s in (300, 100, 300, 250, 300):
         charge(front, ago_s)
-    assert (await proof(front))["charges"] == 2
-    charge(front, 300)
-    answer = await ask_proof(front)
-    assert answer.status_code == 422
-    assert answer.json()["detail"].endswith("charges in it; ask for a shorter time")
+    body = await proof(front)
+    assert (body["charges"], body["worst"]) == (5, 80)
 
 
 def test_charges_are_kept_as_long_as_the_proof_takes_them_to_be() -> None:

@@ -5,15 +5,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
 from sqlalchemy import Connection
 
-from producer.relay import MAX_AT_ONCE, MAX_BESIDE_POSTS, MAX_REST_S, REST_FACTOR, Relay, _Done
+from producer.relay import MAX_AT_ONCE, MAX_REST_S, REST_FACTOR, Relay
 from raingauge.blocking import RunBlocking, inline
 from raingauge.clock import SystemClock
 from raingauge.contracts import BatchMessage
+from raingauge.errors import HandoffUnavailable
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.port import Headers, Publisher
 from raingauge.model import BatchKey, CollectionRequest
@@ -24,75 +26,59 @@ from raingauge.storage.outbox import Leased
 from tests.simulation.virtual import VirtualLoop, run_virtually
 from tests.support.accepting import accept
 
-BATCH: Any = {"collection_id": "1", "batch": 0, "batches": 1, "total": 1, "max_age_s": 600, "city_ids": (2643743,)}
 UNTIL = datetime(2026, 11, 10, tzinfo=UTC)
 
 
-class BreaksOnce:
-    """A database whose first transaction meets an error that nobody expects."""
+class Leases:
+    """A database that leases so many new batches in each round; its first transactions meet an error."""
 
-    def __init__(self) -> None:
+    def __init__(self, each: int = 0, breaks: int = 0) -> None:
         self.rounds = 0
-        self.broke = asyncio.Event()
-        self.worked = asyncio.Event()
+        self._each = each
+        self._breaks = breaks
 
-    def write(self, _work: Callable[..., Any]) -> _Done:
+    def read(self, _work: Callable[..., Any]) -> list[str]:
+        return []
+
+    def write(self, _work: Callable[..., Any]) -> Leased:
         self.rounds += 1
-        if self.rounds == 1:
-            self.broke.set()
+        if self.rounds <= self._breaks:
             raise ZeroDivisionError("a fault in a statement")
-        self.worked.set()
-        return _Done(UNTIL, [], Leased([], []))
+        batch: Any = {"collection_id": "1", "batches": 1, "total": 1, "max_age_s": 600, "city_ids": (2643743,)}
+        numbers = range(self.rounds * self._each, (self.rounds + 1) * self._each)
+        messages = [BatchMessage(**batch, batch=number, requested_at=UNTIL) for number in numbers]
+        return Leased(messages, [BatchKey("2", 7)] if self._each else [])
 
 
-class OneBatch:
-    """A database that leases the same batch in every round."""
+class Watched:
+    """A real database; the rounds that were made."""
 
-    def __init__(self) -> None:
-        self.rounds = 0
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.rounds: list[int] = []
+        self.now, self.read = database.now, database.read
 
-    def write(self, _work: Callable[..., Any]) -> _Done:
-        self.rounds += 1
-        return _Done(UNTIL, [], Leased([BatchMessage(**BATCH, requested_at=UNTIL)], [BatchKey("2", 7)]))
-
-
-class ManyBatches:
-    """A database that leases another batch in every round."""
-
-    def __init__(self) -> None:
-        self.rounds = 0
-
-    def write(self, _work: Callable[..., Any]) -> _Done:
-        self.rounds += 1
-        return _Done(UNTIL, [], Leased([BatchMessage(**BATCH | {"batch": self.rounds}, requested_at=UNTIL)], []))
+    def write(self, work: Callable[[Connection], Leased]) -> Leased:
+        leased = self._database.write(work)
+        self.rounds.append(len(leased.messages))
+        return leased
 
 
-class BreaksFirst:
-    """A publisher whose first send meets an error that nobody expects."""
+class Publishes:
+    """A publisher whose first sends fail; all others end at once, or never."""
 
-    def __init__(self) -> None:
+    def __init__(self, fails: int = 0, error: type[Exception] = HandoffUnavailable, *, ends: bool = True) -> None:
         self.sent = 0
-        self.again = asyncio.Event()
+        self._fails = fails
+        self._error = error
+        self._ends = ends
 
     async def publish(self, _topic: str, _key: bytes | None, _value: bytes | None, _headers: Headers = ()) -> None:
         self.sent += 1
-        if self.sent == 1:
-            raise ZeroDivisionError("a fault in the client")
-        self.again.set()
-
-
-class Ends:
-    """A publisher whose sends end at once."""
-
-    async def publish(self, _topic: str, _key: bytes | None, _value: bytes | None, _headers: Headers = ()) -> None:
-        """Nothing is to be done."""
-
-
-class NeverEnds:
-    """A publisher whose sends stay under way."""
-
-    async def publish(self, _topic: str, _key: bytes | None, _value: bytes | None, _headers: Headers = ()) -> None:
-        await asyncio.get_running_loop().create_future()
+        if self.sent <= self._fails:
+            raise self._error("it failed")
+        if not self._ends:
+            await asyncio.get_running_loop().create_future()
 
 
 def relay_on(
@@ -123,23 +109,38 @@ async def running(database: object, publisher: Publisher, every_s: float = 0.01)
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_an_unexpected_error_in_the_database_does_not_end_it() -> None:
-    database = BreaksOnce()
-    async with running(database, InProcessBroker("cities", window=1)):
-        await database.worked.wait()
-    assert database.rounds >= 2
+def rounds_within(
+    seconds: float, database: Leases, publisher: Publisher, every_s: float = 1000.0, took_s: float = 0.01
+) -> list[float]:
+    """When the rounds of a relay begin, in virtual seconds."""
+    loop = VirtualLoop()
+    begun: list[float] = []
+
+    async def slowly(work: Callable[[], Any]) -> Any:
+        begun.append(loop.time())
+        await SystemClock().sleep(took_s)
+        return work()
+
+    async def watch() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await relay_on(database, publisher, every_s, slowly).run()
+
+    run_virtually(watch(), loop)
+    return begun[1:]  # the first transaction is for the start
 
 
-async def test_an_unexpected_error_of_the_publisher_does_not_stop_it() -> None:
-    publisher = BreaksFirst()
-    async with running(OneBatch(), publisher):
-        await publisher.again.wait()
-    assert publisher.sent >= 2
+async def test_unexpected_errors_of_database_and_publisher_do_not_end_it() -> None:
+    database, publisher = Leases(each=1, breaks=2), Publishes(fails=2, error=ZeroDivisionError)
+    async with running(database, publisher):
+        while publisher.sent < 4:
+            await SystemClock().sleep(0.001)
+    assert database.rounds >= 5
 
 
 async def test_a_batch_that_cannot_be_read_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    database = OneBatch()
-    async with running(database, InProcessBroker("cities", window=1)):
+    database = Leases(each=1)
+    async with running(database, Publishes()):
         while database.rounds < 3:
             await SystemClock().sleep(0.001)
     assert [record.message for record in caplog.records] == ["relay.unreadable"]
@@ -147,94 +148,59 @@ async def test_a_batch_that_cannot_be_read_is_told_once(caplog: pytest.LogCaptur
 
 
 async def test_what_is_accepted_in_a_burst_is_published_in_few_rounds(sqlite: Database) -> None:
-    names = [f"c{number}" for number in range(MAX_BESIDE_POSTS + 20)]
-    looked: list[int] = []
-
-    class Watched:
-        def now(self, connection: Connection) -> datetime:
-            return sqlite.now(connection)
-
-        def write(self, work: Callable[[Connection], Any]) -> Any:
-            looked.append(len(names))
-            return sqlite.write(work)
-
-    broker = InProcessBroker("cities", window=len(names))
-    async with broker.subscription() as subscription, running(Watched(), broker, every_s=1000.0) as relay:
-        while not looked:
+    names = [f"c{number}" for number in range(MAX_AT_ONCE + 20)]
+    watched, broker = Watched(sqlite), InProcessBroker("cities", window=len(names))
+    async with broker.subscription() as subscription, running(watched, broker, every_s=1000.0) as relay:
+        while not watched.rounds:
             await SystemClock().sleep(0)
         for name in names:
             request = CollectionRequest(name, (1,), 600, named=True)
             sqlite.write(partial(accept, now=UNTIL, request=request))
-            relay.wake(name)
+            relay.wake()
             await SystemClock().sleep(0)
         keys: set[bytes | None] = set()
         while len(keys) < len(names):
             keys |= {delivery.key for delivery in await subscription.receive()}
     assert keys == {f"{name}/0".encode() for name in names}
-    assert len(looked) <= len(names) // 7, "far fewer than one for every other; how many exactly is the machine's"
+    assert max(watched.rounds) <= MAX_AT_ONCE
+    assert len(watched.rounds) <= len(names) // 4, "far fewer than one for each; how many exactly is the machine's"
 
 
-@pytest.mark.parametrize("is_posting", [False, True])
-async def test_rounds_are_smaller_while_somebody_posts(sqlite: Database, is_posting: bool) -> None:
-    for number in range(MAX_AT_ONCE + 20):
-        request = CollectionRequest(f"c{number}", (1,), 600, named=True)
-        sqlite.write(partial(accept, now=UNTIL, request=request))
-    rounds: list[int] = []
-
-    class Watched:
-        def now(self, connection: Connection) -> datetime:
-            return sqlite.now(connection)
-
-        def write(self, work: Callable[[Connection], _Done]) -> _Done:
-            done = sqlite.write(work)
-            rounds.append(len(done.leased.messages))
-            return done
-
-    relay = relay_on(Watched(), Ends())
-    if is_posting:
-        relay.wake("c0")
-    task = asyncio.create_task(relay.run())
-    while sum(rounds) < MAX_AT_ONCE:
-        await SystemClock().sleep(0)
-    task.cancel()
-    assert rounds[0] == (MAX_BESIDE_POSTS if is_posting else MAX_AT_ONCE)
-    assert max(rounds) <= MAX_AT_ONCE
+@pytest.mark.parametrize("ends", [True, False], ids=["published at once", "under way for ever"])
+@pytest.mark.parametrize(("took_s", "rest_s"), [(0.01, 0.01 * REST_FACTOR), (1.0, MAX_REST_S)])
+def test_the_longer_a_round_takes_the_longer_it_rests(took_s: float, rest_s: float, ends: bool) -> None:
+    begun = rounds_within(10, Leases(each=1), Publishes(ends=ends), took_s=took_s)
+    assert len(begun) == pytest.approx(10 / (took_s + rest_s), rel=0.03)
 
 
-@pytest.mark.parametrize("publisher", [Ends(), NeverEnds()], ids=["published at once", "under way for ever"])
-@pytest.mark.parametrize("took_s", [0.01, 1.0])
-def test_the_longer_a_look_at_all_collections_takes_the_longer_it_rests(took_s: float, publisher: Publisher) -> None:
-    loop, database = VirtualLoop(), ManyBatches()
-    looks: list[float] = []
-
-    async def slowly(work: Callable[[], Any]) -> Any:
-        if cast("partial[Any]", work).args[1] is None:  # a look at all; else what was published is marked
-            looks.append(loop.time())
-            await asyncio.sleep(took_s)  # noqa: TID251
-        return work()
-
-    async def watch() -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(100):
-                await relay_on(database, publisher, every_s=1000.0, run_database=slowly).run()
-
-    run_virtually(watch(), loop)
-    assert len(looks) == pytest.approx(100 / (took_s * (1 + REST_FACTOR)), rel=0.03)
+@pytest.mark.parametrize(
+    ("database", "publisher"),
+    [(Leases(), Publishes()), (Leases(each=1), Publishes(fails=10**6)), (Leases(breaks=10**6), Publishes())],
+    ids=["nothing is due", "nothing can be published", "the database fails"],
+)
+def test_where_there_is_nothing_to_do_it_looks_ever_more_seldom(database: Leases, publisher: Publishes) -> None:
+    begun = rounds_within(1000, database, publisher, every_s=60.0)
+    pauses = [round(later - earlier, 6) for earlier, later in pairwise(begun)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 0.5
+    assert pauses[-1] == pytest.approx(60, rel=0.01)
 
 
-def test_after_a_round_that_failed_it_rests_long() -> None:
-    loop, database = VirtualLoop(), BreaksOnce()
+def test_after_a_round_that_failed_it_rests_even_when_it_is_woken() -> None:
+    loop, database = VirtualLoop(), Leases(breaks=1)
     waited: list[float] = []
 
     async def watch() -> None:
-        relay = relay_on(database, NeverEnds(), every_s=1000.0)
+        relay = relay_on(database, Publishes(), every_s=1000.0)
         task = asyncio.create_task(relay.run())
-        await database.broke.wait()
-        relay.wake("1")
+        while database.rounds < 1:
+            await SystemClock().sleep(0)
+        relay.wake()
         began = loop.time()
-        await database.worked.wait()
+        while database.rounds < 2:
+            await SystemClock().sleep(0.001)
         waited.append(loop.time() - began)
         task.cancel()
 
     run_virtually(watch(), loop)
-    assert waited == [pytest.approx(MAX_REST_S)]
+    assert waited == [pytest.approx(MAX_REST_S, abs=0.002)]
