@@ -1,16 +1,12 @@
 """How long the faults go on, and the servers that they may kill."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
-from tests.chaos.servers import Kafka, MariaDB, Server
 from tests.support.databases import memory_folder, need_port, server_schema
-
-Own = TypeVar("Own", bound=Server)
+from tests.support.servers import Kafka, MariaDB, killable
 
 ROUNDS = "--chaos-rounds"
 
@@ -54,17 +50,6 @@ def memory() -> Iterator[Path]:
     """A folder for servers' data."""
     with memory_folder() as folder:
         yield folder
-
-
-@contextmanager
-def killable(kind: Callable[[Path], Own], folder: Path) -> Iterator[Own]:
-    """A server that may be killed; a test that does starts it again."""
-    folder.mkdir()
-    server = kind(folder)
-    try:
-        yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A Kafka and a MariaDB of our own, to be killed: on free ports, with their data in a folder that goes with them.
+"""A Kafka and a MariaDB for tests alone, to be killed and reconfigured: on free ports, in a folder that goes with them.
 
 They run what `make services` has installed. The servers on the standard ports are never touched.
 """
@@ -8,13 +8,14 @@ import secrets
 import socket
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from raingauge.storage.database import open_database
@@ -163,6 +164,8 @@ performance_schema = off
 """
 USERS = """\
 CREATE DATABASE IF NOT EXISTS raingauge CHARACTER SET utf8mb4;
+CREATE USER IF NOT EXISTS 'operator'@'%' IDENTIFIED BY 'operator';
+GRANT ALL ON *.* TO 'operator'@'%';
 CREATE USER IF NOT EXISTS 'raingauge'@'%' IDENTIFIED BY 'raingauge';
 GRANT ALL ON `raingauge%`.* TO 'raingauge'@'%';
 """
@@ -195,6 +198,13 @@ class MariaDB(Server):
         with closing(open_database(self.url)) as database:
             prepare(database)
 
+    def set_global(self, name: str, value: int) -> None:
+        """Change a variable of the server, as an operator would."""
+        engine = create_engine(make_url(self.url).set(username="operator", password="operator"))
+        with engine.connect() as connection:
+            connection.execute(text(f"SET GLOBAL {name} = {value}"))
+        engine.dispose()
+
     def command(self) -> Sequence[str]:
         return ["mariadbd", f"--defaults-file={self._settings}", f"--init-file={self.folder}/users.sql"]
 
@@ -207,3 +217,17 @@ class MariaDB(Server):
             return False
         finally:
             engine.dispose()
+
+
+Own = TypeVar("Own", bound=Server)
+
+
+@contextmanager
+def killable(kind: Callable[[Path], Own], folder: Path) -> Iterator[Own]:
+    """A server that may be killed; a test that does starts it again."""
+    folder.mkdir()
+    server = kind(folder)
+    try:
+        yield server
+    finally:
+        server.kill()
