@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 from cachetools import LRUCache
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, update
 
 from producer.forecast import MAX_CHARGES, Competition, Forecast, Progress, Snapshot, ended
 from producer.single_flight import SingleFlight
@@ -201,8 +201,9 @@ class Collections:
         return await self._shared(self._reads, query, deadline)
 
     async def check(self) -> None:
-        """Return when the database answers and has the tables."""
-        await self.transactions.read(lambda connection: connection.execute(select(Collection.id).limit(1)).all())
+        """Return when the database answers, has the tables and can be written to."""
+        nothing = update(Collection).where(Collection.id == "").values(total=0)  # a read-only server refuses even this
+        await self.transactions.write(lambda connection: connection.execute(nothing))
 
     def _view(self, ids: Sequence[str], connection: Connection) -> dict[str, View]:
         states = collections.find_all(connection, ids)

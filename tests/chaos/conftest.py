@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.databases import memory_folder, need_port, server_schema
-from tests.support.servers import Kafka, MariaDB, killable
+from tests.support.databases import need_port, server_schema
+from tests.support.servers import Kafka, killable
 
 ROUNDS = "--chaos-rounds"
 
@@ -46,13 +46,6 @@ def database_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def memory() -> Iterator[Path]:
-    """A folder for servers' data."""
-    with memory_folder() as folder:
-        yield folder
-
-
-@pytest.fixture(scope="session")
 def own_kafka(memory: Path) -> Iterator[Kafka]:
     """A broker, where `make services` has one, too."""
     need_port(9092, "Kafka")
@@ -65,19 +58,3 @@ def kafka(own_kafka: Kafka) -> Kafka:
     """The same, running."""
     own_kafka.start()
     return own_kafka
-
-
-@pytest.fixture(scope="session")
-def own_mariadb(memory: Path) -> Iterator[MariaDB]:
-    """A database, where `make services` has one, too."""
-    need_port(3306, "MariaDB")
-    with killable(MariaDB, memory / "mariadb") as server:
-        yield server
-
-
-@pytest.fixture
-def mariadb(own_mariadb: MariaDB) -> MariaDB:
-    """The same, running, with an empty schema."""
-    own_mariadb.start()
-    own_mariadb.fresh()
-    return own_mariadb

@@ -1,4 +1,4 @@
-"""A Kafka and a MariaDB for tests alone, to be killed and reconfigured: on free ports, in a folder that goes with them.
+"""A Kafka, a MariaDB and a PgBouncer for tests alone, to be killed and reconfigured: on free ports, in a folder.
 
 They run what `make services` has installed. The servers on the standard ports are never touched.
 """
@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from raingauge.storage.database import open_database
 from standalone.app import prepare
+from tests.support.databases import SERVERS, port_open
 from tests.support.eventually import eventually
 from tests.support.processes import ROOT
 
@@ -189,7 +190,9 @@ class MariaDB(Server):
         return f"mysql+pymysql://raingauge:raingauge@127.0.0.1:{self.port}/raingauge"
 
     def fresh(self) -> None:
-        """An empty database with the schema in it."""
+        """An empty database with the schema in it, on a server whose settings are the usual ones."""
+        self.set_global("read_only", 0)
+        self.set_global("max_allowed_packet", 2**24)
         engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             connection.execute(text("DROP DATABASE raingauge"))
@@ -217,6 +220,38 @@ class MariaDB(Server):
             return False
         finally:
             engine.dispose()
+
+
+POOLER = """\
+[databases]
+* = host={host} port={port} user={user} password={password}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {own}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 4
+ignore_startup_parameters = options, extra_float_digits
+"""
+
+
+class PgBouncer(Server):
+    """A pooler in transaction mode before the PostgreSQL of `make services`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.port = free_port()
+        server = make_url(SERVERS["postgres"])
+        names = {"host": server.host, "port": server.port, "user": server.username, "password": server.password}
+        (folder / "pgbouncer.ini").write_text(POOLER.format(**names, own=self.port))
+
+    def command(self) -> Sequence[str]:
+        user = ["-u", "postgres"] if os.geteuid() == 0 else []  # it refuses to run as root
+        return ["pgbouncer", *user, str(self.folder / "pgbouncer.ini")]
+
+    def answers(self) -> bool:
+        return port_open(self.port)
 
 
 Own = TypeVar("Own", bound=Server)
