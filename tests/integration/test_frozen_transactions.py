@@ -18,8 +18,8 @@ from raingauge.model import CollectionRequest
 from raingauge.storage import collections, outbox
 from raingauge.storage.database import Database
 from raingauge.storage.outbox import Lease
-from tests.contract.ledger_support import NOW, SECOND, Account, Consumer, assert_exact
-from tests.contract.storage_support import ON_SERVERS, Moment
+from tests.contract.ledger_support import NOW, SECOND, Account, Consumer, Moment, assert_exact
+from tests.contract.storage_support import ON_SERVERS
 from tests.support.accepting import accept
 
 T = TypeVar("T")
@@ -108,14 +108,15 @@ async def test_what_frozen_processes_hold_is_free_within_ten_seconds(database: D
 
         with frozen_in(works, database, account.moment):
             async with asyncio.timeout(FREE_WITHIN_S):
-                reserved, settled, leased, accepted, cancelled, *views = await asyncio.gather(
+                looking = asyncio.gather(*(producer.view(name, producer.deadline()) for name in names))
+                reserved, settled, leased, accepted, cancelled = await asyncio.gather(
                     asyncio.to_thread(healthy.reserve),
                     asyncio.to_thread(healthy.settle, taken),
                     asyncio.to_thread(lease, account.database, "healthy"),
                     as_a_client(lambda: producer.accept(posted)),
                     as_a_client(lambda: producer.cancel("cancelled")),
-                    *(producer.view(name, producer.deadline()) for name in names),
                 )
+                views = await looking
     assert isinstance(reserved, Reservation)
     assert sorted(reserved.city_ids) == list(range(21, 41))
     assert [done.collection_id for done in settled.collections] == ["settled"]
