@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 from cachetools import LRUCache
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, update
 
 from producer.forecast import MAX_CHARGES, Competition, Forecast, Progress, Snapshot, ended
 from producer.single_flight import SingleFlight
@@ -153,6 +153,9 @@ class Collections:
         self._posts: SingleFlight[_Post, Accepted | OtherRequest] = SingleFlight(
             self._in_thread(self._accept, write=True), patience_s=PATIENCE_S, gather_s=GATHER_S
         )
+        self._cancellations: SingleFlight[str, View] = SingleFlight(
+            self._in_thread(self._cancel, write=True), patience_s=PATIENCE_S, gather_s=GATHER_S
+        )
 
     def deadline(self) -> float:
         """The deadline of a request that arrives now, on the event loop's clock."""
@@ -191,12 +194,7 @@ class Collections:
 
     async def cancel(self, collection_id: str) -> View | None:
         """End a collection before it is settled; one that is done or cancelled stays as it is. None: there is none."""
-
-        def work(connection: Connection) -> View | None:
-            state = collections.cancel(connection, self._database.now(connection), collection_id)
-            return None if state is None else View(state, ended(state))
-
-        return await self.transactions.write(work)
+        return await self._shared(self._cancellations, collection_id, self.deadline())
 
     async def view(self, collection_id: str, deadline: float) -> View | None:
         """A collection, or None. It reads the same few rows whatever the collection's size."""
@@ -207,12 +205,17 @@ class Collections:
         return await self._shared(self._reads, query, deadline)
 
     async def check(self) -> None:
-        """Return when the database answers and has the tables."""
-        await self.transactions.read(lambda connection: connection.execute(select(Collection.id).limit(1)).all())
+        """Return when the database answers, has the tables and can be written to."""
+        nothing = update(Collection).where(Collection.id == "").values(total=0)  # a read-only server refuses even this
+        await self.transactions.write(lambda connection: connection.execute(nothing))
 
     def _view(self, ids: Sequence[str], connection: Connection) -> dict[str, View]:
         states = collections.find_all(connection, ids)
         return dict(zip(states, self._views_of(connection, [*states.values()]), strict=True))
+
+    def _cancel(self, ids: Sequence[str], connection: Connection) -> dict[str, View]:
+        states = collections.cancel_all(connection, self._database.now(connection), ids)
+        return {collection_id: View(state, ended(state)) for collection_id, state in states.items()}
 
     def _read(self, queries: Sequence[PageQuery], connection: Connection) -> dict[PageQuery, tuple[View, Page]]:
         views = self._view(list({query.collection_id for query in queries}), connection)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from raingauge.storage.database import Database, open_database
-from tests.support.databases import empty, server_schema, sqlite_copy, sqlite_template
+from tests.support.databases import empty, memory_folder, need_port, server_schema, sqlite_copy, sqlite_template
+from tests.support.servers import MariaDB, killable
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,3 +64,26 @@ def database(request: pytest.FixtureRequest, template: Path, schemas: dict[str, 
     with closing(open_database(schemas[request.param], pool_size=16)) as server:
         yield server
         empty(server)
+
+
+@pytest.fixture(scope="session")
+def memory() -> Iterator[Path]:
+    """A folder for servers' data."""
+    with memory_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def own_mariadb(memory: Path) -> Iterator[MariaDB]:
+    """A database, where `make services` has one, too."""
+    need_port(3306, "MariaDB")
+    with killable(MariaDB, memory / "mariadb") as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb(own_mariadb: MariaDB) -> MariaDB:
+    """The same, running, with an empty schema."""
+    own_mariadb.start()
+    own_mariadb.fresh()
+    return own_mariadb

@@ -16,6 +16,7 @@ from raingauge.errors import Overtaken, Permanent
 from raingauge.model import CollectionRequest, CollectionState, OpenCollection
 from raingauge.storage.database import is_duplicate
 from raingauge.storage.models import Batch, Collection, QueuedCity
+from raingauge.storage.settling import lock_collections
 
 DEFAULT_CITIES: Final = "default"
 """The hash of a request that names no cities."""
@@ -83,15 +84,16 @@ def foresee(connection: Connection, now: datetime, request: CollectionRequest) -
     return _new_state(now, request) if state is None else _matching(state, request)
 
 
-def cancel(connection: Connection, now: datetime, collection_id: str) -> CollectionState | None:
-    """End a collection that is open; its state afterwards, or None if there is none.
+def cancel_all(connection: Connection, now: datetime, ids: Sequence[str]) -> dict[str, CollectionState]:
+    """End those of these collections that are open; the states afterwards of those that exist, by id.
 
-    It waits for whoever is settling cities of it. From then on nothing of it is published, fetched or settled.
+    It waits for whoever is settling cities of them. From then on nothing of them is published, fetched or settled.
     """
-    is_open = (Collection.id == collection_id, Collection.finished_at.is_(None))
+    lock_collections(connection, ids)  # in the order in which consumers lock them
+    is_open = (Collection.id.in_(ids), Collection.finished_at.is_(None))
     connection.execute(update(Collection).where(*is_open).values(cancelled_at=now, finished_at=now))
-    connection.execute(delete(QueuedCity).where(QueuedCity.collection_id == collection_id))
-    return find(connection, collection_id)
+    connection.execute(delete(QueuedCity).where(QueuedCity.collection_id.in_(ids)))
+    return find_all(connection, ids)
 
 
 def accept_all(

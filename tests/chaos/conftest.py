@@ -1,16 +1,12 @@
 """How long the faults go on, and the servers that they may kill."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
-from tests.chaos.servers import Kafka, MariaDB, Server
-from tests.support.databases import memory_folder, need_port, server_schema
-
-Own = TypeVar("Own", bound=Server)
+from tests.support.databases import need_port, server_schema
+from tests.support.servers import Kafka, killable
 
 ROUNDS = "--chaos-rounds"
 
@@ -50,24 +46,6 @@ def database_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def memory() -> Iterator[Path]:
-    """A folder for servers' data."""
-    with memory_folder() as folder:
-        yield folder
-
-
-@contextmanager
-def killable(kind: Callable[[Path], Own], folder: Path) -> Iterator[Own]:
-    """A server that may be killed; a test that does starts it again."""
-    folder.mkdir()
-    server = kind(folder)
-    try:
-        yield server
-    finally:
-        server.kill()
-
-
-@pytest.fixture(scope="session")
 def own_kafka(memory: Path) -> Iterator[Kafka]:
     """A broker, where `make services` has one, too."""
     need_port(9092, "Kafka")
@@ -80,19 +58,3 @@ def kafka(own_kafka: Kafka) -> Kafka:
     """The same, running."""
     own_kafka.start()
     return own_kafka
-
-
-@pytest.fixture(scope="session")
-def own_mariadb(memory: Path) -> Iterator[MariaDB]:
-    """A database, where `make services` has one, too."""
-    need_port(3306, "MariaDB")
-    with killable(MariaDB, memory / "mariadb") as server:
-        yield server
-
-
-@pytest.fixture
-def mariadb(own_mariadb: MariaDB) -> MariaDB:
-    """The same, running, with an empty schema."""
-    own_mariadb.start()
-    own_mariadb.fresh()
-    return own_mariadb

@@ -7,9 +7,9 @@ from sqlalchemy import make_url
 
 from tests.chaos.audit import audit
 from tests.chaos.proxy import FAIR, Proxy, Weather, proxy
-from tests.chaos.servers import Kafka
 from tests.chaos.system import ANSWER_S, CITIES, CLOCK, System, system
 from tests.support.eventually import eventually
+from tests.support.servers import Kafka
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
 

@@ -9,10 +9,10 @@ import pytest
 import requests
 
 from tests.chaos.audit import audit
-from tests.chaos.servers import Kafka, MariaDB, Server
 from tests.chaos.system import ANSWER_S, CITIES, CLOCK, System, assigned, system
 from tests.support.eventually import eventually
 from tests.support.processes import Program
+from tests.support.servers import Kafka, MariaDB, Server
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300), pytest.mark.xdist_group("outages")]
 

@@ -85,7 +85,7 @@ def found(database: Database, collection_id: str) -> CollectionState:
 
 def cancel(database: Database, collection_id: str, now: datetime = NOW) -> None:
     """End a collection before it is settled."""
-    database.write(lambda connection: collections.cancel(connection, now, collection_id))
+    database.write(lambda connection: collections.cancel_all(connection, now, [collection_id]))
 
 
 def settle_batches(database: Database, keys: Sequence[BatchKey], now: datetime = NOW) -> None:

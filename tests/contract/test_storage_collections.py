@@ -191,7 +191,8 @@ def test_what_open_collections_need_is_told_with_what_they_want(database: Databa
 
 
 def end(database: Database, collection_id: str, after_s: float = 0) -> CollectionState | None:
-    return database.write(lambda connection: collections.cancel(connection, NOW + after_s * SECOND, collection_id))
+    now = NOW + after_s * SECOND
+    return database.write(lambda c: collections.cancel_all(c, now, [collection_id])).get(collection_id)
 
 
 def test_a_collection_that_is_cancelled_is_over_then(database: Database) -> None:

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -13,9 +14,10 @@ from sqlalchemy.exc import DBAPIError
 from producer.collections import Page, PageQuery, render
 from raingauge.contracts import utc_text
 from raingauge.storage import readings
-from raingauge.storage.database import Database
+from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import City, Collection, Reading
 from tests.contract.storage_support import NOW
+from tests.support.servers import MariaDB
 
 FIELDS: Final = (
     *(("name", "name"), ("temperature", "temperature"), ("datetime", "fetched_at"), ("observed_at", "observed_at")),
@@ -154,3 +156,15 @@ def test_a_page_ends_at_its_limit_and_leads_to_the_next(database: Database, orde
     ]
     assert [one.next_after for one in pages] == [4, 8, None, None, None]
     assert page(database, fields=()).data == b"[" + b",".join(b'{"city_id":%d}' % n for n in range(1, 11)) + b"]"
+
+
+@pytest.mark.services
+@pytest.mark.xdist_group("outages")
+def test_a_page_may_be_larger_than_the_largest_packet_of_the_server(mariadb: MariaDB) -> None:
+    descriptions = [f"{n} ñ".ljust(100, "雨") for n in range(1, 1001)]
+    with closing(open_database(mariadb.url)) as database:
+        store(database, [{"city_id": n, "description": text} for n, text in enumerate(descriptions, 1)])
+    mariadb.set_global("max_allowed_packet", 16_384)  # for new sessions
+    with closing(open_database(mariadb.url)) as database:
+        assert len(page(database).data) > 16_384
+        assert [row["description"] for row in data(database)] == descriptions

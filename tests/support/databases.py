@@ -21,15 +21,24 @@ SERVERS = {
 }
 
 
-def need_port(port: int, name: str) -> None:
-    """Skip the test when a service is missing; in CI that is a failure."""
+def port_open(port: int) -> bool:
+    """Whether somebody listens."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=2).close()
     except OSError:
-        message = f"{name} does not answer on port {port}: run `make services`"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        return False
+    return True
+
+
+def need(condition: object, message: str) -> None:
+    """Skip the test when something is missing; in CI that is a failure."""
+    if not condition:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+
+
+def need_port(port: int, name: str) -> None:
+    """Skip the test when a service is missing; in CI that is a failure."""
+    need(port_open(port), f"{name} does not answer on port {port}: run `make services`")
 
 
 def prepare(database: Database) -> None:

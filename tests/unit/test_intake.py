@@ -15,7 +15,7 @@ from raingauge.contracts import BatchMessage, dead_letter_topic
 from raingauge.errors import DatabaseUnavailable, HandoffUnavailable, Permanent
 from raingauge.messaging.port import Delivery, Headers
 from raingauge.model import BatchKey, CollectionRequest
-from raingauge.storage.collections import cancel
+from raingauge.storage.collections import cancel_all
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, City, QueuedCity, Reading
 from raingauge.storage.settling import Settled
@@ -232,7 +232,7 @@ def test_a_look_that_meets_an_outage_is_repeated(sqlite: Database, caplog: pytes
 
 def test_the_batches_of_a_cancelled_collection_are_acknowledged(sqlite: Database) -> None:
     scene = Scene(sqlite, [delivery(), delivery(batch=1, offset=2)])
-    scene.run(lambda: scene.database.write(lambda connection: cancel(connection, EPOCH, "c")))
+    scene.run(lambda: scene.database.write(lambda connection: cancel_all(connection, EPOCH, ["c"])))
     assert sorted(scene.handoff.done) == [("acknowledged", 1), ("acknowledged", 2)]
 
 

@@ -1,4 +1,4 @@
-"""A Kafka and a MariaDB of our own, to be killed: on free ports, with their data in a folder that goes with them.
+"""A Kafka, a MariaDB and a PgBouncer for tests alone, to be killed and reconfigured: on free ports, in a folder.
 
 They run what `make services` has installed. The servers on the standard ports are never touched.
 """
@@ -8,17 +8,19 @@ import secrets
 import socket
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from raingauge.storage.database import open_database
 from standalone.app import prepare
+from tests.support.databases import SERVERS, port_open
 from tests.support.eventually import eventually
 from tests.support.processes import ROOT
 
@@ -163,6 +165,8 @@ performance_schema = off
 """
 USERS = """\
 CREATE DATABASE IF NOT EXISTS raingauge CHARACTER SET utf8mb4;
+CREATE USER IF NOT EXISTS 'operator'@'%' IDENTIFIED BY 'operator';
+GRANT ALL ON *.* TO 'operator'@'%';
 CREATE USER IF NOT EXISTS 'raingauge'@'%' IDENTIFIED BY 'raingauge';
 GRANT ALL ON `raingauge%`.* TO 'raingauge'@'%';
 """
@@ -186,7 +190,9 @@ class MariaDB(Server):
         return f"mysql+pymysql://raingauge:raingauge@127.0.0.1:{self.port}/raingauge"
 
     def fresh(self) -> None:
-        """An empty database with the schema in it."""
+        """An empty database with the schema in it, on a server whose settings are the usual ones."""
+        self.set_global("read_only", 0)
+        self.set_global("max_allowed_packet", 2**24)
         engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             connection.execute(text("DROP DATABASE raingauge"))
@@ -194,6 +200,13 @@ class MariaDB(Server):
         engine.dispose()
         with closing(open_database(self.url)) as database:
             prepare(database)
+
+    def set_global(self, name: str, value: int) -> None:
+        """Change a variable of the server, as an operator would."""
+        engine = create_engine(make_url(self.url).set(username="operator", password="operator"))
+        with engine.connect() as connection:
+            connection.execute(text(f"SET GLOBAL {name} = {value}"))
+        engine.dispose()
 
     def command(self) -> Sequence[str]:
         return ["mariadbd", f"--defaults-file={self._settings}", f"--init-file={self.folder}/users.sql"]
@@ -207,3 +220,49 @@ class MariaDB(Server):
             return False
         finally:
             engine.dispose()
+
+
+POOLER = """\
+[databases]
+* = host={host} port={port} user={user} password={password}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {own}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 4
+ignore_startup_parameters = options, extra_float_digits
+"""
+
+
+class PgBouncer(Server):
+    """A pooler in transaction mode before the PostgreSQL of `make services`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.port = free_port()
+        server = make_url(SERVERS["postgres"])
+        names = {"host": server.host, "port": server.port, "user": server.username, "password": server.password}
+        (folder / "pgbouncer.ini").write_text(POOLER.format(**names, own=self.port))
+
+    def command(self) -> Sequence[str]:
+        user = ["-u", "postgres"] if os.geteuid() == 0 else []  # it refuses to run as root
+        return ["pgbouncer", *user, str(self.folder / "pgbouncer.ini")]
+
+    def answers(self) -> bool:
+        return port_open(self.port)
+
+
+Own = TypeVar("Own", bound=Server)
+
+
+@contextmanager
+def killable(kind: Callable[[Path], Own], folder: Path) -> Iterator[Own]:
+    """A server that may be killed; a test that does starts it again."""
+    folder.mkdir()
+    server = kind(folder)
+    try:
+        yield server
+    finally:
+        server.kill()
