@@ -311,8 +311,7 @@ class Caller:
 
     def _report_settled(self, settled: Settled) -> None:
         for done in settled.collections:
-            counts = {"collected": done.collected, "failed": done.failed, "seconds": round(done.took_s, 3)}
-            log.info("collection.done", extra={"collection_id": done.collection_id, **counts})
+            log.info("collection.done", extra=done.facts)
         self.on_settled(settled)
 
     async def _persist(self, work: Callable[[Connection], T]) -> T:

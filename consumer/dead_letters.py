@@ -23,9 +23,8 @@ from typing import Any, Final, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from consumer.intake import letter_headers, newer_version
 from raingauge.clock import SystemClock
-from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic, utc_text
+from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic, newer_version, utc_text
 from raingauge.errors import Fatal, HandoffUnavailable, Permanent
 from raingauge.messaging.kafka import KafkaPublisher, servers_of
 from raingauge.messaging.kafka.client import explain, one_line, stop_client
@@ -107,9 +106,9 @@ async def bury(settings: Settings, address: Address, store_s: float = STORE_S) -
         if message is None:
             raise Fatal("{} has no message {}/{}".format(topic, *address))
         delivery = Delivery(topic, *address, message.key, message.value, message.headers)
-        if (error := newer_version(delivery)) is None:
+        if (error := newer_version(message.value)) is None:
             raise Fatal(f"{topic} {message.address} is no message of a newer version")
-        headers = letter_headers(delivery, error)
+        headers = delivery.dead_letter_headers(error)
         if not await _buried(servers, topic, [delivery]):
             async with _publisher(servers) as publisher:
                 publish = partial(publisher.publish, dead_letter_topic(topic), message.key, message.value, headers)

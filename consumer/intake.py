@@ -14,16 +14,15 @@ from sqlalchemy import Connection
 
 from raingauge.blocking import RunBlocking, until_available
 from raingauge.clock import Clock, happens_within
-from raingauge.contracts import BatchMessage, dead_letter_topic, decode
+from raingauge.contracts import BatchMessage, dead_letter_topic, decode, newer_version
 from raingauge.errors import (
     DatabaseUnavailable,
     HandoffUnavailable,
     NewerMessage,
     Permanent,
-    RaingaugeError,
     UndecodableMessage,
 )
-from raingauge.messaging.port import Delivery, Headers, Publisher, Subscription
+from raingauge.messaging.port import Delivery, Publisher, Subscription
 from raingauge.model import BatchKey
 from raingauge.storage import enqueueing, quota
 from raingauge.storage.database import Database
@@ -184,7 +183,7 @@ class Intake:
 
     async def _bury(self, delivery: Delivery, error: Permanent) -> None:
         """Send a delivery to the dead letters, whole; then acknowledge it."""
-        headers = letter_headers(delivery, error)
+        headers = delivery.dead_letter_headers(error)
         log.warning("message.buried", extra={**_where(delivery), "error": type(error).__name__})
         while True:
             try:
@@ -238,35 +237,13 @@ class Intake:
         return await until_available(self._run_database, lambda: self._database.write(work), self._clock)
 
 
-def letter_headers(delivery: Delivery, error: RaingaugeError) -> Headers:
-    """The headers of a delivery's dead letter: its own, then where it was and why it was buried."""
-    return (
-        *delivery.headers,
-        ("raingauge-topic", delivery.topic.encode()),
-        ("raingauge-partition", str(delivery.partition).encode()),
-        ("raingauge-offset", str(delivery.offset).encode()),
-        ("raingauge-error", f"{type(error).__name__}: {error}".encode()[:1000]),
-    )
-
-
 async def _none_buried(_: Sequence[Delivery]) -> Sequence[Delivery]:
     """For a hand-off whose dead letters nobody can add to."""
     return ()
 
 
-def newer_version(delivery: Delivery) -> NewerMessage | None:
-    """Why this version cannot process a message of a newer one; None if its version is not the reason."""
-    try:
-        decode(delivery.value)
-    except NewerMessage as error:
-        return error
-    except UndecodableMessage:
-        pass
-    return None
-
-
 def _why_held(delivery: Delivery) -> str:
-    return str(newer_version(delivery) or "it is too large for the dead letters")
+    return str(newer_version(delivery.value) or "it is too large for the dead letters")
 
 
 def _where(delivery: Delivery) -> dict[str, int]:
@@ -280,4 +257,4 @@ def _log_held(delivery: Delivery) -> None:
 def _log_finished(settled: Settled) -> None:
     """Log the collections whose last city was settled."""
     for done in settled.collections:
-        log.info("collection.done", extra={"collection_id": done.collection_id})
+        log.info("collection.done", extra=done.facts)

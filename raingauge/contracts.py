@@ -12,9 +12,7 @@ from typing import Annotated, ClassVar, Final
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from raingauge.errors import NewerMessage, UndecodableMessage
-
-BATCH_SIZE: Final = 20
-"""Cities in a batch at most: what one group call of the provider takes."""
+from raingauge.model import BATCH_SIZE
 
 VERSION: Final = 1
 MAX_MESSAGE_BYTES: Final = 262_144
@@ -78,6 +76,17 @@ def decode(value: bytes | None) -> BatchMessage:
         return BatchMessage.model_validate(raw)
     except ValidationError as error:
         raise UndecodableMessage(describe(error)) from error
+
+
+def newer_version(value: bytes | None) -> NewerMessage | None:
+    """Why this program cannot process a message of a newer version; None if its version is not the reason."""
+    try:
+        decode(value)
+    except NewerMessage as error:
+        return error
+    except UndecodableMessage:
+        pass
+    return None
 
 
 def describe(error: ValidationError) -> str:

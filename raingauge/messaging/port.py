@@ -26,6 +26,16 @@ class Delivery:
     headers: Headers = ()
     epoch: int = 0
 
+    def dead_letter_headers(self, error: Exception) -> Headers:
+        """The headers of its dead letter: its own, then where it was and why it was buried."""
+        return (
+            *self.headers,
+            ("raingauge-topic", self.topic.encode()),
+            ("raingauge-partition", str(self.partition).encode()),
+            ("raingauge-offset", str(self.offset).encode()),
+            ("raingauge-error", f"{type(error).__name__}: {error}".encode()[:1000]),
+        )
+
 
 class Publisher(Protocol):
     """The sending side."""

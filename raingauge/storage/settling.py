@@ -6,7 +6,7 @@ It is one transaction, and the order of its locks is the same everywhere: cities
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Collection as Many
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -126,7 +126,12 @@ class Finished:
     collection_id: str
     collected: int
     failed: int
-    took_s: float
+    seconds: float
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the log."""
+        return asdict(self) | {"seconds": round(self.seconds, 3)}
 
 
 @dataclass(slots=True)
@@ -362,8 +367,8 @@ def _count_collections(
         done = before.collected + before.failed + number == before.total
         alike.setdefault((number - failed[name], failed[name], released.get(name, 0), done), []).append(name)
         if done:
-            collected, took_s = before.collected + number - failed[name], (now - before.requested_at).total_seconds()
-            result.collections.append(Finished(name, collected, before.failed + failed[name], took_s))
+            collected, seconds = before.collected + number - failed[name], (now - before.requested_at).total_seconds()
+            result.collections.append(Finished(name, collected, before.failed + failed[name], seconds))
     for (collected, failures, following, done), names in alike.items():
         counted = {"names": names, "more": collected, "more_failed": failures, "more_released": following, "now": now}
         connection.execute(_FINISH_COLLECTIONS if done else _COUNT_COLLECTIONS, counted)

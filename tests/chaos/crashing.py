@@ -67,8 +67,8 @@ CONSUMER = {
     "settle-before-commit": Point("raingauge.storage.settling", "settle", AFTER),
     "after-settle-commit": Point("consumer.caller", "Caller._store", AFTER),
     "before-acknowledge": Point("raingauge.messaging.kafka.subscription", "KafkaSubscription.acknowledge", BEFORE),
-    "before-commit": Point("raingauge.messaging.kafka.commits", "Commits.commit", BEFORE),
-    "after-commit": Point("raingauge.messaging.kafka.commits", "Commits.commit", AFTER, moved),
+    "before-commit": Point("raingauge.messaging.kafka.subscription", "Commits.commit", BEFORE),
+    "after-commit": Point("raingauge.messaging.kafka.subscription", "Commits.commit", AFTER, moved),
 }
 PRODUCER = {
     "accept-before-commit": Point("raingauge.storage.collections", "accept_all", AFTER),

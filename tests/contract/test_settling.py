@@ -47,7 +47,7 @@ def test_settled_cities_are_counted_and_the_last_one_finishes_batch_and_collecti
         assert (state.collected + state.failed, state.last_progress_at) == (number, account.moment.now)
         assert_exact(account.database)
     (finished,) = settled.collections
-    assert (finished.collection_id, finished.collected, finished.failed, finished.took_s) == ("one", 15, 7, 22.0)
+    assert (finished.collection_id, finished.collected, finished.failed, finished.seconds) == ("one", 15, 7, 22.0)
     assert [(row.settled, row.settled_at) for row in rows(account.database, Batch)] == [
         (20, NOW + 20 * SECOND),
         (2, NOW + 22 * SECOND),

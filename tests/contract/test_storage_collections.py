@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection
 
 from raingauge.model import BatchKey, CollectionRequest, CollectionState, OpenCollection
-from raingauge.storage import cities, collections, outbox
+from raingauge.storage import cities, collections, freshness, outbox
 from raingauge.storage.collections import OtherRequest
 from raingauge.storage.database import Database
 from raingauge.storage.enqueueing import enqueue
@@ -272,7 +272,7 @@ def test_cities_that_need_no_call_are_counted(database: Database) -> None:
 
     def count(collection_id: str, after_s: float, age_s: int, *city_ids: int) -> int:
         state = replace(found(database, "mine"), id=collection_id, requested_at=NOW + after_s * SECOND, max_age_s=age_s)
-        return database.read(lambda connection: cities.count_fresh(connection, state, city_ids))
+        return database.read(lambda connection: freshness.count_fresh(connection, state, city_ids))
 
     assert count("new", 0, 1, 1, 2, 4, 5) == 3
     assert count("new", 0, 0, 1, 2, 4, 5) == 3

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from threading import Event
 from typing import TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from consumer.ledger import Reservation
 from producer.collections import Collections
@@ -17,6 +17,7 @@ from raingauge.errors import DatabaseUnavailable
 from raingauge.model import CollectionRequest
 from raingauge.storage import collections, outbox
 from raingauge.storage.database import Database
+from raingauge.storage.models import Batch
 from raingauge.storage.outbox import Lease
 from tests.contract.ledger_support import NOW, SECOND, Account, Consumer, Moment, assert_exact
 from tests.contract.storage_support import ON_SERVERS
@@ -77,8 +78,8 @@ async def as_a_client(work: Callable[[], Awaitable[T]]) -> T:
 
 def lease(database: Database, holder: str) -> list[int]:
     taken = Lease(holder, NOW + 30 * SECOND)
-    leased = database.write(lambda c: outbox.lease(c, NOW, taken, 10, 100, ["leased"]))
-    return [message.batch for message in leased.messages]
+    leased = database.write(lambda c: outbox.lease(c, NOW, taken, 10))
+    return [message.batch for message in leased.messages if message.collection_id == "leased"]
 
 
 @ON_SERVERS
@@ -89,6 +90,7 @@ async def test_what_frozen_processes_hold_is_free_within_ten_seconds(database: D
     taken = healthy.take()
     account.want("reserved", range(21, 41))
     account.post("leased", range(41, 61))
+    database.write(lambda c: c.execute(update(Batch).where(Batch.collection_id == "leased").values(publish_order=0)))
     account.post("cancelled", range(61, 81))
     posted = CollectionRequest("posted", [1], 600, named=True)
 

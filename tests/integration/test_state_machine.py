@@ -29,11 +29,11 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import Connection, select
 
+from consumer.app import Worker
 from consumer.caller import Caller
 from consumer.intake import Intake
 from consumer.ledger import Ledger
 from consumer.provider.port import Reason, Refusal, Reply, Weather
-from consumer.worker import Worker
 from producer.app import create_api
 from producer.collections import Collections
 from producer.relay import Relay

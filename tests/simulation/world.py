@@ -9,11 +9,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from consumer.app import Worker
 from consumer.caller import Caller
 from consumer.gate import EndpointSetting
 from consumer.intake import Intake
 from consumer.ledger import Ledger, NotNow, Reservation
-from consumer.worker import Worker
 from producer.collections import Collections
 from producer.relay import Relay
 from raingauge.errors import RaingaugeError

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from producer.api.schemas import Accepted
 from producer.cities import default_cities
 from raingauge.blocking import Threads
-from raingauge.contracts import BATCH_SIZE
+from raingauge.model import BATCH_SIZE
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch
 from tests.api_support import JSON, Front, assert_problem, observation, settings_for

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from raingauge.contracts import (
-    BATCH_SIZE,
     MAX_CITY_ID,
     MAX_MESSAGE_BYTES,
     BatchMessage,
@@ -22,6 +21,7 @@ from raingauge.contracts import (
     utc_text,
 )
 from raingauge.errors import NewerMessage, UndecodableMessage
+from raingauge.model import BATCH_SIZE
 
 LARGEST = 2**31 - 1
 HUGE = pytest.param(10**4000, id="huge")

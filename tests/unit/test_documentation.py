@@ -14,9 +14,8 @@ import yaml
 from pydantic import BaseModel
 
 from consumer.__main__ import parser as consumer_parser
-from consumer.app import WorkerFacts
+from consumer.app import Worker, WorkerFacts
 from consumer.caller import Tally
-from consumer.worker import Worker
 from producer.api.schemas import Accepted, CollectionBody, Datum
 from producer.app import ProducerFacts
 from producer.relay import Relay

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from consumer.app import PRUNE_EVERY_BEATS, STALLED_AFTER_S, Worker
 from consumer.caller import Caller
 from consumer.intake import Intake
 from consumer.ledger import Ledger, NotNow, Reservation
 from consumer.provider.port import Reply, Weather
-from consumer.worker import PRUNE_EVERY_BEATS, STALLED_AFTER_S, Worker
 from raingauge.blocking import inline
 from raingauge.contracts import BatchMessage
 from raingauge.errors import DatabaseUnavailable, Fatal
