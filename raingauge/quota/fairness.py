@@ -84,7 +84,8 @@ def share(gate_turn: int, last_turn: int, left: int, settled: int) -> Share:
     """
     newcomers = min(left, max(0, FIRST_FEW - settled)) if left + settled <= SMALL else 0
     begin = last_turn - (left - newcomers)
-    return Share(newcomers, begin if begin >= gate_turn - CALL_SIZE else gate_turn, left - newcomers)
+    is_enqueued = last_turn > 0 and begin >= gate_turn - CALL_SIZE  # up to a call of it may be under way
+    return Share(newcomers, begin if is_enqueued else gate_turn, left - newcomers)
 
 
 def cities_until(turn: int, theirs: Share) -> int:

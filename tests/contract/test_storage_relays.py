@@ -14,6 +14,7 @@ from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection, QueuedCity
 from raingauge.storage.outbox import Lease
 from tests.contract.storage_support import NOW, accept, at_once, rows
+from tests.support.eventually import eventually
 
 UNTIL = NOW + timedelta(seconds=30)
 
@@ -120,5 +121,6 @@ def test_a_check_for_lost_messages_reads_only_what_is_due_for_it(database: Datab
 
     read = [rows_read(database, check) for _ in range(2_000 // outbox.COLLECTIONS_AT_ONCE)]
     analyze(database)
-    assert rows_read(database, check) < min(read) / 10
+    # InnoDB removes the index's old entries a little later.
+    eventually(lambda: rows_read(database, check) < min(read) / 10, 30)
     assert max(read) < 60 * outbox.COLLECTIONS_AT_ONCE

@@ -84,6 +84,7 @@ def test_a_collection_that_is_enqueued_whole_has_the_turns_up_to_its_last() -> N
     assert share(100, 140, left=30, settled=12) == Share(newcomers=0, begin=110, others=30)
     assert share(100, 0, left=30, settled=0) == Share(newcomers=0, begin=100, others=30)
     assert share(100, 0, left=20, settled=0) == Share(newcomers=5, begin=100, others=15)
+    assert share(0, 0, left=20, settled=0) == Share(newcomers=5, begin=0, others=15)
     assert share(100, 110, left=500, settled=12) == Share(newcomers=0, begin=100, others=500)
 
 
