@@ -122,7 +122,7 @@ def _create_queue() -> None:
     )
     create_index("ix_queue_turn", "queue", ["account", "newcomer", "turn"])
     create_index("ix_queue_ready", "queue", ["account", "ready_at"])
-    create_index("ix_queue_city", "queue", ["city_id"])
+    create_index("ix_queue_city", "queue", ["city_id", "charge_id"])
 
 
 def _create_cities() -> None:

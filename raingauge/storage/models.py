@@ -127,7 +127,7 @@ class QueuedCity(Schema):
     __table_args__ = (
         Index("ix_queue_turn", "account", "newcomer", "turn"),
         Index("ix_queue_ready", "account", "ready_at"),
-        Index("ix_queue_city", "city_id"),
+        Index("ix_queue_city", "city_id", "charge_id"),
     )
 
 

@@ -4,12 +4,12 @@ Whoever reserves holds the gate's lock and changes rows of the queue alone. It d
 """
 
 from collections.abc import Collection as Many
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, bindparam, func, select, union_all, update
+from sqlalchemy import Connection, Select, bindparam, func, select, union_all, update
 
 from raingauge.quota.fairness import is_fresh, retry_turn, share_with_newcomers
 from raingauge.storage.models import City, Collection, QueuedCity
@@ -40,16 +40,16 @@ def _lowest_turns() -> Select[Any]:
         for newcomer in (True, False)
     ]
     lowest = union_all(*(select(part) for part in parts)).subquery("lowest")
-    claimed = QueuedCity.__table__.alias("claimed")
-    return (
-        select(lowest, City.fetched_at, City.unknown_at, claimed.c.charge_id, claimed.c.ready_at)
-        .outerjoin(City, City.id == lowest.c.city_id)
-        .outerjoin(claimed, and_(claimed.c.city_id == lowest.c.city_id, claimed.c.charge_id.is_not(None)))
-        .order_by(lowest.c.turn)
-    )
+    found = select(lowest, City.fetched_at, City.unknown_at).outerjoin(City, City.id == lowest.c.city_id)
+    return found.order_by(lowest.c.turn)
 
 
 _LOWEST_TURNS: Final = _lowest_turns()
+_CLAIMS: Final = select(QueuedCity.city_id, QueuedCity.charge_id, QueuedCity.ready_at).where(
+    QueuedCity.city_id.in_(bindparam("cities", expanding=True)),
+    QueuedCity.charge_id >= 0,
+    QueuedCity.ready_at > bindparam("now"),
+)
 _OF_ACCOUNT: Final = QueuedCity.account == bindparam("owner")
 _DUE: Final = (_OF_ACCOUNT, QueuedCity.ready_at <= bindparam("now"))
 _DUE_COLLECTIONS: Final = (
@@ -99,8 +99,10 @@ def pick(connection: Connection, now: datetime, account: str, want: int) -> list
     limit = want + want // 4
     while True:
         rows = connection.execute(_LOWEST_TURNS, {"owner": account, "limit": limit}).all()
-        newcomers = _candidates(now, [row for row in rows if row.newcomer])
-        others = _candidates(now, [row for row in rows if not row.newcomer])
+        # Apart: in the same statement MariaDB would read all rows of each city, for each of them.
+        claims = _claims(connection, now, {row.city_id for row in rows})
+        newcomers = _candidates([row for row in rows if row.newcomer], claims)
+        others = _candidates([row for row in rows if not row.newcomer], claims)
         is_all = max(sum(row.newcomer for row in rows), sum(not row.newcomer for row in rows)) < limit
         callable_ones = sum(map(needs_call, newcomers.values())) + sum(map(needs_call, others.values()))
         if is_all or callable_ones >= want:
@@ -128,16 +130,20 @@ def _first(candidates: Iterable[Candidate], number: int) -> list[Candidate]:
     return chosen
 
 
-def _candidates(now: datetime, rows: Sequence[Any]) -> dict[int, Candidate]:
+def _claims(connection: Connection, now: datetime, city_ids: Many[int]) -> dict[int, tuple[int, datetime]]:
+    """The cities among these that a call is fetching now: its charge, and when the claim expires."""
+    claimed = connection.execute(_CLAIMS, {"cities": sorted(city_ids), "now": now})
+    return {row.city_id: (row.charge_id, row.ready_at) for row in claimed}
+
+
+def _candidates(rows: Sequence[Any], claims: Mapping[int, tuple[int, datetime]]) -> dict[int, Candidate]:
     """One of each city, in the order of their turns."""
     found: dict[int, Candidate] = {}
     for row in rows:
-        claim = (row.charge_id, row.ready_at) if row.charge_id is not None and row.ready_at > now else None
-        settled_by = max(filter(None, (row.fetched_at, row.unknown_at)), default=None)
-        one = Candidate(row.city_id, row.turn, row.newcomer, row.attempts, is_fresh(settled_by, row.since), claim)
-        other = found.get(row.city_id)
-        if other is None or (other.claim is None and claim is not None):
-            found[row.city_id] = one
+        if row.city_id not in found:
+            settled_by = max(filter(None, (row.fetched_at, row.unknown_at)), default=None)
+            needs_no_call, claim = is_fresh(settled_by, row.since), claims.get(row.city_id)
+            found[row.city_id] = Candidate(row.city_id, row.turn, row.newcomer, row.attempts, needs_no_call, claim)
     return found
 
 
