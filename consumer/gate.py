@@ -178,6 +178,11 @@ def _close(gate: Gate, now: datetime, state: str, seconds: float) -> dict[str, A
     return {"state": state, "strikes": _strikes(gate, state), "blocked_until": until}
 
 
+def is_long_silent(gate: Gate) -> bool:
+    """Whether a probe found no answer either, after silence had closed the gate."""
+    return gate.state == "provider" and gate.strikes > SILENCES
+
+
 def _silence(gate: Gate, now: datetime, terms: Terms, jitter: float) -> dict[str, Any]:
     """Several in a row close the gate. A probe without an answer leaves it closed for the reason that it had."""
     if gate.state != "open" and gate.blocked_until > now:

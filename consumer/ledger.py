@@ -299,11 +299,11 @@ class Ledger:
         return NotNow(seconds, None)
 
     def _good_city(self, connection: Connection, gate: Gate, first: Candidate) -> Candidate | None:
-        """A city to request instead of one that has failed before, while the provider may be out: its answer decides.
+        """A city to request instead, when nobody knows whether the provider is out or has no answer for `first` alone.
 
-        It is the one that was fetched last. None: there is no doubt, or no such city.
+        None: there is no doubt.
         """
-        if gate.is_untroubled or first.attempts == 0:
+        if gate.is_untroubled or not (first.attempts or gates.is_long_silent(gate)):
             return None
         city_id = cities.good_city(connection, first.city_id)
         return None if city_id is None else Candidate(city_id, 0, False, 0, False, None)

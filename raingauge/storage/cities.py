@@ -14,6 +14,8 @@ from raingauge.storage.upsert import upsert
 
 UNKNOWN_TWICE_IN: Final = timedelta(seconds=60)
 """A city is unknown when the provider said so twice, at least that far apart: for a while it may not know its own."""
+LONDON: Final = 2643743
+"""A city that OpenWeather has: https://openweathermap.org/city/2643743."""
 _OBSERVED: Final = (*Observation._fields[1:], "fetched_at")
 """`fetched_at` is the last: the condition of the upsert reads it."""
 
@@ -70,6 +72,7 @@ def _doubted_later(new: Any) -> ColumnElement[bool]:
 
 
 def good_city(connection: Connection, other_than: int) -> int | None:
-    """The city that was fetched last, except one; None before any was."""
+    """The city that was fetched last, except one; before any was, London. None: London is the one."""
     fetched = select(City.id).where(City.fetched_at.is_not(None), City.id != other_than)
-    return connection.scalar(fetched.order_by(City.fetched_at.desc()).limit(1))
+    last = connection.scalar(fetched.order_by(City.fetched_at.desc()).limit(1))
+    return last or (LONDON if other_than != LONDON else None)

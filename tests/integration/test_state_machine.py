@@ -425,6 +425,16 @@ def _city(row: Mapping[str, Any]) -> int:
     return city_id
 
 
+@pytest.mark.usefixtures("_same_chance")
+@pytest.mark.parametrize("cities", [sorted(HOPELESS), sorted(UNKNOWN)])
+def test_a_collection_of_cities_without_weather_ends_although_no_other_city_is_wanted(
+    template: Path, cities: list[int]
+) -> None:
+    system = Raingauge(template)
+    system.post_a_new_one(name=1, cities=cities, max_age_s=600, as_text=True)
+    system.teardown()
+
+
 @pytest.fixture
 def _same_chance() -> Iterator[None]:
     state = random.getstate()

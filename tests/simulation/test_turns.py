@@ -18,9 +18,6 @@ FIRST = 3_000_000
 SMALL_EVERY_S = 97.0
 """Not in step with the calls."""
 
-CITY_BY_CITY = pytest.param("removed", marks=pytest.mark.long)
-CITY_BY_CITY_S = pytest.param("removed", 10, marks=pytest.mark.long)
-
 
 class Beside(CalmWorld):
     """Collections beside each other, for a while."""
@@ -89,8 +86,9 @@ def lived(template: Path, kind: type[Any], group_mode: str, consumers: int) -> I
         yield world
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("consumers", [1, 3])
-@pytest.mark.parametrize(("group_mode", "longest_s"), [("works", 25), CITY_BY_CITY_S])
+@pytest.mark.parametrize(("group_mode", "longest_s"), [("works", 25), ("removed", 10)])
 def test_five_cities_beside_thousands_are_there_soon(
     template: Path, group_mode: str, longest_s: float, consumers: int
 ) -> None:
@@ -99,8 +97,9 @@ def test_five_cities_beside_thousands_are_there_soon(
         assert max(world.waits) <= longest_s
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("consumers", [1, 3])
-@pytest.mark.parametrize("group_mode", ["works", CITY_BY_CITY])
+@pytest.mark.parametrize("group_mode", ["works", "removed"])
 def test_eight_equal_collections_share_equally(template: Path, group_mode: str, consumers: int) -> None:
     with lived(template, EightBesideEachOther, group_mode, consumers) as world:
         shares = world.shares
