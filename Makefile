@@ -43,7 +43,7 @@ run: $(RUN_READY) ## embedded mode: API, collecting, SQLite and a simulated prov
 
 .PHONY: test
 test: $(READY) ## the tests that need no outside service
-	$(BIN)/python -m pytest -n 4 --dist loadgroup -m 'not services and not long'
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m 'not services and not long'
 
 .PHONY: test-all
 test-all: $(READY) services ## all tests, those on real Kafka, MariaDB and PostgreSQL too, with coverage

@@ -82,7 +82,7 @@ class HttpClient:
 
         `ca_file`: PEM file or directory of the certificate authorities to trust instead of the usual ones.
         """
-        if select_proxy(base_url, get_environ_proxies(base_url)) is not None:
+        if _is_proxied(base_url):
             log.warning("provider.proxy_ignored", extra={"hint": "calls go direct: a proxy could repeat one"})
         self._base_url = base_url
         self._secret = secret
@@ -220,3 +220,11 @@ class Watchdog:
             interrupt()
         except Exception:  # the other deadlines must still hold
             log.exception("provider.watchdog_failed")
+
+
+def _is_proxied(url: str) -> bool:
+    """Whether the environment names a proxy for this URL."""
+    try:
+        return select_proxy(url, get_environ_proxies(url)) is not None
+    except ValueError:
+        return False  # it is no URL, as each call will say

@@ -129,6 +129,7 @@ async def test_when_offsets_fall_back_what_is_in_hand_is_void(cluster: MockClust
         assert values(await receive(subscription, 2)) == [b"1", b"2"]
 
 
+@pytest.mark.long
 async def test_an_outage_takes_no_delivery_away(cluster: MockCluster, place: KafkaPlace) -> None:
     await publish(place, b"1", b"2")
     async with place.subscription(timeouts=replace(ALERT, session_s=10, check_every_s=1.5)) as subscription:

@@ -103,6 +103,7 @@ def test_the_search_finds_a_mark_within_base64(before: str) -> None:
 # -- the whole system ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_embedded_as_a_process(tmp_path: Path) -> None:
     path = tmp_path / "raingauge.db"
     with (
@@ -193,6 +194,7 @@ class Inside:
         self._thread.join(20)
 
 
+@pytest.mark.long
 def test_embedded_at_debug_level_with_nothing_masked(
     tmp_path: Path, ear: Ear, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,6 +234,7 @@ def test_embedded_at_debug_level_with_nothing_masked(
     assert_files_unmarked(path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", ["producer", "consumer"])
 def test_with_database_and_kafka_out_of_reach(module: str) -> None:
     database = url_with_password("mysql+pymysql", f"127.0.0.1:{closed_port()}")
@@ -245,6 +248,7 @@ def test_with_database_and_kafka_out_of_reach(module: str) -> None:
     assert_unmarked(running.output, "the output")
 
 
+@pytest.mark.long
 def test_a_crash_with_a_traceback(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "newer.db")) as newer, newer:
         newer.executescript("CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES ('newer')")
@@ -255,6 +259,7 @@ def test_a_crash_with_a_traceback(tmp_path: Path) -> None:
     assert_unmarked(running.output, "the traceback")
 
 
+@pytest.mark.long
 def test_the_simulator_with_a_marked_key() -> None:
     """Its command line has it: the simulator is told its key there."""
     with simulator("--key", KEY) as running:

@@ -59,6 +59,7 @@ def broken_promises(scenario: events.ScenarioFinished) -> Iterator[str]:
                 yield f"{check.name}: {failure.title}: {failure.message}\n{check.failure_info.code_sample}"
 
 
+@pytest.mark.long
 def test_every_answer_is_one_that_the_description_promises(described: BaseSchema) -> None:
     requests: Counter[str] = Counter()
     statuses: set[int] = set()

@@ -141,6 +141,7 @@ def assert_nearly_right(looks: Sequence[Look], pacing: Pacing, group_mode: str) 
     assert max((look.beyond_s for look in off), default=0.0) <= one_call_s, off
 
 
+@pytest.mark.long
 @EACH_PACE
 @pytest.mark.parametrize("consumers", [1, 3])
 @pytest.mark.parametrize("posts", [TOGETHER, UNDER_WAY], ids=["posted together", "under way"])
@@ -151,6 +152,7 @@ def test_among_five_others_it_is_off_by_one_call_at_most_and_seldom(
     assert_nearly_right([look for look in looks if look.at_s > 5], pacing, group_mode)
 
 
+@pytest.mark.long
 @EACH_PACE
 def test_collections_of_the_same_cities_are_expected_nearly_together(
     template: Path, pacing: Pacing, group_mode: str

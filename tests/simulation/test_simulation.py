@@ -96,6 +96,7 @@ def test_a_row_that_is_lost_when_its_claim_expires_is_caught(template: Path, mon
     assert caught(template, Parts()) != "nothing"
 
 
+@pytest.mark.long
 def test_a_row_that_is_both_settled_and_queued_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = settling.store
 
@@ -120,7 +121,9 @@ def test_a_turn_that_is_never_taken_is_caught(template: Path, monkeypatch: pytes
     def forget_one(connection: Connection, now: datetime, account: str, gate_turn: int) -> None:
         give_turns(connection, now, account, gate_turn)
         last = select(func.max(QueuedCity.turn)).scalar_subquery()
-        connection.execute(update(QueuedCity).where(QueuedCity.turn == last).values(turn=None, ready_at=None))
+        connection.execute(
+            update(QueuedCity).where(QueuedCity.turn == last).values(turn=None, newcomer=None, ready_at=None)
+        )
 
     monkeypatch.setattr(queue, "give_turns", forget_one)
     assert "can never be taken" in caught(template, Parts())

@@ -133,7 +133,7 @@ async def test_an_unforeseen_error_is_a_problem_that_says_nothing_of_itself(fron
 
 async def test_without_its_tables_the_service_is_not_ready_and_says_so(tmp_path: Path) -> None:
     with closing(open_database(f"sqlite:///{tmp_path}/empty.db")) as database:
-        answers = await _ask_everything(Front(database).http)
+        answers = await _ask_everything(Front(database, deadline_s=30.0).http)
     why = f"{tmp_path}/empty.db: it has no tables, or old ones: run `python -m alembic upgrade head`"
     assert_problem(answers["collect"], 503, AWAY.format(why))
     assert_problem(answers["get"], 503, AWAY.format(why))

@@ -161,6 +161,7 @@ def test_uvloop_is_used_where_it_is_installed(installed: bool, monkeypatch: pyte
     assert isinstance(loops[0], uvloop.Loop) is installed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", ["producer", "standalone"])
 def test_what_a_program_does_not_know_does_not_start_it(module: str) -> None:
     command = [sys.executable, "-m", module]

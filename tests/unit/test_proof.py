@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -162,6 +163,7 @@ def a_ledger(account: Account, steps: Sequence[tuple[float, int, float | None]])
             account.moment.forward(answer.seconds)
 
 
+@pytest.mark.long
 @settings(max_examples=80, deadline=None)
 @given(steps=STEPS, quota=st.integers(1, 45), window_s=st.sampled_from([5.0, 20.0, 60.0, 0.7]), burst=st.booleans())
 def test_what_the_ledger_writes_always_keeps_the_promise(
