@@ -94,7 +94,7 @@ def _queued(name: str, place: int, city_id: int, now: datetime) -> Row:
 
 
 def _behind(name: str, place: int, now: datetime, *, resting: bool) -> Row:
-    later = {"turn": None, "ready_at": now + timedelta(hours=1), "attempts": 1}
+    later = {"newcomer": None, "turn": None, "ready_at": now + timedelta(hours=1), "attempts": 1}
     return _queued(name, place, BEHIND + place, now) | (
         later if resting and place % 10 == 0 else {"turn": BEHIND + place}
     )
