@@ -89,6 +89,11 @@ class PageQuery:
     after: int
     limit: int
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns to read, each once."""
+        return tuple(dict.fromkeys(column for _, column in self.fields))
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -230,8 +235,7 @@ class Collections:
             with self._pages_lock:
                 if (cached := self._pages.get(key)) is not None:
                     return cached
-        columns = tuple(column for _, column in query.fields)
-        rows = readings.page(connection, query.collection_id, columns, query.after, query.limit + 1)
+        rows = readings.page(connection, query.collection_id, query.columns, query.after, query.limit + 1)
         page = render(rows, query)
         if state.finished_at is not None and page.size < CACHE_BYTES // 8:
             with self._pages_lock:
@@ -355,15 +359,16 @@ def _count_fresh(connection: Connection, taken: Sequence[tuple[CollectionState, 
 def render(rows: Sequence[Row[Any]], query: PageQuery) -> Page:
     """A page as JSON. `rows`: what was read for it, one more than it shows if there is a next page."""
     shown = rows[: query.limit]
-    fields = [(name, utc_text if column in _MOMENTS else None) for name, column in query.fields]
-    data = [{"city_id": row.city_id, **_values(fields, row[3:])} for row in shown if row.status == "collected"]
+    columns = query.columns
+    places = [(name, columns.index(column), column in _MOMENTS) for name, column in query.fields]
+    data = [{"city_id": row.city_id, **_values(places, row[3:])} for row in shown if row.status == "collected"]
     errors = [{"city_id": row.city_id, "reason": row.reason} for row in shown if row.status == "failed"]
     next_after = shown[-1].city_id if len(rows) > query.limit else None
     return Page(orjson.dumps(data), orjson.dumps(errors), next_after)
 
 
-def _values(fields: Sequence[tuple[str, Callable[[datetime], str] | None]], values: Sequence[Any]) -> dict[str, Any]:
+def _values(places: Sequence[tuple[str, int, bool]], values: Sequence[Any]) -> dict[str, Any]:
     return {
-        name: value if write is None or value is None else write(value)
-        for (name, write), value in zip(fields, values, strict=True)
+        name: utc_text(values[place]) if is_moment and values[place] is not None else values[place]
+        for name, place, is_moment in places
     }

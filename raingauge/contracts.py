@@ -108,4 +108,4 @@ def batches_of(total: int) -> int:
 
 def utc_text(moment: datetime) -> str:
     """ISO 8601 in UTC with a trailing Z, to the millisecond."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
