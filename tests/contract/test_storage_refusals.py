@@ -23,7 +23,7 @@ def url(request: pytest.FixtureRequest) -> URL:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"password": "a wrong one"}, "Access denied|authentication failed"),
+        ({"password": "a wrong one"}, "Access denied|authentication failed"),  # pragma: allowlist secret
         ({"username": "nobody"}, "Access denied|authentication failed|does not exist"),
         ({"database": "nothing"}, "to database 'nothing'|\"nothing\" does not exist|Unknown database"),
     ],

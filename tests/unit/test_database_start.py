@@ -79,7 +79,7 @@ def test_a_refused_start_has_status_2_and_says_why_in_one_line(command: str, tmp
         check=False,
         timeout=60,
         cwd=ROOT,
-        env=settings | {"OPENWEATHER_API_KEY": "a key", "RAINGAUGE_HTTP__PORT": "0"},
+        env=settings | {"OPENWEATHER_API_KEY": "a key", "RAINGAUGE_HTTP__PORT": "0"},  # pragma: allowlist secret
     )
     lines = [line for line in ended.stderr.splitlines() if " INFO " not in line and "handoff." not in line]
     assert (ended.returncode, len(lines)) == (2, 1), ended.stderr
