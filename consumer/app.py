@@ -76,12 +76,13 @@ class Worker:
 
         Raises:
             DatabaseUnavailable: the database does not answer.
-            Fatal: a partition waits behind a message that this version cannot process.
+            Fatal: a partition waits behind a message that this version cannot process, or it is stopping.
         """
-        obstacles = self.intake.obstacles
-        await self._ledger.beat(len(obstacles))
-        if obstacles:
+        if obstacles := self.intake.obstacles:
             raise Fatal("; ".join(obstacles))
+        if self._stop.is_set():
+            raise Fatal("it is stopping")  # a heartbeat would make it look alive
+        await self._ledger.beat()
 
     async def leave(self) -> None:
         """Record that this consumer has stopped, if the database answers."""

@@ -203,7 +203,7 @@ class Caller:
             is_ordinary = reservation.clean and outcome.event is Event.ANSWERED
             is_local = outcome.unsent and outcome.event is Event.SILENT
             if not (is_ordinary or is_local):
-                await self._report(reservation, outcome)
+                await self._report_safely(reservation, outcome)
             counts = reservation.clean and not outcome.unsent
             fetched = outcome.fetched(charge_id, reservation.city_ids, reservation.reserved_at, counts=counts)
             await self._settle(fetched, closes=outcome.closes)
@@ -254,6 +254,13 @@ class Caller:
         )
         return reply
 
+    async def _report_safely(self, reservation: Reservation, outcome: Outcome) -> None:
+        """Report to the gate; whatever happens, what was paid for is stored afterwards."""
+        try:
+            await self._report(reservation, outcome)
+        except Exception:
+            log.exception("gate.not_reported")
+
     async def _report(self, reservation: Reservation, outcome: Outcome) -> None:
         """Record at the gate what happened, and log what changed."""
         refusal = outcome.refusal
@@ -287,15 +294,16 @@ class Caller:
     async def _store_alone(self, fetched: Fetched, city_id: int) -> None:
         """Store one city, or fail it, so that it is not paid for again."""
         database = self._database
-        for work in (
-            lambda c: settling.settle(c, database.now(c), fetched, rest_s, releases=False),
-            lambda c: settling.fail_city(c, database.now(c), city_id, INTERNAL_ERROR),
+        for work, collected in (
+            (lambda c: settling.settle(c, database.now(c), fetched, rest_s, releases=False), len(fetched.observations)),
+            (lambda c: settling.fail_city(c, database.now(c), city_id, INTERNAL_ERROR), 0),
         ):
             try:
                 self._report_settled(await self._persist(work))
             except Exception:
                 log.exception("settle.failed", extra={"city_id": city_id})
             else:
+                self.tally.cities_collected += collected
                 return
 
     async def _store(self, fetched: Fetched, *, closes: bool) -> None:

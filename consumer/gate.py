@@ -166,9 +166,10 @@ def _strikes(gate: Gate, state: str) -> int:
 def _close(gate: Gate, now: datetime, state: str, seconds: float) -> dict[str, Any]:
     """Close the gate, never for shorter than it is; calls under way when it closed do not count once more.
 
-    A bad key stays the reason while it closes the gate for longer: somebody has to do something about it.
+    A bad key stays the reason while it closes the gate for longer: somebody has to do something about it. Closed
+    because of the database it stays so: the charges of earlier calls may be lost, so none of them may open it.
     """
-    if gate.state == state and gate.blocked_until > now:
+    if gate.state in {state, "database"} and gate.blocked_until > now:
         return {}
     until = now + timedelta(seconds=seconds)
     if gate.state != "open":

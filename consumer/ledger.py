@@ -269,7 +269,7 @@ class Ledger:
         if isinstance(room, Wait):
             return _not_now(room, now)
         queue.give_turns(connection, now, self._account, gate.turn)
-        picked = queue.pick(connection, now, self._account, room)
+        picked = queue.pick(connection, now, self._account, room, gate.month_spent)
         for one in picked:
             if one.claim is not None:
                 queue.claim(connection, [one.city_id], *one.claim)  # it waits for the call that is fetching it

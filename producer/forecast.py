@@ -49,7 +49,7 @@ class Competition:
         self.size = 0
         for one in open_collections:
             self.size += 1
-            theirs = share(gate_turn, one.last_turn, one.left, one.settled)
+            theirs = share(gate_turn, one.last_turn, one.left, one.settled, one.enqueued)
             shares.setdefault(one.cities_hash, []).append((one.id, theirs))
         self._gate_turn = gate_turn
         self._shares = shares
@@ -60,7 +60,7 @@ class Competition:
 
         A call for a city serves all collections that want it; so those that want the same cities count as one.
         """
-        mine = share(self._gate_turn, state.last_turn, left, state.settled)
+        mine = share(self._gate_turn, state.last_turn, left, state.settled, state.enqueued)
         if self.size <= EXACT_UP_TO:
             return self._count(state, mine)
         known = (state.cities_hash, mine)

@@ -49,6 +49,8 @@ class CollectionState:
     last_progress_at: datetime | None
     finished_at: datetime | None
     cancelled_at: datetime | None
+    enqueued: int = 0
+    """Cities of its delivered batches, settled ones too."""
 
     @property
     def settled(self) -> int:
@@ -71,6 +73,7 @@ class OpenCollection(NamedTuple):
     """Unsettled cities."""
     settled: int
     last_turn: int
+    enqueued: int
 
 
 @dataclass(frozen=True, slots=True)

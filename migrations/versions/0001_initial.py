@@ -81,6 +81,7 @@ def _create_collections() -> None:
         sa.Column("collected", sa.Integer(), nullable=False),
         sa.Column("failed", sa.Integer(), nullable=False),
         sa.Column("last_turn", sa.BigInteger(), nullable=False),
+        sa.Column("enqueued", sa.Integer(), nullable=False),
         sa.Column("released", sa.Integer(), nullable=False),
         sa.Column("last_progress_at", moment()),
         sa.Column("idle_since", moment()),

@@ -47,9 +47,13 @@ def newcomers_in(batch: int, size: int, total: int) -> int:
     return min(FIRST_FEW, size) if batch == 0 and total <= SMALL else 0
 
 
-def share_with_newcomers(want: int, newcomers: int, others: int) -> int:
-    """How many of `want` places newcomers get, given how many of each wait: at most half while others wait."""
-    return min(newcomers, max(want - others, want - want // 2))
+def share_with_newcomers(want: int, newcomers: int, others: int, spent: int) -> int:
+    """How many of `want` places newcomers get, given how many of each wait: half while others wait.
+
+    They get an odd place two times of three, going by the cities `spent` so far: a call of one city has no other.
+    """
+    odd = want % 2 if spent % 3 else 0
+    return min(newcomers, max(want - others, want // 2 + odd))
 
 
 def is_fresh(fetched_at: datetime | None, since: datetime) -> bool:
@@ -77,15 +81,15 @@ class Share(NamedTuple):
         return self.begin + self.others
 
 
-def share(gate_turn: int, last_turn: int, left: int, settled: int) -> Share:
-    """What an open collection with `left` unsettled cities will be given, in turns.
+def share(gate_turn: int, last_turn: int, left: int, settled: int, enqueued: int) -> Share:
+    """What an open collection with `left` unsettled cities was given or will be given, in turns.
 
-    When all of it is enqueued, its last city has its last turn. Otherwise more follows, from the gate's turn on.
+    Those in the queue have the turns up to its last one; the others follow.
     """
     newcomers = min(left, max(0, FIRST_FEW - settled)) if left + settled <= SMALL else 0
-    begin = last_turn - (left - newcomers)
-    is_enqueued = last_turn > 0 and begin >= gate_turn - CALL_SIZE  # up to a call of it may be under way
-    return Share(newcomers, begin if is_enqueued else gate_turn, left - newcomers)
+    in_queue = max(0, enqueued - settled - newcomers)
+    begin = last_turn - in_queue if in_queue else max(gate_turn, last_turn)
+    return Share(newcomers, begin, left - newcomers)
 
 
 def cities_until(turn: int, theirs: Share) -> int:

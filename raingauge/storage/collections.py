@@ -35,7 +35,8 @@ _STATE: Final = select(*(getattr(Collection, name) for name in CollectionState._
 )
 _LEFT: Final = (Collection.total - Collection.collected - Collection.failed).label("left")
 _OPEN: Final = select(
-    *(Collection.id, Collection.cities_hash, _LEFT, Collection.collected + Collection.failed, Collection.last_turn)
+    *(Collection.id, Collection.cities_hash, _LEFT, Collection.collected + Collection.failed),
+    *(Collection.last_turn, Collection.enqueued),
 ).where(Collection.finished_at.is_(None))
 _COPY_BATCHES: Final = insert(Batch).from_select(
     ["collection_id", "batch", "city_ids", "size", "settled", "publish_order", "attempts"],

@@ -5,7 +5,6 @@ collection.
 """
 
 import json
-from collections import Counter
 from collections.abc import Collection as Many
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -39,7 +38,11 @@ _KNOWN: Final = union_all(
         for table in (QueuedCity, Reading)
     )
 )
-_SET_LAST_TURN: Final = update(Collection).where(Collection.id == bindparam("name")).values(last_turn=bindparam("turn"))
+_COUNT_ENQUEUED: Final = (
+    update(Collection)
+    .where(Collection.id == bindparam("name"))
+    .values(last_turn=bindparam("turn"), enqueued=Collection.enqueued + bindparam("number"))
+)
 
 
 def enqueue(
@@ -71,7 +74,7 @@ def enqueue(
     wanted = [_wanted(row, batches) for row in rows]
     outcomes = dict.fromkeys(wanted, failing) if failing else _fresh(connection, wanted, collections)
     _insert_rows(connection, rows)
-    _set_last_turns(connection, rows)
+    _count_enqueued(connection, rows, collections)
     store(connection, now, collections, outcomes, result)
     return result
 
@@ -136,13 +139,14 @@ def _insert_rows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> N
         connection.execute(insert(QueuedCity), ordered[start : start + ROWS_PER_STATEMENT])
 
 
-def _set_last_turns(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    last: Counter[str] = Counter()
+def _count_enqueued(connection: Connection, rows: Sequence[Mapping[str, Any]], collections: Mapping[str, Any]) -> None:
+    """Record each collection's last turn, and how many of its cities were enqueued."""
+    turns_of: dict[str, list[int]] = {}
     for row in rows:
-        if not row["newcomer"]:
-            last[row["collection_id"]] = max(last[row["collection_id"]], row["turn"])
-    for name, turn in sorted(last.items()):
-        connection.execute(_SET_LAST_TURN, {"name": name, "turn": turn})
+        turns_of.setdefault(row["collection_id"], []).append(0 if row["newcomer"] else row["turn"])
+    for name, given in sorted(turns_of.items()):
+        turn = max(collections[name].last_turn, *given)
+        connection.execute(_COUNT_ENQUEUED, {"name": name, "turn": turn, "number": len(given)})
 
 
 def _wanted(row: Mapping[str, Any], batches: Mapping[BatchKey, Any]) -> Wanted:

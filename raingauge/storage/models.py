@@ -67,6 +67,8 @@ class Collection(Schema):
     failed: Mapped[int] = mapped_column(default=0)
     last_turn: Mapped[int] = mapped_column(BigInteger, default=0)
     """The turn of its last city in the queue."""
+    enqueued: Mapped[int] = mapped_column(default=0)
+    """Cities of its delivered batches, settled ones too."""
     released: Mapped[int] = mapped_column(default=0)
     """Batches that the relay may publish so far: those with a lower number."""
     last_progress_at: Mapped[datetime | None]

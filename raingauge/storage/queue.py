@@ -91,8 +91,10 @@ def clip_moments(connection: Connection, account: str, now: datetime, until: dat
     connection.execute(update(QueuedCity).where(mine, QueuedCity.since > now).values(since=now))
 
 
-def pick(connection: Connection, now: datetime, account: str, want: int) -> list[Candidate]:
-    """Up to `want` cities whose turn it is and that need a call, the first few of new collections in front.
+def pick(connection: Connection, now: datetime, account: str, want: int, spent: int = 1) -> list[Candidate]:
+    """Up to `want` cities whose turn it is and that need a call, the first few of small collections in front.
+
+    `spent`: cities that the account has spent, for the places that cannot be halved.
 
     Beside them come those with a lower turn that need no call, or that a call is fetching now.
     """
@@ -108,7 +110,8 @@ def pick(connection: Connection, now: datetime, account: str, want: int) -> list
         if is_all or callable_ones >= want:
             break
         limit *= 8  # several collections want the same cities: their rows come one behind the other
-    few = share_with_newcomers(want, sum(map(needs_call, newcomers.values())), sum(map(needs_call, others.values())))
+    new, old = (sum(map(needs_call, ones.values())) for ones in (newcomers, others))
+    few = share_with_newcomers(want, new, old, spent)
     chosen = _first(newcomers.values(), few)
     taken = {candidate.city_id for candidate in chosen}
     return chosen + _first((one for one in others.values() if one.city_id not in taken), want - few)

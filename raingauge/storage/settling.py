@@ -37,6 +37,7 @@ _RELEASE: Final = (
 _REST: Final = (
     update(QueuedCity)
     .where(QueuedCity.collection_id == bindparam("name"), _OF_CITIES)
+    .where(or_(QueuedCity.charge_id.is_(None), QueuedCity.charge_id == bindparam("charge")))  # not another's claim
     .values(
         turn=None,
         charge_id=None,
@@ -170,7 +171,7 @@ def settle(connection: Connection, now: datetime, fetched: Fetched, retry: Retry
         rows = _rows_of(connection, concerned, [name for name, row in collections.items() if row.finished_at is None])
         outcomes, rests = _judge(rows, fetched, unknown, retry)
         store(connection, now, collections, outcomes, result)
-        _rest(connection, now, rests)
+        _rest(connection, now, rests, fetched.charge_id)
     if releases:
         left = {"cities": sorted(fetched.requested), "charge": fetched.charge_id, "now": now}
         connection.execute(_RELEASE, left)
@@ -277,14 +278,16 @@ def _judge(
     return outcomes, rests
 
 
-def _rest(connection: Connection, now: datetime, rests: Mapping[Wanted, tuple[int, float]]) -> None:
+def _rest(connection: Connection, now: datetime, rests: Mapping[Wanted, tuple[int, float]], charge_id: int) -> None:
     """Have rows rest: no turn, no charge, and a moment at which they get a turn again."""
     alike: dict[tuple[str, int, float], list[int]] = {}
     for row, (attempts, rest_s) in rests.items():
         alike.setdefault((row.collection_id, attempts, rest_s), []).append(row.city_id)
     for (name, attempts, rest_s), city_ids in sorted(alike.items()):
         until = now + timedelta(seconds=rest_s)
-        connection.execute(_REST, {"cities": city_ids, "name": name, "failed_calls": attempts, "until": until})
+        connection.execute(
+            _REST, {"cities": city_ids, "name": name, "failed_calls": attempts, "until": until, "charge": charge_id}
+        )
 
 
 # -- readings and counters ---------------------------------------------------------------------------------------------

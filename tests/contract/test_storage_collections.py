@@ -185,8 +185,8 @@ def test_what_open_collections_need_is_told_with_what_they_want(database: Databa
     accept(database, "new", range(1, 31))
     hashed = found(database, "new").cities_hash
     assert sorted(database.read(collections.open_collections)) == [
-        OpenCollection("begun", hashed, 10, 20, 20),
-        OpenCollection("new", hashed, 30, 0, 0),
+        OpenCollection("begun", hashed, 10, 20, 20, 20),
+        OpenCollection("new", hashed, 30, 0, 0, 0),
     ]
 
 

@@ -51,15 +51,19 @@ def test_collections_share_equally_whatever_their_size(sizes: list[int], gate_tu
     assert set(taken.values()) == {min(sizes)}
 
 
-@given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 40))
-def test_newcomers_get_at_most_half_while_others_wait_and_no_place_is_left_empty(
-    want: int, newcomers: int, others: int
+@given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 9))
+def test_newcomers_get_half_while_others_wait_and_no_place_is_left_empty(
+    want: int, newcomers: int, others: int, spent: int
 ) -> None:
-    few = share_with_newcomers(want, newcomers, others)
+    few = share_with_newcomers(want, newcomers, others, spent)
     assert 0 <= few <= newcomers
     assert few + min(others, want - few) == min(want, newcomers + others)
     if others >= want // 2:
         assert few <= want - want // 2
+
+
+def test_newcomers_without_end_leave_every_third_call_of_one_city_to_others() -> None:
+    assert [share_with_newcomers(1, 100, 100, spent) for spent in range(6)] == [0, 1, 1, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -81,11 +85,11 @@ def test_an_unknown_city_stays_unknown_for_a_day_unless_only_a_new_answer_will_d
 
 
 def test_a_collection_that_is_enqueued_whole_has_the_turns_up_to_its_last() -> None:
-    assert share(100, 140, left=30, settled=12) == Share(newcomers=0, begin=110, others=30)
-    assert share(100, 0, left=30, settled=0) == Share(newcomers=0, begin=100, others=30)
-    assert share(100, 0, left=20, settled=0) == Share(newcomers=5, begin=100, others=15)
-    assert share(0, 0, left=20, settled=0) == Share(newcomers=5, begin=0, others=15)
-    assert share(100, 110, left=500, settled=12) == Share(newcomers=0, begin=100, others=500)
+    assert share(100, 140, left=30, settled=12, enqueued=42) == Share(newcomers=0, begin=110, others=30)
+    assert share(100, 0, left=30, settled=0, enqueued=0) == Share(newcomers=0, begin=100, others=30)
+    assert share(100, 0, left=20, settled=0, enqueued=0) == Share(newcomers=5, begin=100, others=15)
+    assert share(0, 0, left=20, settled=0, enqueued=0) == Share(newcomers=5, begin=0, others=15)
+    assert share(100, 110, left=500, settled=12, enqueued=32) == Share(newcomers=0, begin=90, others=500)
 
 
 def test_until_a_turn_a_collection_gets_its_first_few_and_a_city_for_each_turn() -> None:

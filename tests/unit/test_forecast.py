@@ -275,16 +275,17 @@ def test_a_large_quota_is_played_forward_in_few_steps() -> None:
 def test_the_others_get_as_many_cities_until_a_collection_is_done(
     others: list[tuple[str, int]], left: int, units: int
 ) -> None:
-    listed = [OpenCollection(f"{number}.", *one, 5, one[1]) for number, one in enumerate(others)]
-    itself = OpenCollection(FRESH.id, FRESH.cities_hash, 10_000, 5, 10_000)
+    listed = [OpenCollection(f"{number}.", *one, 5, one[1], 5 + one[1]) for number, one in enumerate(others)]
+    itself = OpenCollection(FRESH.id, FRESH.cities_hash, 10_000, 5, 10_000, 10_005)
     for open_collections in (listed, [itself, *listed], [*listed, itself]):
         competition = Competition(open_collections)
-        assert [competition.units(replace(FRESH, collected=5, last_turn=left), left) for _ in range(2)] == [units] * 2
+        state = replace(FRESH, collected=5, last_turn=left, enqueued=5 + left)
+        assert [competition.units(state, left) for _ in range(2)] == [units] * 2
 
 
 def test_a_small_collection_beside_a_big_one_waits_for_its_share_only() -> None:
-    around = replace(CALM, competition=Competition([OpenCollection("a", "a", 5000, 5, 5000)]))
-    assert seconds(progress(replace(FRESH, total=20, last_turn=20), around).expected_at) == 20
+    around = replace(CALM, competition=Competition([OpenCollection("a", "a", 5000, 5, 5000, 5005)]))
+    assert seconds(progress(replace(FRESH, total=20, last_turn=20, enqueued=20), around).expected_at) == 20
 
 
 def test_what_the_month_does_not_allow_comes_next_month() -> None:
@@ -328,7 +329,9 @@ SNAPSHOTS: st.SearchStrategy[Snapshot] = st.builds(
             TERMS, cities_per_window=q, window_s=w, pacing=pacing, month_pacing=month_pacing, cities_per_month=budget
         ),
         gate=replace(GATE, month_spent=spent, state=state, blocked_until=NOON + timedelta(seconds=blocked)),
-        competition=Competition(OpenCollection(f"{n}.", f"{n}", left, 5, left) for n, left in enumerate(others)),
+        competition=Competition(
+            OpenCollection(f"{n}.", f"{n}", left, 5, left, 5 + left) for n, left in enumerate(others)
+        ),
         held=held,
     ),
     st.integers(1, 30_000),

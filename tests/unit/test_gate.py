@@ -168,9 +168,9 @@ CLOSED = {
     ("provider", E): {},
     ("provider", S): {},
     ("database", A): {},
-    ("database", Q): closed("quota", 1, 3600),
-    ("database", K): closed("key", 1, 3600),
-    ("database", E): closed("provider", 1, 3600),
+    ("database", Q): {},
+    ("database", K): {},
+    ("database", E): {},
     ("database", S): {},
 }
 

@@ -144,7 +144,7 @@ def test_an_outage_costs_beats_and_ends_nothing(sqlite: Database, caplog: pytest
     scene.run(60)
     assert "database.unavailable" in caplog.messages
     assert scene.acknowledged == [5]
-    with pytest.raises(DatabaseUnavailable):
+    with pytest.raises(Fatal, match="it is stopping"):
         asyncio.run(scene.worker.check())
 
 
