@@ -33,7 +33,7 @@ class Timeouts:
     stop_s: float = 3  # a client's orderly stop; after that it is dismantled
     quiet_s: float = 30  # without any success before a new client is tried
     check_every_s: float = 3  # how often to check whether the brokers answer
-    fetch_wait_s: float = 0.05  # how long a fetch waits for more messages: fetching them one by one costs more
+    fetch_wait_s: float = 0.15  # how long a fetch waits for more messages: fetching them one by one costs more
     commit_s: float = 5
     commit_every_s: float = 0.2
     reread_s: float = 60  # before a partition with an unreadable record is tried again
