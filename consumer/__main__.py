@@ -1,4 +1,4 @@
-"""`python -m consumer`: work. `python -m consumer quota …`, `… cities …`, `… dead-letters …`: what a person sees to."""
+"""`python -m consumer` works; with `quota …`, `cities …` or `dead-letters …` it runs a command for operators."""
 
 import argparse
 import sys
@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m consumer", description="Without a command: take batches and collect.")
     commands = top.add_subparsers(title="commands")
-    quota = commands.add_parser("quota", help="see to the gate of quota.account").add_subparsers(required=True)
+    quota = commands.add_parser("quota", help="manage the gate of quota.account").add_subparsers(required=True)
     month = quota.add_parser("set-month", help="say how many cities of this month are spent already")
     month.add_argument("cities", type=int)
     month.set_defaults(program=lambda arguments: partial(set_month, cities=arguments.cities))

@@ -1,7 +1,7 @@
 """The quota ledger: holds quota for cities before they are requested, and closes the charge when the answers are in.
 
-One row (the gate) per provider account orders all reservations of all consumers, so a reservation also decides whose
-city is next. The rule, its proof and its limits: docs/quota.md. No consumer's clock enters it, only durations.
+One row (the gate) per provider account orders all reservations of all consumers; the queue decides whose city is next.
+The rule, its proof and its limits: docs/quota.md. No consumer's clock enters it, only durations.
 """
 
 import math

@@ -161,7 +161,7 @@ class Relay:
                 log.error("relay.unreadable", extra={"collection_id": key.collection_id, "batch": key.batch})
 
     def _republish(self, connection: Connection, now: datetime) -> None:
-        """Have published again what stood still for long although somebody could have worked on it all the while."""
+        """Republish batches that made no progress although a consumer could have worked on them."""
         stalled_since = now - timedelta(seconds=self._settings.republish_after_s)
         gate = find_gate(connection, self._account)
         if gate is None or gate.blocked_until > stalled_since:

@@ -56,7 +56,8 @@ class Terms:
     def gather_s(self) -> float:
         """How long a call waits to be made fuller by the next release.
 
-        Smooth pacing has the time until the next city's turn anyway; so what a call of one city (a probe) split joins.
+        Smooth pacing has the time until the next city's turn anyway; so the cities separated by a one-city probe are
+        joined again.
         """
         gather_s = GATHER * self.window_s
         return gather_s if self.pacing == "burst" else max(gather_s, 1.25 * self.spread_s(1))
@@ -120,8 +121,8 @@ def next_start(planned: datetime, now: datetime, cost: int, terms: Terms, span_s
 def room_beside(planned: datetime, now: datetime, lately: int, full: int, terms: Terms) -> int:
     """What the call that has just gone was short of a full one: others may go now to fill it up.
 
-    Apart from it they would be released apart, and so split all later calls. `planned` is when the next call may start
-    otherwise; `lately`, the cities that went within the last gathering time.
+    Sent later, they would also be released later and split every following call. `planned` is when the next call may
+    start otherwise; `lately`, the cities that went within the last gathering time.
     """
     if lately == 0:
         return 0

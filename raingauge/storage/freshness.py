@@ -1,4 +1,4 @@
-"""Which cities of a collection need no call, as its producer counts them. Consumers decide by the same rule."""
+"""Which cities of a collection need no call, as the producer counts them. Consumers apply the same rule."""
 
 from collections.abc import Collection as Many
 from collections.abc import Mapping, Sequence

@@ -27,7 +27,7 @@ class UtcDateTime(TypeDecorator[datetime]):
             if value.tzinfo is None:
                 raise ValueError("a time without its zone")
             value = value.astimezone(UTC)
-        # As text it is what PyMySQL makes of it, too, but three times as slowly.
+        # PyMySQL would produce the same text, three times more slowly.
         if dialect.name in {"mysql", "mariadb"}:
             return value.isoformat(" ").removesuffix("+00:00")
         return value.replace(tzinfo=None)

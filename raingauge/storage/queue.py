@@ -1,6 +1,7 @@
 """The queue: the wanted cities of batches that are being worked on, and whose turn it is.
 
-Whoever reserves holds the gate's lock and changes rows of the queue alone. It decides nothing about quota.
+Reservations of one account are ordered by its gate's lock; settling changes rows without it. It decides nothing about
+quota.
 """
 
 from collections.abc import Collection as Many

@@ -1,4 +1,4 @@
-"""Readings, page by page. It only reads: the queue writes them when it settles cities."""
+"""Readings, page by page. It only reads: settling writes them."""
 
 from collections.abc import Sequence
 from functools import lru_cache
