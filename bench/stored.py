@@ -46,7 +46,7 @@ def store_collections(url: str, collections: int, with_rows: int) -> None:
         cities = range(FIRST_CITY, FIRST_CITY + CITIES)
         _store(database, Collection, (_collection(number, now) for number in range(1, collections + 1)))
         _store(database, Batch, (_batch(name_of(number), 0, [1], now) for number in range(1, OPEN + 1)))
-        beat = {"id": "bench", "account": ACCOUNT, "started_at": now, "seen_at": now + timedelta(hours=1)}
+        beat = {"id": "bench", "account": ACCOUNT, "seen_at": now + timedelta(hours=1)}
         _store(database, ConsumerBeat, iter([beat]))
         _store(database, City, ({"id": city_id, "name": "Somewhere"} for city_id in cities))
         _store(database, Reading, _readings(with_rows, cities))

@@ -306,7 +306,7 @@ class Ledger:
         if gate.is_untroubled or not (first.attempts or gates.is_long_silent(gate)):
             return None
         city_id = cities.good_city(connection, first.city_id)
-        return None if city_id is None else Candidate(city_id, 0, False, 0, False, None)
+        return None if city_id is None else Candidate(city_id, 0, 0, False, None)
 
     def _room(self, connection: Connection, gate: Gate, now: datetime, full: int) -> int | Wait:
         """How many cities the pace has room for now, or until when to wait. A full charge has `full` cities."""

@@ -3,7 +3,8 @@
 Times in reports are seconds since the start, and ISO 8601 in UTC.
 """
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -34,7 +35,9 @@ def router(stand_in: StandIn, clock: Clock) -> APIRouter:
     """Build the routes."""
     api = APIRouter(prefix="/control", tags=["control"])
     api.include_router(_changes(stand_in, clock))
-    api.include_router(_reports(stand_in, clock))
+    start = _Start(clock.now(), clock.monotonic())
+    api.include_router(_witness(stand_in, start))
+    api.include_router(_calls(stand_in, start))
     return api
 
 
@@ -73,14 +76,23 @@ def _changes(stand_in: StandIn, clock: Clock) -> APIRouter:
     return api
 
 
-def _reports(stand_in: StandIn, clock: Clock) -> APIRouter:
-    api = APIRouter()
-    started_at, started = clock.monotonic(), clock.now()
+@dataclass(frozen=True)
+class _Start:
+    """The start of the simulator on both clocks."""
 
-    def times(name: str, at: float | None) -> dict[str, Any]:
-        since_s = None if at is None else round(at - started_at, 6)
-        iso = None if since_s is None else utc_text(started + timedelta(seconds=since_s))
+    moment: datetime
+    at: float
+    """Monotonic, in seconds."""
+
+    def times(self, name: str, at: float | None) -> dict[str, Any]:
+        """A moment as seconds since the start and as a time."""
+        since_s = None if at is None else round(at - self.at, 6)
+        iso = None if since_s is None else utc_text(self.moment + timedelta(seconds=since_s))
         return {f"{name}_s": since_s, name: iso}
+
+
+def _witness(stand_in: StandIn, start: _Start) -> APIRouter:
+    api = APIRouter()
 
     @api.get("/witness")
     async def show_witness(query: Annotated[WitnessQuery, Query()]) -> dict[str, Any]:
@@ -92,7 +104,7 @@ def _reports(stand_in: StandIn, clock: Clock) -> APIRouter:
         peak = witness.peak if query.window_s is None else witness.peak_of(query.window_s)
         calls, units = witness.calls, witness.units
         return {
-            "started_at": utc_text(started),
+            "started_at": utc_text(start.moment),
             "calls": calls.total(),
             "units": units.total(),
             **{f"{endpoint}_calls": calls[endpoint] for endpoint in Endpoint},
@@ -101,8 +113,8 @@ def _reports(stand_in: StandIn, clock: Clock) -> APIRouter:
             "underway": calls.total() - witness.statuses.total(),
             "window_s": peak.width_s,
             "most_in_window": peak.units,
-            **times("first_at", witness.first_at),
-            **times("last_at", witness.last_at),
+            **start.times("first_at", witness.first_at),
+            **start.times("last_at", witness.last_at),
         }
 
     @api.delete("/witness")
@@ -110,6 +122,12 @@ def _reports(stand_in: StandIn, clock: Clock) -> APIRouter:
         """Forget all calls; the quota is enforced as before."""
         stand_in.forget_calls()
         return await show_witness(WitnessQuery())
+
+    return api
+
+
+def _calls(stand_in: StandIn, start: _Start) -> APIRouter:
+    api = APIRouter()
 
     @api.get("/calls")
     async def list_calls(query: Annotated[CallsQuery, Query()]) -> dict[str, Any]:
@@ -122,7 +140,7 @@ def _reports(stand_in: StandIn, clock: Clock) -> APIRouter:
                 "ids": [None if number < 0 else number for number in call.ids],
                 "status": call.status,
                 "units": call.units,
-                **times("at", call.at),
+                **start.times("at", call.at),
             }
             for call in witness.page(query.after, query.limit)
         ]

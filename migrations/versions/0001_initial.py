@@ -186,7 +186,6 @@ def _create_quota() -> None:
         "consumers",
         sa.Column("id", exact(64), primary_key=True),
         sa.Column("account", exact(64), nullable=False),
-        sa.Column("started_at", moment(), nullable=False),
         sa.Column("seen_at", moment(), nullable=False),
         sa.Column("partitions_held", sa.Integer(), nullable=False),
     )

@@ -245,7 +245,6 @@ class ConsumerBeat(Schema):
 
     id: Mapped[str] = mapped_column(exact(64), primary_key=True)
     account: Mapped[str] = mapped_column(exact(64))
-    started_at: Mapped[datetime]
     seen_at: Mapped[datetime]
     partitions_held: Mapped[int] = mapped_column(
         default=0

@@ -22,7 +22,6 @@ class Candidate:
 
     city_id: int
     turn: int
-    newcomer: bool
     attempts: int
     needs_no_call: bool
     """Its latest observation will do: another call fetched it meanwhile."""
@@ -147,7 +146,7 @@ def _candidates(rows: Sequence[Any], claims: Mapping[int, tuple[int, datetime]])
         if row.city_id not in found:
             settled_by = max(filter(None, (row.fetched_at, row.unknown_at)), default=None)
             needs_no_call, claim = is_fresh(settled_by, row.since), claims.get(row.city_id)
-            found[row.city_id] = Candidate(row.city_id, row.turn, row.newcomer, row.attempts, needs_no_call, claim)
+            found[row.city_id] = Candidate(row.city_id, row.turn, row.attempts, needs_no_call, claim)
     return found
 
 

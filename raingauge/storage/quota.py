@@ -144,7 +144,7 @@ def reserved_charges(connection: Connection, account: str, after: datetime, unti
 
 def beat(connection: Connection, now: datetime, consumer: str, account: str, partitions_held: int = 0) -> None:
     """Record that this consumer is alive, and forget those long dead."""
-    row = {"id": consumer, "account": account, "started_at": now, "seen_at": now, "partitions_held": partitions_held}
+    row = {"id": consumer, "account": account, "seen_at": now, "partitions_held": partitions_held}
     upsert(connection, ConsumerBeat, [row], ("seen_at", "partitions_held"))
     connection.execute(delete(ConsumerBeat).where(ConsumerBeat.seen_at < now - FORGOTTEN_AFTER))
 

@@ -166,9 +166,7 @@ def settle(connection: Connection, now: datetime, fetched: Fetched, retry: Retry
     unknown = remember(connection, fetched.observations, fetched.unknown, fetched.fetched_at)
     concerned = fetched.city_ids
     if concerned:
-        names = connection.scalars(_WANTED_BY, {"cities": concerned}).all()
-        collections = lock_collections(connection, names)
-        rows = _rows_of(connection, concerned, [name for name, row in collections.items() if row.finished_at is None])
+        collections, rows = _lock_open_rows(connection, concerned)
         outcomes, rests = _judge(rows, fetched, unknown, retry)
         store(connection, now, collections, outcomes, result)
         _rest(connection, now, rests, fetched.charge_id)
@@ -181,9 +179,7 @@ def settle(connection: Connection, now: datetime, fetched: Fetched, retry: Retry
 def settle_fresh(connection: Connection, now: datetime, city_ids: Many[int]) -> Settled:
     """Settle the rows of cities that need no call, because another call fetched them meanwhile."""
     result = Settled()
-    names = connection.scalars(_WANTED_BY, {"cities": sorted(city_ids)}).all()
-    collections = lock_collections(connection, names)
-    rows = _rows_of(connection, sorted(city_ids), [n for n, row in collections.items() if row.finished_at is None])
+    collections, rows = _lock_open_rows(connection, sorted(city_ids))
     known = {row.id: row for row in connection.execute(FOUND_CITIES, {"cities": sorted(city_ids)})}
     outcomes: dict[Wanted, str | None] = {}
     for row in rows:
@@ -198,20 +194,10 @@ def settle_fresh(connection: Connection, now: datetime, city_ids: Many[int]) -> 
 
 def fail_city(connection: Connection, now: datetime, city_id: int, reason: str) -> Settled:
     """Fail a city for every collection that wants it."""
-    return _fail(connection, now, reason, QueuedCity.city_id == city_id)
-
-
-def _fail(connection: Connection, now: datetime, reason: str, *conditions: ColumnElement[bool]) -> Settled:
     result = Settled()
-    names = connection.scalars(select(QueuedCity.collection_id).where(*conditions).distinct()).all()
-    collections = lock_collections(connection, names)
-    rows = [row for row in _rows(connection, *conditions) if _is_open(collections, row)]
+    collections, rows = _lock_open_rows(connection, [city_id])
     store(connection, now, collections, dict.fromkeys(rows, reason), result)
     return result
-
-
-def _is_open(collections: Mapping[str, Any], row: Wanted) -> bool:
-    return row.collection_id in collections and collections[row.collection_id].finished_at is None
 
 
 def lock_collections(connection: Connection, ids: Many[str]) -> dict[str, Any]:
@@ -237,15 +223,12 @@ def _exactly(
     return or_(*(and_(one.in_(firsts), other.in_(seconds)) for seconds, firsts in alike.items()))
 
 
-def _rows_of(connection: Connection, city_ids: Sequence[int], collections: Sequence[str]) -> list[Wanted]:
-    if not collections:
-        return []
-    wanted = connection.execute(_OPEN_WANTED, {"cities": city_ids, "collections": collections})
-    return [Wanted(*row) for row in wanted]
-
-
-def _rows(connection: Connection, *conditions: Any) -> list[Wanted]:
-    return [Wanted(*row) for row in connection.execute(_WANTED.where(*conditions))]
+def _lock_open_rows(connection: Connection, city_ids: Sequence[int]) -> tuple[dict[str, Any], list[Wanted]]:
+    """Lock the collections that want these cities; those collections, and the rows of those that are open."""
+    collections = lock_collections(connection, connection.scalars(_WANTED_BY, {"cities": city_ids}).all())
+    names = [name for name, row in collections.items() if row.finished_at is None]
+    wanted = connection.execute(_OPEN_WANTED, {"cities": city_ids, "collections": names}) if names else ()
+    return collections, [Wanted(*row) for row in wanted]
 
 
 def _judge(

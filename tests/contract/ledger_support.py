@@ -2,16 +2,14 @@
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from threading import Barrier
 from typing import Any, Final, TypeVar
 
 import pytest
-from sqlalchemy import Connection, insert, inspect, select, update
+from sqlalchemy import Connection, insert, update
 from sqlalchemy.engine import Row
 
 from consumer.gate import EndpointSetting, Event
@@ -21,8 +19,9 @@ from raingauge.model import BatchKey, Observation
 from raingauge.quota.pacing import Terms
 from raingauge.storage import enqueueing, quota, settling
 from raingauge.storage.database import Database
-from raingauge.storage.models import Batch, Collection, QuotaCharge, QuotaGate, Reading, Schema
+from raingauge.storage.models import Batch, Collection, QuotaCharge, QuotaGate, Reading
 from raingauge.storage.settling import Fetched, Settled
+from tests.contract.storage_support import rows
 
 T = TypeVar("T")
 
@@ -70,25 +69,6 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
         result: T = done.value
         return result
     raise AssertionError("it waits")
-
-
-def at_once(works: Sequence[Callable[[], T]], within_s: float = 60) -> list[T]:
-    """Run all of these, each in a thread, beginning together; their results in order, or the first error."""
-    ready = Barrier(len(works), timeout=within_s)
-
-    def begin(work: Callable[[], T]) -> T:
-        ready.wait()
-        return work()
-
-    with ThreadPoolExecutor(len(works)) as threads:
-        futures = [threads.submit(begin, work) for work in works]
-        return [future.result(within_s) for future in futures]
-
-
-def rows(database: Database, table: type[Schema]) -> Sequence[Row[Any]]:
-    """All rows of a table, in the order of its key."""
-    key = inspect(table).primary_key
-    return database.read(lambda connection: connection.execute(select(table).order_by(*key)).all())
 
 
 def an_observation(city_id: int, **fields: Any) -> Observation:

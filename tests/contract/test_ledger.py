@@ -10,7 +10,8 @@ from consumer.ledger import NotNow
 from raingauge.errors import GateMismatch
 from raingauge.storage.database import Database
 from raingauge.storage.models import QueuedCity, QuotaCharge
-from tests.contract.ledger_support import CLAIM_S, NOW, SECOND, WORST_S, Account, Consumer, finish, milliseconds, rows
+from tests.contract.ledger_support import CLAIM_S, NOW, SECOND, WORST_S, Account, Consumer, finish, milliseconds
+from tests.contract.storage_support import rows
 
 MICROSECOND = timedelta(microseconds=1)
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)

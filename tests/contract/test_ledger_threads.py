@@ -13,7 +13,8 @@ from consumer.ledger import Reservation
 from raingauge.quota.pacing import Terms
 from raingauge.storage.database import Database
 from raingauge.storage.models import QuotaCharge, QuotaGate
-from tests.contract.ledger_support import Account, Consumer, assert_exact, at_once, rows
+from tests.contract.ledger_support import Account, Consumer, assert_exact
+from tests.contract.storage_support import at_once, rows
 
 THREADS = 8
 

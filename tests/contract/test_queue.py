@@ -12,7 +12,8 @@ from raingauge.model import BatchKey
 from raingauge.storage import enqueueing
 from raingauge.storage.database import Database
 from raingauge.storage.models import QueuedCity, Reading
-from tests.contract.ledger_support import CLAIM_S, NOW, SECOND, Account, Consumer, assert_exact, rows
+from tests.contract.ledger_support import CLAIM_S, NOW, SECOND, Account, Consumer, assert_exact
+from tests.contract.storage_support import rows
 
 
 def rich(database: Database, name: str = "account") -> tuple[Account, Consumer]:

@@ -11,7 +11,8 @@ from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, QueuedCity, Reading
 from raingauge.storage.settling import GIVEN_UP, Fetched, Settled
-from tests.contract.ledger_support import NOW, SECOND, Account, Consumer, an_observation, assert_exact, at_once, rows
+from tests.contract.ledger_support import NOW, SECOND, Account, Consumer, an_observation, assert_exact
+from tests.contract.storage_support import at_once, rows
 
 LONGEST = "🌦️雨ñ" * 50
 """200 characters, of which some take four bytes."""
