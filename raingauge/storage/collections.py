@@ -8,14 +8,15 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from raingauge.contracts import batches_of, split
 from raingauge.errors import Overtaken, Permanent
 from raingauge.model import CollectionRequest, CollectionState, OpenCollection
+from raingauge.storage import queue
 from raingauge.storage.database import is_duplicate
-from raingauge.storage.models import Batch, Collection, QueuedCity
+from raingauge.storage.models import Batch, Collection
 from raingauge.storage.settling import lock_collections
 
 DEFAULT_CITIES: Final = "default"
@@ -93,7 +94,7 @@ def cancel_all(connection: Connection, now: datetime, ids: Sequence[str]) -> dic
     lock_collections(connection, ids)  # in the order in which consumers lock them
     is_open = (Collection.id.in_(ids), Collection.finished_at.is_(None))
     connection.execute(update(Collection).where(*is_open).values(cancelled_at=now, finished_at=now))
-    connection.execute(delete(QueuedCity).where(QueuedCity.collection_id.in_(ids)))
+    queue.remove_unclaimed(connection, ids)
     return find_all(connection, ids)
 
 

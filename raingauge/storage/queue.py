@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, bindparam, func, select, union_all, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, select, union_all, update
 
 from raingauge.quota.fairness import is_fresh, retry_turn, share_with_newcomers
 from raingauge.storage.models import City, Collection, QueuedCity
@@ -53,14 +53,16 @@ _CLAIMS: Final = select(QueuedCity.city_id, QueuedCity.charge_id, QueuedCity.rea
 _OF_ACCOUNT: Final = QueuedCity.account == bindparam("owner")
 _DUE: Final = (_OF_ACCOUNT, QueuedCity.ready_at <= bindparam("now"))
 _DUE_COLLECTIONS: Final = (
-    select(QueuedCity.collection_id, Collection.last_turn)
+    select(QueuedCity.collection_id, Collection.last_turn, Collection.finished_at)
     .join(Collection, Collection.id == QueuedCity.collection_id)
     .where(*_DUE)
     .distinct()
 )
+_DUE_OF_ONE: Final = (*_DUE, QueuedCity.collection_id == bindparam("collection"))
+_REMOVE_DUE: Final = delete(QueuedCity).where(*_DUE_OF_ONE)
 _GIVE_TURNS: Final = (
     update(QueuedCity)
-    .where(*_DUE, QueuedCity.collection_id == bindparam("collection"))
+    .where(*_DUE_OF_ONE)
     .values(turn=bindparam("next_turn"), newcomer=False, ready_at=None, charge_id=None)
 )
 _NEXT_READY: Final = select(func.min(QueuedCity.ready_at)).where(_OF_ACCOUNT)
@@ -72,9 +74,15 @@ _CLAIM: Final = (
 
 
 def give_turns(connection: Connection, now: datetime, account: str, gate_turn: int) -> None:
-    """Give claimed and resting cities a turn again whose moment has come. Under the gate's lock."""
+    """Give claimed and resting cities a turn again whose moment has come. Under the gate's lock.
+
+    Those of a cancelled collection, which were claimed when it was cancelled, leave the queue.
+    """
     due = {"owner": account, "now": now}
     for row in connection.execute(_DUE_COLLECTIONS, due).all():
+        if row.finished_at is not None:
+            connection.execute(_REMOVE_DUE, {**due, "collection": row.collection_id})
+            continue
         turn = retry_turn(gate_turn, row.last_turn)
         connection.execute(_GIVE_TURNS, {**due, "collection": row.collection_id, "next_turn": turn})
 
@@ -82,6 +90,14 @@ def give_turns(connection: Connection, now: datetime, account: str, gate_turn: i
 def next_ready(connection: Connection, account: str) -> datetime | None:
     """When the next claimed or resting city gets a turn again; None: there is none."""
     return connection.scalar(_NEXT_READY, {"owner": account})
+
+
+def remove_unclaimed(connection: Connection, ids: Sequence[str]) -> None:
+    """Take the cities of cancelled collections out of the queue.
+
+    Those that a call is fetching stay until it ends: others who want them wait for that call.
+    """
+    connection.execute(delete(QueuedCity).where(QueuedCity.collection_id.in_(ids), QueuedCity.charge_id.is_(None)))
 
 
 def clip_moments(connection: Connection, account: str, now: datetime, until: datetime) -> None:

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, Final, TypeVar
 
 import pytest
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, insert
 from sqlalchemy.engine import Row
 
 from consumer.gate import EndpointSetting, Event
@@ -17,7 +17,7 @@ from consumer.ledger import Ledger, NotNow, Reservation
 from raingauge.blocking import inline
 from raingauge.model import BatchKey, Observation
 from raingauge.quota.pacing import Terms
-from raingauge.storage import enqueueing, quota, settling
+from raingauge.storage import collections, enqueueing, quota, settling
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection, QuotaCharge, QuotaGate, Reading
 from raingauge.storage.settling import Fetched, Settled
@@ -254,9 +254,8 @@ class Account:
         self.want(f"new-{next(self._new_name)}", [1_000_000 + next(self._new_city) for _ in range(number)])
 
     def cancel(self, name: str) -> None:
-        """End a collection before it is settled; its rows of the queue are still there."""
-        ended = {"finished_at": self.moment.now, "cancelled_at": self.moment.now}
-        self.database.write(lambda c: c.execute(update(Collection).where(Collection.id == name).values(**ended)))
+        """End a collection before it is settled."""
+        self.database.write(lambda connection: collections.cancel_all(connection, self.moment.now, [name]))
 
     def collection(self, name: str) -> Row[Any]:
         """The row of a collection."""

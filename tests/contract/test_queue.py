@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
 
-from sqlalchemy import delete
-
 from consumer.gate import Event
 from consumer.ledger import Reservation
 from raingauge.model import BatchKey
@@ -118,6 +116,22 @@ def test_nothing_of_a_cancelled_collection_joins_the_queue(database: Database) -
     assert not rows(database, QueuedCity)
 
 
+def test_cities_of_a_cancelled_collection_are_not_fetched_again_while_a_call_fetches_them(database: Database) -> None:
+    account, consumer = rich(database)
+    account.want("mine", range(1, 31))
+    taken = consumer.take()
+    account.cancel("mine")
+    account.want("other", range(11, 31))
+    assert sorted(consumer.take().city_ids) == [*range(21, 31)]
+    consumer.settle(taken)
+    assert account.collection("other").collected == 10
+    assert account.collection("mine").collected == 0
+    assert {row.collection_id for row in rows(database, QueuedCity)} == {"mine", "other"}
+    account.want_new(1)
+    consumer.take()
+    assert "mine" not in {row.collection_id for row in rows(database, QueuedCity)}
+
+
 def test_it_says_which_batches_need_no_further_work(database: Database) -> None:
     account, consumer = rich(database)
     half, over = account.post("half", range(1, 31)), account.post("over", range(100, 103))
@@ -166,7 +180,6 @@ def test_newcomers_get_at_most_half_of_a_call_while_others_wait(database: Databa
     taken = consumer.take()
     assert Counter(city_id < 1000 for city_id in taken.city_ids) == {True: 10, False: 10}
     account.cancel("large")
-    database.write(lambda c: c.execute(delete(QueuedCity).where(QueuedCity.collection_id == "large")))
     assert len(consumer.take().city_ids) == 20
 
 

@@ -179,5 +179,5 @@ class Audit:
 
 
 def _unfinished(connection: Connection) -> list[str]:
-    rows = connection.execute(select(Collection.id).where(Collection.finished_at.is_(None)))
-    return [row[0] for row in rows]
+    is_open = select(Collection.id).where(Collection.finished_at.is_(None))
+    return list(connection.scalars(is_open.union(select(QueuedCity.collection_id))))
