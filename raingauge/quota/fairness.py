@@ -61,6 +61,13 @@ def is_fresh(fetched_at: datetime | None, since: datetime) -> bool:
     return fetched_at is not None and fetched_at >= since
 
 
+def needs_no_call(
+    fetched_at: datetime | None, unknown_at: datetime | None, since: datetime, not_known_since: datetime
+) -> bool:
+    """Whether what is known of a city settles it: an observation, or that the provider does not know it, new enough."""
+    return is_fresh(fetched_at, since) or is_fresh(unknown_at, not_known_since)
+
+
 def unknown_since(requested_at: datetime, max_age_s: int) -> datetime:
     """From when on an answer that an id is unknown counts for a collection; with `max_age_s` 0 only a new one does."""
     return requested_at - UNKNOWN_FOR if max_age_s else requested_at

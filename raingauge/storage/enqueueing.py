@@ -13,9 +13,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, insert, or_, select, union_all, update
 
 from raingauge.model import BatchKey
-from raingauge.quota.fairness import UNKNOWN_CITY, is_fresh, newcomers_in, turns, unknown_since
+from raingauge.quota.fairness import newcomers_in, turns, unknown_since
 from raingauge.storage.models import Batch, Collection, QueuedCity, Reading
-from raingauge.storage.settling import FOUND_CITIES, Settled, Wanted, lock_collections, store
+from raingauge.storage.settling import Settled, Settling, Wanted, lock_collections, outcomes_without_call, store
 
 ROWS_PER_STATEMENT: Final = 1000
 
@@ -72,7 +72,11 @@ def enqueue(
     if not rows:
         return result
     wanted = [_wanted(row, batches) for row in rows]
-    outcomes = dict.fromkeys(wanted, failing) if failing else _fresh(connection, wanted, collections)
+    not_known_since = {name: unknown_since(row.requested_at, row.max_age_s) for name, row in collections.items()}
+    if failing:
+        outcomes: Settling = dict.fromkeys(wanted, failing)
+    else:
+        outcomes = outcomes_without_call(connection, wanted, not_known_since)
     _insert_rows(connection, rows)
     _count_enqueued(connection, rows, collections)
     store(connection, now, collections, outcomes, result)
@@ -152,21 +156,6 @@ def _count_enqueued(connection: Connection, rows: Sequence[Mapping[str, Any]], c
 def _wanted(row: Mapping[str, Any], batches: Mapping[BatchKey, Any]) -> Wanted:
     batch = batches[BatchKey(row["collection_id"], row["batch"])]
     return Wanted._make([*(row[name] for name in Wanted._fields[:5]), batch.size, batch.settled])
-
-
-def _fresh(connection: Connection, rows: Sequence[Wanted], collections: Mapping[str, Any]) -> dict[Wanted, str | None]:
-    """Those of the rows that need no call, and what settles them."""
-    oldest = {name: unknown_since(row.requested_at, row.max_age_s) for name, row in collections.items()}
-    known = {row.id: row for row in connection.execute(FOUND_CITIES, {"cities": sorted({row.city_id for row in rows})})}
-    outcomes: dict[Wanted, str | None] = {}
-    for row in rows:
-        if (city := known.get(row.city_id)) is None:
-            continue
-        if is_fresh(city.fetched_at, row.since):
-            outcomes[row] = None
-        elif is_fresh(city.unknown_at, oldest[row.collection_id]):
-            outcomes[row] = UNKNOWN_CITY
-    return outcomes
 
 
 def settled_batches(connection: Connection, keys: Many[BatchKey]) -> set[BatchKey]:

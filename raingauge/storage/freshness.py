@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, or_, select
 
 from raingauge.model import CollectionState
-from raingauge.quota.fairness import is_fresh, unknown_since
+from raingauge.quota.fairness import needs_no_call, unknown_since
 from raingauge.storage.models import City, Reading, UtcDateTime
 
 CITIES_AT_ONCE: Final = 1000
@@ -52,15 +52,12 @@ def needing_no_call(
     known: Mapping[int, tuple[datetime | None, datetime | None]], state: CollectionState, city_ids: Many[int]
 ) -> set[int]:
     """Those of these cities for which the collection needs no call, given what `known_since` has found."""
-    if not known:
-        return set()
     not_known_since = unknown_since(state.requested_at, state.max_age_s)
-
-    def needs_none(city_id: int) -> bool:
-        fetched_at, unknown_at = known.get(city_id, (None, None))
-        return is_fresh(fetched_at, state.since) or is_fresh(unknown_at, not_known_since)
-
-    return {city_id for city_id in city_ids if needs_none(city_id)}
+    return {
+        city_id
+        for city_id in known.keys() & set(city_ids)
+        if needs_no_call(*known[city_id], state.since, not_known_since)
+    }
 
 
 def _settled(connection: Connection, collection_id: str, city_ids: Many[int]) -> set[int]:

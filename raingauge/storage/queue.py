@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, bindparam, delete, func, select, union_all, update
 
-from raingauge.quota.fairness import is_fresh, retry_turn, share_with_newcomers
+from raingauge.quota.fairness import needs_no_call, retry_turn, share_with_newcomers
 from raingauge.storage.models import City, Collection, QueuedCity
 
 
@@ -160,9 +160,8 @@ def _candidates(rows: Sequence[Any], claims: Mapping[int, tuple[int, datetime]])
     found: dict[int, Candidate] = {}
     for row in rows:
         if row.city_id not in found:
-            settled_by = max(filter(None, (row.fetched_at, row.unknown_at)), default=None)
-            needs_no_call, claim = is_fresh(settled_by, row.since), claims.get(row.city_id)
-            found[row.city_id] = Candidate(row.city_id, row.turn, row.attempts, needs_no_call, claim)
+            settled = needs_no_call(row.fetched_at, row.unknown_at, row.since, row.since)
+            found[row.city_id] = Candidate(row.city_id, row.turn, row.attempts, settled, claims.get(row.city_id))
     return found
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, inser
 
 from raingauge.contracts import batches_of
 from raingauge.model import BatchKey, Observation
-from raingauge.quota.fairness import UNKNOWN_CITY, is_fresh
+from raingauge.quota.fairness import UNKNOWN_CITY, is_fresh, needs_no_call
 from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
 from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, QueuedCity, Reading
 
@@ -65,7 +65,7 @@ _COLLECTED: Final = select(
     *(QueuedCity.collection_id, QueuedCity.city_id, literal_column("'collected'")),
     *(getattr(City, name) for name in WEATHER_COLUMNS),
 ).join(City, City.id == QueuedCity.city_id)
-FOUND_CITIES: Final = select(City.id, City.fetched_at, City.unknown_at).where(
+_FOUND_CITIES: Final = select(City.id, City.fetched_at, City.unknown_at).where(
     City.id.in_(bindparam("cities", expanding=True))
 )
 
@@ -180,16 +180,29 @@ def settle_fresh(connection: Connection, now: datetime, city_ids: Many[int]) -> 
     """Settle the rows of cities that need no call, because another call fetched them meanwhile."""
     result = Settled()
     collections, rows = _lock_open_rows(connection, sorted(city_ids))
-    known = {row.id: row for row in connection.execute(FOUND_CITIES, {"cities": sorted(city_ids)})}
+    outcomes = outcomes_without_call(connection, rows, {})
+    store(connection, now, collections, outcomes, result)
+    return result
+
+
+def outcomes_without_call(
+    connection: Connection, rows: Sequence[Wanted], not_known_since: Mapping[str, datetime]
+) -> dict[Wanted, str | None]:
+    """Those of these rows that need no call, and what settles them.
+
+    `not_known_since`: by collection, from when on an answer that a city is unknown counts; by default as observations.
+    """
+    given = {"cities": sorted({row.city_id for row in rows})}
+    known = {city.id: city for city in connection.execute(_FOUND_CITIES, given)}
     outcomes: dict[Wanted, str | None] = {}
     for row in rows:
         city = known.get(row.city_id)
-        if city is not None and is_fresh(city.fetched_at, row.since):
-            outcomes[row] = None
-        elif city is not None and is_fresh(city.unknown_at, row.since):
-            outcomes[row] = UNKNOWN_CITY
-    store(connection, now, collections, outcomes, result)
-    return result
+        if city is None:
+            continue
+        since = not_known_since.get(row.collection_id, row.since)
+        if needs_no_call(city.fetched_at, city.unknown_at, row.since, since):
+            outcomes[row] = None if is_fresh(city.fetched_at, row.since) else UNKNOWN_CITY
+    return outcomes
 
 
 def fail_city(connection: Connection, now: datetime, city_id: int, reason: str) -> Settled:
