@@ -77,7 +77,15 @@ class Machine:
         self.gate = asyncio.Lock()
         """The lock of the gate's row, held as long as a reservation takes."""
         self._current: Process | None = None
-        event.listen(engine, "before_cursor_execute", self._statement)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Statements within the block are counted, and fatal to a process that has none left."""
+        event.listen(self.engine, "before_cursor_execute", self._statement)
+        try:
+            yield
+        finally:
+            event.remove(self.engine, "before_cursor_execute", self._statement)
 
     @contextmanager
     def running(self, process: Process) -> Iterator[None]:

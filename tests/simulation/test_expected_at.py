@@ -1,9 +1,7 @@
 """`expected_at` against what really happens, in virtual time: alone and among others, from many moments of each run."""
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -13,11 +11,11 @@ from sqlalchemy import select
 from producer.collections import Collections
 from raingauge.model import CollectionRequest
 from raingauge.quota.pacing import Pacing, Terms
-from raingauge.storage.database import open_database
 from raingauge.storage.models import Collection
 from tests.simulation.test_optimum import CalmWorld
-from tests.simulation.virtual import EPOCH, VirtualLoop, run_virtually
+from tests.simulation.virtual import EPOCH, VirtualLoop
 from tests.simulation.world import ACCOUNT, Parts
+from tests.support.databases import sqlite_again
 
 LOOK_EVERY_S: Final = 17.3
 """Falls on ever other moments of the pace."""
@@ -84,21 +82,15 @@ class WatchedWorld(CalmWorld):
                 self.seen.append((collection_id, self.clock.monotonic(), expected_s))
 
 
-_numbers = count(1)
-
-
 def watched(template: Path, posts: Sequence[Post], pacing: Pacing, group_mode: str, consumers: int = 1) -> list[Look]:
     """All looks of a run."""
-    path = template.with_name(f"expected-{next(_numbers)}.db")
-    path.write_bytes(template.read_bytes())
-    with closing(open_database(f"sqlite:///{path}")) as database:
-        loop = VirtualLoop()
-        run = WatchedWorld(1, database.engine, loop, Parts())
+    with sqlite_again(template) as engine:
+        run = WatchedWorld(1, engine, VirtualLoop(), Parts())
         run.calm(pacing, group_mode, consumers)
         run.plan.terms = Terms(60, WINDOW_S, pacing, 1_000_000, "none", 10.0)
         run.posts = posts
-        run_virtually(run.live(), loop)
-        rows = database.read(lambda c: c.execute(select(Collection.id, Collection.finished_at)).all())
+        run.run()
+        rows = run.observer.read(lambda c: c.execute(select(Collection.id, Collection.finished_at)).all())
     finished_s = {row[0]: (row[1] - EPOCH).total_seconds() for row in rows if row[1] is not None}
     assert len(run.seen) > 5
     return [Look(*seen, finished_s[seen[0]]) for seen in run.seen]

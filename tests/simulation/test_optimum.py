@@ -1,16 +1,16 @@
 """The pace at full scale, in virtual time: 167 cities at 60 a minute, with nothing going wrong."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from raingauge.model import CollectionRequest
 from raingauge.quota.pacing import Pacing, Terms
-from raingauge.storage.database import open_database
-from tests.simulation.virtual import VirtualLoop, run_virtually
+from tests.simulation.virtual import VirtualLoop
 from tests.simulation.world import Parts, World
+from tests.support.databases import sqlite_again
 
 CITIES = range(3_000_000, 3_000_167)
 LATENCY_S = 0.1
@@ -48,13 +48,10 @@ class CalmWorld(World):
 @contextmanager
 def collected(template: Path, pacing: Pacing, group_mode: str, consumers: int) -> Iterator[list[tuple[float, int]]]:
     """The arrivals of the run: seconds after the first, and how many cities."""
-    path = template.with_name(f"calm-{pacing}-{group_mode}.db")
-    path.write_bytes(template.read_bytes())
-    with closing(open_database(f"sqlite:///{path}")) as database:
-        loop = VirtualLoop()
-        world = CalmWorld(1, database.engine, loop, Parts())
+    with sqlite_again(template) as engine:
+        world = CalmWorld(1, engine, VirtualLoop(), Parts())
         world.calm(pacing, group_mode, consumers)
-        run_virtually(world.live(), loop)
+        world.run()
     first = world.witness.arrivals[0][0]
     yield [(moment - first, cost) for moment, cost in world.witness.arrivals]
 

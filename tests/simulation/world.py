@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +18,14 @@ from producer.relay import Relay
 from raingauge.errors import RaingaugeError
 from raingauge.model import CollectionRequest
 from raingauge.settings import RelaySettings
-from raingauge.storage.database import Database, open_database
+from raingauge.storage.database import Database
 from tests.simulation.audit import Audit
 from tests.simulation.handoff import POISON, Member, Sender, Topic
 from tests.simulation.plan import CALM_AT, CITIES, Plan
 from tests.simulation.process import Machine, Process
 from tests.simulation.provider import Line, Witness
 from tests.simulation.virtual import VirtualClock, VirtualLoop, run_virtually
+from tests.support.databases import sqlite_again
 
 ACCOUNT = "simulated"
 TOPIC = "cities"
@@ -67,6 +67,7 @@ class World:
     partitions = 4
 
     def __init__(self, seed: int, engine: Engine, loop: VirtualLoop, parts: Parts) -> None:
+        self.loop = loop
         self.clock = VirtualClock(loop)
         self.plan = Plan(seed, self.clock)
         self.parts = parts
@@ -80,8 +81,13 @@ class World:
         self._wake_relay: Callable[[], None] = lambda: None
         self._names = 0
 
+    def run(self) -> None:
+        """The whole run, in virtual time."""
+        with self.machine.watched():
+            run_virtually(self.live(), self.loop)
+
     async def live(self) -> None:
-        """The whole run.
+        """What happens in it.
 
         Raises:
             AssertionError: the audit found something, or it never came to an end.
@@ -265,19 +271,12 @@ def simulate(seed: int, template: Path, parts: Parts | None = None) -> World:
     Raises:
         AssertionError: the audit found something; the message names the seed.
     """
-    path = template.with_name(f"seed-{seed}-{secrets.token_hex(4)}.db")
-    path.write_bytes(template.read_bytes())
-    database = open_database(f"sqlite:///{path}")
     random.seed(seed)
-    loop = VirtualLoop()
     try:
-        world = World(seed, database.engine, loop, parts or Parts())
-        run_virtually(world.live(), loop)
+        with sqlite_again(template) as engine:
+            world = World(seed, engine, VirtualLoop(), parts or Parts())
+            world.run()
     except BaseException as error:
         error.add_note(f"seed {seed}: python -m tests.simulation --first {seed} --seeds 1")
         raise
-    finally:
-        database.close()
-        for leftover in path.parent.glob(f"{path.name}*"):
-            leftover.unlink()
     return world

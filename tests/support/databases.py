@@ -6,11 +6,13 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine, delete, make_url, text
+from sqlalchemy import Engine, create_engine, delete, event, make_url, text
 
 from raingauge.storage.database import Database, DatabaseClock, open_database, server_time
 from raingauge.storage.models import Schema
@@ -76,6 +78,32 @@ def sqlite_copy(template: Path, clock: DatabaseClock = server_time) -> Iterator[
         yield database
     for leftover in path.parent.glob(f"{path.name}*"):
         leftover.unlink()
+
+
+@cache
+def _kept(path: Path) -> Engine:
+    """An engine that keeps its compiled statements, for one file after the other under the same name."""
+    engine = open_database(f"sqlite:///{path}").engine
+
+    @event.listens_for(engine, "connect")
+    def never_sync(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA synchronous=OFF")  # the machine does not lose power
+
+    return engine
+
+
+@contextmanager
+def sqlite_again(template: Path) -> Iterator[Engine]:
+    """A fresh SQLite database on the engine of the last one: compiling all statements anew takes long."""
+    path = template.with_name(f"again-{os.getpid()}.db")
+    shutil.copy(template, path)
+    engine = _kept(path)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+        for leftover in path.parent.glob(f"{path.name}*"):
+            leftover.unlink()
 
 
 @contextmanager
