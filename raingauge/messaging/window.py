@@ -22,46 +22,34 @@ class PartitionOffsets:
 
     def __init__(self) -> None:
         self._delivered: deque[int] = deque()
-        self._open: set[int] = set()
-        self._committed: int | None = None
+        self.open: set[int] = set()  # not settled
+        self.committed: int | None = None
         self.next: int | None = None  # the offset after the last delivery; None before the first
-
-    def __len__(self) -> int:
-        """The number of unsettled offsets."""
-        return len(self._open)
-
-    def __contains__(self, offset: int) -> bool:
-        """Whether this offset was delivered and is not settled."""
-        return offset in self._open
 
     def deliver(self, offset: int) -> bool:
         """Record a delivery. False if its offset does not rise: the partition was truncated or recreated."""
         if self.next is None:
-            self._committed = offset  # everything before the first delivery was settled earlier
+            self.committed = offset  # everything before the first delivery was settled earlier
         elif offset < self.next:
             return False
         self._delivered.append(offset)
-        self._open.add(offset)
+        self.open.add(offset)
         self.next = offset + 1
         return True
 
     def settle(self, offset: int) -> bool:
         """Mark an offset as settled. False if it is not open."""
-        if offset not in self._open:
+        if offset not in self.open:
             return False
-        self._open.remove(offset)
-        while self._delivered and self._delivered[0] not in self._open:
+        self.open.remove(offset)
+        while self._delivered and self._delivered[0] not in self.open:
             self._delivered.popleft()
         return True
 
     def to_commit(self) -> int | None:
         """The lowest unsettled offset, or the next one if all are settled. None if that is committed already."""
         lowest = self._delivered[0] if self._delivered else self.next
-        return None if lowest == self._committed else lowest
-
-    def committed(self, offset: int) -> None:
-        """Record that this offset was committed."""
-        self._committed = offset
+        return None if lowest == self.committed else lowest
 
 
 class Window:
@@ -75,7 +63,7 @@ class Window:
         self._waiting: deque[Delivery] = deque()
         self._held: dict[tuple[int, int], Delivery] = {}
         self._offsets: dict[int, PartitionOffsets] = {}
-        self._full = False
+        self.full = False  # fetching must pause: from the moment the window is full until half of it is free
         self.epoch = next(_EPOCHS)
 
     def take(self, delivery: Delivery) -> bool:
@@ -97,15 +85,15 @@ class Window:
         """Settle a delivery. False if it was settled before or is void."""
         if delivery.epoch != self.epoch or not self._offsets[delivery.partition].settle(delivery.offset):
             return False
-        self._held.pop(_key(delivery), None)
+        self._held.pop((delivery.partition, delivery.offset), None)
         self._update_full()
         return True
 
     def hold(self, delivery: Delivery) -> bool:
         """Block the partition behind this delivery. False if it is settled or void."""
-        if delivery.epoch != self.epoch or delivery.offset not in self._offsets[delivery.partition]:
+        if delivery.epoch != self.epoch or delivery.offset not in self._offsets[delivery.partition].open:
             return False
-        self._held[_key(delivery)] = delivery
+        self._held[delivery.partition, delivery.offset] = delivery
         self._update_full()
         return True
 
@@ -117,7 +105,7 @@ class Window:
     def committed(self, offsets: Mapping[int, int]) -> None:
         """Record that these offsets were committed."""
         for partition, offset in offsets.items():
-            self._offsets[partition].committed(offset)
+            self._offsets[partition].committed = offset
 
     def next_offset(self, partition: int) -> int | None:
         """The offset after the last one taken from a partition; None if none was taken in this epoch."""
@@ -130,7 +118,7 @@ class Window:
         self._waiting.clear()
         self._held.clear()
         self._offsets.clear()
-        self._full = False
+        self.full = False
 
     @property
     def held(self) -> Sequence[Delivery]:
@@ -146,20 +134,11 @@ class Window:
     def free(self) -> int:
         """The number of deliveries that may still be fetched."""
         held = self.held_partitions
-        return self._size - sum(len(o) for partition, o in self._offsets.items() if partition not in held)
-
-    @property
-    def full(self) -> bool:
-        """Whether fetching must pause: from the moment the window is full until half of it is free."""
-        return self._full
+        return self._size - sum(len(o.open) for partition, o in self._offsets.items() if partition not in held)
 
     def _update_full(self) -> None:
         free = self.free
         if free <= 0:
-            self._full = True
+            self.full = True
         elif free >= self._size - self._size // 2:
-            self._full = False
-
-
-def _key(delivery: Delivery) -> tuple[int, int]:
-    return delivery.partition, delivery.offset
+            self.full = False

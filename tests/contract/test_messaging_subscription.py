@@ -121,8 +121,8 @@ async def test_when_offsets_fall_back_what_is_in_hand_is_void(cluster: MockClust
     await publish(place, b"1", b"2")
     async with place.subscription() as subscription:
         _, second = await receive(subscription, 2)
-        assert subscription._commits.consumer
-        await subscription._commits.consumer.seek_to_beginning()  # as when the topic was deleted and made again
+        assert subscription._member
+        await subscription._member._consumer.seek_to_beginning()  # as when the topic was deleted and made again
         assert values(await receive(subscription, 2)) == [b"1", b"2"]
         subscription.acknowledge(second)
     async with place.subscription() as subscription:

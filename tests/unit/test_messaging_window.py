@@ -28,7 +28,7 @@ def test_the_lowest_unsettled_offset_is_committed() -> None:
     assert offsets.to_commit() is None
     assert offsets.settle(7)
     assert offsets.to_commit() == 8
-    assert len(offsets) == 1
+    assert len(offsets.open) == 1
 
 
 def test_when_all_is_settled_the_next_offset_is_committed() -> None:
@@ -50,7 +50,7 @@ def test_gaps_between_offsets_are_no_obstacle() -> None:
 def test_what_is_committed_is_not_committed_again() -> None:
     offsets = delivered(7, 8)
     assert offsets.settle(7)
-    offsets.committed(8)
+    offsets.committed = 8
     assert offsets.to_commit() is None
 
 
@@ -84,7 +84,7 @@ def test_nothing_unsettled_lies_below_the_offset_to_commit_and_nothing_settled_i
             assert offsets.settle(number)
     expected = min(numbers - settled, default=rising[-1] + 1)
     assert offsets.to_commit() == (None if expected == rising[0] else expected)
-    assert len(offsets) == len(numbers - settled)
+    assert len(offsets.open) == len(numbers - settled)
 
 
 def delivery(window: Window, offset: int, partition: int = 0) -> Delivery:

@@ -1,4 +1,4 @@
-"""What the Kafka adapters share: broker addresses, timeouts, and starting and stopping aiokafka's clients in time.
+"""What the Kafka adapters share: broker addresses, timeouts, and keeping one of aiokafka's clients running.
 
 It must know nothing about messages. Many of aiokafka's own waits are unbounded, so each of them gets a timeout here.
 """
@@ -6,11 +6,13 @@ It must know nothing about messages. Many of aiokafka's own waits are unbounded,
 import asyncio
 import logging
 import random
+import re
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Self
 from urllib.parse import urlsplit
 
 from aiokafka.client import AIOKafkaClient
@@ -23,6 +25,8 @@ log = logging.getLogger("raingauge.messaging")
 
 CLEANUP_S: Final = 1.0
 CONNECT_S: Final = 3.0  # for each step of finding out why a client cannot start
+STOP_S: Final = 3.0
+_SERVER: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+):([0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +34,11 @@ class Timeouts:
     """Timeouts and intervals of the Kafka adapters, in seconds. Tests use shorter ones."""
 
     start_s: float = 30  # one attempt to start a client; connecting past a silent broker takes 10 to 15 s
-    stop_s: float = 3  # a client's orderly stop; after that it is dismantled
+    stop_s: float = STOP_S  # a client's orderly stop; after that it is dismantled
     quiet_s: float = 30  # without any success before a new client is tried
     check_every_s: float = 3  # how often to check whether the brokers answer
     fetch_wait_s: float = 0.15  # how long a fetch waits for more messages: fetching them one by one costs more
-    commit_s: float = 5
+    commit_s: float = 3
     commit_every_s: float = 0.2
     reread_s: float = 60  # before a partition with an unreadable record is tried again
     session_s: float = 10  # after which the group considers a silent member dead
@@ -58,78 +62,121 @@ def servers_of(url: str) -> tuple[str, ...]:
     """
     if not url.startswith("kafka://"):
         raise SettingsError("broker.url: expected kafka://host:port,host:port")
-    return tuple(map(_server, url.removeprefix("kafka://").removesuffix("/").split(",")))
-
-
-def _server(text: str) -> str:
-    try:
-        parts = urlsplit(f"//{text.strip()}")
-        well_formed = parts.netloc == text.strip() and "@" not in text and bool(parts.hostname) and bool(parts.port)
-    except ValueError:  # the port is not a number, or too large
-        well_formed = False
-    if not well_formed:
-        raise SettingsError("broker.url: write each broker as host:port, separated by commas")
-    return text.strip()
+    servers = tuple(server.strip() for server in url.removeprefix("kafka://").removesuffix("/").split(","))
+    for server in servers:
+        match = _SERVER.fullmatch(server)
+        if match is None or not 0 < int(match[1]) < 65_536:
+            raise SettingsError("broker.url: write each broker as host:port, separated by commas")
+    return servers
 
 
 class Brokers:
-    """The brokers as an adapter uses them: starts, watches and stops its clients (producer, consumer or admin)."""
+    """The brokers to which an adapter's clients (producer, consumer or admin) connect."""
 
     def __init__(self, servers: Sequence[str], clock: Clock, timeouts: Timeouts) -> None:
         self.servers = list(servers)
-        self.timeouts = timeouts
         self._clock = clock
+        self._timeouts = timeouts
 
-    async def start(self, make: Callable[[], Any], check: Callable[[Any], Awaitable[None]] | None = None) -> Any:
+    async def start(self, make: Callable[[], Any], check: Callable[[Any], Awaitable[None]]) -> Any:
         """Return a client that has started and passes the check. Retries for ever, each time with a new client."""
         attempt = 0
         while True:
             client = make()
             try:
-                async with asyncio.timeout(self.timeouts.start_s):
+                async with asyncio.timeout(self._timeouts.start_s):
                     await client.start()
-                    if check is not None:
-                        await check(client)
+                    await check(client)
                     return client
             except BaseException as error:
-                await self.stop(client)
+                await stop_client(client, self._timeouts.stop_s)
                 if not isinstance(error, Exception):
                     raise
                 log.warning("handoff.start_failed", extra={"error": await explain(self.servers, error)})
             await self.pause(attempt)
             attempt += 1
 
-    async def stop(self, client: Any) -> None:
-        """Stop a client in any state."""
-        await stop_client(client, self.timeouts.stop_s)
-
     async def pause(self, attempt: int) -> None:
         """Wait after failed attempt 0, 1, ..."""
-        await self._clock.sleep(self.timeouts.backoff_s(attempt, random.random()))
+        await self._clock.sleep(self._timeouts.backoff_s(attempt, random.random()))
 
-    async def until_useless(
-        self,
-        name: str,
-        ended: asyncio.Future[Any],
-        is_quiet: Callable[[], Awaitable[bool]],
-        start: Callable[[], Awaitable[Any]],
-    ) -> None:
-        """Return when `ended` is done, or when the client is quiet although a new one can `start`.
+
+class KafkaAdapter(ABC):
+    """Keeps one client running while it is entered, and replaces a useless one. Entering does not wait for Kafka."""
+
+    name: str
+
+    def __init__(self, servers: Sequence[str], clock: Clock, timeouts: Timeouts) -> None:
+        self._brokers = Brokers(servers, clock, timeouts)
+        self._clock = clock
+        self._timeouts = timeouts
+        self._keeping: asyncio.Task[NoReturn] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._keeping = run_forever(self._keep_a_client(), self.name)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait({self._keeping})
+
+    @abstractmethod
+    def _make_client(self) -> Any:
+        """Construct a client."""
+
+    async def _check(self, client: Any) -> None:  # noqa: B027
+        """Raise an error if a client that has started is not ready for use."""
+
+    @abstractmethod
+    def _use(self, client: Any) -> asyncio.Future[Any]:
+        """Begin to use a client. Returns what is done once the client has failed, and is cancelled to end its use."""
+
+    @abstractmethod
+    async def _release(self, failed: asyncio.Future[Any]) -> None:
+        """Let go of the client, which is stopped afterwards."""
+
+    @abstractmethod
+    async def _is_quiet(self) -> bool:
+        """Whether the client has had no success for a while although it should."""
+
+    async def _start(self) -> Any:
+        return await self._brokers.start(self._make_client, self._check)
+
+    async def _keep_a_client(self) -> NoReturn:
+        failures = 0
+        while True:
+            client = await self._start()
+            began = self._clock.monotonic()
+            failed = self._use(client)
+            try:
+                await self._until_useless(failed)
+            finally:
+                failed.cancel()
+                await self._release(failed)
+                await stop_client(client, self._timeouts.stop_s)
+            failures = 0 if self._clock.monotonic() - began >= self._timeouts.quiet_s else failures + 1
+            await self._brokers.pause(failures)
+
+    async def _until_useless(self, failed: asyncio.Future[Any]) -> None:
+        """Return when the client has failed, or when it is quiet although a new one can start.
 
         An outage alone is no reason to replace a client: it still has its messages.
         """
         new_one_starts = False
-        while not (await asyncio.wait({ended}, timeout=self.timeouts.check_every_s))[0]:
-            if not await is_quiet():
+        while not (await asyncio.wait({failed}, timeout=self._timeouts.check_every_s))[0]:
+            if not await self._is_quiet():
                 new_one_starts = False
             elif new_one_starts:
-                error = "no answer, although a new client gets one"
-                log.warning("handoff.client_given_up", extra={"client": name, "error": error})
+                self._log_given_up("no answer, although a new client gets one")
                 return
             else:
-                log.warning("handoff.quiet", extra={"client": name})
-                await self.stop(await start())
+                log.warning("handoff.quiet", extra={"client": self.name})
+                await stop_client(await self._start(), self._timeouts.stop_s)
                 new_one_starts = True
+
+    def _log_given_up(self, reason: str, unexpected: BaseException | None = None) -> None:
+        log.warning("handoff.client_given_up", extra={"client": self.name, "error": reason}, exc_info=unexpected)
 
 
 async def explain(servers: Sequence[str], error: Exception) -> str:
@@ -181,7 +228,7 @@ async def _cannot_connect(host: str, port: int) -> str | None:
     return None
 
 
-async def stop_client(client: Any, timeout_s: float) -> None:
+async def stop_client(client: Any, timeout_s: float = STOP_S) -> None:
     """Stop a client in any state. Nothing of it remains, even if its own stop() does not return in time."""
     # In its own task: aiokafka's stop() may end with the cancellation of one of its own tasks.
     stopping = asyncio.create_task(client.stop())

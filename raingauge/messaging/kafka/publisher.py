@@ -6,9 +6,8 @@ It must not drop a message silently: `publish` returns when it is stored, or rai
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Final, NoReturn, Self
+from dataclasses import dataclass
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -18,26 +17,17 @@ from aiokafka.errors import (
     RecordListTooLargeError,
     UnknownTopicOrPartitionError,
 )
-from aiokafka.protocol.metadata import MetadataRequest
 
 from raingauge.clock import Clock
 from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.errors import HandoffUnavailable, Permanent
-from raingauge.messaging.kafka.client import (
-    DEFAULT_TIMEOUTS,
-    Brokers,
-    Timeouts,
-    ignore_outcome,
-    log,
-    one_line,
-    run_forever,
-)
+from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, KafkaAdapter, Timeouts, ignore_outcome, log, one_line
 from raingauge.messaging.port import Headers
 
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 MAX_IN_FLIGHT: Final = 200  # aiokafka wakes all messages that wait for a partition whenever one is sent
 RECORD_BATCH_BYTES: Final = 16_384  # Kafka's own default; a larger message gets a record batch of its own
-TOPIC_MISSING: Final = (UnknownTopicOrPartitionError, KafkaTimeoutError)
+HAND_OVER_S: Final = 30.0  # aiokafka's own limit is 10 s, which a client that is stopped meanwhile does not keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,75 +40,22 @@ class Record:
     headers: Headers
 
 
-class Topics:
-    """Knows which topics exist, without letting the broker create them. Concurrent lookups share one request."""
-
-    def __init__(self, producer: Any, pause_s: float) -> None:
-        self._client = producer.client
-        self._pause_s = pause_s
-        self._lookups: dict[str, asyncio.Task[bool]] = {}
-
-    async def require(self, topic: str) -> None:
-        """Return if the topic exists.
-
-        Raises:
-            UnknownTopicOrPartitionError: it does not, or did not within the last `pause_s`.
-            KafkaTimeoutError: no broker answered.
-        """
-        if self._client.cluster.partitions_for_topic(topic) is not None:
-            return
-        if topic not in self._lookups:
-            lookup = self._lookups[topic] = asyncio.create_task(self._exists(topic))
-            lookup.add_done_callback(ignore_outcome)
-            lookup.add_done_callback(lambda _: self._forget_later(topic))
-        try:
-            exists = await asyncio.shield(self._lookups[topic])
-        except KafkaError as error:
-            raise KafkaTimeoutError from error
-        if not exists:
-            raise UnknownTopicOrPartitionError(topic)
-
-    async def _exists(self, topic: str) -> bool:
-        request = MetadataRequest([topic], allow_auto_topic_creation=False)
-        answer = await self._client.send(self._client.get_random_node(), request)
-        return any(name == topic and code == 0 for code, name, *_ in answer.topics)
-
-    def _forget_later(self, topic: str) -> None:
-        asyncio.get_running_loop().call_later(self._pause_s, self._lookups.pop, topic, None)
-
-
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _ActiveProducer:
-    """An aiokafka producer in use, until it is abandoned.
-
-    `batches`: its messages share record batches, which the broker stores or refuses as a whole.
-    """
+    """An aiokafka producer in use. `failed` is done as soon as the outcome of its messages in flight is unknown."""
 
     producer: Any
-    topics: Topics
-    batches: bool
-    abandoned: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    failed: asyncio.Future[None]
+    batches: bool  # its messages share record batches, which the broker stores or refuses as a whole
 
-    def abandon(self) -> None:
-        if not self.abandoned.done():
-            self.abandoned.set_result(None)
-
-    async def send(self, record: Record) -> asyncio.Future[Any] | None:
-        """Give the record to the client. Returns the future of its storage, or None if abandoned before that.
+    async def send(self, record: Record) -> asyncio.Future[Any]:
+        """Give the record to the client. Returns the future of its storage.
 
         Raises:
+            UnknownTopicOrPartitionError: there is no such topic, or no broker answers.
             KafkaError: the client did not accept the record.
         """
-        sending = asyncio.create_task(self._send(record))
-        either: set[asyncio.Future[Any]] = {sending, self.abandoned}
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            return sending.result() if sending.done() else None
-        finally:
-            sending.cancel()
-
-    async def _send(self, record: Record) -> asyncio.Future[Any]:
-        await self.topics.require(record.topic)
+        await self._require(record.topic)
         headers = list(record.headers)
         stored: asyncio.Future[Any]
         if record.key is None and record.value is None:  # Kafka allows it, but aiokafka's send() does not
@@ -130,12 +67,26 @@ class _ActiveProducer:
             stored = await self.producer.send(record.topic, record.value, record.key, headers=headers)
         return stored
 
+    async def _require(self, topic: str) -> None:
+        client = self.producer.client
+        if client.cluster.partitions_for_topic(topic) is not None:
+            return
+        try:
+            # Lists all topics: a request for one topic by name would let the broker create it.
+            topics = (await client.fetch_all_metadata()).topics()
+        except KafkaError as error:
+            raise UnknownTopicOrPartitionError(topic) from error
+        if topic not in topics:
+            raise UnknownTopicOrPartitionError(topic)
 
-class KafkaPublisher:
-    """The sending side on Kafka; an async context manager. Entering it does not wait for Kafka.
+
+class KafkaPublisher(KafkaAdapter):
+    """The sending side on Kafka; an async context manager.
 
     `max_message_bytes` must not exceed the `max.message.bytes` of the topics it publishes to.
     """
+
+    name = "publisher"
 
     def __init__(
         self,
@@ -145,40 +96,19 @@ class KafkaPublisher:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
-        self._brokers = Brokers(servers, clock, timeouts)
-        self._clock = clock
+        super().__init__(servers, clock, timeouts)
         self._max_message_bytes = max_message_bytes
-        self._timeouts = timeouts
-        self._active: _ActiveProducer | None = None
-        self._changed = asyncio.Event()
-        self._closed = False
+        self._active: asyncio.Future[_ActiveProducer] = asyncio.get_running_loop().create_future()
         # Until a broker refuses a record batch as too large: from then on each message is sent on its own.
         self._batches = True
         self._pending = 0
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._last_success = 0.0
-        self._task: asyncio.Task[NoReturn] | None = None
 
-    async def __aenter__(self) -> Self:
-        self._task = run_forever(self._keep_a_producer(), "publisher")
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed = True
-        self._changed.set()
-        if self._task:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-        if self._active:
-            await self._brokers.stop(self._active.producer)
-            self._active.abandon()
-
-    @property
-    def connected(self) -> bool:
-        """Whether there is a client, and it is not suspiciously quiet."""
-        return self._usable and not self._is_quiet()
+    async def __aexit__(self, *error: object) -> None:
+        await super().__aexit__(*error)
+        self._active.set_exception(HandoffUnavailable("the publisher is closed"))
+        ignore_outcome(self._active)
 
     async def publish(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
         """Return when all in-sync replicas have the message. See the port."""
@@ -197,7 +127,7 @@ class KafkaPublisher:
         """Whether the record is stored. False if it was refused together with others and must be sent on its own."""
         active, stored = await self._hand_over(record)
         stored.add_done_callback(ignore_outcome)
-        await asyncio.wait({stored, active.abandoned}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stored, active.failed}, return_when=asyncio.FIRST_COMPLETED)
         if not stored.done():
             raise HandoffUnavailable("the client was replaced while the message was in flight")
         try:
@@ -218,59 +148,40 @@ class KafkaPublisher:
         """Give the record to a client. Nothing has been sent until this succeeds, so it may retry for ever."""
         attempt = 0
         while True:
-            active = await self._usable_producer()
+            active = await asyncio.shield(self._active)
             try:
-                stored = await active.send(record)
+                async with asyncio.timeout(HAND_OVER_S):
+                    return active, await active.send(record)
             except MessageSizeTooLargeError as error:
                 raise Permanent(f"the message is larger than {self._max_message_bytes} bytes") from error
-            except KafkaError as error:
-                if not isinstance(error, TOPIC_MISSING):  # the client's sender task has died
-                    self._abandon(active, error)
+            except (KafkaError, TimeoutError) as error:
+                if not isinstance(error, UnknownTopicOrPartitionError | KafkaTimeoutError | TimeoutError):
+                    self._abandon(active, error)  # its sender task has died
                 log.info("handoff.publish_waits", extra={"topic": record.topic, "error": one_line(error)})
-                await self._brokers.pause(attempt)
-                attempt += 1
-            else:
-                if stored is not None:
-                    return active, stored
-
-    async def _usable_producer(self) -> _ActiveProducer:
-        while not self._usable or self._active is None:
-            if self._closed:
-                raise HandoffUnavailable("the publisher is closed")
-            self._changed.clear()
-            await self._changed.wait()
-        return self._active
-
-    @property
-    def _usable(self) -> bool:
-        return self._active is not None and not self._active.abandoned.done() and not self._closed
+            await self._brokers.pause(attempt)
+            attempt += 1
 
     def _abandon(self, active: _ActiveProducer, error: Exception) -> None:
-        if not active.abandoned.done():
-            log.warning("handoff.client_given_up", extra={"client": "publisher", "error": one_line(error)})
-            active.abandon()
+        if not active.failed.done():
+            self._log_given_up(one_line(error))
+            active.failed.set_result(None)
+            self._forget_active()
 
-    async def _keep_a_producer(self) -> NoReturn:
-        while True:
-            batches = self._batches
-            producer = await self._start()
-            active = _ActiveProducer(producer, Topics(producer, self._timeouts.first_backoff_s), batches)
-            self._last_success = self._clock.monotonic()
-            self._active = active
-            self._changed.set()
-            await self._brokers.until_useless("publisher", active.abandoned, self._check_quiet, self._start)
-            active.abandon()
-            self._active = None
-            await self._brokers.stop(active.producer)
+    def _use(self, client: Any) -> asyncio.Future[None]:
+        failed = asyncio.get_running_loop().create_future()
+        self._last_success = self._clock.monotonic()
+        self._active.set_result(_ActiveProducer(client, failed, self._batches))
+        return failed
 
-    async def _check_quiet(self) -> bool:
-        return self._is_quiet()
+    async def _release(self, failed: asyncio.Future[None]) -> None:  # noqa: ARG002
+        self._forget_active()
 
-    def _is_quiet(self) -> bool:
+    def _forget_active(self) -> None:
+        if self._active.done():
+            self._active = asyncio.get_running_loop().create_future()
+
+    async def _is_quiet(self) -> bool:
         return self._pending > 0 and self._clock.monotonic() - self._last_success >= self._timeouts.quiet_s
-
-    async def _start(self) -> Any:
-        return await self._brokers.start(self._make_client)  # a started producer has its id: it is ready for use
 
     def _make_client(self) -> Any:
         return AIOKafkaProducer(

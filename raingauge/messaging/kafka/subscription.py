@@ -6,10 +6,9 @@ It must not decode or judge messages, and must not lose one: unacknowledged mess
 import asyncio
 import gzip
 import zlib
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
-from types import TracebackType
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, NoReturn
 
 import cramjam
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -23,19 +22,11 @@ from aiokafka.errors import (
 )
 
 from raingauge.clock import Clock
-from raingauge.messaging.kafka.client import (
-    DEFAULT_TIMEOUTS,
-    Brokers,
-    Timeouts,
-    ignore_outcome,
-    log,
-    one_line,
-    run_forever,
-)
+from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, KafkaAdapter, Timeouts, log, one_line
 from raingauge.messaging.port import Delivery
 from raingauge.messaging.window import Window
 
-POLL_MS: Final = 1000
+POLL_MS: Final = 200  # offsets are committed between two polls
 SINGLE_POLL_MS: Final = 100
 SINGLE_ROUNDS: Final = 10
 UNREADABLE: Final = (
@@ -53,80 +44,75 @@ class OffsetsFellBackError(Exception):
     """A partition continues below a delivered offset: the topic was recreated, and the offsets mean new messages."""
 
 
-class Polling(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    """Fills the window from one subscribed client and sets `arrived`. Never pauses polling: that would cost membership.
+class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """One client as a member of the group: fills the window and commits what is settled. Sets `arrived`.
 
-    `revoked` is awaited before partitions go to another member. A partition with a record that cannot be read waits,
-    and is tried again from time to time; the other partitions go on.
+    Never pauses polling: that would cost membership. A partition with a record that cannot be read waits, and is tried
+    again from time to time; the other partitions go on.
     """
 
     def __init__(
-        self,
-        consumer: Any,
-        window: Window,
-        arrived: asyncio.Event,
-        revoked: Callable[[], Awaitable[None]],
-        clock: Clock,
-        timeouts: Timeouts,
+        self, consumer: Any, topic: str, window: Window, arrived: asyncio.Event, clock: Clock, timeouts: Timeouts
     ) -> None:
         self.answered = True  # recently
-        self._answered_at = clock.monotonic()
-        self._clock = clock
-        self._timeouts = timeouts
-        self._reread_at: dict[int, float] = {}
-        self._single_rounds = 0
         self._consumer = consumer
+        self._topic = topic
         self._window = window
         self._arrived = arrived
-        self._revoked = revoked
+        self._clock = clock
+        self._timeouts = timeouts
+        self._answered_at = clock.monotonic()
+        self._commit_at = 0.0
+        self._reread_at: dict[int, float] = {}
         self._assigned = False
         self._fetched_at: dict[Any, int | None] = {}
 
     async def run(self) -> NoReturn:
-        """Poll for ever.
+        """Poll and commit for ever.
 
         Raises:
             Exception: any error of aiokafka. Fetched messages may then be lost: use a new client.
         """
+        self._consumer.subscribe([self._topic], listener=self)
         while True:
             self.pause_or_resume()
-            if self._single_rounds and (fetching := self._consumer.assignment() - self._consumer.paused()):
-                await self._poll_each(fetching)
-                continue
             try:
                 # When the window is full all partitions are paused, so the one record asked for cannot arrive.
                 await self._poll(timeout_ms=POLL_MS, max_records=max(1, self._window.free))
             except UNREADABLE:
-                # The error does not name its partition, and readable records of others were lost with it.
-                for tp in self._consumer.assignment():
-                    await self._rewind(tp)
-                self._single_rounds = SINGLE_ROUNDS
+                await self._isolate_unreadable()
+            if self._clock.monotonic() >= self._commit_at:
+                await self._commit()
+                self._commit_at = self._clock.monotonic() + self._timeouts.commit_every_s
 
     async def _poll(self, *partitions: Any, timeout_ms: int, max_records: int) -> bool:
         fetched = await self._consumer.getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
         for record in chain.from_iterable(fetched.values()):
-            if not self._window.take(self._delivery(record)):
+            if not self._window.take(delivery_of(record, self._window.epoch)):
                 raise OffsetsFellBackError(f"partition {record.partition}, offset {record.offset}")
         if fetched:
             self._arrived.set()
         return bool(fetched)
 
-    async def _poll_each(self, partitions: Collection[Any]) -> None:
-        """Poll each partition alone and record by record, to find the one with the unreadable record."""
-        self._single_rounds -= 1
-        for tp in partitions:
-            try:
-                for _ in range(self._window.free):
-                    if tp not in self._consumer.assignment():
-                        break
-                    if not await self._poll(tp, timeout_ms=SINGLE_POLL_MS, max_records=1):
-                        break
-            except UNREADABLE as error:
-                self._single_rounds = 0
-                self._reread_at[tp.partition] = self._clock.monotonic() + self._timeouts.reread_s
-                extra = {"partition": tp.partition, "offset": await self._rewind(tp), "error": one_line(error)}
-                log.error("handoff.unreadable", extra=extra)
-                self.pause_or_resume()
+    async def _isolate_unreadable(self) -> None:
+        """Poll each partition alone and record by record, until the one with the unreadable record is found.
+
+        The error does not name its partition, and readable records of others were lost with it.
+        """
+        for tp in self._consumer.assignment():
+            await self._rewind(tp)
+        for _ in range(SINGLE_ROUNDS):
+            self.pause_or_resume()
+            for tp in self._consumer.assignment() - self._consumer.paused():
+                try:
+                    while self._window.free > 0 and tp in self._consumer.assignment():
+                        if not await self._poll(tp, timeout_ms=SINGLE_POLL_MS, max_records=1):
+                            break
+                except UNREADABLE as error:
+                    self._reread_at[tp.partition] = self._clock.monotonic() + self._timeouts.reread_s
+                    extra = {"partition": tp.partition, "offset": await self._rewind(tp), "error": one_line(error)}
+                    log.error("handoff.unreadable", extra=extra)
+                    return
 
     async def _rewind(self, tp: Any) -> int | None:
         """Return to the first record that the window has not taken."""
@@ -174,7 +160,7 @@ class Polling(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
     async def on_partitions_revoked(self, _revoked: Collection[Any]) -> None:
         """Called by aiokafka before a rebalance: all partitions are taken away."""
         self._assigned = False
-        await self._revoked()
+        await self.end_epoch()
 
     def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
         """Called by aiokafka with the new partitions, none of them paused."""
@@ -182,15 +168,36 @@ class Polling(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         log.info("handoff.assigned", extra={"partitions": sorted(tp.partition for tp in assigned)})
         self.pause_or_resume()
 
-    def _delivery(self, record: Any) -> Delivery:
-        headers = tuple((name, value or b"") for name, value in record.headers)
-        return Delivery(
-            record.topic, record.partition, record.offset, record.key, record.value, headers, self._window.epoch
-        )
+    async def end_epoch(self) -> None:
+        """Commit what is settled; the other deliveries are void, and come again to any member."""
+        await self._commit()
+        self._window.begin_epoch()
+
+    async def _commit(self) -> None:
+        """Commit the offsets that moved. If that fails, deliveries may be repeated, which is harmless."""
+        offsets, epoch = self._window.to_commit(), self._window.epoch
+        if not offsets:
+            return
+        try:
+            async with asyncio.timeout(self._timeouts.commit_s):  # aiokafka retries for ever
+                await self._consumer.commit({TopicPartition(self._topic, p): offset for p, offset in offsets.items()})
+        except (KafkaError, TimeoutError) as error:
+            log.warning("handoff.commit_failed", extra={"partitions": sorted(offsets), "error": one_line(error)})
+        else:
+            if epoch == self._window.epoch:
+                self._window.committed(offsets)
 
 
-class KafkaSubscription:
-    """The receiving side on Kafka; an async context manager. Entering it does not wait for Kafka."""
+def delivery_of(record: Any, epoch: int = 0) -> Delivery:
+    """One of aiokafka's records as a delivery."""
+    headers = tuple((name, value or b"") for name, value in record.headers)
+    return Delivery(record.topic, record.partition, record.offset, record.key, record.value, headers, epoch)
+
+
+class KafkaSubscription(KafkaAdapter):
+    """The receiving side on Kafka; an async context manager."""
+
+    name = "subscription"
 
     def __init__(
         self,
@@ -202,35 +209,17 @@ class KafkaSubscription:
         clock: Clock,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
-        self._brokers = Brokers(servers, clock, timeouts)
+        super().__init__(servers, clock, timeouts)
         self._topic = topic
         self._group = group
-        self._clock = clock
-        self._timeouts = timeouts
         self._window = Window(window)
-        self._commits = Commits(topic, self._window, clock, timeouts)
         self._arrived = asyncio.Event()
-        self._polling: Polling | None = None
-        self._tasks: set[asyncio.Task[NoReturn]] = set()
-
-    async def __aenter__(self) -> Self:
-        self._tasks = {run_forever(self._keep_a_client(), "subscription"), run_forever(self._commits.run(), "commits")}
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
-        if self._commits.consumer is not None:
-            await self._commits.commit(self._timeouts.stop_s)
-            await self._brokers.stop(self._commits.consumer)
+        self._member: Member | None = None
 
     @property
     def connected(self) -> bool:
         """Whether there is a client to which the brokers have answered recently."""
-        return self._polling is not None and self._polling.answered
+        return self._member is not None and self._member.answered
 
     @property
     def held(self) -> Sequence[Delivery]:
@@ -246,75 +235,47 @@ class KafkaSubscription:
 
     def acknowledge(self, delivery: Delivery) -> None:
         """Mark the delivery as completely processed. A second time, or after it was taken away, this has no effect."""
-        before = self._blocked
         if self._window.acknowledge(delivery):
-            self._commits.request()
-            if self._blocked != before:
-                self._update_fetching()
+            self._update_fetching()
 
     def hold(self, delivery: Delivery) -> None:
         """Keep a delivery that this version cannot process; its partition waits behind it."""
         if self._window.hold(delivery):
             self._update_fetching()
 
-    @property
-    def _blocked(self) -> tuple[bool, frozenset[int]]:
-        """What must not be fetched: everything, or these partitions."""
-        return self._window.full, self._window.held_partitions
-
     def _update_fetching(self) -> None:
-        # Immediately rather than at the next poll, which may be a second away.
-        if self._polling is not None:
-            self._polling.pause_or_resume()
+        # Immediately rather than at the next poll, which comes only after the present one has ended.
+        if self._member is not None:
+            self._member.pause_or_resume()
         self._arrived.set()
 
-    async def _keep_a_client(self) -> NoReturn:
-        failures = 0
-        while True:
-            consumer = self._commits.consumer = await self._start()
-            began = self._clock.monotonic()
-            await self._use(consumer)
-            await self._end_epoch()
-            self._commits.consumer = None
-            await self._brokers.stop(consumer)
-            failures = 0 if self._clock.monotonic() - began >= self._timeouts.quiet_s else failures + 1
-            await self._brokers.pause(failures)
+    def _use(self, client: Any) -> asyncio.Future[NoReturn]:
+        self._member = Member(client, self._topic, self._window, self._arrived, self._clock, self._timeouts)
+        running = asyncio.create_task(self._member.run())
+        running.add_done_callback(self._report)
+        return running
 
-    async def _use(self, consumer: Any) -> None:
-        """Poll with this client until it has failed."""
-        polling = Polling(consumer, self._window, self._arrived, self._end_epoch, self._clock, self._timeouts)
-        consumer.subscribe([self._topic], listener=polling)
-        self._polling = polling
-        task = asyncio.create_task(polling.run())
-        task.add_done_callback(ignore_outcome)
-        try:
-            await self._brokers.until_useless("subscription", task, polling.is_quiet, self._start)
-            if task.done() and not task.cancelled() and (failure := task.exception()):
-                self._report(failure)
-        finally:
-            self._polling = None
-            task.cancel()
-            await asyncio.wait({task})
+    async def _release(self, failed: asyncio.Future[NoReturn]) -> None:
+        member, self._member = self._member, None
+        await asyncio.wait({failed})
+        if member is not None:
+            await member.end_epoch()
 
-    def _report(self, failure: BaseException) -> None:
+    async def _is_quiet(self) -> bool:
+        return self._member is not None and await self._member.is_quiet()
+
+    def _report(self, ended: asyncio.Task[NoReturn]) -> None:
+        if ended.cancelled() or (failure := ended.exception()) is None:
+            return
         reason = one_line(failure)
         if isinstance(failure, InconsistentGroupProtocolError):
             reason = f"another client in the group {self._group} has other assignors: stop it, or change broker.group"
         expected = isinstance(failure, KafkaError | OffsetsFellBackError)
-        extra = {"client": "subscription", "error": reason}
-        log.error("handoff.client_given_up", extra=extra, exc_info=None if expected else failure)
+        self._log_given_up(reason, None if expected else failure)
 
-    async def _end_epoch(self) -> None:
-        """Commit what is settled; the other deliveries are void, and come again to any member."""
-        await self._commits.commit(self._timeouts.commit_s)
-        self._window.begin_epoch()
-
-    async def _start(self) -> Any:
-        return await self._brokers.start(self._make_client, self._require_topic)
-
-    async def _require_topic(self, consumer: Any) -> None:
+    async def _check(self, client: Any) -> None:
         # Subscribing to an unknown topic would let the broker create it, with one partition and a retention time.
-        if self._topic not in await consumer.topics():
+        if self._topic not in await client.topics():
             raise UnknownTopicOrPartitionError(f"there is no topic {self._topic}")
 
     def _make_client(self) -> Any:
@@ -333,52 +294,3 @@ class KafkaSubscription:
             fetch_min_bytes=FETCH_MIN_BYTES,
             fetch_max_wait_ms=int(self._timeouts.fetch_wait_s * 1000),
         )
-
-
-class Commits:
-    """Commits offsets shortly after an acknowledgement, many together. `consumer` is the current client, if any.
-
-    It must never commit an offset past an unsettled delivery, nor one of an earlier epoch: `Window` ensures both.
-    """
-
-    def __init__(self, topic: str, window: Window, clock: Clock, timeouts: Timeouts) -> None:
-        self.consumer: Any | None = None
-        self._topic = topic
-        self._window = window
-        self._clock = clock
-        self._timeouts = timeouts
-        self._requested = asyncio.Event()
-        self._one_at_a_time = asyncio.Lock()
-
-    def request(self) -> None:
-        """Note that there may be something to commit."""
-        self._requested.set()
-
-    async def run(self) -> NoReturn:
-        """Commit on request, for ever."""
-        while True:
-            await self._requested.wait()
-            self._requested.clear()
-            if await self.commit(self._timeouts.commit_s):
-                await self._clock.sleep(self._timeouts.commit_every_s)
-            else:
-                self._requested.set()
-                await self._clock.sleep(self._timeouts.first_backoff_s)
-
-    async def commit(self, timeout_s: float) -> bool:
-        """Commit the offsets that moved. False if that failed: then deliveries may be repeated, which is harmless."""
-        async with self._one_at_a_time:
-            offsets, epoch = self._window.to_commit(), self._window.epoch
-            if not offsets or self.consumer is None:
-                return not offsets
-            try:
-                async with asyncio.timeout(timeout_s):  # aiokafka retries for ever
-                    await self.consumer.commit(
-                        {TopicPartition(self._topic, p): offset for p, offset in offsets.items()}
-                    )
-            except (KafkaError, TimeoutError) as error:
-                log.warning("handoff.commit_failed", extra={"partitions": sorted(offsets), "error": one_line(error)})
-                return False
-            if epoch == self._window.epoch:
-                self._window.committed(offsets)
-            return True

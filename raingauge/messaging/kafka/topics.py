@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from raingauge.clock import Clock
 from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic
-from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, Brokers, Timeouts, log, one_line
+from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, Brokers, Timeouts, log, one_line, stop_client
 
 REPLICAS: Final = 3
 UNLIMITED: Final = "-1"
@@ -45,9 +45,9 @@ async def ensure_topics(
     servers: Sequence[str], topic: str, partitions: int, clock: Clock, timeouts: Timeouts = DEFAULT_TIMEOUTS
 ) -> None:
     """Return when the topic and its dead-letter topic exist. Retries for ever: run it in a task."""
-    brokers, ensure = Brokers(servers, clock, timeouts), partial(ensure_with, required=topics_of(topic, partitions))
-    make = partial(_Admin, bootstrap_servers=brokers.servers, request_timeout_ms=15_000)
-    await brokers.stop(await brokers.start(make, ensure))
+    make = partial(_Admin, bootstrap_servers=list(servers), request_timeout_ms=15_000)
+    ensure = partial(ensure_with, required=topics_of(topic, partitions))
+    await stop_client(await Brokers(servers, clock, timeouts).start(make, ensure), timeouts.stop_s)
 
 
 async def keep_topics(servers: Sequence[str], topic: str, partitions: int, clock: Clock) -> None:
