@@ -9,7 +9,7 @@ from raingauge.signals import exit_on_signal, exit_process
 if __name__ == "__main__" and not sys.argv[1:]:
     exit_on_signal()  # the imports below take a second
 
-from consumer.app import run
+from consumer.app import dead_letter_publisher, run
 from consumer.commands import adopt, forget_cities, open_gate, set_month, shut
 from consumer.dead_letters import bury, list_all, replay
 from raingauge.process import run_program
@@ -42,12 +42,20 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--offset", type=int, help="the one with this offset, replayed or not")
     again.add_argument("--partition", type=int, default=0, help="of that one (default: 0)")
     again.set_defaults(
-        program=lambda given: partial(replay, chosen=None if given.all else (given.partition, given.offset))
+        program=lambda given: partial(
+            replay,
+            chosen=None if given.all else (given.partition, given.offset),
+            open_publisher=dead_letter_publisher,
+        )
     )
     one = letters.add_parser("bury", help="let consumers pass a message of a newer version, which they wait behind")
     one.add_argument("--partition", type=int, required=True)
     one.add_argument("--offset", type=int, required=True)
-    one.set_defaults(program=lambda given: partial(bury, address=(given.partition, given.offset)))
+    one.set_defaults(
+        program=lambda given: partial(
+            bury, address=(given.partition, given.offset), open_publisher=dead_letter_publisher
+        )
+    )
     top.set_defaults(program=lambda _: run)
     return top
 

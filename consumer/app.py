@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from consumer.intake import Intake
 from consumer.ledger import Ledger
 from consumer.provider.openweather import OpenWeather
 from raingauge import health, web
-from raingauge.blocking import Threads, until_available
+from raingauge.blocking import Threads, inline, until_available
 from raingauge.clock import Clock, SystemClock, happens_within
 from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.errors import DatabaseUnavailable, Fatal, HandoffUnavailable, SettingsError
@@ -249,9 +249,7 @@ async def _work(settings: Settings) -> None:
         await until_available(threads[0], database.check_at_start, clock)  # before it takes part in the group
         topics = ensure_topics(servers, broker.topic, broker.partitions, clock)
         await parts.enter_async_context(in_background(topics))
-        dead_letters = await parts.enter_async_context(
-            KafkaPublisher(servers, clock, max_message_bytes=2 * MAX_MESSAGE_BYTES)
-        )
+        dead_letters = await parts.enter_async_context(dead_letter_publisher(servers, clock))
         subscription = await parts.enter_async_context(
             KafkaSubscription(servers, broker.topic, broker.group, window=settings.consumer.window, clock=clock)
         )
@@ -260,3 +258,30 @@ async def _work(settings: Settings) -> None:
         log.info("consumer.working")
         task = await parts.enter_async_context(working(worker, settings.openweather.timeout_s + GRACE_S))
         await asyncio.shield(task)  # a signal cancels the wait, not the work: that is for `working` to end
+
+
+def dead_letter_publisher(servers: Sequence[str], clock: Clock) -> KafkaPublisher:
+    """Takes messages of any size that a topic may allow now: whether one is too large is for the broker to say."""
+    return KafkaPublisher(servers, clock, max_message_bytes=2 * MAX_MESSAGE_BYTES)
+
+
+@contextlib.contextmanager
+def command_database(settings: Settings) -> Iterator[Database]:
+    """The database, for one command.
+
+    Raises (at the end of the block):
+        Fatal: it cannot be used.
+    """
+    with contextlib.closing(open_database(settings.database.url, pool_size=1)) as database:
+        try:
+            yield database
+        except DatabaseUnavailable as error:
+            raise Fatal(f"the database cannot be used: {error}") from error
+
+
+@contextlib.contextmanager
+def command_ledger(settings: Settings) -> Iterator[Ledger]:
+    """The account's ledger, for one command. Raises as `command_database`."""
+    with command_database(settings) as database:
+        account, endpoint = settings.quota.account, settings.openweather.endpoint
+        yield Ledger(database, inline, SystemClock(), account, settings.terms, endpoint, "command")

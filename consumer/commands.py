@@ -3,21 +3,17 @@
 Each command is one transaction and prints what it changed.
 """
 
-import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import Connection
 
-from consumer.ledger import Ledger
-from raingauge.blocking import inline
-from raingauge.clock import SystemClock
+from consumer.app import command_database, command_ledger
 from raingauge.contracts import utc_text
-from raingauge.errors import DatabaseUnavailable, Fatal, GateMismatch, SettingsError
+from raingauge.errors import GateMismatch, SettingsError
 from raingauge.model import Gate
 from raingauge.settings import Settings
 from raingauge.storage.cities import forget_unknown
-from raingauge.storage.database import Database, open_database
 from raingauge.storage.quota import change_gate, lock_gate
 
 MAX_CITIES: Final = 10**15
@@ -28,21 +24,21 @@ async def set_month(settings: Settings, cities: int) -> None:
     """Record how many cities of this month are spent already, by whatever program."""
     if not 0 <= cities <= MAX_CITIES:
         raise SettingsError(f"the number of cities spent lies between 0 and {MAX_CITIES}")
-    async with _ledger(settings) as ledger:
+    with command_ledger(settings) as ledger:
         before, now = await ledger.set_month(cities)
     print(f"account {settings.quota.account}: spent this month {before} -> {now} cities")  # noqa: T201
 
 
 async def adopt(settings: Settings) -> None:
     """Have the gate take the settings' limits; consumers with other settings wait until they are restarted."""
-    async with _ledger(settings) as ledger:
+    with command_ledger(settings) as ledger:
         before = await ledger.adopt()
     print(f"account {settings.quota.account}: {before} -> {_terms(settings)}")  # noqa: T201
 
 
 async def shut(settings: Settings) -> None:
     """Close the gate until every charge that a restored database may have forgotten is released."""
-    async with _ledger(settings) as ledger:
+    with command_ledger(settings) as ledger:
         until = await ledger.shut()
     print(f"account {settings.quota.account}: closed until {utc_text(until)}")  # noqa: T201
 
@@ -58,7 +54,7 @@ async def open_gate(settings: Settings) -> None:
         change_gate(connection, account, {"state": "open", "strikes": 0})
         return gate
 
-    with _database(settings) as database:
+    with command_database(settings) as database:
         gate = database.write(work)
     before = "open" if gate.state == "open" else f"{gate.state} until {utc_text(gate.blocked_until)}"
     print(f"account {account}: {before} -> open")  # noqa: T201
@@ -66,7 +62,7 @@ async def open_gate(settings: Settings) -> None:
 
 async def forget_cities(settings: Settings, city_ids: Sequence[int]) -> None:
     """Have these cities requested again although the provider did not know them."""
-    with _database(settings) as database:
+    with command_database(settings) as database:
         forgotten = database.write(lambda connection: forget_unknown(connection, city_ids))
     for city_id in dict.fromkeys(city_ids):
         since = forgotten.get(city_id)
@@ -76,19 +72,3 @@ async def forget_cities(settings: Settings, city_ids: Sequence[int]) -> None:
 def _terms(settings: Settings) -> str:
     quota = settings.quota
     return f"{quota.cities_per_window} cities in {quota.window_s:g} s, {quota.pacing}"
-
-
-@contextlib.asynccontextmanager
-async def _ledger(settings: Settings) -> AsyncIterator[Ledger]:
-    with _database(settings) as database:
-        terms, endpoint = settings.terms, settings.openweather.endpoint
-        yield Ledger(database, inline, SystemClock(), settings.quota.account, terms, endpoint, "command")
-
-
-@contextlib.contextmanager
-def _database(settings: Settings) -> Iterator[Database]:
-    with contextlib.closing(open_database(settings.database.url, pool_size=1)) as database:
-        try:
-            yield database
-        except DatabaseUnavailable as error:
-            raise Fatal(f"the database cannot be used: {error}") from error

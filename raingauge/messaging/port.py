@@ -6,9 +6,11 @@ order.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 Headers = tuple[tuple[str, bytes], ...]
+ADDED_HEADERS: Final = "raingauge-"
+"""The prefix of the headers that are added when a message becomes a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,10 @@ class Delivery:
         """The headers of its dead letter: its own, then where it was and why it was buried."""
         return (
             *self.headers,
-            ("raingauge-topic", self.topic.encode()),
-            ("raingauge-partition", str(self.partition).encode()),
-            ("raingauge-offset", str(self.offset).encode()),
-            ("raingauge-error", f"{type(error).__name__}: {error}".encode()[:1000]),
+            (f"{ADDED_HEADERS}topic", self.topic.encode()),
+            (f"{ADDED_HEADERS}partition", str(self.partition).encode()),
+            (f"{ADDED_HEADERS}offset", str(self.offset).encode()),
+            (f"{ADDED_HEADERS}error", f"{type(error).__name__}: {error}".encode()[:1000]),
         )
 
 

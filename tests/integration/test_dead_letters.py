@@ -13,12 +13,14 @@ from typing import Any, Final, cast
 from uuid import uuid4
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from consumer import dead_letters
 from consumer.__main__ import parser
-from consumer.dead_letters import Letter, TopicReader, bury, find_buried, list_all, printable, replay
+from consumer.app import dead_letter_publisher
+from consumer.dead_letters import Letter, TopicReader, find_buried, list_all, printable, reading
 from consumer.intake import Intake
 from raingauge.blocking import inline
 from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic
@@ -44,6 +46,9 @@ services = pytest.mark.services
 ROOT: Final = Path(__file__).parents[2]
 SERVER: Final = "127.0.0.1:9092"
 ERROR: Final = UndecodableMessage("not JSON: Ärger\n\tat line 1")
+
+replay = partial(dead_letters.replay, open_publisher=dead_letter_publisher)
+bury = partial(dead_letters.bury, open_publisher=dead_letter_publisher)
 
 Message = tuple[bytes | None, bytes | None, Headers]
 MESSAGES: Final[list[Message]] = [
@@ -78,7 +83,7 @@ async def make_letters(place: KafkaPlace, messages: Sequence[Message]) -> None:
 
 async def stored(topic: str) -> list[Letter]:
     """All that lies in a topic."""
-    async with TopicReader([SERVER], topic) as letters:
+    async with reading([SERVER], topic) as letters:
         return [letter async for letter in letters.read()]
 
 
@@ -226,7 +231,7 @@ class Crash(Exception):
 
 @services
 @pytest.mark.parametrize("after", range(1, 6))
-async def test_a_replay_that_ends_anywhere_loses_nothing(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replay_that_ends_anywhere_loses_nothing(after: int) -> None:
     published = 0
 
     class Crashing(KafkaPublisher):
@@ -238,10 +243,8 @@ async def test_a_replay_that_ends_anywhere_loses_nothing(after: int, monkeypatch
             await super().publish(topic, key, value, headers)
 
     async with buried(MESSAGES[:3]) as place:
-        monkeypatch.setattr(dead_letters, "KafkaPublisher", Crashing)
         with pytest.raises(Crash):
-            await replay(settings_for(place.topic), None)
-        monkeypatch.undo()
+            await replay(settings_for(place.topic), None, open_publisher=Crashing)
         await replay(settings_for(place.topic), None)
         back = await came_back(place)
         assert sorted({repr(message) for message in back}) == sorted(map(repr, MESSAGES[:3]))
@@ -328,11 +331,10 @@ async def test_a_broker_that_falls_silent_ends_the_reading() -> None:
         async def position(self, partition: str) -> int:
             return 0
 
-    letters = TopicReader([], "cities.dead", answer_s=2)
-    letters._consumer, letters._spans = Silent(), {"0": (0, 3)}
+    silent = Silent()
     with pytest.raises(TimeoutError):
-        await letters.replayed()
-    assert letters._consumer.polls == 2000
+        await TopicReader(silent, {TopicPartition("cities.dead", 0): (0, 3)}, answer_s=2).replayed()
+    assert silent.polls == 2000
 
 
 def consumer(*arguments: str, topic: str, server: str = SERVER) -> "subprocess.CompletedProcess[str]":
@@ -378,7 +380,7 @@ def test_what_to_do_has_to_be_said(arguments: str) -> None:
 
 
 def test_a_message_that_nobody_buried_is_told_as_far_as_it_goes() -> None:
-    letter = Letter(2, 5, 10**18, None, b"\x1b[31m" + b"x" * 100, ())
+    letter = Letter("cities.dead", 2, 5, None, b"\x1b[31m" + b"x" * 100, written_ms=10**18)
     assert letter.line(replayed=False) == f"2/5\t?\t?/?/?\t?\t105 bytes\twaiting\t\\x1b[31m{'x' * 55}"
 
 

@@ -23,7 +23,7 @@ from aiokafka.errors import (
 
 from raingauge.clock import Clock
 from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, KafkaAdapter, Timeouts, log, one_line
-from raingauge.messaging.port import Delivery
+from raingauge.messaging.port import Delivery, Headers
 from raingauge.messaging.window import Window
 
 POLL_MS: Final = 200  # offsets are committed between two polls
@@ -88,7 +88,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def _poll(self, *partitions: Any, timeout_ms: int, max_records: int) -> bool:
         fetched = await self._consumer.getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
         for record in chain.from_iterable(fetched.values()):
-            if not self._window.take(delivery_of(record, self._window.epoch)):
+            headers, epoch = headers_of(record), self._window.epoch
+            delivery = Delivery(record.topic, record.partition, record.offset, record.key, record.value, headers, epoch)
+            if not self._window.take(delivery):
                 raise OffsetsFellBackError(f"partition {record.partition}, offset {record.offset}")
         if fetched:
             self._arrived.set()
@@ -188,10 +190,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 self._window.committed(offsets)
 
 
-def delivery_of(record: Any, epoch: int = 0) -> Delivery:
-    """One of aiokafka's records as a delivery."""
-    headers = tuple((name, value or b"") for name, value in record.headers)
-    return Delivery(record.topic, record.partition, record.offset, record.key, record.value, headers, epoch)
+def headers_of(record: Any) -> Headers:
+    """The headers of one of aiokafka's records, as deliveries have them."""
+    return tuple((name, value or b"") for name, value in record.headers)
 
 
 class KafkaSubscription(KafkaAdapter):
