@@ -1,6 +1,6 @@
 """The routes /health, /ready and /metrics, the same on every service. They must work during outages."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from fastapi import APIRouter, Response
@@ -41,8 +41,8 @@ class Facts(Protocol):
 
 
 class _Metrics(Collector):
-    def __init__(self, parts: Iterable[Facts]) -> None:
-        self._parts = tuple(parts)
+    def __init__(self, parts: Sequence[Facts]) -> None:
+        self._parts = parts
 
     def collect(self) -> Iterable[Metric]:
         for part in self._parts:
@@ -50,15 +50,6 @@ class _Metrics(Collector):
                 yield CounterMetricFamily(f"raingauge_{name}", name.replace("_", " "), value=value)
             for name, value in part.gauges().items():
                 yield GaugeMetricFamily(f"raingauge_{name}", name.replace("_", " "), value=value)
-
-
-async def _readiness(check: Callable[[], Awaitable[None]]) -> Response:
-    try:
-        await check()
-    except RaingaugeError as error:
-        reason = f"{(type(error).__doc__ or '').partition('.')[0]}: {error}"
-        return JSONResponse({"status": reason}, 503, headers={"Retry-After": "2"})
-    return JSONResponse({"status": "ready"})
 
 
 def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]]) -> APIRouter:
@@ -92,7 +83,12 @@ def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]]) -> APIR
     )
     async def ready() -> Response:
         """Answers 503 while something that the service needs is unavailable."""
-        return await _readiness(check)
+        try:
+            await check()
+        except RaingaugeError as error:
+            reason = f"{(type(error).__doc__ or '').partition('.')[0]}: {error}"
+            return JSONResponse({"status": reason}, 503, headers={"Retry-After": "2"})
+        return JSONResponse({"status": "ready"})
 
     @api.get(
         "/metrics",

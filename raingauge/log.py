@@ -4,7 +4,7 @@ import json
 import logging
 import traceback
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from raingauge.contracts import utc_text
 
@@ -74,20 +74,17 @@ def _left_by_aiokafka(record: logging.LogRecord) -> bool:
     return any(name.startswith("aiokafka.") for name in frames)
 
 
-def configure_logging(stream: TextIO | None = None, *, level: int = logging.INFO, secret: str | None = None) -> None:
-    """Have this process log to a stream (standard error, if none is named), libraries from WARNING on.
+def configure_logging(secret: str | None = None) -> None:
+    """Have this process log to standard error, with `secret` masked; libraries and Python's warnings from WARNING on.
 
-    Python's warnings are logged too. aiokafka and SQLAlchemy's pool log nothing below CRITICAL: outages are in the
-    events `handoff.…` and `database.…`.
-
-    `secret` is masked wherever it would appear.
+    aiokafka and SQLAlchemy's pool log nothing below CRITICAL: outages are in the events `handoff.…` and `database.…`.
     """
     logging.captureWarnings(True)
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler()
     handler.addFilter(RateLimit())
     handler.setFormatter(LineFormatter(secret))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
+    root.setLevel(logging.INFO)
     for name in LIBRARIES:
-        logging.getLogger(name).setLevel(max(level, logging.CRITICAL if name in OUTAGES else logging.WARNING))
+        logging.getLogger(name).setLevel(logging.CRITICAL if name in OUTAGES else logging.WARNING)

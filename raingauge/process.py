@@ -8,7 +8,6 @@ import contextlib
 import errno
 import gc
 import logging
-import os
 import signal
 import socket
 import sys
@@ -46,7 +45,7 @@ def run_program(program: Callable[[Settings], Coroutine[Any, Any, None]]) -> int
     try:
         raise_file_limit()
         _tune_garbage_collection()
-        configure_logging(secret=provider_key())
+        configure_logging(provider_key())
         settings = load_settings()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(program(settings))
@@ -62,7 +61,7 @@ def run_program(program: Callable[[Settings], Coroutine[Any, Any, None]]) -> int
 
 async def until_signalled(program: Coroutine[Any, Any, None]) -> None:
     """Run a program until it ends or SIGTERM or SIGINT cancels it; its `finally` blocks stop what it started."""
-    file = config_file(os.environ)
+    file = config_file()
     log.info("program.started", extra={"settings": file.resolve() if file.is_file() else f"no {file} in {Path.cwd()}"})
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -7,7 +7,7 @@ The API key is not a setting, so that no configuration file holds it. No message
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -53,8 +53,6 @@ ProviderUrl = Annotated[
     str,
     _matches(r"https?://[^\s?#@]+", "http:// or https:// and a host, without user, password, query or fragment"),
 ]
-
-
 RootPath = Annotated[str, _matches(r"(/[A-Za-z0-9._~-]+)*", "a path such as /weather, without a slash at its end")]
 
 
@@ -159,11 +157,8 @@ class EnvironmentSource(EnvSettingsSource):
         sections = super().__call__()
         for name in ("database", "broker"):
             section = sections.get(name, {})
-            file = section.pop("url_file", None)
-            if file:
-                variable = f"{PREFIX}{name.upper()}__URL"
-                _refuse_both(variable, given="url" in section)
-                section["url"] = _content(variable + FILE_SUFFIX, file)
+            if file := section.pop("url_file", None):
+                section["url"] = _content(f"{PREFIX}{name.upper()}__URL", section.get("url"), file)
         return sections
 
 
@@ -194,7 +189,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment takes precedence over the configuration file."""
-        file = YamlConfigSettingsSource(settings_cls, yaml_file=config_file(os.environ))
+        file = YamlConfigSettingsSource(settings_cls, yaml_file=config_file())
         return init_settings, EnvironmentSource(settings_cls), file
 
     @property
@@ -210,9 +205,9 @@ class Settings(BaseSettings):
         )
 
 
-def config_file(environ: Mapping[str, str]) -> Path:
+def config_file() -> Path:
     """Path of the configuration file: RAINGAUGE_CONFIG, or `config.env.yml` in the working directory."""
-    return Path(environ.get(CONFIG_VARIABLE, "config.env.yml"))
+    return Path(os.environ.get(CONFIG_VARIABLE, "config.env.yml"))
 
 
 def load_settings() -> Settings:
@@ -221,11 +216,12 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: a name is unknown, a value is invalid, or a file cannot be read; the message names it.
     """
-    named = os.environ.get(CONFIG_VARIABLE)
-    if named is not None and not Path(named).is_file():
-        raise SettingsError(f"{CONFIG_VARIABLE}: there is no file {named}")
-    _refuse_unreadable(config_file(os.environ))
-    _refuse_unknown_variables(os.environ)
+    file = config_file()
+    if file.is_file():
+        _refuse_unreadable(file)
+    elif CONFIG_VARIABLE in os.environ:
+        raise SettingsError(f"{CONFIG_VARIABLE}: there is no file {os.environ[CONFIG_VARIABLE]}")
+    _refuse_unknown_variables()
     try:
         return Settings()
     except ValidationError as error:
@@ -241,14 +237,10 @@ def provider_key() -> str | None:
         SettingsError: both variables are set, the file cannot be read, or the key has unprintable characters.
     """
     key = os.environ.get(KEY_VARIABLE) or None
-    source = KEY_VARIABLE
-    file = os.environ.get(KEY_VARIABLE + FILE_SUFFIX)
-    if file:
-        _refuse_both(KEY_VARIABLE, given=key is not None)
-        source = KEY_VARIABLE + FILE_SUFFIX
-        key = _content(source, file)
+    if file := os.environ.get(KEY_VARIABLE + FILE_SUFFIX):
+        key = _content(KEY_VARIABLE, key, file)
     if key is not None and not key.isprintable():
-        raise SettingsError(f"{source}: the key has unprintable characters")
+        raise SettingsError(f"{KEY_VARIABLE}: the key has unprintable characters")
     return key
 
 
@@ -266,28 +258,23 @@ def ca_file() -> str | None:
     return None
 
 
-def _refuse_both(variable: str, *, given: bool) -> None:
-    if given:
+def _content(variable: str, value: str | None, file: str) -> str:
+    """The content of the file that `<variable>_FILE` names, without white space around it; `variable` has no value."""
+    if value is not None:
         raise SettingsError(f"{variable} and {variable}{FILE_SUFFIX} are both set: remove one of them")
-
-
-def _content(variable: str, file: str) -> str:
-    """The content of the file that a variable names, without surrounding white space."""
     try:
         content = Path(file).read_text("utf-8").strip()
     except OSError as error:
-        raise SettingsError(f"{variable}: cannot read {file}: {error.strerror}") from None
+        raise SettingsError(f"{variable}{FILE_SUFFIX}: cannot read {file}: {error.strerror}") from None
     except ValueError:
-        raise SettingsError(f"{variable}: {file} is not UTF-8 text") from None
+        raise SettingsError(f"{variable}{FILE_SUFFIX}: {file} is not UTF-8 text") from None
     if not content:
-        raise SettingsError(f"{variable}: {file} is empty")
+        raise SettingsError(f"{variable}{FILE_SUFFIX}: {file} is empty")
     return content
 
 
 def _refuse_unreadable(file: Path) -> None:
     """Report in one line what YAML would report in a traceback."""
-    if not file.is_file():
-        return
     try:
         with file.open("rb") as stream:
             sections = yaml.safe_load(stream)
@@ -297,32 +284,28 @@ def _refuse_unreadable(file: Path) -> None:
         raise SettingsError(f"settings: {file}: expected sections, each with its keys")
 
 
-def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+def _refuse_unknown_variables() -> None:
     """Refuse variables with an unknown section, which pydantic-settings would ignore."""
-    known = {name.upper() for name in Settings.model_fields}
-    for variable in sorted(environ):
-        if not variable.upper().startswith(PREFIX) or variable == CONFIG_VARIABLE:
-            continue
-        section, _, key = variable.upper().removeprefix(PREFIX).partition("__")
-        if section not in known or not key:
-            names = [name.upper().replace(".", "__") for name in _names(Settings) if "." in name]
-            hint = _hint(variable.upper().removeprefix(PREFIX), names, PREFIX)
-            hint = hint or "; expected RAINGAUGE_<SECTION>__<KEY>"
+    for variable in sorted(os.environ.keys() - {CONFIG_VARIABLE}):
+        name = variable.upper().removeprefix(PREFIX)
+        section, _, key = name.partition("__")
+        if variable.upper().startswith(PREFIX) and not (key and section.lower() in Settings.model_fields):
+            names = [known.upper().replace(".", "__") for known in _names(Settings) if "." in known]
+            hint = _hint(name, names, PREFIX) or "; expected RAINGAUGE_<SECTION>__<KEY>"
             raise SettingsError(f"settings: {variable} names no setting{hint}")
 
 
 def _describe(error: ValidationError) -> str:
     """Describe invalid settings in one line, without their values: they may be secrets."""
-    return "; ".join(_describe_one(".".join(map(str, e["loc"])), e["type"], e["msg"]) for e in error.errors())
-
-
-def _describe_one(name: str, kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        parent, dot, key = name.rpartition(".")
-        parents = (known.rpartition(".") for known in _names(Settings))
-        siblings = [key for known_parent, _, key in parents if known_parent == parent]
-        message = f"unknown setting{_hint(key, siblings, parent + dot)}"
-    return f"{name}: {message}"
+    described = []
+    for found in error.errors():
+        name, message = ".".join(map(str, found["loc"])), found["msg"]
+        if found["type"] == "extra_forbidden":
+            section = "".join(name.rpartition(".")[:2])
+            known = [each.removeprefix(section) for each in _names(Settings) if each.startswith(section)]
+            message = f"unknown setting{_hint(name.removeprefix(section), known, section)}"
+        described.append(f"{name}: {message}")
+    return "; ".join(described)
 
 
 def _hint(name: str, known: list[str], prefix: str) -> str:
