@@ -89,15 +89,8 @@ class Exchange:
         with self._lock:
             self._shut_down()
             self._close_handle()
-
-    def rank_address(self) -> None:
-        """Remember whether the address gave a complete response: one that only accepts connections may be half dead."""
-        if self.address is None:
-            return
-        if self._completed:
-            self.addresses.prefer(self.address)
-        else:
-            self.addresses.avoid(self.address)
+        if self.address is not None:
+            self.addresses.rank(self.address, works=self._completed)
 
     def _shut_down(self) -> None:
         if self._handle is not None:
@@ -121,15 +114,14 @@ class AddressOrder:
         self._preferred: object = None
         self._avoided: object = None
 
-    def prefer(self, address: object) -> None:
-        """Try this address first from now on."""
+    def rank(self, address: object, *, works: bool) -> None:
+        """Try an address that gave a complete response first, and last one that did not: it may be half dead."""
+        if not works:
+            self._avoided = address
+            return
         self._preferred = address
         if self._avoided == address:
             self._avoided = None
-
-    def avoid(self, address: object) -> None:
-        """Try this address last from now on."""
-        self._avoided = address
 
     def sort(self, found: Sequence[AddressInfo]) -> list[AddressInfo]:
         """Return the resolver's results in the order in which to try them."""

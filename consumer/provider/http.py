@@ -130,7 +130,6 @@ class HttpClient:
                 error_class = NotSent
         finally:
             exchange.release()
-            exchange.rank_address()
             current_exchange.reset(token)
         # Raised outside the except blocks, so that the error has no context.
         if exchange.aborted:
@@ -178,7 +177,7 @@ class Watchdog:
 
     @contextmanager
     def watch(self, interrupt: Callable[[], None]) -> Iterator[None]:
-        """Call `interrupt` from another thread if the block takes too long. It must not block.
+        """Call `interrupt` from another thread if the block takes too long. It must neither block nor raise.
 
         Raises:
             RuntimeError: the thread could not start. The block has not begun.
@@ -210,16 +209,9 @@ class Watchdog:
                         self._changed.wait(remaining_s)
                     else:
                         del self._due[interrupt]
-                        self._call(interrupt)
+                        interrupt()
             finally:
                 self._running = False
-
-    @staticmethod
-    def _call(interrupt: Callable[[], None]) -> None:
-        try:
-            interrupt()
-        except Exception:  # the other deadlines must still hold
-            log.exception("provider.watchdog_failed")
 
 
 def _is_proxied(url: str) -> bool:

@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import re
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,7 +32,6 @@ _ABOUT_IDS: Final = re.compile(r"city not found|No data|\S+ is not a city ID|Inv
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
 _DELAYS: Final = re.compile(r"[0-9]+(\.[0-9]+)?( *, *[0-9]+(\.[0-9]+)?)*")
-_LOG_INTERVAL_S: Final = 60.0
 
 Json = Mapping[str, Any]
 
@@ -49,7 +47,6 @@ class OpenWeather:
         self._hash_key: Callable[[], str] = lambda: hash_key(key, base_url)
         self._redact = redactor(key)
         self._long_key = len(key) >= LONG_KEY
-        self._unreadable = UnreadableLog(clock, self._redact)
         secret = f"appid={quote(key, safe='')}"
         self._http = HttpClient(base_url, secret, self._redact, timeout_s, clock, connections, ca_file)
 
@@ -81,33 +78,15 @@ class OpenWeather:
         try:
             reply = classify(response, city_ids, endpoint, self._redact, self._clock.now())
         except Unreadable as error:
-            self._unreadable.report(response.body, str(error))
+            self._log_unreadable(response.body, str(error))
             raise
         if isinstance(reply, Weather) and reply.unreadable:
-            self._unreadable.report(response.body, f"{len(reply.unreadable)} cities without a usable value")
+            self._log_unreadable(response.body, f"{len(reply.unreadable)} cities without a usable value")
         return _redacted(reply, self._redact) if isinstance(reply, Weather) and self._long_key else reply
 
-
-class UnreadableLog:
-    """Logs the shape of unreadable answers, never their values: the first at once, then one line a minute."""
-
-    def __init__(self, clock: Clock, redact: Callable[[str], str]) -> None:
-        self._clock = clock
-        self._redact = redact
-        self._lock = threading.Lock()
-        self._next_at = -math.inf
-        self._unlogged = 0
-
-    def report(self, body: bytes, problem: str) -> None:
-        """Count an answer, and log it if the last line is old enough."""
-        with self._lock:
-            self._unlogged += 1
-            now = self._clock.monotonic()
-            if now < self._next_at:
-                return
-            answers, self._unlogged, self._next_at = self._unlogged, 0, now + _LOG_INTERVAL_S
-        shape = shape_of(body, self._redact)
-        log.warning("provider.unreadable", extra={"problem": problem, "shape": shape, "answers": answers})
+    def _log_unreadable(self, body: bytes, problem: str) -> None:
+        """Log the shape of an answer, never its values."""
+        log.warning("provider.unreadable", extra={"problem": problem, "shape": shape_of(body, self._redact)})
 
 
 def shape_of(body: bytes, redact: Callable[[str], str]) -> str:

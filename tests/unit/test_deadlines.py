@@ -81,18 +81,3 @@ def test_a_deadline_goes_with_its_block_whatever_ends_it() -> None:
     with watchdog.watch(last.set):
         assert last.wait(LONG_S)
     assert calls == []
-
-
-def test_an_error_in_one_is_logged_and_takes_no_others_deadline(caplog: pytest.LogCaptureFixture) -> None:
-    watchdog, second, third = Watchdog(0.05), threading.Event(), threading.Event()
-
-    def fail() -> None:
-        raise ZeroDivisionError("a fault")
-
-    with watchdog.watch(fail), watchdog.watch(second.set):
-        assert second.wait(LONG_S)
-    with watchdog.watch(third.set):
-        assert third.wait(LONG_S)
-    [logged] = caplog.records
-    assert (logged.name, logged.message) == ("raingauge.provider", "provider.watchdog_failed")
-    assert "a fault" in caplog.text

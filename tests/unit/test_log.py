@@ -145,7 +145,7 @@ def test_repeated_library_records_are_limited_and_our_own_are_not() -> None:
     assert [passes("raingauge.worker", 7, at) for at in (100.0, 100.0)] == [True, True]
 
 
-@pytest.mark.parametrize("event", ["handoff.start_failed", "database.unavailable"])
+@pytest.mark.parametrize("event", ["handoff.start_failed", "database.unavailable", "provider.unreadable"])
 def test_the_same_cause_of_an_outage_is_shown_once_in_ten_seconds(event: str) -> None:
     seldom = RateLimit()
 
