@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from raingauge.storage.database import Database, open_database
-from tests.support.databases import empty, memory_folder, need_port, server_schema, sqlite_copy, sqlite_template
+from tests.support.databases import (
+    SERVER_KINDS,
+    empty,
+    memory_folder,
+    need_port,
+    own_database,
+    server_schema,
+    sqlite_copy,
+    sqlite_template,
+)
 from tests.support.servers import MariaDB, killable
 
 
@@ -16,11 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seeds", type=int, default=10, help="seeds that the simulation runs")
 
 
-KINDS = [
-    "sqlite",
-    pytest.param("mariadb", marks=pytest.mark.services),
-    pytest.param("postgres", marks=pytest.mark.services),
-]
+KINDS = ["sqlite", *SERVER_KINDS]
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +69,13 @@ def database(request: pytest.FixtureRequest, template: Path, schemas: dict[str, 
     with closing(open_database(schemas[request.param], pool_size=16)) as server:
         yield server
         empty(server)
+
+
+@pytest.fixture(params=KINDS)
+def bare(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A database of its own without tables, of each kind in turn."""
+    with own_database(request.param) as url, closing(open_database(url)) as database:
+        yield database
 
 
 @pytest.fixture(scope="session")

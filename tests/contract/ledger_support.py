@@ -1,51 +1,35 @@
 """What the tests of the quota, the queue and settling share: an account in virtual database time, and its consumers."""
 
-import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import count
 from typing import Any, Final, TypeVar
 
 import pytest
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 from sqlalchemy.engine import Row
 
 from consumer.gate import EndpointSetting, Event
 from consumer.ledger import Ledger, NotNow, Reservation
 from raingauge.blocking import inline
-from raingauge.model import BatchKey, Observation
+from raingauge.model import BatchKey
 from raingauge.quota.pacing import Terms
-from raingauge.storage import collections, enqueueing, quota, settling
+from raingauge.storage import enqueueing, quota, settling
+from raingauge.storage.cities import remember
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection, QuotaCharge, QuotaGate, Reading
 from raingauge.storage.settling import Fetched, Settled
-from tests.contract.storage_support import rows
+from tests.contract.storage_support import NOW, Moment, accept, an_observation, cancel, rows
 
 T = TypeVar("T")
 
-NOW: Final = datetime(2026, 11, 10, 12, 0, 0, 123000, tzinfo=UTC)
-SECOND: Final = timedelta(seconds=1)
 TERMS: Final = Terms(60, 60.0, "burst", 10**9, "none", timeout_s=10.0)
 CLAIM_S: Final = 25.0
 """D + T + M of these terms."""
 WORST_S: Final = 85.0
 """D + T + M + W."""
-
-
-class Moment:
-    """The time of a database in a test."""
-
-    def __init__(self, now: datetime = NOW) -> None:
-        self.now = now
-
-    def __call__(self, _connection: Connection) -> datetime:
-        return self.now
-
-    def forward(self, seconds: float) -> None:
-        """Let time pass, or step back."""
-        self.now += timedelta(seconds=seconds)
 
 
 class StillClock:
@@ -71,29 +55,9 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("it waits")
 
 
-def an_observation(city_id: int, **fields: Any) -> Observation:
-    """The weather of a city; what is not given is what the provider may leave out."""
-    given: dict[str, Any] = {"name": None, "country": None, "latitude": None, "longitude": None, "humidity": None}
-    given |= {"observed_at": NOW, "temperature": 20.0, **fields}
-    return Observation(city_id=city_id, **given)
-
-
 def milliseconds(seconds: float) -> Any:
     """About that many seconds: within five milliseconds."""
     return pytest.approx(seconds, abs=0.005)
-
-
-def most_in_any_window(arrivals: Iterable[tuple[float, int]], window_s: float) -> int:
-    """The largest sum of costs in any half-open window."""
-    inside: deque[tuple[float, int]] = deque()
-    most = total = 0
-    for moment, cost in sorted(arrivals):
-        inside.append((moment, cost))
-        total += cost
-        while inside[0][0] <= moment - window_s:
-            total -= inside.popleft()[1]
-        most = max(most, total)
-    return most
 
 
 def rest_two_seconds(attempts: int) -> float | None:
@@ -122,21 +86,16 @@ class Consumer:
         database: Database,
         account: str,
         terms: Terms,
-        endpoint: EndpointSetting,
-        name: str,
+        endpoint: EndpointSetting = "group",
+        name: str = "one",
         key_hash: str | None = None,
     ) -> None:
         self.database = database
-        self.account = account
         self.ledger = Ledger(database, inline, StillClock(), account, terms, endpoint, name, key_hash)
 
     def open(self) -> None:
         """Create the gate, or check it."""
         finish(self.ledger.open())
-
-    def adopt(self) -> str:
-        """Write its terms into the gate."""
-        return finish(self.ledger.adopt())
 
     def reserve(self, calls: int = 1) -> Reservation | NotNow:
         """What the ledger answers."""
@@ -161,16 +120,14 @@ class Consumer:
 
     def close(self, taken: Reservation) -> None:
         """The answers are in."""
-        assert taken.charge_id is not None
-        charge_id = taken.charge_id
+        charge_id = taken.charge_id or 0
         self.database.write(lambda c: quota.close_charge(c, charge_id, self.database.now(c)))
 
     def settle(self, taken: Reservation, **kinds: Iterable[int]) -> Settled:
         """Settle and close a charge: weather for its cities, but for those given as unknown, failed, split or lost."""
         other = {kind: frozenset(cities) for kind, cities in kinds.items()}
         left_out = frozenset().union(*other.values())
-        lost = other.pop("lost", frozenset())
-        assert lost <= set(taken.city_ids)
+        other.pop("lost", None)
         seen = {city_id: an_observation(city_id) for city_id in taken.city_ids if city_id not in left_out}
         fetched = Fetched(
             taken.charge_id or 0, taken.city_ids, taken.reserved_at, observations=seen, counts=taken.clean, **other
@@ -188,10 +145,6 @@ class Consumer:
 
         return self.database.write(work)
 
-    def settle_fresh(self, taken: Reservation) -> Settled:
-        """Settle the cities of a reservation that need no call."""
-        return self.database.write(lambda c: settling.settle_fresh(c, self.database.now(c), taken.fresh))
-
 
 class Account:
     """A provider account in virtual time: its consumers, and the collections that they work on."""
@@ -201,8 +154,7 @@ class Account:
         self.database = Database(database.engine, self.moment)
         self.name = name
         self.terms = replace(TERMS, **terms)
-        self._new_city = count(1)
-        self._new_name = count(1)
+        self._new_city = count(1_000_000)
 
     def unopened(
         self, name: str = "one", endpoint: EndpointSetting = "group", key_hash: str | None = None, **terms: Any
@@ -218,22 +170,9 @@ class Account:
         consumer.open()
         return consumer
 
-    def post(self, name: str, city_ids: Iterable[int], max_age_s: int = 600) -> list[BatchKey]:
+    def post(self, name: str, city_ids: Sequence[int], max_age_s: int = 600) -> list[BatchKey]:
         """Have a collection; its batches."""
-        cities = list(city_ids)
-        parts = [cities[start : start + 20] for start in range(0, len(cities), 20)]
-        collection = {"id": name, "requested_at": self.moment.now, "max_age_s": max_age_s, "cities_hash": "x"}
-        batches = [
-            {"collection_id": name, "batch": number, "city_ids": json.dumps(part), "size": len(part)}
-            for number, part in enumerate(parts)
-        ]
-
-        def work(connection: Connection) -> None:
-            connection.execute(insert(Collection), collection | {"total": len(cities)})
-            connection.execute(insert(Batch), batches)
-
-        self.database.write(work)
-        return [BatchKey(name, number) for number in range(len(parts))]
+        return accept(self.database, name, city_ids, self.moment.now, max_age_s)
 
     def enqueue(self, keys: Sequence[BatchKey], failing: str | None = None) -> Settled:
         """Put batches into the queue, as the intake does."""
@@ -245,17 +184,23 @@ class Account:
 
         return self.database.write(work)
 
-    def want(self, name: str, city_ids: Iterable[int], max_age_s: int = 600) -> Settled:
+    def want(self, name: str, city_ids: Sequence[int], max_age_s: int = 600) -> Settled:
         """Post a collection and enqueue all of it."""
         return self.enqueue(self.post(name, city_ids, max_age_s))
 
     def want_new(self, number: int) -> None:
         """Want that many cities that nobody wanted before."""
-        self.want(f"new-{next(self._new_name)}", [1_000_000 + next(self._new_city) for _ in range(number)])
+        city_ids = [next(self._new_city) for _ in range(number)]
+        self.want(f"new-{city_ids[0]}", city_ids)
 
     def cancel(self, name: str) -> None:
         """End a collection before it is settled."""
-        self.database.write(lambda connection: collections.cancel_all(connection, self.moment.now, [name]))
+        cancel(self.database, name, self.moment.now)
+
+    def remember(self, *observed: int, unknown: Sequence[int] = (), at: datetime = NOW) -> None:
+        """Have weather of these cities that was fetched at that moment, and others that the provider did not know."""
+        seen = {city_id: an_observation(city_id) for city_id in observed}
+        self.database.write(lambda connection: remember(connection, seen, unknown, at))
 
     def collection(self, name: str) -> Row[Any]:
         """The row of a collection."""
@@ -264,11 +209,6 @@ class Account:
     def charge(self, taken: Reservation) -> Row[Any]:
         """The row of a charge."""
         return next(row for row in rows(self.database, QuotaCharge) if row.id == taken.charge_id)
-
-    @property
-    def costs(self) -> list[int]:
-        """The costs of all charges."""
-        return [row.cost for row in rows(self.database, QuotaCharge)]
 
     @property
     def gate(self) -> Row[Any]:

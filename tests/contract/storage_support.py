@@ -1,15 +1,13 @@
 """What the tests of storage share: a clock to set, threads that begin at once, and things to store."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from typing import Any, Final, TypeVar
-from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, create_engine, inspect, make_url, select, text
+from sqlalchemy import Connection, inspect, select
 from sqlalchemy.engine import Row
 
 from raingauge.model import BatchKey, CollectionRequest, CollectionState, Observation
@@ -18,14 +16,15 @@ from raingauge.storage.database import Database
 from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import Schema
 from tests.support.accepting import accept as accept_one
-from tests.support.databases import SERVERS, memory_folder, need_port
+from tests.support.databases import SERVER_KINDS
 
 T = TypeVar("T")
 
 NOW: Final = datetime(2026, 11, 10, 12, 0, 0, 123456, tzinfo=UTC)
 SECOND: Final = timedelta(seconds=1)
 MICROSECOND: Final = timedelta(microseconds=1)
-SERVER_KINDS: Final = [pytest.param(kind, marks=pytest.mark.services) for kind in SERVERS]
+LONGEST: Final = "🌦️雨ñ" * 50
+"""200 characters, of which some take four bytes."""
 ON_SERVERS: Final = pytest.mark.parametrize("database", SERVER_KINDS, indirect=True)
 
 
@@ -98,26 +97,3 @@ def an_observation(city_id: int, **fields: Any) -> Observation:
     given: dict[str, Any] = {"name": None, "country": None, "latitude": None, "longitude": None, "humidity": None}
     given |= {"observed_at": NOW, "temperature": 20.0, **fields}
     return Observation(city_id=city_id, **given)
-
-
-@contextmanager
-def own_database(kind: str) -> Iterator[str]:
-    """The URL of a database without any tables."""
-    if kind == "sqlite":
-        with memory_folder() as folder:
-            yield f"sqlite:///{folder}/own.db"
-        return
-    url = make_url(SERVERS[kind])
-    need_port(url.port or 0, kind)
-    name = f"raingauge_test_{uuid4().hex[:12]}"
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        try:
-            yield url.set(database=name).render_as_string(hide_password=False)
-        finally:
-            with engine.connect() as connection:
-                connection.execute(text(f"DROP DATABASE {name}"))
-    finally:
-        engine.dispose()

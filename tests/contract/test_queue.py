@@ -1,17 +1,17 @@
 """The queue: which cities join it, whose turn is next, and that a city is fetched once whoever wants it."""
 
 from collections import Counter
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
 
 from consumer.gate import Event
 from consumer.ledger import Reservation
-from raingauge.model import BatchKey
+from raingauge.model import BatchKey, CollectionRequest
 from raingauge.storage import enqueueing
+from raingauge.storage.collections import accept_all
 from raingauge.storage.database import Database
 from raingauge.storage.models import QueuedCity, Reading
-from tests.contract.ledger_support import CLAIM_S, NOW, SECOND, Account, Consumer, assert_exact
-from tests.contract.storage_support import rows
+from tests.contract.ledger_support import CLAIM_S, Account, Consumer, assert_exact
+from tests.contract.storage_support import NOW, SECOND, rows
 
 
 def rich(database: Database, name: str = "account") -> tuple[Account, Consumer]:
@@ -20,7 +20,7 @@ def rich(database: Database, name: str = "account") -> tuple[Account, Consumer]:
     return account, account.consumer()
 
 
-def fetch(account: Account, consumer: Consumer, name: str, city_ids: Iterable[int], **kinds: Iterable[int]) -> None:
+def fetch(account: Account, consumer: Consumer, name: str, city_ids: Sequence[int], **kinds: Iterable[int]) -> None:
     """Have a collection of these cities, and fetch all of them; unknown ones twice."""
     account.want(name, city_ids)
     for wait_s in (0, 60):
@@ -58,42 +58,23 @@ def test_a_batch_that_the_database_does_not_know_is_named(database: Database) ->
     assert len(rows(database, QueuedCity)) == 2
 
 
-def test_fresh_and_unknown_cities_are_settled_at_once(database: Database) -> None:
+def test_fresh_and_unknown_cities_are_settled_at_once_and_requested_again_when_that_was_too_long_ago(
+    database: Database,
+) -> None:
     account, consumer = rich(database)
     fetch(account, consumer, "first", range(1, 6), unknown=[5])
     settled = account.want("second", range(1, 6))
     assert [(done.collection_id, done.collected, done.failed) for done in settled.collections] == [("second", 4, 1)]
     assert settled.batches == {BatchKey("second", 0)}
-    assert [(row.city_id, row.reason) for row in rows(database, Reading) if row.status == "failed"] == [
-        (5, "unknown city"),
-        (5, "unknown city"),
-    ]
-    assert not rows(database, QueuedCity)
+    assert {row.reason for row in rows(database, Reading) if row.status == "failed"} == {"unknown city"}
     assert_exact(database)
-
-
-def test_an_observation_that_is_too_old_and_an_unknown_city_of_yesterday_are_requested_again(
-    database: Database,
-) -> None:
-    account, consumer = rich(database)
-    fetch(account, consumer, "first", [1, 2], unknown=[2])
-    account.moment.now += timedelta(seconds=601)
-    account.want("later", [1, 2])
-    assert [row.city_id for row in rows(database, QueuedCity)] == [1]
-    consumer.settle(consumer.take())
-    account.moment.now += timedelta(days=1)
-    account.want("next day", [1, 2])
-    assert sorted(consumer.take().city_ids) == [1, 2]
-
-
-def test_with_a_greatest_age_of_zero_known_and_unknown_cities_are_requested_again(database: Database) -> None:
-    account, consumer = rich(database)
-    fetch(account, consumer, "first", [1, 2], unknown=[2])
-    account.moment.forward(1)
-    account.want("now", [1, 2], max_age_s=0)
-    taken = consumer.take()
-    assert sorted(taken.city_ids) == [1, 2]
-    assert len(consumer.settle(taken).collections) == 1
+    for after_s, max_age_s, requested in ((601, 600, [1, 2, 3, 4]), (86_400, 600, [1, 2, 3, 4, 5]), (1, 0, [1, 5])):
+        assert not rows(database, QueuedCity)
+        account.moment.forward(after_s)
+        account.want(f"after {after_s} s", requested + ([5] if after_s == 601 else []), max_age_s)
+        taken = consumer.take()
+        assert sorted(taken.city_ids) == requested
+        assert len(consumer.settle(taken).collections) == 1
 
 
 def test_a_batch_can_be_failed_instead_but_not_what_is_settled_of_it(database: Database) -> None:
@@ -124,24 +105,22 @@ def test_cities_of_a_cancelled_collection_are_not_fetched_again_while_a_call_fet
     account.want("other", range(11, 31))
     assert sorted(consumer.take().city_ids) == [*range(21, 31)]
     consumer.settle(taken)
-    assert account.collection("other").collected == 10
-    assert account.collection("mine").collected == 0
+    assert (account.collection("other").collected, account.collection("mine").collected) == (10, 0)
     assert {row.collection_id for row in rows(database, QueuedCity)} == {"mine", "other"}
     account.want_new(1)
     consumer.take()
     assert "mine" not in {row.collection_id for row in rows(database, QueuedCity)}
 
 
-def test_it_says_which_batches_need_no_further_work(database: Database) -> None:
+def test_it_says_which_batches_need_no_further_work_and_counts_attempts_at_the_others(database: Database) -> None:
     account, consumer = rich(database)
-    half, over = account.post("half", range(1, 31)), account.post("over", range(100, 103))
+    half, over, gone = account.post("half", range(1, 31)), account.post("over", range(100, 103)), BatchKey("gone", 0)
     account.enqueue(half[:1])
     consumer.settle(consumer.take())
     account.cancel("over")
-    settled = database.read(lambda c: enqueueing.settled_batches(c, [*half, *over, BatchKey("gone", 0)]))
-    assert settled == {half[0], over[0]}
-    assert [database.write(lambda c: enqueueing.count_attempt(c, half[1])) for _ in range(3)] == [1, 2, 3]
-    assert database.write(lambda c: enqueueing.count_attempt(c, BatchKey("gone", 0))) == 0
+    assert database.read(lambda c: enqueueing.settled_batches(c, [*half, *over, gone])) == {half[0], over[0]}
+    attempts = [database.write(lambda c, key=key: enqueueing.count_attempt(c, key)) for key in (half[1], half[1], gone)]  # type: ignore[misc]
+    assert attempts == [1, 2, 0]
 
 
 # -- turns -------------------------------------------------------------------------------------------------------------
@@ -224,14 +203,16 @@ def test_a_row_that_joined_during_the_call_waits_for_that_call(database: Databas
     assert consumer.take().city_ids == [1], "the observation was older than the impatient one wants"
 
 
-def test_a_city_that_another_call_fetched_meanwhile_is_settled_without_a_call(database: Database) -> None:
+def test_two_accounts_request_their_own_cities_and_settle_those_that_the_other_fetched_without_a_call(
+    database: Database,
+) -> None:
     account, consumer = rich(database)
     other, theirs = rich(database, "other")
     account.want("one", [1, 2, 3])
     other.want("two", [1, 2])
-    theirs_taken = theirs.take()
-    # The other account's call brings weather that the first account's rows would do with.
-    theirs.settle(theirs_taken)
+    taken = theirs.take()
+    assert sorted(taken.city_ids) == [1, 2]
+    theirs.settle(taken)
     assert {row.collection_id for row in rows(database, QueuedCity)} == {"one"}
     taken = consumer.take()
     assert taken.city_ids == [3]
@@ -243,9 +224,9 @@ def test_a_claim_expires_and_its_cities_get_a_turn_again(database: Database) -> 
     account, consumer = rich(database)
     account.want("one", range(1, 21))
     lost = consumer.take()
-    account.moment.now = NOW + CLAIM_S * SECOND - timedelta(milliseconds=1)
+    account.moment.forward(CLAIM_S - 0.001)
     consumer.refused()
-    account.moment.now = NOW + CLAIM_S * SECOND
+    account.moment.forward(0.001)
     again = account.consumer("two").take()
     assert sorted(again.city_ids) == sorted(lost.city_ids)
     # The first call is answered after all: its weather counts, and the second call stores nothing twice.
@@ -265,14 +246,6 @@ def test_a_failed_city_rests_and_then_waits_behind_those_of_its_collection(datab
     account.moment.forward(0.1)
     assert failed not in consumer.take().city_ids
     assert consumer.take().city_ids == [failed]
-
-
-def test_cities_that_were_not_settled_go_back_at_once(database: Database) -> None:
-    account, consumer = rich(database)
-    account.want("one", range(1, 6))
-    taken = consumer.take()
-    consumer.settle(taken, lost=taken.city_ids)
-    assert sorted(consumer.take().city_ids) == [1, 2, 3, 4, 5]
 
 
 def test_a_city_of_a_refused_group_is_requested_alone(database: Database) -> None:
@@ -301,19 +274,11 @@ def test_while_the_provider_is_in_doubt_a_good_city_is_requested_instead_of_a_fa
     assert consumer.take().city_ids == [1]
 
 
-def test_two_accounts_in_one_database_request_their_own_cities(database: Database) -> None:
-    one, first = rich(database)
-    two, second = rich(database, "other")
-    one.want("one", range(1, 11))
-    two.want("two", range(11, 21))
-    assert sorted(first.take().city_ids) == list(range(1, 11))
-    assert sorted(second.take().city_ids) == list(range(11, 21))
-    first.refused()
-
-
 def test_a_thousand_collections_that_want_the_same_cities_are_settled_by_one_call(database: Database) -> None:
     account, consumer = rich(database)
-    batches = [key for number in range(1000) for key in account.post(f"{number:04}", range(1, 21))]
+    requests = [CollectionRequest(f"{number:04}", range(1, 21), 600, named=True) for number in range(1000)]
+    database.write(lambda connection: accept_all(connection, NOW, requests, {}, 10))
+    batches = [BatchKey(request.id, 0) for request in requests]
     account.enqueue(batches)
     taken = consumer.take()
     assert sorted(taken.city_ids) == list(range(1, 21))
@@ -321,4 +286,3 @@ def test_a_thousand_collections_that_want_the_same_cities_are_settled_by_one_cal
     settled = consumer.settle(taken)
     assert len(settled.collections) == 1000
     assert settled.batches == set(batches)
-    assert account.costs == [20]

@@ -13,19 +13,8 @@ from raingauge.model import Observation
 from raingauge.storage import cities
 from raingauge.storage.database import Database
 from raingauge.storage.models import WEATHER_COLUMNS, City, Reading
-from tests.contract.storage_support import (
-    MICROSECOND,
-    NOW,
-    SECOND,
-    accept,
-    an_observation,
-    at_once,
-    rows,
-)
+from tests.contract.storage_support import LONGEST, MICROSECOND, NOW, SECOND, accept, an_observation, at_once, rows
 from tests.support.settling import settle_cities
-
-LONGEST = "🌦️雨ñ" * 50
-"""200 characters, of which some take four bytes."""
 
 FULL = Observation(
     city_id=2_643_743,
@@ -67,30 +56,27 @@ def remember(
 )
 def test_every_field_of_an_observation_comes_back_as_it_was(database: Database, observation: Observation) -> None:
     fetched_at = NOW + 3 * MICROSECOND
-    remember(database, [observation], at=fetched_at)
     accept(database, "1", [observation.city_id])
-    database.write(lambda connection: settle_cities(connection, fetched_at, "1"))
-    names = Observation._fields[1:]
+    database.write(lambda connection: settle_cities(connection, fetched_at, "1", [observation]))
     expected = observation._asdict() | {"fetched_at": fetched_at, "status": "collected", "reason": None}
-    read, city = rows(database, Reading)[0]._mapping, rows(database, City)[0]._mapping
-    assert {name: read[name] for name in read if name in expected} == {
-        name: expected[name] for name in ("city_id", "status", "reason", *WEATHER_COLUMNS)
+    (reading,), (city,) = rows(database, Reading), rows(database, City)
+    kept = ("city_id", "status", "reason", *WEATHER_COLUMNS)
+    assert {name: getattr(reading, name) for name in kept} == {name: expected[name] for name in kept}
+    assert {name: getattr(city, name) for name in Observation._fields[1:]} == {
+        name: expected[name] for name in Observation._fields[1:]
     }
-    assert {name: city[name] for name in names} == {name: expected[name] for name in names}
 
 
-def test_floats_come_back_to_the_last_bit(database: Database) -> None:
-    chance = random.Random(11)
-    numbers = [chance.uniform(-1, 1) * 10 ** chance.randint(-12, 12) for _ in range(300)]
-    remember(database, [an_observation(n, temperature=number) for n, number in enumerate(numbers)])
-    assert [row.temperature for row in rows(database, City)] == numbers
-
-
-def test_the_latest_observation_of_a_city_takes_the_place_of_the_one_before(database: Database) -> None:
+def test_the_latest_observation_of_a_city_takes_the_place_of_the_one_before_and_a_late_one_does_not(
+    database: Database,
+) -> None:
     remember(database, [FULL])
     remember(database, [an_observation(FULL.city_id, temperature=-3.5)], at=NOW + SECOND)
-    (city,) = rows(database, City)
+    remember(database, [an_observation(FULL.city_id, temperature=9.0)], unknown=[5], at=NOW)
+    remember(database, [], unknown=[FULL.city_id], at=NOW)
+    unknown, city = rows(database, City)
     assert (city.temperature, city.fetched_at, city.name, city.pressure) == (-3.5, NOW + SECOND, None, None)
+    assert (unknown.temperature, unknown.fetched_at, city.doubted_at) == (None, None, None)
 
 
 def test_a_city_is_unknown_when_the_provider_said_so_twice_and_keeps_its_weather_until_it_is_seen_again(
@@ -129,8 +115,7 @@ def test_answers_kept_at_once_in_any_order_do_not_deadlock(database: Database) -
         chance = random.Random(number)
         for _ in range(4):
             some = chance.sample(range(60), 40)
-            seen = {city: an_observation(city) for city in some[:20]}
-            database.write(partial(count_and_remember, seen, some[20:]))
+            database.write(partial(count_and_remember, {city: an_observation(city) for city in some[:20]}, some[20:]))
 
     def count_and_remember(seen: dict[int, Observation], unknown: Sequence[int], connection: Connection) -> None:
         runs.append(len(seen))

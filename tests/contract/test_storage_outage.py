@@ -18,9 +18,9 @@ from raingauge.storage import cities, collections
 from raingauge.storage import database as database_module
 from raingauge.storage.database import CONNECT_S, Database, open_database
 from raingauge.storage.models import City, Schema
-from tests.contract.storage_support import NOW, ON_SERVERS, SERVER_KINDS, an_observation, own_database, rows
+from tests.contract.storage_support import NOW, ON_SERVERS, an_observation, rows
 from tests.support.accepting import accept as accept_one
-from tests.support.databases import SERVERS, need_port
+from tests.support.databases import SERVER_KINDS, SERVERS, need_port, own_database
 
 TAKES_LONG = {"mysql": "SELECT SLEEP(20)", "postgresql": "SELECT pg_sleep(20)"}
 PASSWORD = "not-to-be-shown"  # pragma: allowlist secret

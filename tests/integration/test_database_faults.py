@@ -12,8 +12,7 @@ from sqlalchemy import create_engine, delete, make_url, text
 from raingauge.errors import DatabaseUnavailable
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import City
-from tests.contract.storage_support import own_database
-from tests.support.databases import need
+from tests.support.databases import need, own_database
 from tests.support.eventually import eventually
 from tests.support.processes import Program, program, simulator
 from tests.support.servers import PATH, MariaDB, PgBouncer, killable

@@ -19,8 +19,8 @@ from raingauge.storage import collections, outbox
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch
 from raingauge.storage.outbox import Lease
-from tests.contract.ledger_support import NOW, SECOND, Account, Consumer, Moment, assert_exact
-from tests.contract.storage_support import ON_SERVERS
+from tests.contract.ledger_support import Account, Consumer, assert_exact
+from tests.contract.storage_support import NOW, ON_SERVERS, SECOND, Moment
 from tests.support.accepting import accept
 
 T = TypeVar("T")
@@ -90,8 +90,8 @@ async def test_what_frozen_processes_hold_is_free_within_ten_seconds(database: D
     taken = healthy.take()
     account.want("reserved", range(21, 41))
     account.post("leased", range(41, 61))
-    database.write(lambda c: c.execute(update(Batch).where(Batch.collection_id == "leased").values(publish_order=0)))
     account.post("cancelled", range(61, 81))
+    database.write(lambda c: c.execute(update(Batch).where(Batch.collection_id != "leased").values(publish_order=None)))
     posted = CollectionRequest("posted", [1], 600, named=True)
 
     def consumer(on: Database) -> Consumer:

@@ -21,6 +21,7 @@ SERVERS = {
     "mariadb": "mysql+pymysql://raingauge:raingauge@127.0.0.1:3306/raingauge",
     "postgres": "postgresql+psycopg://raingauge:raingauge@127.0.0.1:5432/raingauge",
 }
+SERVER_KINDS = [pytest.param(kind, marks=pytest.mark.services) for kind in SERVERS]
 
 
 def port_open(port: int) -> bool:
@@ -107,23 +108,33 @@ def sqlite_again(template: Path) -> Iterator[Engine]:
 
 
 @contextmanager
-def server_schema(name: str) -> Iterator[str]:
-    """The URL of a fresh database on a server, with the schema in it."""
-    url = make_url(SERVERS[name])
-    need_port(url.port or 0, name)
-    own = f"raingauge_test_{uuid4().hex[:12]}"
+def own_database(kind: str) -> Iterator[str]:
+    """The URL of a database without any tables."""
+    if kind == "sqlite":
+        with memory_folder() as folder:
+            yield f"sqlite:///{folder}/own.db"
+        return
+    url = make_url(SERVERS[kind])
+    need_port(url.port or 0, kind)
+    name = f"raingauge_test_{uuid4().hex[:12]}"
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
     try:
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {own}"))
-        shown = url.set(database=own).render_as_string(hide_password=False)
-        with closing(open_database(shown)) as database:
-            prepare(database)
-        yield shown
-        with engine.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {own}"))
+        yield url.set(database=name).render_as_string(hide_password=False)
     finally:
+        with engine.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name}"))
         engine.dispose()
+
+
+@contextmanager
+def server_schema(kind: str) -> Iterator[str]:
+    """The URL of a fresh database on a server, with the schema in it."""
+    with own_database(kind) as url:
+        with closing(open_database(url)) as database:
+            prepare(database)
+        yield url
 
 
 def empty(database: Database) -> None:
