@@ -55,6 +55,11 @@ def at_once(works: Sequence[Callable[[], T]], within_s: float = 60) -> list[T]:
         return [future.result(within_s) for future in futures]
 
 
+def url_of(database: Database) -> str:
+    """The URL of a database, with its password."""
+    return database.engine.url.render_as_string(hide_password=False)
+
+
 def rows(database: Database, table: type[Schema]) -> Sequence[Row[Any]]:
     """All rows of a table, in the order of its key."""
     key = inspect(table).primary_key

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import pytest
+
 from consumer.gate import Event
 from consumer.ledger import Reservation
 from raingauge.model import BatchKey, CollectionRequest
@@ -274,6 +276,7 @@ def test_while_the_provider_is_in_doubt_a_good_city_is_requested_instead_of_a_fa
     assert consumer.take().city_ids == [1]
 
 
+@pytest.mark.long
 def test_a_thousand_collections_that_want_the_same_cities_are_settled_by_one_call(database: Database) -> None:
     account, consumer = rich(database)
     requests = [CollectionRequest(f"{number:04}", range(1, 21), 600, named=True) for number in range(1000)]

@@ -1,101 +1,37 @@
-"""When the way to the database breaks or goes silent under way: whole or nothing, told in time, and found again."""
+"""When the way to the database breaks or goes silent under way: whole or nothing, reported in time, and found again."""
 
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
-from threading import Event, Thread
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, insert, make_url, select, text
 
 from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable
 from raingauge.storage import database as database_module
 from raingauge.storage.database import STATEMENT_S, Database, open_database
 from raingauge.storage.models import City
-from tests.contract.storage_support import ON_SERVERS, rows
+from tests.contract.storage_support import ON_SERVERS, rows, url_of
+from tests.e2e.network import Door, door
+from tests.support.databases import SERVER_KINDS
 
-ON_MARIADB = pytest.mark.parametrize("database", [pytest.param("mariadb", marks=pytest.mark.services)], indirect=True)
-ON_POSTGRES = pytest.mark.parametrize("database", [pytest.param("postgres", marks=pytest.mark.services)], indirect=True)
-
-
-class Road:
-    """A port that leads to a server, and can be cut or blocked."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._goal = (host, port)
-        self._sockets: list[socket.socket] = []
-        self._threads: list[Thread] = []
-        self._passable = Event()
-        self._passable.set()
-
-    def __enter__(self) -> Self:
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._server.getsockname()[1]
-        self._start(self._accept)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
-        self.cut()
-        for thread in self._threads:
-            thread.join(10)
-        for end in (*self._sockets, self._server):
-            end.close()
-
-    def cut(self) -> None:
-        """Break every connection; new ones get through."""
-        self._passable.set()
-        for end in self._sockets:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def block(self) -> None:
-        """Let nothing through from now on, without saying so."""
-        self._passable.clear()
-
-    def _start(self, work: Callable[..., None], *args: socket.socket) -> None:
-        thread = Thread(target=work, args=args)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                here, _ = self._server.accept()
-                there = socket.create_connection(self._goal)
-                self._sockets += [here, there]
-                self._start(self._pump, here, there)
-                self._start(self._pump, there, here)
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while some := source.recv(65_536):
-                self._passable.wait()
-                sink.sendall(some)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_RDWR)
+ON_MARIADB, ON_POSTGRES = (pytest.mark.parametrize("database", [kind], indirect=True) for kind in SERVER_KINDS)
 
 
 @pytest.fixture
-def road(database: Database) -> Iterator[Road]:
+def road(database: Database) -> Iterator[Door]:
     """The way to the database's server."""
     url = database.engine.url
-    assert url.host is not None
-    assert url.port is not None
-    with Road(url.host, url.port) as road:
+    with door(str(url.host), url.port or 0) as road:
         yield road
 
 
 @pytest.fixture
-def far(database: Database, road: Road) -> Iterator[Database]:
+def far(database: Database, road: Door) -> Iterator[Database]:
     """The same database by way of the road."""
-    url = database.engine.url.set(port=road.port).render_as_string(hide_password=False)
+    url = make_url(url_of(database)).set(port=road.port).render_as_string(hide_password=False)
     with closing(open_database(url, statement_s=1)) as far:
         yield far
 
@@ -109,7 +45,7 @@ def one(database: Database) -> int | None:
     "ping_after_s", [pytest.param(0.0, id="tested before use"), pytest.param(60.0, id="just used")]
 )
 def test_a_reader_does_not_notice_that_its_connection_broke_between_transactions(
-    far: Database, road: Road, monkeypatch: pytest.MonkeyPatch, ping_after_s: float
+    far: Database, road: Door, monkeypatch: pytest.MonkeyPatch, ping_after_s: float
 ) -> None:
     monkeypatch.setattr(database_module, "PING_AFTER_S", ping_after_s)
     assert one(far) == 1
@@ -119,7 +55,7 @@ def test_a_reader_does_not_notice_that_its_connection_broke_between_transactions
 
 @ON_SERVERS
 def test_one_who_writes_is_told_once_of_a_connection_that_broke_right_after_its_use(
-    database: Database, far: Database, road: Road, monkeypatch: pytest.MonkeyPatch
+    database: Database, far: Database, road: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def add(connection: Connection) -> None:
         connection.execute(insert(City), [{"id": 1}])
@@ -135,7 +71,7 @@ def test_one_who_writes_is_told_once_of_a_connection_that_broke_right_after_its_
 
 
 @ON_SERVERS
-def test_a_connection_that_breaks_while_one_reads_is_replaced_once(far: Database, road: Road) -> None:
+def test_a_connection_that_breaks_while_one_reads_is_replaced_once(far: Database, road: Door) -> None:
     tries = 0
 
     def work(connection: Connection) -> None:
@@ -155,7 +91,7 @@ def test_a_connection_that_breaks_while_one_reads_is_replaced_once(far: Database
     "is_last", [pytest.param(False, id="before a statement"), pytest.param(True, id="at the commit")]
 )
 def test_a_connection_that_breaks_within_a_transaction_leaves_nothing_of_it(
-    database: Database, far: Database, road: Road, is_last: bool
+    database: Database, far: Database, road: Door, is_last: bool
 ) -> None:
     def work(connection: Connection) -> None:
         connection.execute(insert(City), [{"id": 1}])
@@ -170,12 +106,12 @@ def test_a_connection_that_breaks_within_a_transaction_leaves_nothing_of_it(
 
 
 @ON_MARIADB
-def test_a_server_that_falls_silent_is_given_up_and_found_again(far: Database, road: Road) -> None:
+def test_a_server_that_falls_silent_is_given_up_and_found_again(far: Database, road: Door) -> None:
     clock = SystemClock()
 
     def work(connection: Connection) -> None:
         connection.execute(text("SELECT 1"))
-        road.block()
+        road.shut()
         connection.execute(text("SELECT 2"))
 
     began = clock.monotonic()

@@ -13,7 +13,7 @@ from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable
 from raingauge.storage.database import TRIES, Database
 from raingauge.storage.models import City, Collection
-from tests.contract.storage_support import NOW, ON_SERVERS, Moment, accept, at_once, found, rows
+from tests.contract.storage_support import MICROSECOND, NOW, ON_SERVERS, Moment, accept, at_once, found, rows
 
 
 class DriverError(Exception):
@@ -31,12 +31,18 @@ def add_cities(*city_ids: int) -> Callable[[Connection], object]:
 # -- transactions ------------------------------------------------------------------------------------------------------
 
 
-def test_a_transaction_answers_what_its_work_answers(database: Database) -> None:
-    assert database.write(lambda _: "written") == "written"
-    assert database.read(lambda connection: connection.scalar(select(1))) == 1
+def test_a_transaction_answers_what_its_work_answers_and_readers_see_it_when_it_is_committed(
+    database: Database,
+) -> None:
+    def work(connection: Connection) -> int:
+        add_cities(1)(connection)
+        return len(rows(database, City))
+
+    assert database.write(work) == 0
+    assert len(rows(database, City)) == 1
 
 
-def test_what_fails_is_undone_and_what_failed_is_told(database: Database) -> None:
+def test_what_fails_is_undone_and_its_error_is_raised(database: Database) -> None:
     def work(connection: Connection) -> None:
         add_cities(1)(connection)
         raise LookupError("mine")
@@ -44,15 +50,6 @@ def test_what_fails_is_undone_and_what_failed_is_told(database: Database) -> Non
     with pytest.raises(LookupError, match="mine"):
         database.write(work)
     assert not rows(database, City)
-
-
-def test_a_reader_sees_what_was_there_while_a_writer_is_at_work(database: Database) -> None:
-    def work(connection: Connection) -> int:
-        add_cities(1)(connection)
-        return len(rows(database, City))
-
-    assert database.write(work) == 0
-    assert len(rows(database, City)) == 1
 
 
 def test_writers_take_turns_on_sqlite(sqlite: Database) -> None:
@@ -127,13 +124,7 @@ def test_who_loses_every_time_is_told_that_the_database_is_unavailable(sqlite: D
 # -- its clock and its times -------------------------------------------------------------------------------------------
 
 
-def test_the_databases_clock_tells_utc(database: Database) -> None:
-    moment = database.read(database.now)
-    assert moment.tzinfo is UTC
-    assert abs(moment - SystemClock().now()) < timedelta(seconds=2)
-
-
-def test_the_databases_clock_runs_on_within_a_transaction(database: Database) -> None:
+def test_the_databases_clock_shows_utc_and_runs_on_within_a_transaction(database: Database) -> None:
     def work(connection: Connection) -> list[datetime]:
         moments = [database.now(connection)]
         while moments[-1] == moments[0]:
@@ -141,13 +132,12 @@ def test_the_databases_clock_runs_on_within_a_transaction(database: Database) ->
         return moments
 
     moments = database.write(work)
+    assert moments[0].tzinfo is UTC
+    assert abs(moments[0] - SystemClock().now()) < timedelta(seconds=2)
     assert moments == sorted(moments)
     finer = any(moment.microsecond % 1000 for moment in [*moments, *database.write(work)])
     assert finer == (database.dialect != "sqlite")
-
-
-def test_another_clock_can_be_put_in_the_databases_place(database: Database) -> None:
-    assert database.read(Database(database.engine, Moment(NOW)).now) == NOW
+    assert database.read(Database(database.engine, Moment(NOW)).now) == NOW, "another clock can take its place"
 
 
 @pytest.mark.parametrize(
@@ -171,9 +161,5 @@ def test_a_time_without_its_zone_is_refused(database: Database) -> None:
 
 def test_times_are_compared_to_the_microsecond(database: Database) -> None:
     accept(database, "1", [1], now=NOW)
-    counts = [accepted_since(database, NOW + timedelta(microseconds=later)) for later in (-1, 0, 1)]
-    assert counts == [1, 1, 0]
-
-
-def accepted_since(database: Database, moment: datetime) -> int | None:
-    return database.read(lambda c: c.scalar(select(func.count()).where(Collection.requested_at >= moment)))
+    since = [select(func.count()).where(Collection.requested_at >= NOW + n * MICROSECOND) for n in (-1, 0, 1)]
+    assert database.read(lambda connection: [connection.scalar(count) for count in since]) == [1, 1, 0]

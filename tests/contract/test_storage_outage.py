@@ -1,110 +1,85 @@
-"""When the database is away: told in bounded time, with advice where there is some, and without any password."""
+"""When the database is away or refuses: reported in bounded time, with advice where there is some, never a password."""
 
 import socket
 import sqlite3
 import traceback
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, insert, make_url, select, text
+from sqlalchemy import URL, Connection, insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
 from raingauge.clock import SystemClock
-from raingauge.errors import DatabaseUnavailable, RaingaugeError, SettingsError
-from raingauge.model import CollectionRequest
+from raingauge.errors import DatabaseUnavailable, SettingsError
 from raingauge.storage import cities, collections
 from raingauge.storage import database as database_module
 from raingauge.storage.database import CONNECT_S, Database, open_database
 from raingauge.storage.models import City, Schema
-from tests.contract.storage_support import NOW, ON_SERVERS, an_observation, rows
-from tests.support.accepting import accept as accept_one
-from tests.support.databases import SERVER_KINDS, SERVERS, need_port, own_database
+from tests.contract.storage_support import NOW, ON_SERVERS, an_observation, rows, url_of
+from tests.support.databases import SERVER_KINDS, SERVERS, need_port
 
 TAKES_LONG = {"mysql": "SELECT SLEEP(20)", "postgresql": "SELECT pg_sleep(20)"}
 PASSWORD = "not-to-be-shown"  # pragma: allowlist secret
-DRIVERS = ["mysql+pymysql", "postgresql+psycopg"]
 
 
-def url_of(database: Database) -> str:
-    return database.engine.url.render_as_string(hide_password=False)
-
-
-def add_cities(*city_ids: int) -> Callable[[Connection], object]:
-    return lambda connection: connection.execute(insert(City), [{"id": city} for city in city_ids])
+def add_city(connection: Connection) -> None:
+    connection.execute(insert(City), [{"id": 1}])
 
 
 def ask(connection: Connection, statement: str = "SELECT 1") -> object:
     return connection.execute(text(statement)).all()
 
 
-def seconds_until_unavailable(url: str, statement_s: int = 1) -> tuple[float, DatabaseUnavailable]:
-    """How long it took to be told, and what was told."""
+@pytest.mark.long
+@pytest.mark.parametrize("driver", ["mysql+pymysql", "postgresql+psycopg"])
+def test_a_server_that_takes_connections_and_never_says_anything_is_given_up(driver: str) -> None:
     clock = SystemClock()
     began = clock.monotonic()
-    with closing(open_database(url, statement_s=statement_s)) as away, pytest.raises(DatabaseUnavailable) as told:
-        away.read(ask)
-    return clock.monotonic() - began, told.value
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as server:
+        url = f"{driver}://raingauge:raingauge@127.0.0.1:{server.getsockname()[1]}/raingauge"
+        with closing(open_database(url, statement_s=1)) as silent, pytest.raises(DatabaseUnavailable):
+            silent.read(ask)
+    assert clock.monotonic() - began < CONNECT_S + 2
 
 
-def whole_text(error: RaingaugeError) -> str:
-    """All that a log could show of it, its causes too."""
-    return "".join(traceback.format_exception(error)) + repr(error)
-
-
-@pytest.fixture
-def closed_port() -> int:
-    """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
-
-
-@pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize(("backlog", "within_s"), [(None, CONNECT_S), (1, CONNECT_S + 2)], ids=["closed", "silent"])
-def test_a_port_where_no_database_answers_is_given_up(
-    driver: str, closed_port: int, backlog: int | None, within_s: float
-) -> None:
-    with ExitStack() as open_ports:
-        if backlog:  # it takes connections and never says anything
-            open_ports.enter_context(socket.create_server(("127.0.0.1", closed_port), backlog=backlog))
-        url = f"{driver}://raingauge:{PASSWORD}@127.0.0.1:{closed_port}/raingauge"
-        seconds, error = seconds_until_unavailable(url)
-    assert seconds < within_s
-    assert PASSWORD not in whole_text(error)
-
-
-@pytest.mark.parametrize("kind", SERVER_KINDS)
-def test_a_wrong_password_is_not_shown(kind: str) -> None:
-    need_port(make_url(SERVERS[kind]).port or 0, kind)
-    _, error = seconds_until_unavailable(SERVERS[kind].replace(":raingauge@", f":{PASSWORD}@"))
-    assert PASSWORD not in whole_text(error)
+@pytest.fixture(params=SERVER_KINDS)
+def url(request: pytest.FixtureRequest) -> URL:
+    """A server's URL, with its right password."""
+    found = make_url(SERVERS[request.param])
+    need_port(found.port or 0, request.param)
+    return found
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("changes", "words"),
     [
-        pytest.param(f"mysql+pymysql://raingauge:{PASSWORD}@127.0.0.1:port/raingauge", id="a port that is no number"),
-        pytest.param(f"raingauge:{PASSWORD}@127.0.0.1", id="no scheme"),
-        pytest.param(f"oracle://raingauge:{PASSWORD}@127.0.0.1/raingauge", id="another database"),
-        pytest.param(f"mysql+nothing://raingauge:{PASSWORD}@127.0.0.1/raingauge", id="another driver"),
+        ({"password": PASSWORD}, "Access denied|authentication failed"),
+        ({"username": "nobody"}, "Access denied|authentication failed|does not exist"),
+        ({"database": "nothing"}, "to database 'nothing'|\"nothing\" does not exist|Unknown database"),
     ],
+    ids=["password", "user", "database"],
 )
-def test_a_setting_that_is_no_url_is_refused_without_showing_it(url: str) -> None:
-    with pytest.raises(SettingsError, match=r"^database\.url: ") as told:
-        open_database(url)
-    assert PASSWORD not in whole_text(told.value)
+def test_a_refusal_ends_a_start_and_is_waited_out_later(url: URL, changes: dict[str, str], words: str) -> None:
+    wrong = url.set(**changes)  # type: ignore[arg-type]
+    place = f"127.0.0.1:{url.port}/{wrong.database}"
+    with closing(open_database(wrong.render_as_string(hide_password=False))) as database:
+        with pytest.raises(SettingsError, match=f"^database.url: {place}: .*({words})") as refused:
+            database.check_at_start()
+        with pytest.raises(DatabaseUnavailable, match=words) as away:
+            database.read(ask)
+    for error in (refused.value, away.value):
+        assert PASSWORD not in "".join(traceback.format_exception(error)) + repr(error)
 
 
-def test_opening_connects_to_nothing_yet(closed_port: int) -> None:
-    open_database(f"mysql+pymysql://raingauge:{PASSWORD}@127.0.0.1:{closed_port}/raingauge").close()
-
-
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
-def test_sqlite_without_a_file_is_refused(url: str) -> None:
-    with pytest.raises(SettingsError, match="needs a file"):
-        open_database(url)
+@pytest.mark.services
+def test_options_in_the_url_are_kept_beside_the_limits_of_a_session() -> None:
+    need_port(5432, "postgres")
+    with closing(open_database(f"{SERVERS['postgres']}?options=-c%20work_mem%3D1234kB")) as database:
+        found = database.read(
+            lambda c: [c.scalar(text(f"SHOW {name}")) for name in ("work_mem", "statement_timeout", "lock_timeout")]
+        )
+    assert found == ["1234kB", "15s", "10s"]
 
 
 def test_sqlite_makes_the_folder_of_its_file(tmp_path: Path) -> None:
@@ -113,36 +88,25 @@ def test_sqlite_makes_the_folder_of_its_file(tmp_path: Path) -> None:
     assert (tmp_path / "some/where/new.db").is_file()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", *SERVER_KINDS])
-def test_without_tables_it_is_unavailable_and_says_what_to_do(kind: str) -> None:
-    request = CollectionRequest("1", [1], 600, named=True)
-    with own_database(kind) as url, closing(open_database(url)) as bare:
-        with pytest.raises(DatabaseUnavailable, match="run `python -m alembic upgrade head`"):
+def test_without_tables_or_with_old_ones_it_is_unavailable_and_says_what_to_do(bare: Database) -> None:
+    advice = "it has no tables, or old ones: run `python -m alembic upgrade head`"
+    for is_old in (False, True):
+        if is_old:
+            Schema.metadata.create_all(bare.engine)
+            bare.write(lambda connection: connection.execute(text("ALTER TABLE collections DROP COLUMN cancelled_at")))
+            bare.write(lambda connection: connection.execute(text("ALTER TABLE cities DROP COLUMN name")))
+        with pytest.raises(DatabaseUnavailable, match=advice):
             bare.read(lambda connection: collections.find(connection, "1"))
-        with pytest.raises(DatabaseUnavailable, match="run `python -m alembic upgrade head`"):
-            bare.write(lambda connection: accept_one(connection, NOW, request))
-
-
-@pytest.mark.parametrize("kind", ["sqlite", *SERVER_KINDS])
-def test_with_tables_of_an_older_version_it_says_so(kind: str) -> None:
-    old = "or old ones: run `python -m alembic upgrade head`"
-    with own_database(kind) as url, closing(open_database(url)) as behind:
-        Schema.metadata.create_all(behind.engine)
-        with behind.engine.begin() as connection:
-            connection.execute(text("ALTER TABLE collections DROP COLUMN cancelled_at"))
-            connection.execute(text("ALTER TABLE cities DROP COLUMN name"))
-        with pytest.raises(DatabaseUnavailable, match=old):
-            behind.read(lambda connection: collections.find(connection, "1"))
-        with pytest.raises(DatabaseUnavailable, match=old):
-            behind.write(lambda connection: cities.remember(connection, {1: an_observation(1)}, (), NOW))
+        with pytest.raises(DatabaseUnavailable, match=advice):
+            bare.write(lambda connection: cities.remember(connection, {1: an_observation(1)}, (), NOW))
 
 
 def test_a_mistake_in_a_statement_is_no_outage(database: Database) -> None:
     with pytest.raises(DBAPIError, match="ELECT"):
         database.read(lambda connection: ask(connection, "ELECT 1"))
-    database.write(add_cities(1))
+    database.write(add_city)
     with pytest.raises(DBAPIError):
-        database.write(add_cities(1))
+        database.write(add_city)
 
 
 @ON_SERVERS
@@ -160,9 +124,9 @@ def test_sqlite_locked_by_another_process_for_too_long_is_unavailable_to_writers
         with closing(sqlite3.connect(str(sqlite.engine.url.database), isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(DatabaseUnavailable):
-                hasty.write(add_cities(1))
+                hasty.write(add_city)
             assert rows(hasty, City) == []
-        hasty.write(add_cities(1))
+        hasty.write(add_city)
     assert len(rows(sqlite, City)) == 1
 
 

@@ -1,20 +1,22 @@
-"""The outbox: who may publish which batches, how many at a time, and when again."""
+"""The outbox: who may publish which batches, how many at a time, and when again; and how little of it is read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, insert, text, update
 
 from raingauge.contracts import BatchMessage
 from raingauge.model import BatchKey
 from raingauge.storage import outbox
 from raingauge.storage.database import Database
 from raingauge.storage.enqueueing import enqueue
-from raingauge.storage.models import Batch
+from raingauge.storage.models import Batch, Collection, QueuedCity
 from raingauge.storage.outbox import Lease
-from tests.contract.storage_support import MICROSECOND, NOW, SECOND, accept, cancel, rows, settle_batches
+from tests.contract.storage_support import MICROSECOND, NOW, SECOND, accept, at_once, cancel, rows, settle_batches
+from tests.support.eventually import eventually
 
 LEASED_FOR = timedelta(seconds=30)
 LATER = NOW + LEASED_FOR
@@ -47,14 +49,25 @@ def widen(database: Database, outstanding: int) -> list[str]:
     return list(names)
 
 
+def republish(database: Database, now: datetime, after_s: float = 60.0) -> int:
+    since = now - timedelta(seconds=after_s)
+    return database.write(lambda connection: outbox.republish_stalled(connection, now, since))
+
+
+def spoil(database: Database, key: BatchKey, city_ids: str) -> None:
+    this = (Batch.collection_id == key.collection_id, Batch.batch == key.batch)
+    database.write(lambda connection: connection.execute(update(Batch).where(*this).values(city_ids=city_ids)))
+
+
+# -- leases ------------------------------------------------------------------------------------------------------------
+
+
 def test_a_lease_brings_the_messages_whole(database: Database) -> None:
     assert lease(database) == []
     accept(database, "Trip-7", range(100, 145), max_age_s=30)
     common = {"collection_id": "Trip-7", "batches": 3, "total": 45, "max_age_s": 30, "requested_at": NOW}
     assert lease(database) == [
-        BatchMessage(batch=0, city_ids=tuple(range(100, 120)), **common),
-        BatchMessage(batch=1, city_ids=tuple(range(120, 140)), **common),
-        BatchMessage(batch=2, city_ids=tuple(range(140, 145)), **common),
+        BatchMessage(batch=n, city_ids=tuple(range(100 + 20 * n, min(120 + 20 * n, 145))), **common) for n in range(3)
     ]
 
 
@@ -68,11 +81,6 @@ def test_a_batch_that_cannot_be_read_is_set_aside_and_the_others_go_on(database:
     assert [(row.published_at, row.attempts) for row in rows(database, Batch)] == [(None, 0)] * 2
     spoil(database, bad, "[1]")
     assert lease_keys(database, LATER) == [bad, good]
-
-
-def spoil(database: Database, key: BatchKey, city_ids: str) -> None:
-    this = (Batch.collection_id == key.collection_id, Batch.batch == key.batch)
-    database.write(lambda connection: connection.execute(update(Batch).where(*this).values(city_ids=city_ids)))
 
 
 def test_a_batch_is_leased_again_when_its_lease_has_ended_or_was_given_back_not_when_it_is_published(
@@ -101,6 +109,23 @@ def test_who_lost_a_lease_changes_nothing_of_it(database: Database) -> None:
     assert rows(database, Batch) == before
 
 
+def test_relays_at_once_never_lease_the_same_batch(database: Database) -> None:
+    keys = [key for number in range(5) for key in accept(database, f"c{number}", range(1, 801), outstanding=40)]
+
+    def lease_all(holder: str) -> list[BatchKey]:
+        mine: list[BatchKey] = []
+        while some := lease_keys(database, holder=holder, most=7):
+            mine += some
+        return mine
+
+    leased = at_once([partial(lease_all, f"relay-{number}") for number in range(4)])
+    assert sorted(key for mine in leased for key in mine) == sorted(keys)
+    assert sorted((r.collection_id, r.batch) for r in rows(database, Batch) if r.leased_by) == sorted(keys)
+
+
+# -- instalments -------------------------------------------------------------------------------------------------------
+
+
 def test_each_settled_batch_lets_the_next_one_go(database: Database) -> None:
     keys = accept(database, "1", range(1, 291))
     assert lease_keys(database) == keys[:10]
@@ -120,9 +145,7 @@ def test_a_higher_limit_lets_more_go_of_the_collections_that_have_more(database:
     over = accept(database, "over", range(1, 201), outstanding=3)
     settle_batches(database, [*over[:2], *large[:1]])
     cancel(database, "over")
-    assert widen(database, 3) == widen(database, 1) == []
-    assert widen(database, 5) == ["large"]
-    assert widen(database, 5) == []
+    assert [widen(database, outstanding) for outstanding in (3, 1, 5, 5)] == [[], [], ["large"], []]
     assert [key for key in lease_keys(database) if key.collection_id == "large"] == large[1:6]
     assert widen(database, 50) == ["large"]
     assert lease_keys(database) == large[6:]
@@ -138,24 +161,36 @@ def test_the_first_batches_of_all_collections_go_first(database: Database) -> No
     assert lease_keys(database) == big[10:13]
 
 
-@pytest.mark.parametrize("how", ["settled", "cancelled"])
+@pytest.mark.parametrize(
+    ("minimum", "cities_per_window", "window_s", "limit"),
+    [(10, 60, 60.0, 10), (10, 30_000, 60.0, 375), (1, 60, 60.0, 1), (1, 301, 60.0, 4), (1, 1, 86_400.0, 1)],
+)
+def test_the_limit_holds_fifteen_seconds_of_quota(
+    minimum: int, cities_per_window: int, window_s: float, limit: int
+) -> None:
+    assert outbox.outstanding_limit(minimum, cities_per_window, window_s) == limit
+
+
+@pytest.mark.parametrize("end", [settle_batches, lambda database, keys: cancel(database, keys[0].collection_id)])
 @pytest.mark.parametrize("was", ["waiting", "leased", "published"])
-def test_nothing_of_a_collection_that_is_over_is_leased(database: Database, how: str, was: str) -> None:
+def test_nothing_of_a_collection_that_is_over_is_leased(
+    database: Database, end: Callable[[Database, list[BatchKey]], None], was: str
+) -> None:
     keys = accept(database, "over", range(1, 31))
     if was != "waiting":
         lease(database)
     if was == "published":
         publish(database, keys)
         database.write(outbox.forget_publications)
-    if how == "settled":
-        settle_batches(database, keys)
-    else:
-        cancel(database, "over")
+    end(database, keys)
     going = accept(database, "going", range(1, 31))
     database.write(outbox.forget_publications)
     assert lease_keys(database, LATER) == going
     left = [row for row in rows(database, Batch) if row.collection_id == "over"]
     assert [(row.publish_order, row.leased_by, row.lease_until) for row in left] == [(None, None, None)] * 2
+
+
+# -- publishing again --------------------------------------------------------------------------------------------------
 
 
 def test_an_empty_hand_off_gets_every_released_batch_again_that_is_not_settled(database: Database) -> None:
@@ -170,17 +205,12 @@ def test_an_empty_hand_off_gets_every_released_batch_again_that_is_not_settled(d
     assert [key for key in lease_keys(database) if key.collection_id == "2"] == [BatchKey("2", 0)]
 
 
-def republish(database: Database, now: datetime, after_s: float = 60.0) -> int:
-    since = now - timedelta(seconds=after_s)
-    return database.write(lambda connection: outbox.republish_stalled(connection, now, since))
-
-
 def test_a_collection_without_progress_is_published_again_and_later_and_later_again(database: Database) -> None:
     keys = accept(database, "1", range(1, 61))
     publish(database, lease_keys(database))
     settle_batches(database, keys[:1], NOW + 30 * SECOND)
     found = {}
-    for second in range(60, 600):
+    for second in (*range(60, 100), *range(200, 220), *range(440, 460)):
         if count := republish(database, NOW + (second + 0.5) * SECOND):
             found[second] = count
             assert lease_keys(database) == keys[1:]
@@ -199,11 +229,89 @@ def test_what_waits_or_was_published_lately_or_is_over_is_not_published_again(da
     assert lease(database, LATER + 61 * SECOND) == []
 
 
-@pytest.mark.parametrize(
-    ("minimum", "cities_per_window", "window_s", "limit"),
-    [(10, 60, 60.0, 10), (10, 30_000, 60.0, 375), (1, 60, 60.0, 1), (1, 301, 60.0, 4), (1, 1, 86_400.0, 1)],
-)
-def test_the_limit_holds_fifteen_seconds_of_quota(
-    minimum: int, cities_per_window: int, window_s: float, limit: int
-) -> None:
-    assert outbox.outstanding_limit(minimum, cities_per_window, window_s) == limit
+# -- what a round reads ------------------------------------------------------------------------------------------------
+
+
+def rows_read(database: Database, work: Callable[[Connection], Any]) -> int:
+    """How much of the tables a transaction reads: steps of SQLite's machine, or rows read by a server."""
+
+    def counted(connection: Connection) -> int:
+        if database.dialect == "sqlite":
+            steps: list[None] = []
+            driver: Any = connection.connection.driver_connection
+            driver.set_progress_handler(lambda: steps.append(None), 10)
+            work(connection)
+            driver.set_progress_handler(None, 0)
+            return len(steps)
+        before = _rows_read(connection)
+        work(connection)
+        return _rows_read(connection) - before
+
+    return database.write(counted)
+
+
+def _rows_read(connection: Connection) -> int:
+    if connection.dialect.name == "postgresql":
+        counters = "sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))"
+        return int(connection.scalar(text(f"SELECT {counters} FROM pg_stat_xact_user_tables")) or 0)
+    return sum(int(row[1]) for row in connection.execute(text("SHOW SESSION STATUS LIKE 'Handler_read%'")))
+
+
+def fill(database: Database, first: int, last: int) -> None:
+    """Collections that are open: two batches in the queue, the third not released."""
+    names = [f"c{number}" for number in range(first, last)]
+    collection = {"requested_at": NOW, "max_age_s": 600, "cities_hash": "x", "total": 60, "released": 2}
+    queued = {"account": "a", "since": NOW, "newcomer": False, "turn": 1, "attempts": 0}
+
+    def work(connection: Connection) -> None:
+        connection.execute(insert(Collection), [collection | {"id": name, "idle_since": NOW} for name in names])
+        batch = {"size": 20, "city_ids": "[1]"}
+        published = [batch | {"collection_id": name, "batch": n, "published_at": NOW} for name in names for n in (0, 1)]
+        connection.execute(insert(Batch), published)
+        connection.execute(insert(Batch), [batch | {"collection_id": name, "batch": 2} for name in names])
+        cities = [queued | {"collection_id": name, "city_id": n, "batch": 0} for name in names for n in range(5)]
+        connection.execute(insert(QueuedCity), cities)
+
+    database.write(work)
+    analyze(database)
+
+
+def analyze(database: Database) -> None:
+    """Have the planner's statistics made, which a server does by itself within a minute."""
+    word = "ANALYZE TABLE" if database.dialect in {"mysql", "mariadb"} else "ANALYZE"
+    for table in ("batches", "collections", "queue"):
+        database.write(lambda connection, table=table: connection.execute(text(f"{word} {table}")))  # type: ignore[misc]
+
+
+def test_a_round_reads_no_more_rows_when_thousands_of_collections_are_open(database: Database) -> None:
+    read: dict[tuple[int, int], int] = {}
+    for first, last in ((0, 100), (100, 2_500)):
+        fill(database, first, last)
+        for due in (0, 5):
+            for number in range(due):
+                accept(database, f"new-{last}-{number}", range(1, 21))
+            leased: list[BatchMessage] = []
+
+            def work(connection: Connection, leased: list[BatchMessage] = leased) -> None:
+                assert outbox.republish_stalled(connection, NOW, NOW) == 0
+                leased += outbox.lease(connection, NOW, Lease("relay", LATER), 500).messages
+                keys = [BatchKey(message.collection_id, message.batch) for message in leased]
+                outbox.mark_published(connection, NOW, keys, "relay")
+
+            read[last, due] = rows_read(database, work)
+            assert len(leased) == due
+    assert all(read[2_500, due] < 2 * read[100, due] + 50 for due in (0, 5)), read
+
+
+def test_a_check_for_lost_messages_reads_only_what_is_due_for_it(database: Database) -> None:
+    fill(database, 0, 2_000)
+    later = NOW + timedelta(hours=1)
+
+    def check(connection: Connection) -> None:
+        assert outbox.republish_stalled(connection, later, NOW + timedelta(seconds=1)) == 0
+
+    read = [rows_read(database, check) for _ in range(2_000 // outbox.COLLECTIONS_AT_ONCE)]
+    analyze(database)
+    # InnoDB removes the index's old entries a little later.
+    eventually(lambda: rows_read(database, check) < min(read) / 10, 30)
+    assert max(read) < 60 * outbox.COLLECTIONS_AT_ONCE

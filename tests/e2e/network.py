@@ -1,4 +1,4 @@
-"""Networks that fail: a door to a server that can be closed, and ports where nobody is at home."""
+"""Networks that fail: a door to a server that can be shut, connections that break, ports where nobody is at home."""
 
 import select
 import socket
@@ -19,6 +19,7 @@ class Door:
         self._shut = threading.Event()
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._peers: list[socket.socket] = []
         self.port: int = self._listener.getsockname()[1]
         self._begin(self._accept)
 
@@ -29,6 +30,13 @@ class Door:
     def open(self) -> None:
         """Let everything through again, what came in the meantime too."""
         self._shut.clear()
+
+    def cut(self) -> None:
+        """Break every connection; new ones get through."""
+        self.open()
+        for peer in self._peers:
+            with suppress(OSError):
+                peer.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """End it, and all connections."""
@@ -51,6 +59,7 @@ class Door:
     def _pass_on(self, client: socket.socket) -> None:
         with client, suppress(OSError), socket.create_connection(self._server) as server:
             peers = {client: server, server: client}
+            self._peers += peers
             while not self._ended.is_set():
                 for peer in self._readable(client, server):
                     if not (chunk := peer.recv(CHUNK)):
