@@ -5,7 +5,6 @@ from contextlib import closing
 from functools import partial
 
 import pytest
-from sqlalchemy import update
 
 from raingauge.storage import settling
 from raingauge.storage.cities import UNKNOWN_TWICE_IN
@@ -69,8 +68,7 @@ def test_a_collection_that_ended_during_the_call_gets_nothing_more_and_others_do
 ) -> None:
     for name in ("over", "going"):
         account.want(name, [1, 2, 3])
-    ending = update(Collection).where(Collection.id == "over").values(finished_at=NOW, cancelled_at=NOW)
-    account.database.write(lambda connection: connection.execute(ending))
+    account.cancel("over")
     before = account.collection("over")
     account.moment.forward(1)
     assert [done.collection_id for done in consumer.settle_fetched(weather(1, 2, 3)).collections] == ["going"]
