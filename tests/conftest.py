@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from raingauge.storage.database import Database, open_database
 from tests.support.databases import (
@@ -18,6 +19,11 @@ from tests.support.databases import (
     sqlite_template,
 )
 from tests.support.servers import MariaDB, killable
+
+# Properties have as many examples as `make test` has time for, or a hundred each.
+settings.register_profile("default", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.load_profile("default")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -88,6 +88,7 @@ async def test_a_body_drips_byte_by_byte_and_stops_when_the_client_goes(client: 
     assert (await client.get("/health")).status_code == 200
 
 
+@pytest.mark.long
 async def test_the_command_serves_until_it_is_told_to_stop() -> None:
     command = [sys.executable, "-m", "simulator", "--port", "0", "--unknown", "7", "--latency-s", "0"]
     program = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, env=dict(os.environ))

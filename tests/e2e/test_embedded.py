@@ -11,6 +11,7 @@ from tests.e2e.stops import launched
 from tests.support.eventually import eventually
 from tests.support.processes import ROOT, Program, program, simulator
 
+pytestmark = pytest.mark.long
 WINDOW_S = 4.0
 QUOTA = 60
 CITIES = 167
@@ -72,7 +73,6 @@ def test_smooth_pacing_collects_the_default_cities_at_the_optimum(tmp_path: Path
     assert witness["calls"] <= MOST_CALLS
 
 
-@pytest.mark.long
 def test_burst_pacing_collects_them_in_two_windows(tmp_path: Path) -> None:
     with provider() as weather, embedded(tmp_path, weather, RAINGAUGE_QUOTA__PACING="burst") as service:
         service.collect(id=1)
@@ -82,7 +82,6 @@ def test_burst_pacing_collects_them_in_two_windows(tmp_path: Path) -> None:
     assert took(witness) <= 1.1 * BURST_OPTIMUM_S
 
 
-@pytest.mark.long
 def test_a_provider_without_group_calls_costs_one_probe_and_is_asked_city_by_city(tmp_path: Path) -> None:
     with provider("--group", "removed") as weather, embedded(tmp_path, weather) as service:
         service.collect(id=1)
@@ -97,7 +96,6 @@ def test_a_provider_without_group_calls_costs_one_probe_and_is_asked_city_by_cit
     assert took(witness) <= 168 * WINDOW_S / 60 * 1.05
 
 
-@pytest.mark.long
 def test_stopped_or_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path) -> None:
     with provider() as weather:
         with embedded(tmp_path, weather) as service:
@@ -134,7 +132,6 @@ def test_it_starts_in_any_folder_and_logs_that_there_is_no_configuration_file(tm
     assert (tmp_path / "var/simulator.db").exists()
 
 
-@pytest.mark.long
 def test_simulated_and_real_weather_never_get_into_one_database(tmp_path: Path) -> None:
     simulated = {"RAINGAUGE_DATABASE__URL": f"sqlite:///{tmp_path}/own.db", "RAINGAUGE_HTTP__PORT": "0"}
     real = simulated | {"OPENWEATHER_API_KEY": tmp_path.name, "RAINGAUGE_OPENWEATHER__BASE_URL": "http://127.0.0.1:1"}
@@ -151,7 +148,6 @@ def test_simulated_and_real_weather_never_get_into_one_database(tmp_path: Path) 
     assert "database.url: real weather is in this database" in refused.output
 
 
-@pytest.mark.long
 def test_a_second_process_on_the_same_file_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
     settings = {"RAINGAUGE_DATABASE__URL": f"sqlite:///{tmp_path}/own.db", "RAINGAUGE_HTTP__PORT": "0"}
     with program("standalone", settings=settings) as first:

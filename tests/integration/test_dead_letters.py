@@ -360,6 +360,7 @@ async def test_the_command_lists_and_replays() -> None:
     assert ended[3].stderr == "there is no dead letter 0/9\n"
 
 
+@pytest.mark.long
 def test_the_command_ends_with_status_2_and_one_line_when_kafka_is_down() -> None:
     server = f"127.0.0.1:{free_port()}"
     for arguments in (["list"], ["replay", "--all"]):

@@ -116,7 +116,7 @@ EACH_PACE: Final = pytest.mark.parametrize(
 
 
 @EACH_PACE
-@pytest.mark.parametrize("consumers", [1, 3])
+@pytest.mark.parametrize("consumers", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_alone_a_collection_is_done_when_it_is_expected(
     template: Path, pacing: Pacing, group_mode: str, consumers: int
 ) -> None:

@@ -68,6 +68,7 @@ def test_a_commit_before_the_save_is_caught(template: Path) -> None:
     assert "acknowledged before it is settled" in caught(template, Parts(intake=AcknowledgesFirst))
 
 
+@pytest.mark.long
 def test_a_refund_when_a_consumer_dies_is_caught(template: Path) -> None:
     def refund(database: Database, consumer: str) -> None:
         unanswered = (QuotaCharge.consumer == consumer, QuotaCharge.closed_at.is_(None))
@@ -77,6 +78,7 @@ def test_a_refund_when_a_consumer_dies_is_caught(template: Path) -> None:
     assert "arrivals" in said or "are gone" in said
 
 
+@pytest.mark.long
 def test_a_ledger_that_holds_from_the_reservation_on_is_caught(template: Path) -> None:
     class EndsEarly(Caller):
         async def _store(self, fetched: Fetched, *, closes: bool) -> None:
@@ -88,6 +90,7 @@ def test_a_ledger_that_holds_from_the_reservation_on_is_caught(template: Path) -
     assert "arrivals in one window" in caught(template, Parts(caller=EndsEarly))
 
 
+@pytest.mark.long
 def test_a_row_that_is_lost_when_its_claim_expires_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(connection: Connection, now: datetime, account: str, gate_turn: int) -> None:
         connection.execute(delete(QueuedCity).where(QueuedCity.account == account, QueuedCity.ready_at <= now))
@@ -115,6 +118,7 @@ def test_a_row_that_is_both_settled_and_queued_is_caught(template: Path, monkeyp
     assert "settled and queued" in caught(template, Parts())
 
 
+@pytest.mark.long
 def test_a_turn_that_is_never_taken_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     give_turns = queue.give_turns
 
@@ -170,6 +174,7 @@ def test_counters_added_twice_are_caught(template: Path) -> None:
     assert "counters" in found or "acknowledged before it is settled" in found, "it seems to be done too early"
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_run(template: Path) -> None:
     one, other = simulate(5, template), simulate(5, template)
     assert one.witness.arrivals == other.witness.arrivals
