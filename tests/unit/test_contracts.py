@@ -1,12 +1,13 @@
 """The messages: what is written can be read, and nothing that is read can do anything but be read or be refused."""
 
 import json
+import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -24,7 +25,7 @@ from raingauge.errors import NewerMessage, UndecodableMessage
 from raingauge.model import BATCH_SIZE
 
 LARGEST = 2**31 - 1
-HUGE = pytest.param(10**4000, id="huge")
+HUGE = 10**4000
 SPOKEN: dict[str, Any] = {
     "version": 1,
     "collection_id": "1",
@@ -37,7 +38,6 @@ SPOKEN: dict[str, Any] = {
 }
 
 numbers = st.integers(0, LARGEST)
-unhurried = settings(deadline=None)
 zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 messages = st.builds(
     BatchMessage,
@@ -61,7 +61,6 @@ def spoken(**changes: Any) -> bytes:
     return json.dumps(SPOKEN | changes).encode()
 
 
-@unhurried
 @given(messages)
 def test_what_is_written_can_be_read(message: BatchMessage) -> None:
     value = message.encode()
@@ -75,33 +74,26 @@ def test_the_documented_message_is_read_and_written_as_it_stands() -> None:
     assert message.requested_at == datetime(2026, 11, 20, 16, tzinfo=UTC)
     assert json.loads(message.encode()) == SPOKEN
     assert message.key == "1/0"
+    assert decode(json.dumps(SPOKEN).encode("utf-8-sig")) == message, "a byte order mark does no harm"
     with pytest.raises(ValidationError):
         message.batch = 5  # type: ignore[misc]
 
 
-def test_a_byte_order_mark_does_no_harm() -> None:
-    assert decode(json.dumps(SPOKEN).encode("utf-8-sig")) == decode(spoken())
-
-
-@unhurried
 @given(st.dictionaries(st.text(min_size=1, max_size=8).map(lambda name: f"x_{name}"), anything, max_size=5))
 def test_fields_that_a_newer_producer_added_are_ignored(more: dict[str, Any]) -> None:
     assert decode(spoken(**more)) == decode(spoken())
 
 
-@pytest.mark.parametrize("version", [2, 99, HUGE])
-def test_a_newer_version_is_told_apart_from_rubbish(version: int) -> None:
-    with pytest.raises(NewerMessage, match="upgrade the consumers first"):
-        decode(spoken(version=version, city_ids="in some new shape"))
+def test_a_newer_version_is_not_a_message_without_a_version() -> None:
+    for version in (2, 99, HUGE):
+        with pytest.raises(NewerMessage, match="upgrade the consumers first"):
+            decode(spoken(version=version, city_ids="in some new shape"))
+    for no_version in (0, -1, True, 1.0, "1", None, [1]):
+        with pytest.raises(UndecodableMessage, match="no version"):
+            decode(spoken(version=no_version))
 
 
-@pytest.mark.parametrize("version", [0, -1, True, 1.0, "1", None, [1]])
-def test_without_a_version_it_is_no_message(version: Any) -> None:
-    with pytest.raises(UndecodableMessage, match="no version"):
-        decode(spoken(version=version))
-
-
-NO_NUMBERS = [True, -1, 1.5, 1.0, "1", None, LARGEST + 1, 10**4000, [1]]
+NO_NUMBERS = [True, -1, 1.5, 1.0, "1", None, LARGEST + 1, HUGE, [1]]
 WRONG: dict[str, list[Any]] = {
     "batch": NO_NUMBERS,
     "batches": [0, *NO_NUMBERS],
@@ -122,22 +114,21 @@ def test_a_field_that_is_missing_or_out_of_range_is_refused_by_its_name(name: st
             decode(value)
 
 
-@pytest.mark.parametrize("wrong", [True, 0, -1, 1.0, "1", None, MAX_CITY_ID + 1, HUGE, [1]])
-def test_city_ids_are_positive_numbers_that_fit_the_database(wrong: Any) -> None:
-    with pytest.raises(UndecodableMessage, match=r"^city_ids\.1: "):
-        decode(spoken(city_ids=[1, wrong]))
+def test_city_ids_are_positive_numbers_that_fit_the_database() -> None:
+    for wrong in (True, 0, -1, 1.0, "1", None, MAX_CITY_ID + 1, HUGE, [1]):
+        with pytest.raises(UndecodableMessage, match=r"^city_ids\.1: "):
+            decode(spoken(city_ids=[1, wrong]))
 
 
-@pytest.mark.parametrize(("name", "least"), [("batch", 0), ("batches", 1), ("total", 1), ("max_age_s", 0)])
-def test_fields_at_their_limits_are_read(name: str, least: int) -> None:
-    for number in (least, LARGEST):
-        assert getattr(decode(spoken(**{name: number})), name) == number
+def test_fields_at_their_limits_are_read() -> None:
+    for name, least in (("batch", 0), ("batches", 1), ("total", 1), ("max_age_s", 0)):
+        for number in (least, LARGEST):
+            assert getattr(decode(spoken(**{name: number})), name) == number
     assert len(decode(spoken(city_ids=list(range(1, BATCH_SIZE + 1)))).city_ids) == BATCH_SIZE
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
+NO_MESSAGES = [
+    *(
         None,
         b"",
         b"null",
@@ -148,53 +139,41 @@ def test_fields_at_their_limits_are_read(name: str, least: int) -> None:
         b"[" * 200_000,
         b'{"version":' * 100_000,
         b"9" * 5000,
-        b'{"version":' + b"1" * 5000 + b"}",
-        b'{"version":NaN}',
-        b'{"version":1e999}',
-        b'{"version":1}',
-        b'{"version":1,"collection_id":"\\ud800"}',
-    ],
-    ids=lambda value: repr(value)[:20],
-)
+    ),
+    *(b'{"version":' + value + b"}" for value in (b"1" * 5000, b"NaN", b"1e999", b"1", b'1,"collection_id":"\\ud800"')),
+]
+
+
+@pytest.mark.parametrize("value", NO_MESSAGES, ids=lambda value: repr(value)[:20])
 def test_what_is_no_message_is_undecodable(value: bytes | None) -> None:
     with pytest.raises(UndecodableMessage):
         decode(value)
 
 
-def only_read_or_refused(value: bytes) -> None:
+@given(
+    st.binary(max_size=300)
+    | anything.map(lambda value: json.dumps(value).encode())
+    | st.builds(lambda name, value: spoken(**{name: value}), st.sampled_from(sorted(SPOKEN)), anything)
+)
+@example(b"\xef\xbb\xbf{}")
+@example("{}".encode("utf-16"))
+def test_any_bytes_and_any_value_in_a_field_are_read_or_refused(value: bytes) -> None:
     with suppress(UndecodableMessage, NewerMessage):
         message = decode(value)
         assert decode(message.encode()) == message
-
-
-@unhurried
-@given(st.binary(max_size=300) | anything.map(lambda value: json.dumps(value).encode()))
-@example(b"\xef\xbb\xbf{}")
-@example("{}".encode("utf-16"))
-def test_any_bytes_and_any_json_are_read_or_refused(value: bytes) -> None:
-    only_read_or_refused(value)
-
-
-@unhurried
-@given(st.sampled_from(sorted(SPOKEN)), anything)
-def test_a_message_with_anything_in_one_of_its_fields_is_read_or_refused(name: str, value: Any) -> None:
-    only_read_or_refused(spoken(**{name: value}))
 
 
 def test_errors_are_described_without_the_values() -> None:
     with pytest.raises(ValidationError) as refused:
         BatchMessage.model_validate(SPOKEN | {"collection_id": "geheim geheim", "batch": -7})
     described = describe(refused.value)
-    assert described.startswith("collection_id: String should match")
-    assert "; batch: Input should be greater than or equal to 0" in described
+    assert re.fullmatch("collection_id: String should match .*; batch: Input should be greater than .* 0", described)
     assert "geheim" not in described
-    assert "\n" not in described
     with pytest.raises(ValidationError) as refused:
         BatchMessage.model_validate([])
     assert describe(refused.value).startswith("message: ")
 
 
-@unhurried
 @given(st.lists(st.integers(1, MAX_CITY_ID), max_size=200))
 def test_cities_are_cut_into_batches_in_their_order(city_ids: list[int]) -> None:
     batches = split(city_ids)
@@ -204,10 +183,9 @@ def test_cities_are_cut_into_batches_in_their_order(city_ids: list[int]) -> None
     assert [len(batch) for batch in split(range(1, 168))] == [20] * 8 + [7], "the default cities"
 
 
-@pytest.mark.parametrize(("microsecond", "text"), [(0, ".000Z"), (999, ".000Z"), (1000, ".001Z"), (999_999, ".999Z")])
-def test_times_are_written_in_utc_to_the_millisecond(microsecond: int, text: str) -> None:
-    moment = datetime(2026, 11, 20, 6, 5, 4, microsecond, tzinfo=UTC)
-    assert utc_text(moment) == f"2026-11-20T06:05:04{text}"
+def test_times_are_written_in_utc_to_the_millisecond() -> None:
+    for microsecond, text in ((0, ".000Z"), (999, ".000Z"), (1000, ".001Z"), (999_999, ".999Z")):
+        assert utc_text(datetime(2026, 11, 20, 6, 5, 4, microsecond, tzinfo=UTC)) == f"2026-11-20T06:05:04{text}"
 
 
 def test_dead_letters_have_a_topic_of_their_own() -> None:
