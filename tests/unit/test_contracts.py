@@ -15,7 +15,6 @@ from raingauge.contracts import (
     MAX_CITY_ID,
     MAX_MESSAGE_BYTES,
     BatchMessage,
-    dead_letter_topic,
     decode,
     describe,
     split,
@@ -75,13 +74,9 @@ def test_the_documented_message_is_read_and_written_as_it_stands() -> None:
     assert json.loads(message.encode()) == SPOKEN
     assert message.key == "1/0"
     assert decode(json.dumps(SPOKEN).encode("utf-8-sig")) == message, "a byte order mark does no harm"
+    assert decode(spoken(priority=3, more={"x": [None]})) == message, "a newer producer may add fields"
     with pytest.raises(ValidationError):
         message.batch = 5  # type: ignore[misc]
-
-
-@given(st.dictionaries(st.text(min_size=1, max_size=8).map(lambda name: f"x_{name}"), anything, max_size=5))
-def test_fields_that_a_newer_producer_added_are_ignored(more: dict[str, Any]) -> None:
-    assert decode(spoken(**more)) == decode(spoken())
 
 
 def test_a_newer_version_is_not_a_message_without_a_version() -> None:
@@ -94,12 +89,13 @@ def test_a_newer_version_is_not_a_message_without_a_version() -> None:
 
 
 NO_NUMBERS = [True, -1, 1.5, 1.0, "1", None, LARGEST + 1, HUGE, [1]]
+NO_IDS = [True, 0, -1, 1.0, "1", None, MAX_CITY_ID + 1, HUGE, [1]]
 WRONG: dict[str, list[Any]] = {
     "batch": NO_NUMBERS,
     "batches": [0, *NO_NUMBERS],
     "total": [0, *NO_NUMBERS],
     "max_age_s": NO_NUMBERS,
-    "city_ids": [[], list(range(1, BATCH_SIZE + 2)), "12", {"1": 2}, 5, None],
+    "city_ids": [[], list(range(1, BATCH_SIZE + 2)), "12", {"1": 2}, 5, None, *([1, no] for no in NO_IDS)],
     "collection_id": ["", "a" * 65, "a b", "a/b", "a\n", "ä", 1, None, True, "\x00"],
     "requested_at": ["2026-11-20T16:00:00", "yesterday", None, [], "99999-01-01T00:00:00Z"],
 }
@@ -110,14 +106,8 @@ def test_a_field_that_is_missing_or_out_of_range_is_refused_by_its_name(name: st
     assert WRONG.keys() == SPOKEN.keys() - {"version"}
     without = json.dumps({key: SPOKEN[key] for key in SPOKEN if key != name}).encode()
     for value in [without, *(spoken(**{name: wrong}) for wrong in WRONG[name])]:
-        with pytest.raises(UndecodableMessage, match=f"^{name}: "):
+        with pytest.raises(UndecodableMessage, match=rf"^{name}(\.1)?: "):
             decode(value)
-
-
-def test_city_ids_are_positive_numbers_that_fit_the_database() -> None:
-    for wrong in (True, 0, -1, 1.0, "1", None, MAX_CITY_ID + 1, HUGE, [1]):
-        with pytest.raises(UndecodableMessage, match=r"^city_ids\.1: "):
-            decode(spoken(city_ids=[1, wrong]))
 
 
 def test_fields_at_their_limits_are_read() -> None:
@@ -128,18 +118,8 @@ def test_fields_at_their_limits_are_read() -> None:
 
 
 NO_MESSAGES = [
-    *(
-        None,
-        b"",
-        b"null",
-        b"[]",
-        b'"text"',
-        b"{",
-        b"\xff\xfe\x00",
-        b"[" * 200_000,
-        b'{"version":' * 100_000,
-        b"9" * 5000,
-    ),
+    *(None, b"", b"null", b"[]", b'"text"', b"{", b"\xff\xfe\x00"),
+    *(b"[" * 200_000, b'{"version":' * 100_000, b"9" * 5000),
     *(b'{"version":' + value + b"}" for value in (b"1" * 5000, b"NaN", b"1e999", b"1", b'1,"collection_id":"\\ud800"')),
 ]
 
@@ -186,7 +166,3 @@ def test_cities_are_cut_into_batches_in_their_order(city_ids: list[int]) -> None
 def test_times_are_written_in_utc_to_the_millisecond() -> None:
     for microsecond, text in ((0, ".000Z"), (999, ".000Z"), (1000, ".001Z"), (999_999, ".999Z")):
         assert utc_text(datetime(2026, 11, 20, 6, 5, 4, microsecond, tzinfo=UTC)) == f"2026-11-20T06:05:04{text}"
-
-
-def test_dead_letters_have_a_topic_of_their_own() -> None:
-    assert dead_letter_topic("cities") == "cities.dead"
