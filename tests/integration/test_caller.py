@@ -68,8 +68,8 @@ def test_the_outcome_of_several_calls(  # noqa: PLR0917
 class FakeLedger(Ledger):
     """Answers from a script; nothing is wanted after it."""
 
-    def __init__(self, *script: Reservation | NotNow | Exception, calls_at_once: int = 1) -> None:
-        self.script = list(script)
+    def __init__(self, script: Sequence[Reservation | NotNow | Exception], calls_at_once: int) -> None:
+        self.script = [*script]
         self.lanes: list[int] = []
         self.reports: list[tuple[Event, float | None]] = []
         self.changes: Mapping[str, Any] = {}
@@ -94,8 +94,8 @@ class FakeLedger(Ledger):
 class FakeProvider:
     """Answers by the first city of a call."""
 
-    def __init__(self, answers: Mapping[int, Answer] | None = None) -> None:
-        self.answers = dict(answers or {})
+    def __init__(self, answers: Mapping[int, Answer]) -> None:
+        self.answers = answers
         self.requests: list[tuple[str, tuple[int, ...], float]] = []
 
     def group(self, city_ids: Sequence[int], send_by: float) -> Reply:
@@ -115,14 +115,22 @@ class FakeProvider:
 class Scene:
     """A caller at work on the collection c, whose cities are 1 to 5 and each fetched by a call that lasts a second."""
 
-    def __init__(self, database: Database, ledger: FakeLedger, provider: FakeProvider, lanes: int = 4) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *script: Reservation | NotNow | Exception,
+        answer: Answer | None = None,
+        lanes: int = 4,
+        calls_at_once: int = 1,
+    ) -> None:
         self.loop = VirtualLoop()
         self.clock = VirtualClock(self.loop)
         self.database = Database(database.engine, self.clock.of_database)
-        self.provider = provider
+        self.ledger = FakeLedger(script, calls_at_once)
+        self.provider = FakeProvider({} if answer is None else {1: answer})
         self.settled: list[Settled] = []
         self.under_way = self.most_under_way = 0
-        self.caller = Caller(ledger, provider, self.database, inline, self._request, self.clock, lanes)
+        self.caller = Caller(self.ledger, self.provider, self.database, inline, self._request, self.clock, lanes)
         self.caller.on_settled = self.settled.append
         self.database.write(self._enqueue)
 
@@ -177,63 +185,57 @@ def events(caplog: pytest.LogCaptureFixture, name: str) -> list[logging.LogRecor
 
 def test_what_was_fetched_is_stored_closed_and_announced(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    ledger = FakeLedger(charge())
-    scene = Scene(sqlite, ledger, FakeProvider()).run()
+    scene = Scene(sqlite, charge()).run()
     assert scene.readings == dict.fromkeys(range(1, 6), "collected")
     assert scene.is_closed
     assert [settled.batches for settled in scene.settled] == [{BatchKey("c", 0)}]
-    assert ledger.reports == []  # an ordinary answer changes nothing about the gate
+    assert scene.ledger.reports == []  # an ordinary answer changes nothing about the gate
     assert scene.provider.requests == [("group", (1, 2, 3, 4, 5), 5.0)]
     assert (scene.caller.tally.calls, scene.caller.tally.cities_asked, scene.caller.tally.cities_collected) == (1, 5, 5)
     assert len(events(caplog, "collection.done")) == 1
 
 
-def test_a_refused_call_leaves_its_cities_wanted(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:
-    ledger = FakeLedger(charge())
-    ledger.changes = {"state": "quota"}
-    scene = Scene(sqlite, ledger, FakeProvider({1: OVER})).run()
-    assert scene.readings == {}
-    assert scene.queued == dict.fromkeys(range(1, 6), (None, 0))
-    assert ledger.reports == [(Event.QUOTA, 30.0)]
-    assert scene.caller.tally.refusals == 1
-    assert [record.levelname for record in events(caplog, "gate.changed")] == ["WARNING"]
-
-
 @pytest.mark.parametrize(
-    ("error", "unreadable"), [(ProviderUnavailable("timeout"), 0), (Unreadable("no list"), 1), (ValueError("a bug"), 0)]
+    ("answer", "reports", "failures", "closes", "counts"),
+    [
+        (OVER, [(Event.QUOTA, 30.0)], 0, True, {"refusals": 1}),
+        (ProviderUnavailable("timeout"), [(Event.SILENT, None)], 1, False, {"silences": 1}),
+        (Unreadable("no list"), [(Event.SILENT, None)], 1, False, {"silences": 1, "unreadable": 1}),
+        (ValueError("a bug"), [(Event.SILENT, None)], 1, False, {"silences": 1}),
+        (NotSent("late"), [], 0, False, {"silences": 1}),
+    ],
+    ids=["refused", "silent", "unreadable", "a bug", "not sent"],
 )
-def test_silence_counts_against_the_cities_and_does_not_close_the_charge(
-    sqlite: Database, error: Exception, unreadable: int
+def test_a_call_without_weather_leaves_its_cities_wanted(
+    sqlite: Database, answer: Answer, reports: list[Any], failures: int, closes: bool, counts: dict[str, int]
 ) -> None:
-    ledger = FakeLedger(charge())
-    scene = Scene(sqlite, ledger, FakeProvider({1: error})).run()
-    assert scene.queued == dict.fromkeys(range(1, 6), (None, 1))
-    assert not scene.is_closed
-    assert ledger.reports == [(Event.SILENT, None)]
-    assert (scene.caller.tally.silences, scene.caller.tally.unreadable) == (1, unreadable)
+    scene = Scene(sqlite, charge(), answer=answer).run()
+    assert scene.readings == {}
+    assert scene.queued == dict.fromkeys(range(1, 6), (None, failures))
+    assert (scene.ledger.reports, scene.is_closed) == (reports, closes)
+    counted = {name: getattr(scene.caller.tally, name) for name in ("refusals", "silences", "unreadable")}
+    assert {name: number for name, number in counted.items() if number} == counts
 
 
 def test_an_answer_that_is_readable_in_part_is_counted(sqlite: Database) -> None:
-    scene = Scene(sqlite, FakeLedger(charge()), FakeProvider({1: weather(1, 2, 3, 4, unreadable=[5])})).run()
+    scene = Scene(sqlite, charge(), answer=weather(1, 2, 3, 4, unreadable=[5])).run()
     assert (scene.caller.tally.silences, scene.caller.tally.unreadable) == (0, 1)
 
 
-def test_a_call_that_was_not_sent_neither_counts_nor_is_reported(sqlite: Database) -> None:
-    ledger = FakeLedger(charge())
-    scene = Scene(sqlite, ledger, FakeProvider({1: NotSent("late")})).run()
-    assert scene.queued == dict.fromkeys(range(1, 6), (None, 0))
-    assert ledger.reports == []
-    assert not scene.is_closed
-
-
-def test_an_answer_to_a_troubled_gate_is_reported(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("answer", "state", "level", "report"),
+    [(OVER, "quota", "WARNING", (Event.QUOTA, 30.0)), (None, "open", "INFO", (Event.ANSWERED, None))],
+)
+def test_an_answer_that_concerns_the_gate_is_reported_and_its_change_logged(
+    sqlite: Database, caplog: pytest.LogCaptureFixture, answer: Answer | None, state: str, level: str, report: Any
+) -> None:
     caplog.set_level(logging.INFO)
-    ledger = FakeLedger(charge((1,), (2,), plan=SINGLE, clean=False))
-    ledger.changes = {"state": "open", "strikes": 0}
-    scene = Scene(sqlite, ledger, FakeProvider()).run()
-    assert ledger.reports == [(Event.ANSWERED, None)]
-    assert [endpoint for endpoint, _, _ in scene.provider.requests] == ["single", "single"]
-    assert [record.levelname for record in events(caplog, "gate.changed")] == ["INFO"]
+    scene = Scene(sqlite, charge((1,), (2,), plan=SINGLE, clean=False), answer=answer)
+    scene.ledger.changes = {"state": state}
+    scene.run()
+    assert scene.ledger.reports == [report]
+    assert {endpoint for endpoint, _, _ in scene.provider.requests} == {"single"}
+    assert [record.levelname for record in events(caplog, "gate.changed")] == [level]
 
 
 def break_city(database: Database, city_id: int, status: str) -> None:
@@ -245,7 +247,7 @@ def break_city(database: Database, city_id: int, status: str) -> None:
 
 def test_one_city_that_cannot_be_stored_fails_alone(sqlite: Database) -> None:
     break_city(sqlite, 2, "collected")
-    scene = Scene(sqlite, FakeLedger(charge()), FakeProvider({1: weather(1, 2, 3, 4, unknown=[5])})).run()
+    scene = Scene(sqlite, charge(), answer=weather(1, 2, 3, 4, unknown=[5])).run()
     assert scene.readings == {1: "collected", 2: "failed", 3: "collected", 4: "collected"}
     assert scene.queued == {5: (None, 0)}
     assert scene.is_closed
@@ -253,7 +255,7 @@ def test_one_city_that_cannot_be_stored_fails_alone(sqlite: Database) -> None:
 
 def test_a_city_that_cannot_even_fail_waits_for_its_next_call(sqlite: Database) -> None:
     break_city(sqlite, 2, "%")
-    scene = Scene(sqlite, FakeLedger(charge()), FakeProvider()).run()
+    scene = Scene(sqlite, charge()).run()
     assert set(scene.readings) == {1, 3, 4, 5}
     assert scene.queued == {2: (None, 0)}
 
@@ -261,20 +263,16 @@ def test_a_city_that_cannot_even_fail_waits_for_its_next_call(sqlite: Database) 
 def test_when_nothing_can_be_stored_the_claims_stay_until_they_expire(sqlite: Database) -> None:
     refusing = text("CREATE TRIGGER broken BEFORE UPDATE ON quota_charges BEGIN SELECT RAISE(ABORT, 'broken'); END")
     sqlite.write(lambda connection: connection.execute(refusing))
-    scene = Scene(sqlite, FakeLedger(charge()), FakeProvider({1: SPLIT})).run()
-    assert scene.queued == dict.fromkeys(range(1, 6), (1, 0))
+    assert Scene(sqlite, charge(), answer=SPLIT).run().queued == dict.fromkeys(range(1, 6), (1, 0))
 
 
 def test_cities_that_another_call_fetched_are_settled_without_a_call(sqlite: Database) -> None:
-    ledger = FakeLedger(charge((1, 2, 3, 4, 5)), NotNow(1.5, None), Reservation(EPOCH, fresh=(1,)))
-    scene = Scene(sqlite, ledger, FakeProvider()).run()
-    assert len(scene.settled) == 2
-    assert len(scene.provider.requests) == 1
+    scene = Scene(sqlite, charge(), NotNow(1.5, None), Reservation(EPOCH, fresh=(1,))).run()
+    assert (len(scene.settled), len(scene.provider.requests)) == (2, 1)
 
 
 def test_a_database_outage_while_reserving_is_waited_out(sqlite: Database) -> None:
-    ledger = FakeLedger(DatabaseUnavailable("away"), DatabaseUnavailable("away"), charge())
-    scene = Scene(sqlite, ledger, FakeProvider())
+    scene = Scene(sqlite, DatabaseUnavailable("away"), DatabaseUnavailable("away"), charge())
     reasons: list[str | None] = []
 
     async def look() -> None:
@@ -282,32 +280,25 @@ def test_a_database_outage_while_reserving_is_waited_out(sqlite: Database) -> No
         reasons.append(scene.caller.waiting_for)
 
     scene.run(meanwhile=look)
-    assert reasons == ["database"]
+    assert [*reasons, scene.caller.waiting_for] == ["database", None]
     assert len(scene.readings) == 5
-    assert scene.caller.waiting_for is None
 
 
 def test_stop_finishes_what_is_under_way(sqlite: Database) -> None:
-    ledger = FakeLedger(charge())
-    scene = Scene(sqlite, ledger, FakeProvider()).run(seconds=0.5)
-    assert len(scene.readings) == 5
-    assert scene.loop.time() == 1
+    scene = Scene(sqlite, charge()).run(seconds=0.5)
+    assert (len(scene.readings), scene.loop.time()) == (5, 1)
 
 
 @pytest.mark.parametrize(("lanes", "at_once", "reserved"), [(1, 4, 1), (2, 4, 2), (3, 2, 2)])
 def test_lanes_bound_the_calls_under_way(sqlite: Database, lanes: int, at_once: int, reserved: int) -> None:
-    pair = [charge((1, 2)), charge((3, 4)), charge((1, 2)), charge((3, 4)), charge((1, 2))]
-    ledger = FakeLedger(*pair, calls_at_once=at_once)
-    scene = Scene(sqlite, ledger, FakeProvider(), lanes).run()
-    assert scene.most_under_way == lanes
-    assert max(ledger.lanes) == reserved
-    assert len(scene.provider.requests) == 5
+    five = [charge(cities) for cities in ((1, 2), (3, 4), (1, 2), (3, 4), (1, 2))]
+    scene = Scene(sqlite, *five, lanes=lanes, calls_at_once=at_once).run()
+    assert (scene.most_under_way, max(scene.ledger.lanes), len(scene.provider.requests)) == (lanes, reserved, 5)
 
 
 def test_waiting_is_logged_once_per_reason_and_pacing_never(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    waits = [NotNow(1, reason) for reason in ("pace", "quota", "quota", "key", "probe", "quota")]
-    Scene(sqlite, FakeLedger(*waits), FakeProvider()).run()
+    Scene(sqlite, *(NotNow(1, reason) for reason in ("pace", "quota", "quota", "key", "probe", "quota"))).run()
     assert [record.__dict__["reason"] for record in events(caplog, "caller.waiting")] == ["quota", "key", "quota"]
 
 
@@ -315,22 +306,21 @@ def test_that_calls_go_on_is_logged_and_how_soon_a_wait_is_looked_at_again(
     sqlite: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    Scene(sqlite, FakeLedger(NotNow(184_767, "month"), charge(), NotNow(1, "pace"), charge()), FakeProvider()).run(90)
+    Scene(sqlite, NotNow(184_767, "month"), charge(), NotNow(1, "pace"), charge()).run(90)
     (waiting,), (resumed,) = events(caplog, "caller.waiting"), events(caplog, "caller.resumed")
     assert (vars(waiting)["reason"], vars(waiting)["looks_again_s"]) == ("month", 60.0)
     assert vars(resumed)["reason"] == "month"
 
 
 def test_news_end_a_wait_and_no_wait_is_longer_than_a_minute(sqlite: Database) -> None:
-    ledger = FakeLedger(*[NotNow(1e6, "month")] * 9)
-    scene = Scene(sqlite, ledger, FakeProvider())
+    scene = Scene(sqlite, *[NotNow(1e6, "month")] * 9)
 
     async def wake_later() -> None:
         await scene.clock.sleep(5)
         scene.caller.wake()
         await scene.clock.sleep(1)
-        assert (len(ledger.lanes), scene.caller.quiet_s) == (2, 1)
+        assert (len(scene.ledger.lanes), scene.caller.quiet_s) == (2, 1)
         await scene.clock.sleep(LONGEST_WAIT_S)
-        assert len(ledger.lanes) == 3
+        assert len(scene.ledger.lanes) == 3
 
     scene.run(meanwhile=wake_later)
