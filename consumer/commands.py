@@ -3,47 +3,52 @@
 Each command is one transaction and prints what it changed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
 from sqlalchemy import Connection
 
-from consumer.app import command_database, command_ledger
+from consumer.ledger import Ledger
 from raingauge.contracts import utc_text
 from raingauge.errors import GateMismatch, SettingsError
 from raingauge.model import Gate
 from raingauge.settings import Settings
 from raingauge.storage.cities import forget_unknown
+from raingauge.storage.database import Database
 from raingauge.storage.quota import change_gate, lock_gate
 
 MAX_CITIES: Final = 10**15
 """More than any plan allows, and well within the database's integers."""
 
+OpenDatabase = Callable[[Settings], AbstractContextManager[Database]]
+OpenLedger = Callable[[Settings], AbstractContextManager[Ledger]]
 
-async def set_month(settings: Settings, cities: int) -> None:
+
+async def set_month(settings: Settings, cities: int, open_ledger: OpenLedger) -> None:
     """Record how many cities of this month are spent already, by whatever program."""
     if not 0 <= cities <= MAX_CITIES:
         raise SettingsError(f"the number of cities spent lies between 0 and {MAX_CITIES}")
-    with command_ledger(settings) as ledger:
+    with open_ledger(settings) as ledger:
         before, now = await ledger.set_month(cities)
     print(f"account {settings.quota.account}: spent this month {before} -> {now} cities")  # noqa: T201
 
 
-async def adopt(settings: Settings) -> None:
+async def adopt(settings: Settings, open_ledger: OpenLedger) -> None:
     """Have the gate take the settings' limits; consumers with other settings wait until they are restarted."""
-    with command_ledger(settings) as ledger:
+    with open_ledger(settings) as ledger:
         before = await ledger.adopt()
     print(f"account {settings.quota.account}: {before} -> {_terms(settings)}")  # noqa: T201
 
 
-async def shut(settings: Settings) -> None:
+async def shut(settings: Settings, open_ledger: OpenLedger) -> None:
     """Close the gate until every charge that a restored database may have forgotten is released."""
-    with command_ledger(settings) as ledger:
+    with open_ledger(settings) as ledger:
         until = await ledger.shut()
     print(f"account {settings.quota.account}: closed until {utc_text(until)}")  # noqa: T201
 
 
-async def open_gate(settings: Settings) -> None:
+async def open_gate(settings: Settings, open_database: OpenDatabase) -> None:
     """Open the gate at once, whatever the provider or a person closed it for."""
     account = settings.quota.account
 
@@ -54,15 +59,15 @@ async def open_gate(settings: Settings) -> None:
         change_gate(connection, account, {"state": "open", "strikes": 0})
         return gate
 
-    with command_database(settings) as database:
+    with open_database(settings) as database:
         gate = database.write(work)
     before = "open" if gate.state == "open" else f"{gate.state} until {utc_text(gate.blocked_until)}"
     print(f"account {account}: {before} -> open")  # noqa: T201
 
 
-async def forget_cities(settings: Settings, city_ids: Sequence[int]) -> None:
+async def forget_cities(settings: Settings, city_ids: Sequence[int], open_database: OpenDatabase) -> None:
     """Have these cities requested again although the provider did not know them."""
-    with command_database(settings) as database:
+    with open_database(settings) as database:
         forgotten = database.write(lambda connection: forget_unknown(connection, city_ids))
     for city_id in dict.fromkeys(city_ids):
         since = forgotten.get(city_id)

@@ -29,11 +29,6 @@ def always(_result: Any) -> bool:
     return True
 
 
-def moved(result: Any) -> bool:
-    """Whether a commit did something."""
-    return bool(result)
-
-
 def reserved(result: Any) -> bool:
     """Whether quota was reserved."""
     return isinstance(result, Reservation) and result.charge_id is not None
@@ -67,8 +62,8 @@ CONSUMER = {
     "settle-before-commit": Point("raingauge.storage.settling", "settle", AFTER),
     "after-settle-commit": Point("consumer.caller", "Caller._store", AFTER),
     "before-acknowledge": Point("raingauge.messaging.kafka.subscription", "KafkaSubscription.acknowledge", BEFORE),
-    "before-commit": Point("raingauge.messaging.kafka.subscription", "Commits.commit", BEFORE),
-    "after-commit": Point("raingauge.messaging.kafka.subscription", "Commits.commit", AFTER, moved),
+    "before-commit": Point("aiokafka", "AIOKafkaConsumer.commit", BEFORE),
+    "after-commit": Point("aiokafka", "AIOKafkaConsumer.commit", AFTER),
 }
 PRODUCER = {
     "accept-before-commit": Point("raingauge.storage.collections", "accept_all", AFTER),

@@ -71,7 +71,7 @@ def charged_once(workers: Sequence[Worker]) -> int:
 
 @pytest.mark.parametrize("limits", [{"cities_per_window": 300}, {"cities_per_window": 10_000, "cities_per_month": 300}])
 def test_consumers_that_reserve_at_once_get_the_quota_to_the_last_city_and_no_more(
-    database: Database, limits: dict[str, int]
+    database: Database, limits: dict[str, Any]
 ) -> None:
     workers = workers_on(database, 500, **limits, window_s=3600.0)
     at_once([partial(worker.work, settles=False) for worker in workers])

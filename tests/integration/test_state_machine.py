@@ -415,7 +415,7 @@ def test_any_order_of_requests_redeliveries_restarts_and_faults_ends_as_the_mode
     run_state_machine_as_test(
         partial(Raingauge, template),  # type: ignore[arg-type]  # any callable that makes one will do
         settings=hypothesis_settings(
-            max_examples=hypothesis_settings.default.max_examples // 5,
+            max_examples=hypothesis_settings().max_examples // 5,
             stateful_step_count=25,
             derandomize=True,
             database=None,

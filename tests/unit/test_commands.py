@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from consumer import commands
 from consumer.__main__ import parser
-from consumer.app import run
-from consumer.commands import adopt, forget_cities, open_gate, set_month, shut
+from consumer.app import command_database, command_ledger, run
 from raingauge.contracts import utc_text
 from raingauge.errors import Fatal, GateMismatch, SettingsError
 from raingauge.model import Gate
@@ -22,6 +22,12 @@ from raingauge.settings import Settings, load_settings
 from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.quota import find_gate
+
+adopt = partial(commands.adopt, open_ledger=command_ledger)
+shut = partial(commands.shut, open_ledger=command_ledger)
+set_month = partial(commands.set_month, open_ledger=command_ledger)
+open_gate = partial(commands.open_gate, open_database=command_database)
+forget_cities = partial(commands.forget_cities, open_database=command_database)
 
 
 @pytest.fixture
@@ -163,9 +169,9 @@ def chosen(*arguments: str) -> Any:
 
 async def test_the_command_line_leads_to_the_commands(database: Database) -> None:
     assert chosen() is run
-    assert chosen("quota", "adopt") is adopt
-    assert chosen("quota", "shut") is shut
-    assert chosen("quota", "open") is open_gate
+    assert chosen("quota", "adopt").func is commands.adopt
+    assert chosen("quota", "shut").func is commands.shut
+    assert chosen("quota", "open").func is commands.open_gate
     await chosen("cities", "forget", "5", "6")(settings_with())
     await adopt(settings_with())
     await chosen("quota", "set-month", "77")(settings_with())

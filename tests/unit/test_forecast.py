@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -109,7 +109,7 @@ def test_a_month_that_allows_less_than_a_call_is_the_reason_and_the_end_stays_as
 
 SINGLE = with_gate(endpoint="single")
 BURST = with_terms(pacing="burst")
-BLOCKED = {"blocked_until": after(90)}
+BLOCKED: Final[dict[str, Any]] = {"blocked_until": after(90)}
 # An answer takes two seconds, too long for others to fill up a probe's call.
 SLOW = replace(holding(charge(1, -70, -68)), gate=replace(GATE, endpoint="unknown"))
 EVEN = with_terms(month_pacing="even", cities_per_month=3000)
