@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from producer.api import collections, docs, problems, quota
-from producer.api.middleware import BodyLimit, RootPath, SameOrigin, TrailingSlash
+from producer.api.requests import Entrance
 from producer.cities import default_cities
 from producer.collections import Collections
 from producer.quota import QuotaReports
@@ -85,10 +85,8 @@ def create_api(settings: Settings, use_cases: Collections, relay: Relay, parts: 
     api.include_router(health.router([facts, *parts], use_cases.check))
     docs.install(api, settings.http.root_path)
     problems.install(api)
-    api.add_middleware(BodyLimit, limit=4096 + BYTES_PER_CITY * settings.collect.max_cities)
-    api.add_middleware(SameOrigin)
-    api.add_middleware(RootPath, prefix=settings.http.root_path)
-    api.add_middleware(TrailingSlash)
+    limit = 4096 + BYTES_PER_CITY * settings.collect.max_cities
+    api.add_middleware(Entrance, prefix=settings.http.root_path, limit=limit)
     return api
 
 

@@ -53,7 +53,9 @@ KEPT_FOR_EACH: Final = timedelta(milliseconds=5)
 KEPT_AT_MOST: Final = timedelta(seconds=10)
 DELIVERED_WITHIN: Final = timedelta(seconds=10)
 """If no partition waits, the batches of a collection are delivered within this time."""
-_MOMENTS: Final = frozenset({"fetched_at", "observed_at"})
+_MOMENTS: Final = ("fetched_at", "observed_at")
+ROW: Final = ("name", "temperature", "humidity", *_MOMENTS)
+"""The columns that every collected city shows; `datetime` is another name of `fetched_at`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +86,10 @@ class PageQuery:
     """A page of readings: up to `limit` of a collection with city ids above `after`."""
 
     collection_id: str
-    fields: tuple[tuple[str, str], ...]
-    """What is shown of a collected city beside `city_id`: names in JSON and columns."""
+    more: tuple[str, ...]
+    """Columns that are shown beside `ROW`."""
     after: int
     limit: int
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns to read, each once."""
-        return tuple(dict.fromkeys(column for _, column in self.fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +232,7 @@ class Collections:
             with self._pages_lock:
                 if (cached := self._pages.get(key)) is not None:
                     return cached
-        rows = readings.page(connection, query.collection_id, query.columns, query.after, query.limit + 1)
+        rows = readings.page(connection, query.collection_id, (*ROW, *query.more), query.after, query.limit + 1)
         page = render(rows, query)
         if state.finished_at is not None and page.size < CACHE_BYTES // 8:
             with self._pages_lock:
@@ -358,17 +355,15 @@ def _count_fresh(connection: Connection, taken: Sequence[tuple[CollectionState, 
 
 def render(rows: Sequence[Row[Any]], query: PageQuery) -> Page:
     """A page as JSON. `rows`: what was read for it, one more than it shows if there is a next page."""
-    shown = rows[: query.limit]
-    columns = query.columns
-    places = [(name, columns.index(column), column in _MOMENTS) for name, column in query.fields]
-    data = [{"city_id": row.city_id, **_values(places, row[3:])} for row in shown if row.status == "collected"]
-    errors = [{"city_id": row.city_id, "reason": row.reason} for row in shown if row.status == "failed"]
-    next_after = shown[-1].city_id if len(rows) > query.limit else None
+    data, errors = [], []
+    for row in rows[: query.limit]:
+        city_id, status, reason, name, temperature, humidity, fetched_at, observed_at, *more = tuple(row)
+        if status == "failed":
+            errors.append({"city_id": city_id, "reason": reason})
+            continue
+        fetched = utc_text(fetched_at)
+        shown = {"city_id": city_id, "name": name, "temperature": temperature, "humidity": humidity}
+        shown |= {"datetime": fetched, "fetched_at": fetched, "observed_at": observed_at and utc_text(observed_at)}
+        data.append(shown | dict(zip(query.more, more, strict=True)) if more else shown)
+    next_after = rows[query.limit - 1].city_id if len(rows) > query.limit else None
     return Page(orjson.dumps(data), orjson.dumps(errors), next_after)
-
-
-def _values(places: Sequence[tuple[str, int, bool]], values: Sequence[Any]) -> dict[str, Any]:
-    return {
-        name: utc_text(values[place]) if is_moment and values[place] is not None else values[place]
-        for name, place, is_moment in places
-    }

@@ -4,12 +4,13 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import urlencode
 
 import orjson
-from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import (
     AfterValidator,
@@ -27,12 +28,11 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from starlette.exceptions import HTTPException
 
-from producer.api import strict
 from producer.api.docs import CANCEL_RESPONSES, COLLECT_RESPONSES, EXAMPLES, GET_RESPONSES
 from producer.api.problems import MAX_VIOLATIONS, invalid
+from producer.api.requests import StrictRoute
 from producer.api.schemas import (
     MORE,
-    ROW,
     Accepted,
     CollectionBody,
     CollectionHead,
@@ -50,6 +50,7 @@ log = logging.getLogger("raingauge.producer")
 
 MAX_ROWS: Final = 10_000
 JSON: Final = "application/json"
+ID_IS: Final = "The collection's id, for example `1`."
 ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -128,14 +129,6 @@ def _wrong_cities(cities: list[Any]) -> Iterator[InitErrorDetails]:
             )
 
 
-class CollectQuery(BaseModel):
-    """The query of `POST /collect`."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-
-    dry_run: bool = Field(False, description="true: answer what it would cost, and accept nothing.", examples=[False])
-
-
 def _fields(given: list[str]) -> list[str]:
     """Names, whether they came with commas, one by one, or both."""
     names = [name for text in given for name in text.split(",") if name]
@@ -146,42 +139,16 @@ def _fields(given: list[str]) -> list[str]:
     return names
 
 
-class GetQuery(BaseModel):
-    """The query of `GET /get`."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-
-    # Swagger UI fills in `example`, not `examples`.
-    id: str = Field(
-        min_length=1,
-        description="The collection's id, for example `1`.",
-        examples=["1"],
-        json_schema_extra={"example": "1"},
-    )
-    data: bool = Field(True, description="false: leave the rows out.", examples=[False])
-    limit: int = Field(1000, ge=1, le=MAX_ROWS, description="Rows of a page.", examples=[1000])
-    after: int = Field(0, ge=0, le=MAX_CITY_ID, description="Only cities with ids above this.", examples=[3439781])
-    fields: Annotated[list[str], AfterValidator(_fields)] = Field(
-        [],
+Fields = Annotated[
+    list[str],
+    AfterValidator(_fields),
+    Query(
+        default_factory=list,
         description="What else to show, with commas or one by one, as in `fields=country,pressure`.",
         examples=[["country", "pressure"]],
         json_schema_extra={"items": {"type": "string", "enum": [*Datum.model_fields]}},
-    )
-
-    @property
-    def extra(self) -> tuple[str, ...]:
-        """The columns that `fields` adds, each once."""
-        return tuple(name for name in MORE if name in self.fields)
-
-    @property
-    def page(self) -> PageQuery:
-        """The page that it asks for."""
-        return PageQuery(self.id, (*ROW.items(), *((name, name) for name in self.extra)), self.after, self.limit)
-
-    def next_url(self, root_path: str, after: int) -> str:
-        """Where the page after that city id is."""
-        fields = {"fields": ",".join(self.extra)} if self.extra else {}
-        return f"{root_path}/get?{urlencode({'id': self.id, 'limit': self.limit, 'after': after} | fields, safe=',')}"
+    ),
+]
 
 
 class CollectDefaults:
@@ -214,7 +181,7 @@ def router(
     collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[CollectionState], None]
 ) -> APIRouter:
     """The front door; `on_accepted` is called with each new collection."""
-    api = APIRouter(tags=["collections"])
+    api = APIRouter(tags=["collections"], route_class=StrictRoute)
     _add_collect(api, collections, defaults, on_accepted)
     _add_get(api, collections)
     _add_cancel(api, collections)
@@ -224,9 +191,7 @@ def router(
 def _add_collect(
     api: APIRouter, collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[CollectionState], None]
 ) -> None:
-    posting = APIRouter(route_class=strict.StrictJsonRoute)
-
-    @posting.post(
+    @api.post(
         "/collect",
         operation_id="collect",
         summary="Collect the weather of cities",
@@ -234,13 +199,14 @@ def _add_collect(
         response_model=Accepted,
         response_description="Accepted: every city of it will end as collected or failed.",
         responses=COLLECT_RESPONSES,
-        dependencies=[Depends(strict.refuse_repeated())],
     )
     async def collect(
-        body: Annotated[CollectBody, Body(openapi_examples=EXAMPLES)],
-        query: Annotated[CollectQuery, Query()],
         request: Request,
         response: Response,
+        body: Annotated[CollectBody, Body(openapi_examples=EXAMPLES)],
+        dry_run: Annotated[
+            bool, Query(description="true: answer what it would cost, and accept nothing.", examples=[False])
+        ] = False,
     ) -> Any:
         """Accepts a collection and answers at once, whatever its size; the collecting goes on by itself.
 
@@ -252,7 +218,7 @@ def _add_collect(
         that stands, what it costs still. Nothing is accepted and no city is asked for.
         """
         wanted = defaults.request(body)
-        if query.dry_run:
+        if dry_run:
             return JSONResponse(estimated(await collections.estimate(wanted)).model_dump())
         view, is_new = await collections.accept(wanted)
         if is_new:
@@ -260,8 +226,6 @@ def _add_collect(
         response.status_code = 202 if is_new else 200
         response.headers["Location"] = f"{request.scope['root_path']}/get?id={view.state.id}"
         return accepted(view)
-
-    api.include_router(posting)
 
 
 def _add_get(api: APIRouter, collections: Collections) -> None:
@@ -272,29 +236,45 @@ def _add_get(api: APIRouter, collections: Collections) -> None:
         response_model=CollectionBody,
         response_description="The collection as it stands.",
         responses=GET_RESPONSES,
-        dependencies=[Depends(strict.refuse_repeated("fields"))],
     )
-    async def get(request: Request, query: Annotated[GetQuery, Query()]) -> Response:
+    async def get(
+        request: Request,
+        # Swagger UI fills in `example`, not `examples`.
+        collection_id: Annotated[
+            str, Query(alias="id", min_length=1, description=ID_IS, examples=["1"], json_schema_extra={"example": "1"})
+        ],
+        fields: Fields,
+        data: Annotated[bool, Query(description="false: leave the rows out.", examples=[False])] = True,
+        limit: Annotated[int, Query(ge=1, le=MAX_ROWS, description="Rows of a page.", examples=[1000])] = 1000,
+        after: Annotated[
+            int, Query(ge=0, le=MAX_CITY_ID, description="Only cities with ids above this.", examples=[3439781])
+        ] = 0,
+    ) -> Response:
         """Answers at any time, while the collection is under way too.
 
         The rows come in pages, in the order of city ids; `next` and the `Link` header lead from one to the next. An
         `If-None-Match` with the last `ETag` is answered 304 without reading rows.
         """
         deadline = collections.deadline()
-        exists = COLLECTION_ID.fullmatch(query.id) is not None
-        page = EMPTY_PAGE
-        view = None
-        if exists and (not query.data or "if-none-match" in request.headers):
-            view = await collections.view(query.id, deadline)
-            if view is not None and _is_named(tag := _etag(view, request), request):
+        exists = COLLECTION_ID.fullmatch(collection_id) is not None
+        query: bytes = request.scope["query_string"]
+        page, view = EMPTY_PAGE, None
+        if exists and (not data or "if-none-match" in request.headers):
+            view = await collections.view(collection_id, deadline)
+            if view is not None and _is_named(tag := _etag(view, query), request):
                 return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache"})
-        if exists and query.data:
-            view, page = await collections.read(query.page, deadline) or (None, EMPTY_PAGE)
+        more = tuple(name for name in MORE if name in fields)
+        if exists and data:
+            wanted = PageQuery(collection_id, more, after, limit)
+            view, page = await collections.read(wanted, deadline) or (None, EMPTY_PAGE)
         if view is None:
-            raise HTTPException(404, f"there is no collection {shown(query.id)}")
-        next_url = None if page.next_after is None else query.next_url(request.scope["root_path"], page.next_after)
-        headers = {"ETag": _etag(view, request), "Cache-Control": "no-cache"}
-        if next_url is not None:
+            raise HTTPException(404, f"there is no collection {shown(collection_id)}")
+        headers = {"ETag": _etag(view, query), "Cache-Control": "no-cache"}
+        next_url = None
+        if page.next_after is not None:
+            parameters = {"id": collection_id, "limit": limit, "after": page.next_after}
+            parameters |= {"fields": ",".join(more)} if more else {}
+            next_url = f"{request.scope['root_path']}/get?{urlencode(parameters, safe=',')}"
             headers["Link"] = f'<{next_url}>; rel="next"'
         return Response(_body(view, page, next_url), headers=headers, media_type=JSON)
 
@@ -307,12 +287,9 @@ def _add_cancel(api: APIRouter, collections: Collections) -> None:
         response_model=CollectionHead,
         response_description="The collection as it stands: cancelled, unless it was done before.",
         responses=CANCEL_RESPONSES,
-        dependencies=[Depends(strict.refuse_parameters)],
     )
     async def cancel(
-        collection_id: Annotated[
-            str, Path(alias="id", description="The collection's id, for example `1`.", examples=["1"])
-        ],
+        collection_id: Annotated[str, Path(alias="id", description=ID_IS, examples=["1"])],
     ) -> Mapping[str, Any]:
         """Ends a collection: no further city of it is stored, and none is asked for soon after.
 
@@ -330,13 +307,13 @@ def _add_cancel(api: APIRouter, collections: Collections) -> None:
 
 def _body(view: View, page: Page, next_url: str | None) -> bytes:
     rows = {"data": orjson.Fragment(page.data), "errors": orjson.Fragment(page.errors), "next": next_url}
-    return orjson.dumps(head(view) | rows)
+    return orjson.dumps({**head(view), **rows})
 
 
-def _etag(view: View, request: Request) -> str:
+@lru_cache(maxsize=1024)
+def _etag(view: View, query: bytes) -> str:
     """Weak: of what a client sees change, and of the query."""
     state, progress = view.state, view.progress
-    query: bytes = request.scope["query_string"]
     parts = (state.id, state.requested_at, state.collected, state.failed, progress.status, progress.reason, query)
     return f'W/"{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}"'
 

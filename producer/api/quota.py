@@ -2,15 +2,16 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, ClassVar, Final
+from functools import partial
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime, BeforeValidator
 from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
-from producer.api import strict
 from producer.api.problems import UNAVAILABLE, WORDS, invalid, responses
+from producer.api.requests import StrictRoute
 from producer.api.schemas import ProofBody, QuotaBody, proof_body, quota_body
 from producer.quota import KEPT_FOR, Period, QuotaReports
 from raingauge.contracts import utc_text
@@ -18,6 +19,9 @@ from raingauge.web import UNEXPECTED
 
 LONGEST: Final = timedelta(hours=24)
 USUAL: Final = timedelta(hours=1)
+NOT_GIVEN: Final = datetime.min.replace(microsecond=1, tzinfo=UTC)
+"""In the place of a begin that is left out: a moment that nobody asks for."""
+LATEST: Final = datetime.max.replace(tzinfo=UTC)
 FROM: Final = ("query", "from")
 TO: Final = ("query", "to")
 NO_GATE: Final = "no consumer has opened this account's gate yet"
@@ -34,41 +38,43 @@ def _iso(value: object) -> object:
 Moment = Annotated[AwareDatetime, BeforeValidator(_iso)]
 
 
-class ProofQuery(BaseModel):
-    """The query of `GET /quota/proof`."""
-
-    # The factories only keep a default out of the schema: null is no value of these, to leave them out is.
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-
-    since: Moment = Field(
+Since = Annotated[
+    Moment,
+    # The factories only keep a default out of the schema: these may be left out, but not be null.
+    Query(
         alias="from",
-        default_factory=lambda: datetime.min.replace(tzinfo=UTC),
+        default_factory=lambda: NOT_GIVEN,
         description="Begin of the time, ISO 8601 with its zone. Left out: an hour before `to`.",
         examples=["2026-11-20T15:00:00Z"],
-    )
-    until: Moment = Field(
+    ),
+]
+Until = Annotated[
+    Moment,
+    Query(
         alias="to",
-        default_factory=lambda: datetime.max.replace(tzinfo=UTC),
+        default_factory=lambda: LATEST,
         description="End of the time, at most 24 h after its begin. Left out, or later than now: now.",
         examples=["2026-11-20T16:00:00Z"],
-    )
+    ),
+]
 
-    def period(self, now: datetime) -> Period:
-        """From when to when, as far as charges are kept.
 
-        Raises:
-            InvalidRequest: it is no such time.
-        """
-        kept = now - KEPT_FOR
-        until = min(self.until, now)
-        if until <= kept:
-            raise invalid(f"charges are kept for a day after their release; ask for later than {utc_text(kept)}", *TO)
-        since = self.since if "since" in self.model_fields_set else until - USUAL
-        if since >= until:
-            raise invalid("it lies before `to`, and not in the future", *FROM)
-        if until - since > LONGEST:
-            raise invalid("a proof is about 24 hours at most", *FROM)
-        return max(since, kept).astimezone(UTC), until.astimezone(UTC)
+def _period(since: datetime, until: datetime, now: datetime) -> Period:
+    """From when to when, as far as charges are kept.
+
+    Raises:
+        InvalidRequest: it is no such time.
+    """
+    kept = now - KEPT_FOR
+    until = min(until, now)
+    if until <= kept:
+        raise invalid(f"charges are kept for a day after their release; ask for later than {utc_text(kept)}", *TO)
+    since = until - USUAL if since == NOT_GIVEN else since
+    if since >= until:
+        raise invalid("it lies before `to`, and not in the future", *FROM)
+    if until - since > LONGEST:
+        raise invalid("a proof is about 24 hours at most", *FROM)
+    return max(since, kept).astimezone(UTC), until.astimezone(UTC)
 
 
 def _problems(**more: str) -> dict[int | str, dict[str, Any]]:
@@ -79,7 +85,7 @@ def _problems(**more: str) -> dict[int | str, dict[str, Any]]:
 
 def router(quota: QuotaReports) -> APIRouter:
     """The front door."""
-    api = APIRouter(tags=["quota"])
+    api = APIRouter(tags=["quota"], route_class=StrictRoute)
 
     @api.get(
         "/quota",
@@ -88,7 +94,6 @@ def router(quota: QuotaReports) -> APIRouter:
         response_model=QuotaBody,
         response_description="The quota as it stands.",
         responses=_problems(s422=f"at: {WORDS['extra_forbidden']}"),
-        dependencies=[Depends(strict.refuse_parameters)],
     )
     async def standing() -> dict[str, Any]:
         """Tells what the account may spend, what is held and free now, and why nothing goes when nothing does."""
@@ -104,16 +109,15 @@ def router(quota: QuotaReports) -> APIRouter:
         response_model=ProofBody,
         response_description="What the charges of that time say.",
         responses=_problems(s422="from: a proof is about 24 hours at most"),
-        dependencies=[Depends(strict.refuse_repeated())],
     )
-    async def proof(query: Annotated[ProofQuery, Query()]) -> dict[str, Any]:
+    async def proof(since: Since, until: Until) -> dict[str, Any]:
         """Replays the charges of a time and answers the most cities that any window can have seen.
 
         A charge's calls may have arrived at any moment from its reservation until its answers were in, or, where none
         came, until D + T + M after the reservation. The worst case is taken over all such moments, for all windows that
         touch the time. Charges are kept for a day after their release.
         """
-        found = await quota.proof(query.period)
+        found = await quota.proof(partial(_period, since, until))
         if found is None:
             raise HTTPException(404, NO_GATE)
         return proof_body(found)

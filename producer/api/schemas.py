@@ -1,11 +1,13 @@
 """What the API answers: the response models, and how they are filled. It knows no HTTP and no SQL."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
-from producer.collections import Estimate, View
+from producer.collections import ROW, Estimate, View
 from producer.forecast import Reason, Status
 from producer.quota import Endpoint, Proof, Standing
 from raingauge.contracts import utc_text
@@ -13,16 +15,7 @@ from raingauge.model import BATCH_SIZE
 from raingauge.quota.pacing import MonthPacing, Pacing, month_of, next_month
 from raingauge.storage.readings import COLUMNS
 
-ROW: Final = {
-    "name": "name",
-    "temperature": "temperature",
-    "humidity": "humidity",
-    "datetime": "fetched_at",
-    "fetched_at": "fetched_at",
-    "observed_at": "observed_at",
-}
-"""What a row shows, and which columns that is."""
-MORE: Final = tuple(name for name in COLUMNS if name not in ROW.values())
+MORE: Final = tuple(name for name in COLUMNS if name not in ROW)
 """What `fields=` can add."""
 
 Time = Annotated[str, Field(examples=["2026-11-20T16:00:00.123Z"], json_schema_extra={"format": "date-time"})]
@@ -138,8 +131,9 @@ class EstimateBody(BaseModel):
     )
 
 
-def head(view: View) -> dict[str, Any]:
-    """The fields of CollectionHead."""
+@lru_cache(maxsize=1024)
+def head(view: View) -> Mapping[str, Any]:
+    """The fields of CollectionHead. Kept: many may ask for the same collection at once."""
     state, progress = view.state, view.progress
     return {
         "id": state.id,

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from producer.api.schemas import ROW, Accepted, EstimateBody
+from producer.api.schemas import Accepted, EstimateBody
+from producer.collections import ROW
 from raingauge.storage.database import Database
 from tests.api_support import Front
 
@@ -125,7 +126,7 @@ async def test_the_examples_of_the_request_are_accepted(front: Front) -> None:
 async def test_every_field_that_can_be_asked_for_is_described(front: Front) -> None:
     description = await described(front)
     (parameter,) = [p for p in description["paths"]["/get"]["get"]["parameters"] if p["name"] == "fields"]
-    for name in set(parameter["schema"]["items"]["enum"]) - {"city_id", *ROW}:
+    for name in set(parameter["schema"]["items"]["enum"]) - {"city_id", "datetime", *ROW}:
         assert f"`fields={name}`" in description["components"]["schemas"]["Datum"]["properties"][name]["description"]
 
 
