@@ -13,6 +13,10 @@ PASSWORD: Final = f"{HEADS_AND_TAILS[2]}{ODD}{HEADS_AND_TAILS[3]}"
 QUOTED_PASSWORD: Final = quote(PASSWORD, safe="")
 
 
+def url_with_password(scheme: str, address: str) -> str:
+    return f"{scheme}://raingauge:{QUOTED_PASSWORD}@{address}/raingauge"
+
+
 def _spellings() -> Iterator[bytes]:
     for mark in (part.encode() for part in HEADS_AND_TAILS):
         yield mark.lower()

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.stops import launched
+from tests.e2e.running import settings_for
 from tests.support.eventually import eventually
-from tests.support.processes import ROOT, Program, program, simulator
+from tests.support.processes import ROOT, Program, launched, program, simulator
 
 pytestmark = pytest.mark.long
 WINDOW_S = 4.0
@@ -24,16 +24,10 @@ START_UP_S = 30.0
 
 
 @contextmanager
-def embedded(folder: Path, provider: Program, **more: str) -> Iterator[Program]:
-    settings = {
-        "OPENWEATHER_API_KEY": "simulator",
-        "RAINGAUGE_OPENWEATHER__BASE_URL": provider.url,
-        "RAINGAUGE_DATABASE__URL": f"sqlite:///{folder}/raingauge.db",
-        "RAINGAUGE_HTTP__PORT": "0",
-        "RAINGAUGE_QUOTA__CITIES_PER_WINDOW": str(QUOTA),
-        "RAINGAUGE_QUOTA__WINDOW_S": str(WINDOW_S),
-    }
-    with program("standalone", settings=settings | more) as running:
+def embedded(folder: Path, provider: Program, **more: object) -> Iterator[Program]:
+    quota = {"quota__cities_per_window": QUOTA, "quota__window_s": WINDOW_S}
+    settings = settings_for(provider.url, f"sqlite:///{folder}/raingauge.db", **quota, **more)
+    with program("standalone", settings=settings) as running:
         yield running
 
 
@@ -74,7 +68,7 @@ def test_smooth_pacing_collects_the_default_cities_at_the_optimum(tmp_path: Path
 
 
 def test_burst_pacing_collects_them_in_two_windows(tmp_path: Path) -> None:
-    with provider() as weather, embedded(tmp_path, weather, RAINGAUGE_QUOTA__PACING="burst") as service:
+    with provider() as weather, embedded(tmp_path, weather, quota__pacing="burst") as service:
         service.collect(id=1)
         state = collected(service, BURST_OPTIMUM_S)
         witness = weather.get("/control/witness")
@@ -113,21 +107,14 @@ def test_stopped_or_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path)
     assert witness["units"] <= CITIES + 20
 
 
-def test_without_a_key_it_starts_the_simulator_and_says_so_in_one_line(tmp_path: Path) -> None:
-    settings = {"RAINGAUGE_DATABASE__URL": f"sqlite:///{tmp_path}/own.db", "RAINGAUGE_HTTP__PORT": "0"}
-    with program("standalone", settings=settings) as service:
+def test_without_a_key_it_starts_the_simulator_in_any_folder_and_says_so(tmp_path: Path) -> None:
+    settings = {"RAINGAUGE_HTTP__PORT": "0", "PYTHONPATH": str(ROOT)}
+    with program("standalone", settings=settings, cwd=tmp_path) as service:
         assert sum("simulated" in line for line in service.lines) == 1
         service.collect(id="small", cities=[3439525, 3439781])
         state = eventually(lambda: (s := service.get("/get", id="small")) and s["status"] == "done" and s, START_UP_S)
     assert [row["city_id"] for row in state["data"]] == [3439525, 3439781]
     assert all(-60 < row["temperature"] < 60 for row in state["data"])
-
-
-def test_it_starts_in_any_folder_and_logs_that_there_is_no_configuration_file(tmp_path: Path) -> None:
-    settings = {"RAINGAUGE_HTTP__PORT": "0", "PYTHONPATH": str(ROOT)}
-    with program("standalone", settings=settings, cwd=tmp_path) as service:
-        service.collect(id="small", cities=[3439525])
-        eventually(lambda: service.get("/get", id="small")["status"] == "done", START_UP_S)
     assert f'program.started settings="no config.env.yml in {tmp_path}"' in service.output
     assert (tmp_path / "var/simulator.db").exists()
 
@@ -137,13 +124,14 @@ def test_simulated_and_real_weather_never_get_into_one_database(tmp_path: Path) 
     real = simulated | {"OPENWEATHER_API_KEY": tmp_path.name, "RAINGAUGE_OPENWEATHER__BASE_URL": "http://127.0.0.1:1"}
     with program("standalone", settings=simulated) as service:
         assert service.stop() == 0
-    with launched("standalone", real) as refused:
+    with launched("standalone", settings=real) as refused:
         assert refused.ended() == 2
     assert "database.url: simulated weather is in this database" in refused.output
     real["RAINGAUGE_DATABASE__URL"] = f"sqlite:///{tmp_path}/real.db"
     with program("standalone", settings=real) as service:
         assert service.stop() == 0
-    with launched("standalone", simulated | {"RAINGAUGE_DATABASE__URL": real["RAINGAUGE_DATABASE__URL"]}) as refused:
+    simulated["RAINGAUGE_DATABASE__URL"] = real["RAINGAUGE_DATABASE__URL"]
+    with launched("standalone", settings=simulated) as refused:
         assert refused.ended() == 2
     assert "database.url: real weather is in this database" in refused.output
 
@@ -151,7 +139,7 @@ def test_simulated_and_real_weather_never_get_into_one_database(tmp_path: Path) 
 def test_a_second_process_on_the_same_file_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
     settings = {"RAINGAUGE_DATABASE__URL": f"sqlite:///{tmp_path}/own.db", "RAINGAUGE_HTTP__PORT": "0"}
     with program("standalone", settings=settings) as first:
-        with launched("standalone", settings) as second:
+        with launched("standalone", settings=settings) as second:
             assert second.ended() == 2
         assert "database.url: another embedded process works on this database" in second.output
         first.collect(id="small", cities=[3439525])

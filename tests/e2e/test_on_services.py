@@ -7,7 +7,6 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -16,7 +15,8 @@ from sqlalchemy import func, select
 
 from raingauge.storage.database import open_database
 from raingauge.storage.models import Reading
-from tests.support.databases import need_port, server_schema
+from tests.e2e.running import kafka_settings, settings_for
+from tests.support.databases import server_schema
 from tests.support.eventually import eventually
 from tests.support.processes import Program, program, simulator
 
@@ -45,28 +45,18 @@ class System:
 
 @contextmanager
 def system(consumers: int, *simulated: str) -> Iterator[System]:
-    need_port(9092, "Kafka")
-    topic = f"cities_{uuid4().hex[:8]}"
     with ExitStack() as parts:
+        kafka = parts.enter_context(kafka_settings())
         url = parts.enter_context(server_schema("mariadb"))
         weather = parts.enter_context(
             simulator("--quota", str(QUOTA), "--window-s", str(WINDOW_S), "--latency-s", "0.02", *simulated)
         )
-        settings = {
-            "OPENWEATHER_API_KEY": "simulator",
-            "RAINGAUGE_OPENWEATHER__BASE_URL": weather.url,
-            "RAINGAUGE_DATABASE__URL": url,
-            "RAINGAUGE_BROKER__URL": "kafka://127.0.0.1:9092",
-            "RAINGAUGE_BROKER__TOPIC": topic,
-            "RAINGAUGE_BROKER__GROUP": f"group_{topic}",
-            "RAINGAUGE_HTTP__PORT": "0",
-            "RAINGAUGE_QUOTA__WINDOW_S": str(WINDOW_S),
-        }
+        settings = settings_for(weather.url, url, quota__window_s=WINDOW_S, **kafka)
         producer = parts.enter_context(program("producer", settings=settings))
         workers = [parts.enter_context(program("consumer", settings=settings)) for _ in range(consumers)]
         for worker in workers:
             eventually(partial(ready, worker), 30)
-        yield System(weather, producer, workers, url, topic, f"group_{topic}")
+        yield System(weather, producer, workers, url, str(kafka["broker__topic"]), str(kafka["broker__group"]))
 
 
 def ready(consumer: Program) -> bool:

@@ -5,43 +5,34 @@ can be read of the system is searched for the marks: output, answers, rows, dead
 """
 
 import asyncio
-import base64
 import logging
 import sqlite3
 import threading
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, Self
-from uuid import uuid4
 
 import pytest
 import requests
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import make_url
 
 import standalone.app
-from consumer.provider.openweather import OpenWeather
-from raingauge.clock import SystemClock
 from raingauge.contracts import dead_letter_topic
-from raingauge.errors import ProviderUnavailable
 from raingauge.log import LIBRARIES, LineFormatter
 from raingauge.messaging.inprocess import InProcessBroker
-from raingauge.messaging.kafka import servers_of
-from raingauge.process import run_program
 from raingauge.settings import Settings, load_settings
 from raingauge.storage.database import open_database
 from simulator.settings import SimulatorSettings
 from tests.e2e.echo import echoing
-from tests.e2e.marks import HEADS_AND_TAILS, KEY, PASSWORD, QUOTED_PASSWORD, SPELLINGS, assert_unmarked
+from tests.e2e.marks import KEY, PASSWORD, assert_unmarked, url_with_password
 from tests.e2e.network import closed_port
 from tests.e2e.provoking import PATIENCE_S, assert_answers_unmarked, assert_database_unmarked, provoke
-from tests.e2e.stops import launched
-from tests.support.databases import empty, need_port
+from tests.e2e.running import kafka_settings, settings_for
+from tests.support.databases import empty
 from tests.support.eventually import eventually
-from tests.support.processes import Program, program, simulator
+from tests.support.processes import Program, launched, program, simulator
 
 NEWER = b'{"version": 99}'
 """It stays, and its partition waits behind it."""
@@ -52,20 +43,9 @@ TRIGGER = f"""CREATE TRIGGER broken BEFORE INSERT ON readings
 WHEN NEW.city_id = {BROKEN} AND NEW.status = 'collected' BEGIN SELECT RAISE(ABORT, 'broken'); END"""
 
 
-def settings_for(provider_url: str, database_url: str) -> dict[str, str]:
-    return {
-        "OPENWEATHER_API_KEY": KEY,
-        "RAINGAUGE_OPENWEATHER__BASE_URL": provider_url,
-        "RAINGAUGE_OPENWEATHER__TIMEOUT_S": "0.5",
-        "RAINGAUGE_DATABASE__URL": database_url,
-        "RAINGAUGE_HTTP__PORT": "0",
-        "RAINGAUGE_QUOTA__CITIES_PER_WINDOW": "1000",
-        "RAINGAUGE_QUOTA__WINDOW_S": "1",
-    }
-
-
-def url_with_password(scheme: str, address: str) -> str:
-    return f"{scheme}://raingauge:{QUOTED_PASSWORD}@{address}/raingauge"
+def settings_with_marks(provider_url: str, database_url: str, **more: object) -> dict[str, str]:
+    fast = {"openweather__timeout_s": 0.5, "quota__cities_per_window": 1000, "quota__window_s": 1}
+    return settings_for(provider_url, database_url, KEY, **fast, **more)
 
 
 def break_readings(path: Path) -> None:
@@ -84,22 +64,6 @@ def assert_command_line_unmarked(running: Program) -> None:
     assert_unmarked(Path(f"/proc/{running.process.pid}/cmdline").read_bytes(), "the command line")
 
 
-# -- the search itself ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("spelling", SPELLINGS)
-def test_the_search_finds_every_spelling(spelling: bytes) -> None:
-    with pytest.raises(AssertionError):
-        assert_unmarked(b"before" + spelling + b"after", "a text")
-
-
-@pytest.mark.parametrize("before", ["", "a", "ab", "abc:", "user:"])
-def test_the_search_finds_a_mark_within_base64(before: str) -> None:
-    for secret in (KEY, PASSWORD):
-        with pytest.raises(AssertionError):
-            assert_unmarked(base64.b64encode(f"{before}{secret}".encode()), "a text")
-
-
 # -- the whole system ----------------------------------------------------------------------------------------------
 
 
@@ -108,7 +72,7 @@ def test_embedded_as_a_process(tmp_path: Path) -> None:
     path = tmp_path / "raingauge.db"
     with (
         echoing() as provider,
-        program("standalone", settings=settings_for(provider.url, f"sqlite:///{path}")) as running,
+        program("standalone", settings=settings_with_marks(provider.url, f"sqlite:///{path}")) as running,
     ):
         assert_command_line_unmarked(running)
         break_readings(path)
@@ -200,7 +164,7 @@ def test_embedded_at_debug_level_with_nothing_masked(
 ) -> None:
     path = tmp_path / "raingauge.db"
     with echoing() as provider:
-        for name, value in settings_for(provider.url, f"sqlite:///{path}").items():
+        for name, value in settings_with_marks(provider.url, f"sqlite:///{path}").items():
             monkeypatch.setenv(name, value)
         inside = Inside(load_settings())
         monkeypatch.setattr(standalone.app, "InProcessBroker", inside.broker)
@@ -238,8 +202,9 @@ def test_embedded_at_debug_level_with_nothing_masked(
 @pytest.mark.parametrize("module", ["producer", "consumer"])
 def test_with_database_and_kafka_out_of_reach(module: str) -> None:
     database = url_with_password("mysql+pymysql", f"127.0.0.1:{closed_port()}")
-    kafka = {"RAINGAUGE_BROKER__URL": f"kafka://127.0.0.1:{closed_port()}"}
-    with program(module, settings=settings_for("http://127.0.0.1:1", database) | kafka) as running:
+    kafka = f"kafka://127.0.0.1:{closed_port()}"
+    settings = settings_with_marks("http://127.0.0.1:1", database, broker__url=kafka)
+    with program(module, settings=settings) as running:
         assert_command_line_unmarked(running)
         waits = "database.unavailable" if module == "consumer" else "handoff.start_failed"
         eventually(lambda: waits in running.output, PATIENCE_S)
@@ -252,8 +217,8 @@ def test_with_database_and_kafka_out_of_reach(module: str) -> None:
 def test_a_crash_with_a_traceback(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "newer.db")) as newer, newer:
         newer.executescript("CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES ('newer')")
-    settings = settings_for("http://127.0.0.1:1", f"sqlite:///{tmp_path}/newer.db")
-    with launched("standalone", settings) as running:
+    settings = settings_with_marks("http://127.0.0.1:1", f"sqlite:///{tmp_path}/newer.db")
+    with launched("standalone", settings=settings) as running:
         assert running.ended() == 1
     assert "Traceback" in running.output
     assert_unmarked(running.output, "the traceback")
@@ -272,137 +237,6 @@ def test_the_simulator_with_a_marked_key() -> None:
             assert_unmarked(requests.get(f"{running.url}/control/{path}", timeout=10).content, path)
     assert_unmarked(running.output, "the simulator's output")
     assert_unmarked(repr(SimulatorSettings(key=KEY)), "its settings")
-
-
-# -- settings ------------------------------------------------------------------------------------------------------
-
-DATABASE = url_with_password("mysql+pymysql", "127.0.0.1:3306")
-WRONG: dict[str, dict[str, str]] = {
-    "the key as a setting": {"RAINGAUGE_OPENWEATHER__API_KEY": KEY},
-    "the key under another name": {"RAINGAUGE_OPENWEATHER_API_KEY": KEY},
-    "a section that is no object": {"RAINGAUGE_DATABASE": DATABASE},
-    "a section with an unknown key": {"RAINGAUGE_DATABASE": f'{{"password": "{QUOTED_PASSWORD}"}}'},
-    "a password of its own": {"RAINGAUGE_DATABASE__PASSWORD": PASSWORD},
-    "another database": {"RAINGAUGE_DATABASE__URL": url_with_password("oracle", "127.0.0.1")},
-    "a port that is no number": {"RAINGAUGE_DATABASE__URL": url_with_password("mysql+pymysql", "127.0.0.1:port")},
-    "a password that is not encoded": {"RAINGAUGE_DATABASE__URL": f"mysql+pymysql://raingauge:{PASSWORD}@:x/"},
-    "no scheme": {"RAINGAUGE_DATABASE__URL": f"raingauge:{PASSWORD}@127.0.0.1"},
-    "another hand-off": {"RAINGAUGE_BROKER__URL": url_with_password("amqp", "127.0.0.1")},
-    "Kafka with a password": {"RAINGAUGE_BROKER__URL": url_with_password("kafka", "127.0.0.1:9092")},
-    "a base_url with a password": {"RAINGAUGE_OPENWEATHER__BASE_URL": url_with_password("http", "127.0.0.1:1")},
-    "a base_url with the key": {"RAINGAUGE_OPENWEATHER__BASE_URL": "http://127.0.0.1:1/?appid=kEyMaRk7Q"},
-    "a base_url with spaces": {"RAINGAUGE_OPENWEATHER__BASE_URL": f"http://127.0.0.1:1/{KEY}"},
-    "a key that is no text": {"OPENWEATHER_API_KEY": f"{KEY}\udcff"},
-}
-
-
-Tell = Callable[[dict[str, str]], None]
-
-
-@pytest.fixture
-def tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tell:
-    """Sets the environment."""
-
-    def setenv(environment: dict[str, str]) -> None:
-        for name, value in (settings_for("http://127.0.0.1:1", f"sqlite:///{tmp_path}/x.db") | environment).items():
-            monkeypatch.setenv(name, value)
-
-    return setenv
-
-
-@pytest.fixture
-def logging_restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in LIBRARIES}
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, before in levels.items():
-        logging.getLogger(name).setLevel(before)
-
-
-def assert_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """A program that reads these settings ends with one line, without a secret."""
-
-    async def program(settings: Settings) -> None:
-        open_database(settings.database.url).close()
-        servers_of(settings.broker.url)
-
-    assert run_program(program) == 2
-    said = capsys.readouterr()
-    assert len(said.err.splitlines()) == 1
-    assert_unmarked(said.err + said.out, "what is said of wrong settings")
-
-
-@pytest.mark.usefixtures("logging_restored")
-@pytest.mark.parametrize("environment", WRONG.values(), ids=WRONG.keys())
-def test_wrong_settings(environment: dict[str, str], tell: Tell, capsys: pytest.CaptureFixture[str]) -> None:
-    tell({"RAINGAUGE_BROKER__URL": "kafka://127.0.0.1:9092"} | environment)
-    assert_refused(capsys)
-
-
-@pytest.mark.usefixtures("logging_restored")
-@pytest.mark.parametrize(
-    "file",
-    [
-        f"openweather: {{api_key: {HEADS_AND_TAILS[0]}}}",
-        f'database: {{url: "{DATABASE}", password: "{HEADS_AND_TAILS[2]}"}}',
-        f'database:\n  url: "{DATABASE}\n',
-        f"database:\n  url: {DATABASE}: more\n",
-        f"database: {DATABASE}",
-        f"{DATABASE}",
-        f"- {DATABASE}",
-        f"database:\n\turl: {DATABASE}",
-        f"database: {{url: [{DATABASE}]}}",
-    ],
-)
-def test_wrong_settings_in_a_file(file: str, tell: Tell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "config.yml").write_text(file)
-    tell({"RAINGAUGE_CONFIG": str(tmp_path / "config.yml")})
-    assert_refused(capsys)
-
-
-def test_settings_show_no_password(tell: Tell) -> None:
-    tell({"RAINGAUGE_DATABASE__URL": DATABASE, "RAINGAUGE_BROKER__URL": url_with_password("kafka", "127.0.0.1:9092")})
-    settings = load_settings()
-    assert make_url(settings.database.url).password == PASSWORD
-    for part in (settings, settings.database, settings.broker, settings.openweather):
-        assert_unmarked(f"{part!r} {part}", "the settings")
-    with closing(open_database(settings.database.url)) as database:
-        assert_unmarked(f"{database.engine!r} {database.engine.url}", "the engine")
-
-
-# -- the provider's client alone -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "base_url",
-    [
-        "http://{closed}",
-        "http://nowhere.invalid",
-        "https://nowhere.invalid/path",
-        "http://\u00fcml\u00e4ut.invalid",
-        "http://[::1",
-        "http://127.0.0.1:99999999",
-        "http://",
-        "http://%zz",
-        "http://127.0.0.1:port",
-        "https://{echo}",
-    ],
-)
-def test_a_base_url_that_leads_nowhere(base_url: str, ear: Ear) -> None:
-    with echoing() as provider:
-        base_url = base_url.replace("{echo}", provider.url.removeprefix("http://"))
-        base_url = base_url.replace("{closed}", f"127.0.0.1:{closed_port()}")
-        with (
-            closing(OpenWeather(base_url, KEY, 2.0, SystemClock(), 1)) as client,
-            pytest.raises(ProviderUnavailable) as told,
-        ):
-            client.single(1, float("inf"))
-    assert told.value.__cause__ is told.value.__context__ is None
-    assert_unmarked("".join(traceback.format_exception(told.value)) + repr(told.value), "the error")
-    assert_unmarked(f"{client!r} {ear.output}", "the log")
 
 
 # -- on Kafka and MariaDB ------------------------------------------------------------------------------------------
@@ -438,37 +272,14 @@ def publish(topic: str, *values: bytes | None) -> None:
     asyncio.run(send())
 
 
-def delete_topics(*topics: str) -> None:
-    async def delete() -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers="127.0.0.1:9092")
-        await admin.start()
-        try:
-            await admin.delete_topics(list(topics))
-        finally:
-            await admin.close()
-
-    asyncio.run(delete())
-
-
-@pytest.fixture
-def topic() -> Iterator[str]:
-    need_port(9092, "Kafka")
-    name = f"cities_{uuid4().hex[:8]}"
-    yield name
-    delete_topics(name, dead_letter_topic(name))
-
-
 @pytest.mark.services
-def test_on_kafka_and_mariadb(topic: str, schemas: dict[str, str]) -> None:
-    url = make_url(schemas["mariadb"])
-    shut_out = url.set(password=PASSWORD).render_as_string(hide_password=False)
+def test_on_kafka_and_mariadb(schemas: dict[str, str]) -> None:
+    url = schemas["mariadb"]
+    shut_out = make_url(url).set(password=PASSWORD).render_as_string(hide_password=False)
     with echoing() as provider, ExitStack() as parts:
-        settings = settings_for(provider.url, url.render_as_string(hide_password=False)) | {
-            "RAINGAUGE_BROKER__URL": "kafka://127.0.0.1:9092",
-            "RAINGAUGE_BROKER__TOPIC": topic,
-            "RAINGAUGE_BROKER__GROUP": f"group_{topic}",
-            "RAINGAUGE_BROKER__PARTITIONS": str(PARTITIONS),
-        }
+        kafka = parts.enter_context(kafka_settings())
+        topic = str(kafka["broker__topic"])
+        settings = settings_with_marks(provider.url, url, broker__partitions=PARTITIONS, **kafka)
         producer = parts.enter_context(program("producer", settings=settings))
         consumer = parts.enter_context(program("consumer", settings=settings))
         without = settings | {"RAINGAUGE_DATABASE__URL": shut_out}
@@ -485,11 +296,11 @@ def test_on_kafka_and_mariadb(topic: str, schemas: dict[str, str]) -> None:
         assert [running.stop() for running in (producer, consumer)] == [0, 0]
         for running in (producer, consumer, *outsiders):
             assert_unmarked(running.output, "the output")
+        messages = every_message(topic)
     assert provider.keys == {KEY}
-    with closing(open_database(url.render_as_string(hide_password=False))) as database:
+    with closing(open_database(url)) as database:
         assert assert_database_unmarked(database)["readings"] > 10
         empty(database)
-    messages = every_message(topic)
     buried = [message.value for message in messages if message.topic != topic]
     assert sorted(buried, key=repr) == sorted(POISON, key=repr)
     assert_unmarked(repr(messages), "the topics")

@@ -80,8 +80,8 @@ class Program:
 
 
 @contextmanager
-def program(module: str, *arguments: str, settings: Mapping[str, str], cwd: Path = ROOT) -> Iterator[Program]:
-    """Run `python -m module`; stop it at the end, if it still runs, and see that it ends well."""
+def launched(module: str, *arguments: str, settings: Mapping[str, str], cwd: Path = ROOT) -> Iterator[Program]:
+    """Run `python -m module` without waiting for anything; killed at the end, if it still runs."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("RAINGAUGE_", "OPENWEATHER"))
     }
@@ -96,15 +96,24 @@ def program(module: str, *arguments: str, settings: Mapping[str, str], cwd: Path
     )
     running = Program(process)
     try:
-        running.wait_until_it_serves()
         yield running
     except BaseException as error:
-        running.kill()
         error.add_note(running.output)
         raise
-    if process.poll() is None:
-        status = running.stop()
-        assert status == 0, f"exit status {status}:\n{running.output}"
+    finally:
+        if process.poll() is None:
+            running.kill()
+
+
+@contextmanager
+def program(module: str, *arguments: str, settings: Mapping[str, str], cwd: Path = ROOT) -> Iterator[Program]:
+    """Run `python -m module`; stop it at the end, if it still runs, and see that it ends well."""
+    with launched(module, *arguments, settings=settings, cwd=cwd) as running:
+        running.wait_until_it_serves()
+        yield running
+        if running.process.poll() is None:
+            status = running.stop()
+            assert status == 0, f"exit status {status}"
 
 
 @contextmanager
