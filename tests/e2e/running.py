@@ -1,7 +1,7 @@
 """What the tests of running systems share: settings, and a topic of their own on the Kafka of `make services`."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from uuid import uuid4
 
@@ -11,10 +11,12 @@ from raingauge.contracts import dead_letter_topic
 from tests.support.databases import need_port
 
 
-def settings_for(provider_url: str, database_url: str, key: str = "simulator", **settings: object) -> dict[str, str]:
-    """The environment of a program; more settings as `section__name=value`."""
+def settings_for(
+    provider_url: str, database_url: str, settings: Mapping[str, object], key: str = "simulator"
+) -> dict[str, str]:
+    """The environment of a program; more settings as `section__name`."""
     addresses = {"openweather__base_url": provider_url, "database__url": database_url, "http__port": 0}
-    named = {f"RAINGAUGE_{name.upper()}": str(value) for name, value in (addresses | settings).items()}
+    named = {f"RAINGAUGE_{name.upper()}": str(value) for name, value in {**addresses, **settings}.items()}
     return {"OPENWEATHER_API_KEY": key} | named
 
 

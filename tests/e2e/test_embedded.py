@@ -25,8 +25,8 @@ START_UP_S = 30.0
 
 @contextmanager
 def embedded(folder: Path, provider: Program, **more: object) -> Iterator[Program]:
-    quota = {"quota__cities_per_window": QUOTA, "quota__window_s": WINDOW_S}
-    settings = settings_for(provider.url, f"sqlite:///{folder}/raingauge.db", **quota, **more)
+    quota: dict[str, object] = {"quota__cities_per_window": QUOTA, "quota__window_s": WINDOW_S}
+    settings = settings_for(provider.url, f"sqlite:///{folder}/raingauge.db", quota | more)
     with program("standalone", settings=settings) as running:
         yield running
 

@@ -51,7 +51,7 @@ def system(consumers: int, *simulated: str) -> Iterator[System]:
         weather = parts.enter_context(
             simulator("--quota", str(QUOTA), "--window-s", str(WINDOW_S), "--latency-s", "0.02", *simulated)
         )
-        settings = settings_for(weather.url, url, quota__window_s=WINDOW_S, **kafka)
+        settings = settings_for(weather.url, url, {"quota__window_s": WINDOW_S} | kafka)
         producer = parts.enter_context(program("producer", settings=settings))
         workers = [parts.enter_context(program("consumer", settings=settings)) for _ in range(consumers)]
         for worker in workers:

@@ -44,8 +44,8 @@ WHEN NEW.city_id = {BROKEN} AND NEW.status = 'collected' BEGIN SELECT RAISE(ABOR
 
 
 def settings_with_marks(provider_url: str, database_url: str, **more: object) -> dict[str, str]:
-    fast = {"openweather__timeout_s": 0.5, "quota__cities_per_window": 1000, "quota__window_s": 1}
-    return settings_for(provider_url, database_url, KEY, **fast, **more)
+    fast: dict[str, object] = {"openweather__timeout_s": 0.5, "quota__cities_per_window": 1000, "quota__window_s": 1}
+    return settings_for(provider_url, database_url, fast | more, KEY)
 
 
 def break_readings(path: Path) -> None:

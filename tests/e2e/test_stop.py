@@ -266,7 +266,7 @@ def _no_faults(weather: Program) -> None:
 
 def common(weather: Program, database_url: str, **more: object) -> dict[str, str]:
     usual = {"openweather__timeout_s": TIMEOUT_S, "quota__cities_per_window": 600, "quota__window_s": 20}
-    return settings_for(weather.url, database_url, **usual, broker__partitions=2, **more)
+    return settings_for(weather.url, database_url, {**usual, "broker__partitions": 2, **more})
 
 
 EMBEDDED: list[Moment] = [

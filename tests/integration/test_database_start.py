@@ -4,7 +4,6 @@ import logging
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -26,20 +25,15 @@ def check(url: str) -> None:
         database.check_at_start()
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [(Path.mkdir, "unable to open database file"), (lambda path: path.write_text(TEXT), "file is not a database")],
-    ids=["folder", "text"],
-)
-def test_a_file_that_is_no_database_is_refused_with_the_drivers_words(
-    make: Callable[[Path], object], words: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "a.db"
-    make(path)
-    with pytest.raises(SettingsError, match=f"^database.url: {path}: {words}$"):
-        check(f"sqlite:///{path}")
-    with closing(open_database(f"sqlite:///{path}")) as database, pytest.raises(DatabaseUnavailable, match=words):
-        database.read(lambda _: None)  # later it is waited for
+def test_a_file_that_is_no_database_is_refused_with_the_drivers_words(tmp_path: Path) -> None:
+    (tmp_path / "folder.db").mkdir()
+    (tmp_path / "text.db").write_text(TEXT)
+    for name, words in (("folder.db", "unable to open database file"), ("text.db", "file is not a database")):
+        url = f"sqlite:///{tmp_path}/{name}"
+        with pytest.raises(SettingsError, match=f"^database.url: {tmp_path}/{name}: {words}$"):
+            check(url)
+        with closing(open_database(url)) as database, pytest.raises(DatabaseUnavailable, match=words):
+            database.read(lambda _: None)  # later it is waited for
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Environ
 
     def setenv(environment: dict[str, str]) -> None:
         usual = settings_for(
-            "http://127.0.0.1:1", f"sqlite:///{tmp_path}/x.db", KEY, broker__url="kafka://127.0.0.1:9092"
+            "http://127.0.0.1:1", f"sqlite:///{tmp_path}/x.db", {"broker__url": "kafka://127.0.0.1:9092"}, KEY
         )
         for name, value in (usual | environment).items():
             monkeypatch.setenv(name, value)
