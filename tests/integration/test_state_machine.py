@@ -411,6 +411,15 @@ def test_a_collection_of_cities_without_weather_ends_although_no_other_city_is_w
     system.teardown()
 
 
+@pytest.mark.parametrize("fault", ["silent", "quota", "key", "garbled"])
+def test_a_collection_ends_once_a_fault_of_the_provider_does(template: Path, fault: Fault) -> None:
+    system = Raingauge(template)
+    system.the_provider_fails(fault)
+    system.post_a_new_one(name=1, cities=[*CITIES], max_age_s=600, as_text=True)
+    system.time_passes(60.0)
+    system.teardown()
+
+
 def test_any_order_of_requests_redeliveries_restarts_and_faults_ends_as_the_model_says(template: Path) -> None:
     run_state_machine_as_test(
         partial(Raingauge, template),  # type: ignore[arg-type]  # any callable that makes one will do
