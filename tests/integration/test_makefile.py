@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+pytestmark = pytest.mark.long
 ROOT: Final = Path(__file__).parents[2]
 STAMPS: Final = [".ready", ".run-ready"]
 FAKE: Final = """#!/bin/sh

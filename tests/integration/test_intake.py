@@ -13,7 +13,7 @@ from consumer.intake import ATTEMPTS, BATCHES_AT_ONCE, REMIND_EVERY_S, Intake
 from raingauge.blocking import inline
 from raingauge.contracts import BatchMessage, dead_letter_topic
 from raingauge.errors import DatabaseUnavailable, HandoffUnavailable, Permanent
-from raingauge.messaging.port import Delivery, Headers
+from raingauge.messaging.port import Delivery
 from raingauge.model import BatchKey, CollectionRequest
 from raingauge.storage.collections import cancel_all
 from raingauge.storage.database import Database
@@ -21,39 +21,10 @@ from raingauge.storage.models import Batch, City, QueuedCity, Reading
 from raingauge.storage.settling import Settled
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
 from tests.support.accepting import accept
+from tests.support.handoff import FakeHandoff
 
 TOPIC = "batches"
 ORIGIN = (("raingauge-topic", b"batches"), ("raingauge-partition", b"3"))
-
-
-class FakeHandoff:
-    """Subscription and publisher in one, so that the order of what is done to a delivery shows."""
-
-    def __init__(self) -> None:
-        self.rounds: list[Sequence[Delivery]] = []
-        self.done: list[tuple[str, int]] = []
-        self.buried: list[tuple[str, bytes | None, bytes | None, Headers]] = []
-        self.publish_errors: list[Exception] = []
-        self.held: list[Delivery] = []
-
-    async def receive(self) -> Sequence[Delivery]:
-        if not self.rounds:
-            await asyncio.Event().wait()
-        return self.rounds.pop(0)
-
-    def acknowledge(self, delivery: Delivery) -> None:
-        self.done.append(("acknowledged", delivery.offset))
-        self.held = [other for other in self.held if other != delivery]
-
-    def hold(self, delivery: Delivery) -> None:
-        self.done.append(("held", delivery.offset))
-        self.held.append(delivery)
-
-    async def publish(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
-        self.done.append(("published", len(self.buried)))
-        if self.publish_errors:
-            raise self.publish_errors.pop(0)
-        self.buried.append((topic, key, value, headers))
 
 
 class Scene:
@@ -63,8 +34,7 @@ class Scene:
         self.loop = VirtualLoop()
         self.clock = VirtualClock(self.loop)
         self.database = Database(database.engine, self.clock.of_database)
-        self.handoff = FakeHandoff()
-        self.handoff.rounds = list(rounds)
+        self.handoff = FakeHandoff(*rounds)
         self.woken = 0
         self.outage = False
         self.intake = Intake(
@@ -119,9 +89,9 @@ def delivery(
     return Delivery(TOPIC, 3, offset, b"key", message.encode() if value is None else value, (("trace", b"7"),))
 
 
-def break_queue(database: Database, city_id: int) -> None:
-    """Have the database refuse a city, as a value that no column takes would."""
-    on = f"BEFORE INSERT ON queue WHEN NEW.city_id = {city_id}"
+def break_queue(database: Database, when: str) -> None:
+    """Have the database refuse rows of the queue, as it would a value that no column takes."""
+    on = f"BEFORE INSERT ON queue WHEN {when}"
     trigger = text(f"CREATE TRIGGER broken {on} BEGIN SELECT RAISE(ABORT, 'broken'); END")
     database.write(lambda connection: connection.execute(trigger))
 
@@ -188,14 +158,6 @@ def test_what_a_partition_waits_behind_is_logged_each_minute_until_a_person_has_
     assert scene.intake.obstacles == []
 
 
-def test_a_batch_that_is_settled_already_is_acknowledged_at_once(sqlite: Database) -> None:
-    scene = Scene(sqlite, [delivery()])
-    scene.settle_elsewhere()
-    scene.run(seconds=0.5)
-    assert scene.handoff.done == [("acknowledged", 1)]
-    assert scene.queued == 0
-
-
 def test_a_collection_that_needs_no_call_is_done_when_it_is_delivered(
     sqlite: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -207,11 +169,18 @@ def test_a_collection_that_needs_no_call_is_done_when_it_is_delivered(
     assert caplog.messages.count("collection.done") == 1
 
 
-def test_a_batch_that_another_consumer_settles_is_acknowledged_after_a_look(sqlite: Database) -> None:
-    scene = Scene(sqlite, [delivery(), delivery(batch=1, offset=2)])
-    scene.run(scene.settle_elsewhere)
-    assert scene.handoff.done == [("acknowledged", 1)]
-    assert scene.intake.held == 1
+@pytest.mark.parametrize("already", [True, False])
+def test_batches_that_another_consumer_settles_are_acknowledged_with_all_their_deliveries(
+    sqlite: Database, already: bool
+) -> None:
+    scene = Scene(sqlite, [delivery(), delivery(batch=1, offset=2)], [delivery(offset=9)])
+    if already:
+        scene.settle_elsewhere()
+        scene.run(seconds=0.5)
+    else:
+        scene.run(scene.settle_elsewhere)
+    assert scene.handoff.done == [("acknowledged", 1), ("acknowledged", 9)]
+    assert (scene.queued, scene.intake.held) == (20 if already else 40, 1)
 
 
 def test_a_look_that_meets_an_outage_is_repeated(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:
@@ -236,13 +205,6 @@ def test_the_batches_of_a_cancelled_collection_are_acknowledged(sqlite: Database
     assert sorted(scene.handoff.done) == [("acknowledged", 1), ("acknowledged", 2)]
 
 
-def test_a_redelivered_batch_is_acknowledged_with_both_deliveries(sqlite: Database) -> None:
-    scene = Scene(sqlite, [delivery()], [delivery(offset=9)])
-    scene.run(scene.settle_elsewhere)
-    assert scene.handoff.done == [("acknowledged", 1), ("acknowledged", 9)]
-    assert scene.queued == 20
-
-
 def test_more_deliveries_than_one_transaction_takes_are_all_taken(sqlite: Database) -> None:
     scene = Scene(sqlite, [delivery(offset=offset) for offset in range(BATCHES_AT_ONCE + 1)]).run()
     assert (scene.woken, scene.intake.held) == (2, 1)
@@ -252,7 +214,7 @@ def test_a_batch_that_meets_errors_is_failed_and_buried_and_stops_no_other(
     sqlite: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
-    break_queue(sqlite, 5)
+    break_queue(sqlite, "NEW.city_id = 5")
     scene = Scene(sqlite, [delivery(), delivery(batch=1, offset=2)]).run()
     assert scene.queued == 20
     assert caplog.messages.count("intake.unexpected") == 1 + ATTEMPTS
@@ -262,11 +224,8 @@ def test_a_batch_that_meets_errors_is_failed_and_buried_and_stops_no_other(
 
 
 def test_a_batch_whose_failure_can_be_stored_has_failed_readings(sqlite: Database) -> None:
-    # The error lasts as long as the batch was tried fewer than five times.
     tried = "(SELECT attempts FROM batches WHERE collection_id = NEW.collection_id AND batch = NEW.batch)"
-    on = f"BEFORE INSERT ON queue WHEN {tried} < {ATTEMPTS}"
-    trigger = text(f"CREATE TRIGGER broken {on} BEGIN SELECT RAISE(ABORT, 'broken'); END")
-    sqlite.write(lambda connection: connection.execute(trigger))
+    break_queue(sqlite, f"{tried} < {ATTEMPTS}")
     scene = Scene(sqlite, [delivery()]).run()
     found = scene.database.read(lambda connection: connection.execute(select(Reading.status, Reading.reason)).all())
     assert [tuple(row) for row in found] == [("failed", "internal error")] * 20
@@ -274,22 +233,15 @@ def test_a_batch_whose_failure_can_be_stored_has_failed_readings(sqlite: Databas
 
 
 def test_stopping_ends_the_attempts_and_leaves_the_delivery_to_others(sqlite: Database) -> None:
-    break_queue(sqlite, 5)
+    break_queue(sqlite, "NEW.city_id = 5")
     scene = Scene(sqlite, [delivery()]).run(seconds=1.5)
     assert scene.handoff.done == []
     assert scene.intake.held == 1
 
 
-def test_burying_is_repeated_when_the_hand_off_does_not_answer(sqlite: Database) -> None:
-    scene = Scene(sqlite, [delivery(value=b"{")])
-    scene.handoff.publish_errors = [HandoffUnavailable("replaced"), HandoffUnavailable("replaced")]
+def test_burying_is_repeated_during_an_outage_and_what_is_too_large_to_bury_is_held(sqlite: Database) -> None:
+    scene = Scene(sqlite, [delivery(value=b"{"), delivery(offset=2, value=b"{")])
+    scene.handoff.publish_errors = [HandoffUnavailable("replaced"), HandoffUnavailable("replaced"), Permanent("large")]
     scene.run()
-    assert scene.handoff.done == [("published", 0)] * 3 + [("acknowledged", 1)]
-
-
-def test_what_is_too_large_to_bury_is_held(sqlite: Database) -> None:
-    scene = Scene(sqlite, [delivery(value=b"{")])
-    scene.handoff.publish_errors = [Permanent("too large")]
-    scene.run()
-    assert scene.handoff.done == [("published", 0), ("held", 1)]
+    assert sorted(scene.handoff.done) == sorted([("published", 0)] * 4 + [("acknowledged", 2), ("held", 1)])
     assert scene.intake.obstacles == ["partition 3 waits at offset 1: it is too large for the dead letters"]

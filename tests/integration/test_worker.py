@@ -15,7 +15,7 @@ from consumer.provider.port import Reply, Weather
 from raingauge.blocking import inline
 from raingauge.contracts import BatchMessage
 from raingauge.errors import DatabaseUnavailable, Fatal
-from raingauge.messaging.port import Delivery, Headers
+from raingauge.messaging.port import Delivery
 from raingauge.model import CollectionRequest, Observation
 from raingauge.quota.pacing import Terms
 from raingauge.storage.database import Database
@@ -23,6 +23,7 @@ from raingauge.storage.models import ConsumerBeat, Reading
 from raingauge.storage.quota import BEAT_S
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
 from tests.support.accepting import accept
+from tests.support.handoff import FakeHandoff
 
 TERMS = Terms(60, 60.0, "burst", 10**9, "none", timeout_s=10.0)
 
@@ -64,34 +65,16 @@ class Scene:
         self.loop = VirtualLoop()
         self.clock = VirtualClock(self.loop)
         self.database = Database(database.engine, self.clock.of_database)
-        self.acknowledged: list[int] = []
         message = BatchMessage(
             collection_id="c", batch=0, batches=1, total=3, max_age_s=0, requested_at=EPOCH, city_ids=(1, 2, 3)
         )
-        self.deliveries = [Delivery("batches", 0, 5, b"key", message.encode())]
+        self.handoff = FakeHandoff([Delivery("batches", 0, 5, b"key", message.encode())])
         request = CollectionRequest("c", (1, 2, 3), 0, named=True)
         self.database.write(lambda connection: accept(connection, EPOCH, request))
         self.ledger = CountingLedger(self.database, inline, self.clock, "account", TERMS, "group", "me")
         caller = Caller(self.ledger, self, self.database, inline, self._call, self.clock, lanes=2)
-        intake = Intake(self, self, self.database, inline, self.clock, "account", "batches")
+        intake = Intake(self.handoff, self.handoff, self.database, inline, self.clock, "account", "batches")
         self.worker = Worker(intake, caller, self.ledger, self.clock)
-        self.held: Sequence[Delivery] = ()
-
-    # What the fakes of subscription, publisher and provider do.
-
-    async def receive(self) -> Sequence[Delivery]:
-        if not self.deliveries:
-            await asyncio.Event().wait()
-        return [self.deliveries.pop()]
-
-    def acknowledge(self, delivery: Delivery) -> None:
-        self.acknowledged.append(delivery.offset)
-
-    def hold(self, delivery: Delivery) -> None:
-        self.held = [delivery]
-
-    async def publish(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
-        raise AssertionError("nothing is poison")
 
     def group(self, city_ids: Sequence[int], send_by: float) -> Reply:
         return Weather({city: Observation(city, None, None, None, None, EPOCH, 20.0, None) for city in city_ids})
@@ -117,16 +100,14 @@ class Scene:
         return list(self.database.read(lambda connection: connection.scalars(select(column)).all()))
 
 
-def test_a_delivered_batch_is_collected_and_acknowledged(sqlite: Database) -> None:
-    scene = Scene(sqlite).run(60)
+@pytest.mark.parametrize(("stopped_after_s", "ended_by_s"), [(3, 9), (60, 62)])
+def test_a_batch_is_collected_and_acknowledged_even_when_the_worker_stops_during_its_calls(
+    sqlite: Database, stopped_after_s: float, ended_by_s: float
+) -> None:
+    scene = Scene(sqlite).run(stopped_after_s)
     assert scene.rows(Reading.status) == ["collected"] * 3
-    assert scene.acknowledged == [5]
-
-
-def test_stop_finishes_the_calls_under_way_and_acknowledges_what_they_settle(sqlite: Database) -> None:
-    scene = Scene(sqlite).run(3)
-    assert scene.acknowledged == [5]
-    assert 7 <= scene.loop.time() < 9
+    assert scene.handoff.done == [("acknowledged", 5)]
+    assert 7 <= scene.loop.time() < ended_by_s
 
 
 def test_the_heartbeat_is_recorded_and_old_charges_are_forgotten_now_and_then(sqlite: Database) -> None:
@@ -143,7 +124,7 @@ def test_an_outage_costs_beats_and_ends_nothing(sqlite: Database, caplog: pytest
     scene.ledger.outage = True
     scene.run(60)
     assert "database.unavailable" in caplog.messages
-    assert scene.acknowledged == [5]
+    assert scene.handoff.done == [("acknowledged", 5)]
     with pytest.raises(Fatal, match="it is stopping"):
         asyncio.run(scene.worker.check())
 
@@ -183,7 +164,7 @@ def test_a_partition_that_waits_is_named_when_readiness_is_checked_and_counted_i
     sqlite: Database,
 ) -> None:
     scene = Scene(sqlite)
-    scene.deliveries = [Delivery("batches", 4, 17, b"c/0", b'{"version":2}')]
+    scene.handoff.rounds = [[Delivery("batches", 4, 17, b"c/0", b'{"version":2}')]]
     scene.run(7)
     with pytest.raises(Fatal, match=r"^partition 4 waits at offset 17: message version 2, known up to 1"):
         run_virtually(scene.worker.check(), VirtualLoop())
