@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import os
+import runpy
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,47 +68,35 @@ def test_a_program_that_ends_well_has_status_0(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == ""
 
 
-def test_settings_that_are_wrong_are_one_line_and_status_2(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("variable", "value", "begins"),
+    [
+        ("RAINGAUGE_HTTP__PORT", "eight", "settings: http.port: "),
+        (KEY_VARIABLE, "two\nlines", "OPENWEATHER_API_KEY: "),
+    ],
+)
+def test_a_wrong_setting_or_key_is_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, variable: str, value: str, begins: str
 ) -> None:
-    monkeypatch.setenv("RAINGAUGE_HTTP__PORT", "eight")
+    monkeypatch.setenv(variable, value)
     assert run_program(ends_well) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("settings: http.port: ")
-
-
-def test_a_key_that_is_wrong_is_one_line_and_status_2(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPENWEATHER_API_KEY", "two\nlines")
-    assert run_program(ends_well) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("OPENWEATHER_API_KEY: ")
+    assert line.startswith(begins)
 
 
 @pytest.mark.parametrize("error", [GateMismatch("the gate differs"), SettingsError("taken"), Fatal("see to it")])
-def test_what_a_person_can_mend_is_one_line_and_status_2(error: Fatal, capsys: pytest.CaptureFixture[str]) -> None:
-    async def program(_settings: Settings) -> None:
-        raise error
+@pytest.mark.parametrize("depth", [0, 2])
+def test_what_a_person_can_mend_is_one_line_and_status_2_even_from_tasks_within_tasks(
+    error: Fatal, depth: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fails(levels: int) -> None:
+        if not levels:
+            raise error
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(fails(levels - 1))
 
-    assert run_program(program) == 2
+    assert run_program(lambda _settings: fails(depth)) == 2
     assert capsys.readouterr().err == f"{error}\n"
-
-
-def test_it_is_one_line_even_from_tasks_within_tasks(capsys: pytest.CaptureFixture[str]) -> None:
-    async def fails() -> None:
-        raise GateMismatch("the gate is gone")
-
-    async def inner() -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(fails())
-
-    async def program(_settings: Settings) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(inner())
-
-    assert run_program(program) == 2
-    assert capsys.readouterr().err == "the gate is gone\n"
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("oh"), DatabaseUnavailable("away")])
@@ -161,24 +149,39 @@ def test_uvloop_is_used_where_it_is_installed(installed: bool, monkeypatch: pyte
     assert isinstance(loops[0], uvloop.Loop) is installed
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("module", ["producer", "standalone"])
-def test_what_a_program_does_not_know_does_not_start_it(module: str) -> None:
-    command = [sys.executable, "-m", module]
-    helped = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False, timeout=60)
-    assert (helped.returncode, helped.stdout.splitlines()[0]) == (0, f"usage: python -m {module} [-h]")
-    refused = subprocess.run([*command, "--nonsense"], capture_output=True, text=True, check=False, timeout=60)
-    assert (refused.returncode, "unrecognized arguments: --nonsense" in refused.stderr) == (2, True)
+@pytest.mark.parametrize(("option", "status", "said"), [("--help", 0, "usage"), ("--nonsense", 2, "unrecognized")])
+def test_a_program_tells_its_usage_and_does_not_start_with_arguments_that_it_does_not_know(
+    module: str,
+    option: str,
+    status: int,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", [module, option])
+    monkeypatch.setattr("raingauge.signals.exit_on_signal", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(module, run_name="__main__")
+    assert ended.value.code == status
+    shown = "".join(capsys.readouterr())
+    assert said in shown
+    assert f"usage: python -m {module} [-h]" in shown
 
 
 # -- serving -----------------------------------------------------------------------------------------------------------
 
 
-async def test_an_app_is_served_while_the_block_runs_and_no_longer() -> None:
-    async with serving(an_app(), "127.0.0.1", 0) as url:
-        assert url.startswith("http://127.0.0.1:")
-        assert not url.endswith(":0")
-        assert (await get(url, "/health")).json() == "ok"
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+async def test_an_app_is_served_while_the_block_runs_and_no_longer_even_after_an_error(host: str, shown: str) -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(GateMismatch):  # noqa: PT012
+        async with serving(an_app(), host, 0) as url:
+            assert url.startswith(f"http://{shown}:")
+            assert not url.endswith(":0")
+            assert (await get(url, "/health")).json() == "ok"
+            assert [signal.getsignal(number) for number in SIGNALS] == before, "signals are the program's own"
+            raise GateMismatch("differs")
     with pytest.raises(httpx.ConnectError):
         await get(url, "/health")
 
@@ -190,28 +193,6 @@ async def test_its_address_can_be_had_again_at_once() -> None:
     async with serving(an_app(), "127.0.0.1", int(first.rpartition(":")[2])) as second:
         assert second == first
         assert (await get(second, "/health")).status_code == 200
-
-
-async def test_an_ipv6_address_is_shown_in_brackets() -> None:
-    async with serving(an_app(), "::1", 0) as url:
-        assert url.startswith("http://[::1]:")
-        assert (await get(url, "/health")).status_code == 200
-
-
-async def test_an_error_in_the_block_ends_serving_and_is_raised() -> None:
-    app, told = an_app(), ""
-    with pytest.raises(GateMismatch):
-        async with serving(app, "127.0.0.1", 0) as told:
-            raise GateMismatch("differs")
-    with pytest.raises(httpx.ConnectError):
-        await get(told, "/health")
-
-
-async def test_serving_takes_no_signals_from_the_process() -> None:
-    before = [signal.getsignal(number) for number in SIGNALS]
-    async with serving(an_app(), "127.0.0.1", 0) as url:
-        await get(url, "/health")
-        assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 async def test_a_taken_port_is_a_mistake_in_the_settings() -> None:
@@ -250,28 +231,23 @@ async def test_what_is_left_of_background_work_is_cancelled_when_the_block_ends(
     assert (task.cancelled(), seen) == (True, ["runs", "cleaned up"])
 
 
-async def test_background_work_that_ended_is_left_in_peace() -> None:
-    async def work() -> int:
-        return 5
-
-    async with in_background(work()) as task:
-        assert await task == 5
-    assert task.result() == 5
-
-
-async def test_an_error_in_background_work_is_kept_for_whoever_asks() -> None:
+@pytest.mark.parametrize("error", [None, ZeroDivisionError()])
+async def test_the_result_or_error_of_background_work_that_ended_is_kept_for_whoever_asks(
+    error: Exception | None,
+) -> None:
     async def work() -> None:
-        raise ZeroDivisionError
+        if error is not None:
+            raise error
 
     async with in_background(work()) as task:
         await asyncio.wait([task])
-    assert isinstance(task.exception(), ZeroDivisionError)
+    assert task.exception() is error
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _signals_restored() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
@@ -301,7 +277,6 @@ def told(number: signal.Signals) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
-@pytest.mark.usefixtures("_signals_restored")
 @pytest.mark.parametrize("number", SIGNALS)
 async def test_a_signal_ends_a_program_in_order(number: signal.Signals, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "raingauge")
@@ -311,7 +286,6 @@ async def test_a_signal_ends_a_program_in_order(number: signal.Signals, caplog: 
     assert caplog.messages == ["program.started", "program.stopped"]
 
 
-@pytest.mark.usefixtures("_signals_restored")
 async def test_a_second_signal_does_not_cut_the_stopping_short() -> None:
     seen: list[str] = []
 
@@ -329,47 +303,28 @@ async def test_a_second_signal_does_not_cut_the_stopping_short() -> None:
     assert seen == ["stopped in order"]
 
 
-@pytest.mark.usefixtures("_signals_restored")
-async def test_a_program_that_ends_by_itself_needs_no_signal(caplog: pytest.LogCaptureFixture) -> None:
-    async def program() -> None:
-        pass
-
-    caplog.set_level(logging.INFO, "raingauge")
-    await until_signalled(program())
-    assert caplog.messages == ["program.started"]
-
-
-@pytest.mark.usefixtures("_signals_restored")
-async def test_a_program_logs_which_configuration_file_it_read(
+async def test_a_program_that_ends_by_itself_needs_no_signal_and_logs_which_configuration_file_it_read(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    async def program() -> None:
-        pass
-
     caplog.set_level(logging.INFO, "raingauge")
-    await until_signalled(program())
+    await until_signalled(SystemClock().sleep(0))
     (tmp_path / "config.env.yml").touch()
-    await until_signalled(program())
+    await until_signalled(SystemClock().sleep(0))
+    assert caplog.messages == ["program.started"] * 2
     settings = [str(vars(record)["settings"]) for record in caplog.records]
     assert settings == [f"no config.env.yml in {tmp_path}", f"{tmp_path}/config.env.yml"]
 
 
-@pytest.mark.usefixtures("_signals_restored")
-async def test_an_error_of_the_program_is_raised() -> None:
-    async def program() -> None:
-        raise GateMismatch("differs")
-
-    with pytest.raises(GateMismatch):
-        await until_signalled(program())
+def fail() -> None:
+    raise ZeroDivisionError
 
 
-@pytest.mark.usefixtures("_signals_restored")
-async def test_an_error_while_it_stops_is_raised() -> None:
+@pytest.mark.parametrize("program", [Program(fail), Program(told(signal.SIGTERM), ZeroDivisionError())])
+async def test_an_error_of_the_program_is_raised_even_while_it_stops(program: Program) -> None:
     with pytest.raises(ZeroDivisionError):
-        await until_signalled(Program(told(signal.SIGTERM), ZeroDivisionError()).run())
+        await until_signalled(program.run())
 
 
-@pytest.mark.usefixtures("_signals_restored")
 async def test_a_program_does_not_outlive_who_runs_it() -> None:
     began = asyncio.Event()
     program = Program(began.set)
