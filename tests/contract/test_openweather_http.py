@@ -211,9 +211,7 @@ def always(peer: Peer) -> None:
         peer.say(answer())
 
 
-def once(peer: Peer) -> None:
-    peer.request()
-    peer.say(answer(SINGLE, "200 OK", "Connection: close"))
+once = saying(answer(SINGLE, "200 OK", "Connection: close"))
 
 
 def ending_with(data: bytes) -> Script:
@@ -293,17 +291,14 @@ def test_neither_password_nor_proxy_is_taken_from_the_environment_and_a_proxy_is
     assert b"Authorization" not in server.requests[0]
 
 
-def test_cookies_are_not_kept(serve: Serve, connect: Connect) -> None:
-    server = serve(saying(answer(SINGLE, "200 OK", "Set-Cookie: a=b; Path=/"), answer()))
+def test_cookies_are_not_kept_and_an_answer_that_is_compressed_anyway_is_understood(
+    serve: Serve, connect: Connect
+) -> None:
+    packed = answer(gzip.compress(SINGLE), "200 OK", "Content-Encoding: gzip")
+    server = serve(saying(answer(SINGLE, "200 OK", "Set-Cookie: a=b; Path=/"), packed))
     client = connect(server)
-    client.single(7, 0.0)
-    client.single(7, 0.0)
+    assert all(is_reading(client.single(7, 0.0)) for _ in range(2))
     assert b"ookie" not in server.requests[1]
-
-
-def test_an_answer_that_is_compressed_anyway_is_understood(serve: Serve, connect: Connect) -> None:
-    server = serve(saying(answer(gzip.compress(SINGLE), "200 OK", "Content-Encoding: gzip")))
-    assert is_reading(connect(server).single(7, 0.0))
 
 
 def test_a_refusal_comes_through_the_wire_with_its_retry_after(serve: Serve, connect: Connect) -> None:
@@ -357,8 +352,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_not_written_to(
     closed = threading.Event()
 
     def script(peer: Peer) -> None:
-        peer.request()
-        peer.say(answer())
+        saying(answer())(peer)
         if server.connections == 1:
             peer.say(said)
             peer.sock.shutdown(socket.SHUT_WR)
@@ -373,17 +367,19 @@ def test_a_connection_that_the_server_closed_while_idle_is_not_written_to(
     assert (server.connections, len(server.requests)) == (2, 2)
 
 
-@pytest.mark.parametrize("how", ["close", "reset"])
+def reset(peer: Peer) -> None:
+    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.sock.close()
+
+
+@pytest.mark.parametrize("ends", [lambda peer: peer.sock.close(), reset], ids=["close", "reset"])
 def test_a_connection_that_closes_on_the_request_fails_the_call_and_is_not_written_again(
-    serve: Serve, connect: Connect, how: str
+    serve: Serve, connect: Connect, ends: Script
 ) -> None:
     def script(peer: Peer) -> None:
+        saying(answer())(peer)
         peer.request()
-        peer.say(answer())
-        peer.request()
-        if how == "reset":
-            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        peer.sock.close()
+        ends(peer)
 
     server = serve(script)
     client = connect(server)
@@ -400,10 +396,8 @@ def test_a_write_into_a_dead_connection_fails_the_call(
     closed = threading.Event()
 
     def script(peer: Peer) -> None:
-        peer.request()
-        peer.say(answer())
-        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        peer.sock.close()
+        saying(answer())(peer)
+        reset(peer)
         closed.set()
 
     server = serve(script)
@@ -496,13 +490,14 @@ SLOW: dict[str, Script] = {
 }
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("script", SLOW.values(), ids=SLOW.keys())
 def test_the_deadline_ends_an_answer_that_takes_too_long_and_resets_its_connection(
-    serve: Serve, connect: Connect, script: Script
+    serve: Serve, connect: Connect, tls: ssl.SSLContext, certificate: Path, script: Script, secure: bool
 ) -> None:
-    server = serve(script)
-    fails(connect(server, timeout_s=SHORT_S))
-    assert server.ended() == "reset"
+    server = serve(script, tls if secure else None)
+    fails(connect(server, timeout_s=SHORT_S, ca_file=str(certificate)))
+    assert secure or server.ended() == "reset"
     assert len(server.requests) == 1
 
 
@@ -574,27 +569,17 @@ def test_an_address_that_swallows_connections_takes_its_share_once(
     assert took[1] < 0.3
 
 
-def test_when_the_preferred_address_dies_the_others_are_tried(
+def test_when_the_preferred_address_dies_or_never_answers_the_others_are_tried(
     serve: Serve, connect: Connect, resolve: Callable[..., None]
 ) -> None:
-    second = serve(once)
-    with Server(once) as first:
-        resolve(("127.0.0.1", first.port), ("127.0.0.1", second.port))
-        client = connect("http://nowhere.test")
+    mute, sound = serve(silent), serve(once)
+    with Server(once) as dying:
+        resolve(*(("127.0.0.1", server.port) for server in (mute, dying, sound)))
+        client = connect("http://nowhere.test", timeout_s=SHORT_S)
+        fails(client)
         assert is_reading(client.single(7, 0.0))
     assert is_reading(client.single(7, 0.0))
-    assert (first.connections, second.connections) == (1, 1)
-
-
-def test_an_address_that_accepts_and_never_answers_is_tried_last(
-    serve: Serve, connect: Connect, resolve: Callable[..., None]
-) -> None:
-    mute, sound = serve(silent), serve(always)
-    resolve(("127.0.0.1", mute.port), ("127.0.0.1", sound.port))
-    client = connect("http://nowhere.test", timeout_s=SHORT_S)
-    fails(client)
-    assert is_reading(client.single(7, 0.0))
-    assert (mute.connections, sound.connections) == (1, 1)
+    assert (mute.connections, dying.connections, sound.connections) == (1, 1, 1)
 
 
 def test_without_a_file_for_the_socket_nothing_is_sent(serve: Serve, connect: Connect) -> None:
@@ -611,14 +596,19 @@ def test_without_a_file_for_the_socket_nothing_is_sent(serve: Serve, connect: Co
     assert server.requests == []
 
 
-def test_a_host_without_an_address_is_unavailable(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+@pytest.mark.parametrize(
+    ("found", "message"), [(socket.gaierror(socket.EAI_NONAME, "Name not known"), "not known"), ([], "no address")]
+)
+def test_a_host_without_an_address_is_unavailable(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, found: socket.gaierror | list[object], message: str
+) -> None:
+    def look_up(*args: object, **kwargs: object) -> list[object]:
+        if isinstance(found, socket.gaierror):
+            raise found
+        return found
 
-    monkeypatch.setattr(socket, "getaddrinfo", fail)
-    assert "not known" in str(fails(connect("http://nowhere.test")))
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: [])
-    assert "no address" in str(fails(connect("http://nowhere.test")))
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert message in str(fails(connect("http://nowhere.test")))
 
 
 def test_without_a_thread_for_the_deadline_nothing_is_sent(
@@ -636,11 +626,16 @@ def test_without_a_thread_for_the_deadline_nothing_is_sent(
     assert len(server.requests) == 1
 
 
-def test_no_deadline_outlives_its_client(serve: Serve, connect: Connect) -> None:
+def test_close_leaves_neither_a_deadline_nor_a_log_filter_behind(serve: Serve, connect: Connect) -> None:
+    logger = logging.getLogger("urllib3.connection")
+    before = list(logger.filters)
     client = connect(serve(always))
     client.single(7, 0.0)
+    assert len(logger.filters) == len(before) + 1
     watching = [thread for thread in threading.enumerate() if thread.name == "http-watchdog"]
     client.close()
+    client.close()
+    assert logger.filters == before
     for thread in watching:
         thread.join(PROMPT_S)
         assert not thread.is_alive()
@@ -739,30 +734,20 @@ def test_a_body_of_more_than_4_mib_is_unavailable(serve: Serve, connect: Connect
     assert "4194304 bytes" in str(fails(connect(serve(saying(data)))))
 
 
+HEADS = (b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 404 \r\n", b"HTTP/1.1 101 \r\n", b"HTTP/1.1 204 \r\n")
+FIELDS = (b"Content-Length: 3", b"Content-Length: -3", b"Transfer-Encoding: chunked", b"Content-Encoding: deflate",
+          b"Transfer-Encoding: chunked, gzip", b"Connection: keep-alive", b"Set-Cookie: \xff\x00=;;=", b"no colon",
+          b"\x00: \xff")  # fmt: skip
+RESPONSES = st.tuples(
+    st.sampled_from(HEADS),
+    st.lists(st.sampled_from([field + b"\r\n" for field in FIELDS])).map(b"".join),
+    st.sampled_from([b"\r\n", b"\n", b""]),
+    st.binary() | st.just(SINGLE) | st.just(b"3\r\nabc\r\n0\r\n\r\n"),
+).map(b"".join)
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(
-    st.binary()
-    | st.tuples(
-        st.sampled_from([b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 404 \r\n", b"HTTP/1.1 101 \r\n", b"HTTP/1.1 204 \r\n"]),
-        st.lists(
-            st.sampled_from(
-                [
-                    b"Content-Length: 3\r\n",
-                    b"Content-Length: -3\r\n",
-                    b"Transfer-Encoding: chunked\r\n",
-                    b"Transfer-Encoding: chunked, gzip\r\n",
-                    b"Content-Encoding: deflate\r\n",
-                    b"Connection: keep-alive\r\n",
-                    b"Set-Cookie: \xff\x00=;;=\r\n",
-                    b"no colon\r\n",
-                    b"\x00: \xff\r\n",
-                ]
-            )
-        ).map(b"".join),
-        st.sampled_from([b"\r\n", b"\n", b""]),
-        st.binary() | st.just(SINGLE) | st.just(b"3\r\nabc\r\n0\r\n\r\n"),
-    ).map(b"".join)
-)
+@given(st.binary() | RESPONSES)
 def test_no_bytes_raise_anything_but_unavailable(data: bytes) -> None:
     with Server(ending_with(data)) as server, OpenWeather(server.url, KEY, LONG_S, SetClock(lambda: 0.0), 1) as client:
         with suppress(ProviderUnavailable):
@@ -792,11 +777,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     file = tmp_path_factory.mktemp("tls") / "server.pem"
-    file.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(pem)
-    )
+    file.write_bytes(private + certificate.public_bytes(pem))
     return file
 
 
@@ -824,15 +807,6 @@ def test_a_server_without_a_trusted_certificate_gets_no_request(
     server = serve(always, tls)
     assert "certificate" in str(fails(connect(server))).lower()
     assert server.requests == []
-
-
-@pytest.mark.parametrize("script", SLOW.values(), ids=SLOW.keys())
-def test_the_deadline_holds_over_tls(
-    serve: Serve, connect: Connect, tls: ssl.SSLContext, certificate: Path, script: Script
-) -> None:
-    server = serve(script, tls)
-    fails(connect(server, timeout_s=SHORT_S, ca_file=str(certificate)))
-    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("drops", [b"", b"\x16\x03\x03\x3f\xff" + b"\x00" * 60])
@@ -909,16 +883,6 @@ def test_the_key_is_in_no_error_and_no_log(
         assert form not in everywhere
     assert error.__cause__ is None
     assert error.__context__ is None
-
-
-def test_close_leaves_nothing_behind_in_logging(connect: Connect) -> None:
-    logger = logging.getLogger("urllib3.connection")
-    before = list(logger.filters)
-    client = connect("http://127.0.0.1:1")
-    assert len(logger.filters) == len(before) + 1
-    client.close()
-    client.close()
-    assert logger.filters == before
 
 
 def test_a_refusal_that_echoes_the_key_is_redacted(serve: Serve, connect: Connect) -> None:

@@ -53,6 +53,7 @@ def failing(secret: str) -> Any:
 def test_an_event_is_one_line_with_time_level_name_and_fields() -> None:
     formatted = line(collection_id="1", batch=7, attempt=None)
     assert formatted == "2026-11-20T16:00:00.123Z INFO batch.taken collection_id=1 batch=7 attempt=None"
+    assert line("took %s of %s", args=(1, 2)).endswith("INFO took 1 of 2")
 
 
 @pytest.mark.parametrize(
@@ -79,16 +80,6 @@ def test_a_message_of_several_lines_becomes_one_line(message: str) -> None:
     assert line(message) == "2026-11-20T16:00:00.123Z INFO one two"
 
 
-def test_arguments_are_formatted_into_the_message() -> None:
-    assert line("took %s of %s", args=(1, 2)).endswith("INFO took 1 of 2")
-
-
-def test_a_traceback_follows_its_line() -> None:
-    formatted = line("call.failed", exc_info=failing("x"), city_id=5).splitlines()
-    assert formatted[0] == "2026-11-20T16:00:00.123Z INFO call.failed city_id=5"
-    assert formatted[-1] == "ValueError: no answer for x"
-
-
 @pytest.mark.parametrize(
     "fields",
     [{"message": f"key {SECRET}"}, {"url": f"http://host/?appid={SECRET}"}, {"nested": {"key": SECRET}}],
@@ -99,16 +90,13 @@ def test_the_secret_is_masked_in_message_and_fields(fields: dict[str, Any]) -> N
     assert "***" in formatted
 
 
-def test_the_secret_is_masked_in_tracebacks_and_their_causes() -> None:
-    formatted = line("call.failed", secret=SECRET, exc_info=failing(SECRET))
+def test_a_traceback_follows_its_line_with_the_secret_masked_in_causes_too() -> None:
+    formatted = line("call.failed", secret=SECRET, exc_info=failing(SECRET), city_id=5)
+    assert formatted.splitlines()[0] == "2026-11-20T16:00:00.123Z INFO call.failed city_id=5"
+    assert formatted.splitlines()[-1] == "ValueError: no answer for ***"
     assert "GET /weather?appid=*** failed" in formatted
-    assert "no answer for ***" in formatted
     assert SECRET not in formatted
-
-
-@pytest.mark.parametrize("secret", [None, ""])
-def test_without_a_secret_nothing_is_masked(secret: str | None) -> None:
-    assert line("call.failed", secret=secret, why="abc").endswith("call.failed why=abc")
+    assert [line(secret=none, why="abc")[-7:] for none in (None, "")] == ["why=abc"] * 2
 
 
 def test_logging_goes_to_standard_error_once_and_libraries_log_from_warning(
@@ -132,29 +120,27 @@ def test_logging_goes_to_standard_error_once_and_libraries_log_from_warning(
     ]
 
 
-def test_repeated_library_records_are_limited_and_our_own_are_not() -> None:
+@pytest.mark.parametrize(
+    ("name", "event", "error", "shown"),
+    [
+        ("aiokafka.conn", "no answer", None, [True, False, False, True]),
+        ("raingauge.worker", "batch.taken", None, [True, True, True, True]),
+        ("raingauge.messaging", "handoff.start_failed", "a refuses connections", [True, False, False, True]),
+        ("raingauge.provider", "provider.unreadable", "a refuses connections", [True, False, False, True]),
+        ("raingauge.storage", "database.unavailable", "a refuses connections", [True, False, False, True]),
+    ],
+)
+def test_records_of_libraries_and_the_same_cause_of_an_outage_are_shown_once_in_ten_seconds(
+    name: str, event: str, error: str | None, shown: list[bool]
+) -> None:
     limit = RateLimit()
 
-    def passes(name: str, line: int, at: float) -> bool:
-        record = logging.LogRecord(name, logging.WARNING, "file.py", line, "no answer", None, None)
-        record.created = at
-        return limit.filter(record)
+    def passes(at: float, lineno: int = 7, error: str | None = error) -> bool:
+        fields = {"name": name, "msg": event, "lineno": lineno, "error": error, "created": at}
+        return limit.filter(logging.makeLogRecord(fields))
 
-    assert [passes("aiokafka.conn", 7, at) for at in (100.0, 101.0, 109.9, 110.0)] == [True, False, False, True]
-    assert passes("aiokafka.conn", 8, 101.0)
-    assert [passes("raingauge.worker", 7, at) for at in (100.0, 100.0)] == [True, True]
-
-
-@pytest.mark.parametrize("event", ["handoff.start_failed", "database.unavailable", "provider.unreadable"])
-def test_the_same_cause_of_an_outage_is_shown_once_in_ten_seconds(event: str) -> None:
-    seldom = RateLimit()
-
-    def shown(error: str, at: float) -> bool:
-        fields = {"msg": event, "name": "raingauge.messaging", "error": error, "created": at}
-        return seldom.filter(logging.makeLogRecord(fields))
-
-    assert [shown("a refuses connections", at) for at in (100.0, 101.0, 110.0)] == [True, False, True]
-    assert shown("b refuses connections", 101.0)
+    assert [passes(at) for at in (100.0, 101.0, 109.9, 110.0)] == shown
+    assert passes(101.0, lineno=8, error="b refuses connections"), "another cause"
 
 
 def test_aiokafka_is_silent_and_so_is_asyncio_about_errors_that_aiokafka_left(

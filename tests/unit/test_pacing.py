@@ -50,11 +50,9 @@ def free_at(moment: datetime, free: int, released: list[Release]) -> int:
 # -- terms -------------------------------------------------------------------------------------------------------------
 
 
-def test_terms_say_how_long_a_call_is_held_spread_and_gathered() -> None:
-    assert FREE_KEY.claim_s == 5 + 10 + 10
-    assert FREE_KEY.worst_hold_s == 5 + 10 + 10 + 60
+def test_terms_say_how_long_a_call_is_held_and_spread() -> None:
+    assert (FREE_KEY.claim_s, FREE_KEY.worst_hold_s, FREE_KEY.spread_s(20)) == (5 + 10 + 10, 5 + 10 + 10 + 60, 20)
     assert replace(FREE_KEY, timeout_s=3, window_s=20.0).worst_hold_s == 5 + 3 + 10 + 20
-    assert FREE_KEY.spread_s(20) == 20
     assert replace(FREE_KEY, cities_per_window=30_000).spread_s(20) == pytest.approx(0.04)
 
 

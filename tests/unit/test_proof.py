@@ -1,24 +1,18 @@
 """The replay of the charges: the most that any window can have seen, by brute force and on real ledgers."""
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.ledger import NotNow, Reservation
 from raingauge.model import Charge
 from raingauge.quota.pacing import Terms
 from raingauge.quota.proof import Worst, last_arrival, worst_window
-from raingauge.storage import quota as quota_rows
-from tests.contract.ledger_support import Account
 from tests.simulation.provider import Witness
-from tests.support.databases import sqlite_copy
 
 EPOCH: Final = datetime(2026, 11, 1, tzinfo=UTC)
 HOUR: Final = timedelta(hours=1)
@@ -127,56 +121,3 @@ def test_no_arrivals_exceed_the_worst_and_some_reach_it(found: list[Charge], cha
     if worst.begin is not None:
         at = (worst.begin - EPOCH) / TICK
         assert most(lambda begin, end: min(max(begin, at), end)) == worst.cities
-
-
-# -- the real ledger ---------------------------------------------------------------------------------------------------
-
-STEPS: Final = st.lists(
-    st.tuples(
-        st.sampled_from([0.0, 0.001, 0.5, 4.0, 24.999, 25.0, 60.0]) | st.floats(0, 30),
-        st.integers(1, 20),
-        st.sampled_from([0.001, 0.3, 5.0, 24.0, 25.0, 40.0]) | st.none(),
-    ),
-    min_size=3,
-    max_size=25,
-)
-"""Wait that long, want that many cities, close the charge that long after (None: never)."""
-
-
-def a_ledger(account: Account, steps: Sequence[tuple[float, int, float | None]]) -> None:
-    """Have the real ledger write charges; whoever is refused waits as long as it says, half of the time."""
-    consumer = account.consumer()
-    closings: list[tuple[datetime, Reservation]] = []
-    for wait_s, want, latency_s in steps:
-        until = account.moment.now + timedelta(seconds=wait_s)
-        for at, taken in sorted((each for each in closings if each[0] <= until), key=lambda each: each[0]):
-            account.moment.now = max(account.moment.now, at)
-            consumer.close(taken)
-        closings = [each for each in closings if each[0] > until]
-        account.moment.now = until
-        account.want_new(want)
-        answer = consumer.reserve()
-        if isinstance(answer, Reservation):
-            if latency_s is not None:
-                closings.append((account.moment.now + timedelta(seconds=latency_s), answer))
-        elif isinstance(answer, NotNow) and want % 2:
-            account.moment.forward(answer.seconds)
-
-
-@pytest.mark.long
-@settings(max_examples=80, deadline=None)
-@given(steps=STEPS, quota=st.integers(1, 45), window_s=st.sampled_from([5.0, 20.0, 60.0, 0.7]), burst=st.booleans())
-def test_what_the_ledger_writes_always_keeps_the_promise(
-    template: Path, steps: list[tuple[float, int, float | None]], quota: int, window_s: float, burst: bool
-) -> None:
-    with sqlite_copy(template) as database:
-        account = Account(database, EPOCH, cities_per_window=quota, window_s=window_s)
-        account.terms = replace(account.terms, pacing="burst" if burst else "smooth")
-        a_ledger(account, steps)
-        begin, end = EPOCH - HOUR, EPOCH + 100 * HOUR
-        found = database.read(lambda c: quota_rows.charges(c, account.name, begin, end, 10_000))
-    assert found
-    worst = worst_window(found, account.terms, begin, end)
-    assert worst.cities == by_brute_force(found, account.terms, begin, end)
-    assert 0 < worst.cities <= quota
-    assert worst.charges == len(found)

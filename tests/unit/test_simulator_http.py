@@ -146,27 +146,26 @@ async def test_a_group_of_up_to_twenty_leaves_out_unknown_cities_and_keeps_no_or
     assert (await caller.ask("group", ",".join(map(str, range(101, 121))))).json()["cnt"] == 20
 
 
-async def test_a_strict_group_refuses_the_whole_call_for_one_unknown_city(make: Make) -> None:
-    caller = make(group="strict", unknown=frozenset({7}))
-    refused = await caller.ask("group", "1,7")
-    assert (refused.status_code, refused.content) == (404, NO_DATA)
-    assert (await caller.ask("group", "1,2")).status_code == 200
-
-
-async def test_a_removed_group_answers_like_a_wrong_key_but_costs_its_cities(make: Make) -> None:
-    caller = make(group="removed")
-    refused = await caller.ask("group", "1,2,3")
-    assert (refused.status_code, refused.content) == (401, KEY_REFUSED)
+@pytest.mark.parametrize(
+    ("group", "ids", "status", "body", "units"),
+    [("strict", "1,7", 404, NO_DATA, 3), ("removed", "1,2,3", 401, KEY_REFUSED, 4)],
+)
+async def test_a_group_that_is_strict_or_removed_is_refused_until_it_works_again_but_costs_its_cities(
+    caller: Caller, group: str, ids: str, status: int, body: bytes, units: int
+) -> None:
+    await caller.control("PUT", "settings", {"group": group})
+    refused = await caller.ask("group", ids)
+    assert (refused.status_code, refused.content) == (status, body)
     assert (await caller.ask("weather", "1")).status_code == 200
-    assert (await caller.control("GET", "witness"))["units"] == 4
+    assert (await caller.control("GET", "witness"))["units"] == units
+    assert await caller.group(2) == (200 if group == "strict" else 401)
+    await caller.control("PUT", "settings", {"group": "works"})
+    assert (await caller.ask("group", ids)).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/data/2.5/weather/", "/data/2.5/forecast", "/"])
 async def test_other_paths_and_a_trailing_slash_are_not_found(caller: Caller, path: str) -> None:
     assert (await caller.http.get(path)).status_code == 404
-
-
-async def test_it_reports_its_health(caller: Caller) -> None:
     assert (await caller.http.get("/health")).json() == {"status": "ok"}
 
 
@@ -228,9 +227,23 @@ async def test_a_fault_spoils_the_answers_until_it_ends(
     assert await caller.group() == 200
 
 
-async def test_a_429_can_have_a_retry_after(caller: Caller) -> None:
-    await caller.fault("too_many", retry_after_s=7)
+async def test_a_429_can_have_a_retry_after_and_the_latest_fault_of_a_kind_counts(caller: Caller) -> None:
+    for seconds in (5, 7):
+        await caller.fault("too_many", retry_after_s=seconds)
     assert (await caller.ask("weather", "1")).headers["retry-after"] == "7"
+
+
+async def test_a_fault_of_cities_or_of_a_share_hits_those_calls_alone_and_the_same_ones_for_a_seed(make: Make) -> None:
+    caller = make()
+    await caller.fault("errors", city_ids=[5, 6])
+    assert [(await caller.ask("group", ids)).status_code for ids in ("4,5", "4")] == [500, 200]
+    one, other = make(seed=1), make(seed=1, error_share=0.0)
+    runs = []
+    for each in (one, other):
+        await each.fault("errors", share=0.3)
+        runs.append([await each.group() for _ in range(200)])
+    assert runs[0] == runs[1]
+    assert 40 < runs[0].count(500) < 80
 
 
 @pytest.mark.parametrize(("fault", "afterwards"), [("too_many", 200), ("outage", 429), ("errors", 429)])
@@ -282,12 +295,24 @@ async def test_active_faults_are_listed_and_cleared(caller: Caller, clock: HandC
     assert await caller.group() == 200
 
 
+WRONG_FAULTS = [
+    ("body", "nonsense"),
+    ("fault", {}),
+    ("fault", {"fault": "x"}),
+    ("share", {"fault": "errors", "share": 1.1}),
+    ("for_s", {"fault": "errors", "for_s": 0}),
+    ("sahre", {"fault": "errors", "sahre": 0.5}),
+    ("city_ids", {"fault": "errors", "city_ids": []}),
+    ("latency_s", {"fault": "slow", "latency_s": 0}),
+    ("retry_after_s", {"fault": "too_many", "retry_after_s": 1.5}),
+    ("pause_s", {"fault": "drip", "pause_s": 0}),
+]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "form", "named"),
     [
-        ("POST", "faults", {"fault": "errors", "share": 2}, "share"),
-        ("POST", "faults", {"fault": "x"}, "fault"),
-        ("POST", "faults", "nonsense", "body"),
+        *[("POST", "faults", wrong, named) for named, wrong in WRONG_FAULTS],
         ("PUT", "settings", {"quota": -1}, "quota"),
         ("PUT", "settings", {"window_s": 0}, "window_s"),
         ("PUT", "settings", {"key": "mine"}, "key"),
@@ -316,12 +341,6 @@ async def test_settings_change_while_it_runs_and_the_key_is_not_shown(make: Make
     assert await caller.group() == 429
     assert clock.slept == [1]
     assert await caller.control("PUT", "settings", {}) == changed
-
-
-async def test_the_group_endpoint_can_be_removed_and_restored(caller: Caller) -> None:
-    for group, status in (("removed", 401), ("works", 200)):
-        await caller.control("PUT", "settings", {"group": group})
-        assert await caller.group() == status
 
 
 async def test_a_changed_window_is_enforced_and_witnessed(make: Make, clock: HandClock) -> None:
@@ -365,11 +384,13 @@ async def test_the_witness_reports_all_that_arrived(make: Make, clock: HandClock
     assert (await caller.control("GET", "witness?window_s=60"))["most_in_window"] == 80
 
 
-async def test_a_reset_forgets_the_calls_but_not_the_quota_and_goes_on_numbering() -> None:
+async def test_a_reset_forgets_the_calls_even_those_under_way_but_not_the_quota_and_goes_on_numbering() -> None:
     clock = HeldClock()
     caller = Caller(clock, quota=20, latency_s=1)
     call = asyncio.ensure_future(caller.group(20))
     await clock.waiting.wait()
+    assert (await caller.control("GET", "calls"))["calls"][0]["status"] is None
+    assert (await caller.control("GET", "witness"))["underway"] == 1
     report = await caller.control("DELETE", "witness")
     assert (report["calls"], report["most_in_window"], report["first_at"], report["last_at_s"]) == (0, 0, None, None)
     clock.released.set()
@@ -404,15 +425,3 @@ async def test_the_calls_are_listed_in_pages(caller: Caller, clock: HandClock) -
     assert second["next"] is None
     assert [(call["endpoint"], call["at_s"], call["status"]) for call in second["calls"]] == [("single", 1.5, 404)]
     assert (await caller.control("GET", "calls?after=2")) == {"first": 1, "calls": [], "next": None}
-
-
-async def test_a_call_without_a_response_yet_is_underway() -> None:
-    clock = HeldClock()
-    caller = Caller(clock, latency_s=1)
-    call = asyncio.ensure_future(caller.group())
-    await clock.waiting.wait()
-    assert (await caller.control("GET", "calls"))["calls"][0]["status"] is None
-    assert (await caller.control("GET", "witness"))["underway"] == 1
-    clock.released.set()
-    assert await call == 200
-    assert (await caller.control("GET", "witness"))["underway"] == 0

@@ -69,9 +69,12 @@ def test_optional_fields_are_missing_at_times_and_needed_ones_never() -> None:
         assert (item["name"], item["sys"]["country"]) == (f"Place {item['id']}", "UY")
 
 
-def test_whole_numbers_are_ints() -> None:
+def test_a_body_is_compact_and_its_whole_numbers_are_ints() -> None:
     assert not re.search(rb"\d\.0\b", BODY)
     assert {type(item["main"]["temp"]) for item in ITEMS} == {int, float}
+    body = single_body(place(3439781), SLOT, True)
+    assert b'"name":"Treinta y Tres","cod":200}' in body
+    assert not re.search(rb"[,:] ", body)
 
 
 @pytest.mark.parametrize(("hour", "icon"), [(4, "n"), (16, "d")])
@@ -80,23 +83,11 @@ def test_the_icon_tells_day_from_night(hour: int, icon: str) -> None:
     assert single(1000, slot)["weather"][0]["icon"].endswith(icon)
 
 
-def test_a_body_is_compact() -> None:
-    body = single_body(place(3439781), SLOT, True)
-    assert b'"name":"Treinta y Tres","cod":200}' in body
-    assert b", " not in body
-    assert b": " not in body
-
-
-def test_known_cities_have_their_places_and_others_are_invented_inside_uruguay() -> None:
+def test_known_cities_have_their_places_others_are_invented_inside_uruguay_and_unknown_ones_have_none() -> None:
     assert place(3439525) == Place(3439525, "Young", "UY", -32.6984, -57.6269)
     for city_id in (3440645, *CITIES):  # the first is in the list, without a name
         found = place(city_id)
         assert found.name == f"Place {city_id}"
         assert -34.2 <= found.latitude <= -31.8
         assert -57.5 <= found.longitude <= -54.6
-
-
-def test_an_unknown_city_has_no_place() -> None:
-    places = Places(frozenset({3439525}))
-    assert places.find(3439525) is None
-    assert places.find(3439781) is not None
+    assert Places(frozenset({3439525})).find(3439525) is None
