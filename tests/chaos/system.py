@@ -22,6 +22,8 @@ TIMEOUT_S = 1.0
 KAFKA = "127.0.0.1:9092"
 CLOCK = SystemClock()
 CITIES = range(3_400_000, 3_400_600)
+KILLED = -9
+"""The exit status after SIGKILL."""
 ANSWER_S = 1.0
 """Within which every request is answered."""
 SETTLED_S = 150.0
@@ -85,12 +87,12 @@ class System:
     # -- work ----------------------------------------------------------------------------------------------------
 
     def post(self, city_ids: Sequence[int], *, producer: Program | None = None, max_age_s: int = 0) -> Post:
-        """POST a collection of a new name; what comes of it is kept for the audit."""
+        """POST a collection of a new name."""
         name = f"c{len(self.posts)}-{uuid4().hex[:6]}"
         return self.post_as(name, city_ids, producer or self.producers[0], max_age_s)
 
     def post_as(self, name: str, city_ids: Sequence[int], producer: Program, max_age_s: int = 0) -> Post:
-        """POST a collection."""
+        """POST a collection; what comes of it is kept for the audit."""
         body = {"id": name, "cities": list(city_ids), "max_age_s": max_age_s}
         began = CLOCK.monotonic()
         try:
@@ -127,6 +129,11 @@ class System:
         count = select(func.count()).where(Batch.published_at.is_not(None))
         return int(self.database.read(lambda c: c.scalar(count)) or 0)
 
+    def until_some_are_settled(self, random: Random, at_most: int = 60) -> None:
+        """Return when a random number of further cities is settled."""
+        left = self.unsettled() - random.randint(1, at_most)
+        eventually(lambda: self.unsettled() <= left, 60, every_s=0.01)
+
     def until_settled(self, seconds: float = SETTLED_S) -> None:
         """Return when all that was accepted is settled."""
         eventually(lambda: self.unsettled() == 0, seconds, every_s=0.2)
@@ -135,6 +142,12 @@ class System:
 def assigned(consumer: Program) -> bool:
     """Whether it was given partitions to work on."""
     return any("handoff.assigned" in line for line in consumer.lines)
+
+
+def let_pass(seconds: float) -> None:
+    """Return after that time."""
+    began = CLOCK.monotonic()
+    eventually(lambda: CLOCK.monotonic() - began >= seconds, seconds + 10)
 
 
 def freeze(running: Program) -> None:

@@ -7,13 +7,12 @@ import pytest
 
 from tests.chaos.audit import audit
 from tests.chaos.crashing import PRODUCER
-from tests.chaos.system import CITIES, System, system
+from tests.chaos.system import CITIES, KILLED, System, system
 from tests.support.eventually import eventually
 from tests.support.processes import Program
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
 
-KILLED = -9
 AT_ONCE = 2
 SAMPLE = 4
 """Points, when a sample has to do."""

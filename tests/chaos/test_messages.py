@@ -94,8 +94,7 @@ def test_a_topic_deleted_under_a_backlog_comes_back_with_all_its_messages(databa
         running.consumer()
         running.post(CITIES[:250])
         running.post(CITIES[200:300])
-        done = running.unsettled() - random.randint(1, 60)
-        eventually(lambda: running.unsettled() <= done, 60)
+        running.until_some_are_settled(random)
         admin = AdminClient({"bootstrap.servers": running.servers})
         for future in admin.delete_topics([running.topic, dead_letter_topic(running.topic)]).values():
             future.result()
@@ -109,8 +108,7 @@ def test_messages_whose_retention_has_run_out_are_published_again(database_url: 
         running.post(CITIES[:300])
         if fault_round % 2:
             running.consumer()
-            done = running.unsettled() - random.randint(1, 100)
-            eventually(lambda: running.unsettled() <= done, 60)
+            running.until_some_are_settled(random, 100)
         else:
             eventually(lambda: running.published() == 15, 20)  # fifteen seconds of quota
         admin = AdminClient({"bootstrap.servers": running.servers})

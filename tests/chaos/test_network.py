@@ -7,7 +7,7 @@ from sqlalchemy import make_url
 
 from tests.chaos.audit import audit
 from tests.chaos.proxy import FAIR, Proxy, Weather, proxy
-from tests.chaos.system import ANSWER_S, CITIES, CLOCK, System, system
+from tests.chaos.system import ANSWER_S, CITIES, System, let_pass, system
 from tests.support.eventually import eventually
 from tests.support.servers import Kafka
 
@@ -32,15 +32,9 @@ def weathers(network: Proxy, random: Random, seconds: float, storms: tuple[Weath
         network.turn(storm)
         if random.random() < 0.5:
             network.cut()
-        lasts(seconds / len(storms))
+        let_pass(seconds / len(storms))
     network.turn(FAIR)
     network.cut()
-
-
-def lasts(seconds: float) -> None:
-    """Let the weather do its work."""
-    began = CLOCK.monotonic()
-    eventually(lambda: CLOCK.monotonic() - began >= seconds, seconds + 10)
 
 
 def through(running: System, network: Proxy) -> str:
@@ -104,7 +98,7 @@ def test_between_a_program_and_kafka(kafka: Kafka, database_url: str, fault_roun
         for storm in random.sample(STORMS, len(STORMS)):
             network.turn(storm)
             posts += [running.post(random.sample(CITIES, 40), producer=producer) for _ in range(2)]
-            lasts(3)
+            let_pass(3)
             network.cut()
         network.turn(FAIR)
         assert {post.status for post in posts} == {202}

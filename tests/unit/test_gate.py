@@ -336,13 +336,10 @@ def test_while_no_endpoint_has_answered_the_probes_alternate_and_the_one_that_wo
     assert again == (GROUP if works == "group" else GROUP_PROBE)
 
 
-def test_silence_of_the_group_endpoint_at_its_daily_look_leaves_the_single_one_in_use() -> None:
+def test_silence_is_an_outage_of_an_endpoint_that_has_worked_and_changes_nothing_at_the_daily_look() -> None:
     gate = replace(OPEN, endpoint_at=NOW - timedelta(days=1))
     planned, gate = a_call(gate, NOW, {"group": S})
     assert (planned, gate.is_untroubled, plan(gate, NOW, "auto", TERMS)) == (GROUP_PROBE, True, SINGLE)
-
-
-def test_silence_of_an_endpoint_that_has_worked_is_an_outage() -> None:
     gate = replace(OPEN, endpoint="group", strikes=2)
     assert then(gate, S, GROUP).endpoint == "group"
     assert then(replace(gate, endpoint="unknown"), S, GROUP, setting="group").endpoint == "unknown"
@@ -372,14 +369,10 @@ def test_a_bad_key_closes_the_gate_is_probed_each_minute_and_the_group_endpoint_
     assert calls == [SINGLE_PROBE, GROUP_PROBE, GROUP]
 
 
-def test_group_calls_that_were_under_way_with_a_bad_key_do_not_speak_against_their_endpoint() -> None:
+def test_group_calls_that_were_under_way_with_a_bad_key_do_not_speak_against_their_endpoint_unless_it_is_gone() -> None:
     gate = replace(OPEN, endpoint="group")
     for event, call in ((K, GROUP), (K, SINGLE_PROBE), (K, GROUP), (K, GROUP)):
         gate = then(gate, event, call)
     assert (gate.state, gate.strikes, gate.endpoint) == ("key", 1, "unknown")
-
-
-def test_a_group_endpoint_that_is_gone_is_known_even_with_a_bad_key() -> None:
-    assert told(replace(OPEN, state="key", blocked_until=FUTURE), E, GROUP)["endpoint"] == "single"
-    gate = replace(OPEN, state="key", blocked_until=FUTURE, endpoint="unknown")
+    assert told(replace(gate, endpoint="single"), E, GROUP)["endpoint"] == "single"
     assert told(gate, E, GROUP) == {"endpoint": "refused", "endpoint_at": NOW}
