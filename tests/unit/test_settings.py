@@ -262,7 +262,7 @@ def test_a_base_url_may_have_a_path_of_its_own(monkeypatch: pytest.MonkeyPatch) 
 
 
 UNREADABLE = "- 1|text|5|1: 2|a: *b|http: {port: 1\nx: [|http:\n\tport: 1|http: !!python/object:os.system x"
-WRONG_TYPES = {
+WRONG_TYPES: dict[str, list[str | bytes]] = {
     "http.port": ["http: {port: eight}", "http: {port: [1]}", "http: {port: }"],
     "quota.account": ["quota: {account: 12}"],
     "http": ["http: 5", "http:", "http: [1]", "http: {1: 2}"],
