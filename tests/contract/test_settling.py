@@ -68,10 +68,11 @@ def test_a_collection_that_ended_during_the_call_gets_nothing_more_and_others_do
 ) -> None:
     for name in ("over", "going"):
         account.want(name, [1, 2, 3])
+    taken = consumer.take()
     account.cancel("over")
     before = account.collection("over")
     account.moment.forward(1)
-    assert [done.collection_id for done in consumer.settle_fetched(weather(1, 2, 3)).collections] == ["going"]
+    assert [done.collection_id for done in consumer.settle(taken).collections] == ["going"]
     assert account.collection("over") == before
     assert {row.collection_id for row in rows(account.database, Reading)} == {"going"}
 
