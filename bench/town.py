@@ -85,7 +85,7 @@ class Town(World):
         producer = self._process("producer")
         producer.statement_s = 0.0  # it is not what is measured
         outstanding = outstanding_limit(BATCHES, plan.terms.cities_per_window, plan.terms.window_s)
-        self.posting = Collections(producer.database, producer.run, plan.terms, ACCOUNT, outstanding)
+        self.posting = Collections(producer.transactions, plan.terms, ACCOUNT, outstanding)
         self.start_relay()
         for _ in range(conditions.consumers):
             self.start_consumer()
@@ -95,8 +95,7 @@ class Town(World):
         process = self._process("relay")
         terms = self.plan.terms
         self.relay = Relay(
-            process.database,
-            process.run,
+            process.transactions,
             Sender(self.topic, process),
             Settings.model_fields["relay"].default,
             topic=TOPIC,

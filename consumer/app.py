@@ -27,6 +27,7 @@ from raingauge.process import in_background, serving, until_signalled
 from raingauge.settings import KEY_VARIABLE, Settings, ca_file, provider_key
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.quota import BEAT_S
+from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.consumer")
 
@@ -174,9 +175,10 @@ def make_worker(
     """A worker on these parts; `threads` are for the database and for the provider."""
     on_database, on_provider = threads
     account, endpoint = settings.quota.account, settings.openweather.endpoint
-    ledger = Ledger(database, on_database, clock, account, settings.terms, endpoint, consumer_id(), provider.key_hash)
-    intake = Intake(subscription, dead_letters, database, on_database, clock, account, settings.broker.topic)
-    caller = Caller(ledger, provider, database, on_database, on_provider, clock, settings.consumer.lanes)
+    transactions = Transactions(database, on_database, clock)
+    ledger = Ledger(transactions, clock, account, settings.terms, endpoint, consumer_id(), provider.key_hash)
+    intake = Intake(subscription, dead_letters, transactions, clock, account, settings.broker.topic)
+    caller = Caller(ledger, provider, transactions, on_provider, clock, settings.consumer.lanes)
     return Worker(intake, caller, ledger, clock)
 
 
@@ -284,4 +286,6 @@ def command_ledger(settings: Settings) -> Iterator[Ledger]:
     """The account's ledger, for one command. Raises as `command_database`."""
     with command_database(settings) as database:
         account, endpoint = settings.quota.account, settings.openweather.endpoint
-        yield Ledger(database, inline, SystemClock(), account, settings.terms, endpoint, "command")
+        clock = SystemClock()
+        transactions = Transactions(database, inline, clock)
+        yield Ledger(transactions, clock, account, settings.terms, endpoint, "command")

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -18,14 +18,14 @@ from consumer.gate import Event
 from consumer.ledger import Ledger, NotNow, Reservation
 from consumer.provider.port import Provider, Reason, Refusal, Reply, Weather
 from consumer.retry import rest_s
-from raingauge.blocking import RunBlocking, until_available
+from raingauge.blocking import RunBlocking
 from raingauge.clock import Clock, happens_within
 from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable, Unreadable
 from raingauge.model import Observation
 from raingauge.quota.pacing import SEND_DELAY_S
 from raingauge.storage import quota, settling
-from raingauge.storage.database import Database
 from raingauge.storage.settling import Fetched, Settled
+from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.caller")
 
@@ -37,7 +37,6 @@ QUIET_REASONS: Final = frozenset({"pace", "probe", None})
 INTERNAL_ERROR: Final = "internal error"
 UNEXPECTED_REST_S: Final = 1.0
 
-T = TypeVar("T")
 _EVENTS: Final = {Reason.QUOTA: Event.QUOTA, Reason.KEY: Event.KEY, Reason.ENDPOINT: Event.ENDPOINT}
 
 
@@ -104,16 +103,14 @@ class Caller:
         self,
         ledger: Ledger,
         provider: Provider,
-        database: Database,
-        run_database: RunBlocking,
+        transactions: Transactions,
         run_provider: RunBlocking,
         clock: Clock,
         lanes: int,
     ) -> None:
         self._ledger = ledger
         self._provider = provider
-        self._database = database
-        self._run_database = run_database
+        self._transactions = transactions
         self._run_provider = run_provider
         self._clock = clock
         self._lanes = asyncio.Semaphore(lanes)
@@ -214,7 +211,9 @@ class Caller:
     async def _settle_fresh(self, city_ids: Sequence[int]) -> None:
         """Settle cities that another call fetched meanwhile, before they are picked again."""
         try:
-            settled = await self._persist(lambda c: settling.settle_fresh(c, self._database.now(c), city_ids))
+            settled = await self._transactions.persist(
+                lambda c: settling.settle_fresh(c, self._transactions.now(c), city_ids)
+            )
         except Exception:
             log.exception("settle.unexpected", extra={"cities": len(city_ids)})
             await self._clock.sleep(UNEXPECTED_REST_S)
@@ -293,13 +292,13 @@ class Caller:
 
     async def _store_alone(self, fetched: Fetched, city_id: int) -> None:
         """Store one city, or fail it, so that it is not paid for again."""
-        database = self._database
+        now = self._transactions.now
         for work, collected in (
-            (lambda c: settling.settle(c, database.now(c), fetched, rest_s, releases=False), len(fetched.observations)),
-            (lambda c: settling.fail_city(c, database.now(c), city_id, INTERNAL_ERROR), 0),
+            (lambda c: settling.settle(c, now(c), fetched, rest_s, releases=False), len(fetched.observations)),
+            (lambda c: settling.fail_city(c, now(c), city_id, INTERNAL_ERROR), 0),
         ):
             try:
-                self._report_settled(await self._persist(work))
+                self._report_settled(await self._transactions.persist(work))
             except Exception:
                 log.exception("settle.failed", extra={"city_id": city_id})
             else:
@@ -308,12 +307,12 @@ class Caller:
 
     async def _store(self, fetched: Fetched, *, closes: bool) -> None:
         def work(connection: Connection) -> Settled:
-            now = self._database.now(connection)
+            now = self._transactions.now(connection)
             if closes:  # first: the collections' locks are held as briefly as can be
                 quota.close_charge(connection, fetched.charge_id, now)
             return settling.settle(connection, now, fetched, rest_s)
 
-        settled = await self._persist(work)
+        settled = await self._transactions.persist(work)
         self.tally.cities_collected += len(fetched.observations)
         self._report_settled(settled)
 
@@ -321,9 +320,6 @@ class Caller:
         for done in settled.collections:
             log.info("collection.done", extra=done.facts)
         self.on_settled(settled)
-
-    async def _persist(self, work: Callable[[Connection], T]) -> T:
-        return await until_available(self._run_database, lambda: self._database.write(work), self._clock)
 
 
 def _only(fetched: Fetched, city_id: int) -> Fetched:

@@ -12,7 +12,6 @@ from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
-from raingauge.blocking import RunBlocking, until_available
 from raingauge.clock import Clock, happens_within
 from raingauge.contracts import BatchMessage, dead_letter_topic, decode, newer_version
 from raingauge.errors import (
@@ -25,8 +24,8 @@ from raingauge.errors import (
 from raingauge.messaging.port import Delivery, Publisher, Subscription
 from raingauge.model import BatchKey
 from raingauge.storage import enqueueing, quota
-from raingauge.storage.database import Database
 from raingauge.storage.settling import Settled
+from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.intake")
 
@@ -56,8 +55,7 @@ class Intake:
         self,
         subscription: Subscription,
         dead_letters: Publisher,
-        database: Database,
-        run_database: RunBlocking,
+        transactions: Transactions,
         clock: Clock,
         account: str,
         topic: str,
@@ -65,8 +63,7 @@ class Intake:
         self._subscription = subscription
         self._dead_letters = dead_letters
         self._dead_letter_topic = dead_letter_topic(topic)
-        self._database = database
-        self._run_database = run_database
+        self._transactions = transactions
         self._clock = clock
         self._account = account
         self._deliveries: dict[BatchKey, list[Delivery]] = {}
@@ -141,7 +138,7 @@ class Intake:
     async def _enqueue(self, keys: Collection[BatchKey]) -> None:
         """Enqueue batches; after an unexpected error each by itself, so that one cannot stop the others."""
         try:
-            settled = await self._persist(lambda connection: self._transaction(connection, keys))
+            settled = await self._transactions.persist(lambda connection: self._transaction(connection, keys))
         except Exception:
             log.exception("intake.unexpected", extra={"batches": len(keys)})
         else:
@@ -155,13 +152,13 @@ class Intake:
 
     async def _retry(self, key: BatchKey) -> None:
         """Try a batch again later; after a few attempts fail what is left of it."""
-        if await self._persist(lambda connection: enqueueing.count_attempt(connection, key)) < ATTEMPTS:
+        if await self._transactions.persist(lambda connection: enqueueing.count_attempt(connection, key)) < ATTEMPTS:
             if not await happens_within(self._stop, RETRY_S):
                 await self._enqueue([key])
             return
         log.error("batch.given_up", extra={"collection_id": key.collection_id, "batch": key.batch})
         try:
-            _log_finished(await self._persist(lambda c: self._transaction(c, [key], INTERNAL_ERROR)))
+            _log_finished(await self._transactions.persist(lambda c: self._transaction(c, [key], INTERNAL_ERROR)))
         except Exception:
             log.exception("intake.cannot_fail", extra={"collection_id": key.collection_id, "batch": key.batch})
         for delivery in self._deliveries.pop(key, ()):
@@ -170,7 +167,7 @@ class Intake:
     def _transaction(self, connection: Connection, keys: Collection[BatchKey], failing: str | None = None) -> Settled:
         gate = quota.find_gate(connection, self._account)
         turn = 0 if gate is None else gate.turn
-        return enqueueing.enqueue(connection, self._database.now(connection), self._account, turn, keys, failing)
+        return enqueueing.enqueue(connection, self._transactions.now(connection), self._account, turn, keys, failing)
 
     async def _finish(self, settled: Settled) -> None:
         """Acknowledge what needs no further work; bury what the database does not know."""
@@ -224,17 +221,11 @@ class Intake:
             if not keys:
                 continue
             try:
-                over = await self._run_database(partial(self._settled, keys))
+                over = await self._transactions.read(partial(enqueueing.settled_batches, keys=keys))
             except DatabaseUnavailable as error:
                 log.warning("database.unavailable", extra={"error": str(error)})
             else:
                 self.acknowledge(Settled(batches=over))
-
-    def _settled(self, keys: Collection[BatchKey]) -> set[BatchKey]:
-        return self._database.read(lambda connection: enqueueing.settled_batches(connection, keys))
-
-    async def _persist(self, work: Callable[[Connection], T]) -> T:
-        return await until_available(self._run_database, lambda: self._database.write(work), self._clock)
 
 
 async def _none_buried(_: Sequence[Delivery]) -> Sequence[Delivery]:

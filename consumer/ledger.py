@@ -6,7 +6,7 @@ The rule, its proof and its limits: docs/quota.md. No consumer's clock enters it
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -16,7 +16,6 @@ from sqlalchemy.exc import IntegrityError
 
 from consumer import gate as gates
 from consumer.gate import EndpointSetting, Event, Plan
-from raingauge.blocking import RunBlocking, until_available
 from raingauge.clock import Clock
 from raingauge.errors import GateMismatch
 from raingauge.model import CALL_SIZE, Gate
@@ -31,10 +30,10 @@ from raingauge.quota.pacing import (
     room_beside,
 )
 from raingauge.storage import cities, queue, quota
-from raingauge.storage.database import Database
 from raingauge.storage.models import QuotaGate
 from raingauge.storage.queue import Candidate
 from raingauge.storage.settling import ALONE_AFTER
+from raingauge.storage.transactions import Transactions
 
 T = TypeVar("T")
 
@@ -91,10 +90,9 @@ class NotNow:
 class Ledger:
     """The ledger of one account, as one consumer uses it. Every method raises DatabaseUnavailable."""
 
-    def __init__(  # noqa: PLR0913, PLR0917
+    def __init__(
         self,
-        database: Database,
-        run_database: RunBlocking,
+        transactions: Transactions,
         clock: Clock,
         account: str,
         terms: Terms,
@@ -102,8 +100,7 @@ class Ledger:
         consumer: str,
         key_hash: str | None = None,
     ) -> None:
-        self._database = database
-        self._run_database = run_database
+        self._transactions = transactions
         self._clock = clock
         self._account = account
         self._endpoint = endpoint
@@ -124,22 +121,22 @@ class Ledger:
             GateMismatch: consumers of one account would pace by different terms.
         """
         try:
-            await self._persist(self._create_gate)
+            await self._transactions.persist(self._create_gate)
         except IntegrityError:
-            await self._persist(self._compare)
+            await self._transactions.persist(self._compare)
 
     async def adopt(self) -> str:
         """Write these terms into the account's gate; the terms that it had, or that there was none."""
         try:
-            await self._write(self._create_gate)
+            await self._transactions.write(self._create_gate)
         except IntegrityError:
-            return await self._write(self._adopt)
+            return await self._transactions.write(self._adopt)
         return "no gate"
 
     async def reserve(self, calls: int) -> Reservation | NotNow:
         """Hold quota for the next cities of the queue, as many as may go in up to `calls` group calls; claim them."""
         began = self._clock.monotonic()
-        answer = await self._write(lambda connection: self._reserve(connection, calls))
+        answer = await self._transactions.write(lambda connection: self._reserve(connection, calls))
         if isinstance(answer, Reservation):
             self._span_s = self._clock.monotonic() - began
             if answer.charge_id is not None:
@@ -151,57 +148,57 @@ class Ledger:
 
         def work(connection: Connection) -> Mapping[str, Any]:
             gate = self._lock(connection)
-            now, jitter = self._database.now(connection), random.random()
+            now, jitter = self._transactions.now(connection), random.random()
             changes = gates.after(gate, now, event, plan, self._endpoint, self.terms, retry_after_s, jitter)
             if event is Event.KEY:
                 changes["refused_key"] = self._key_hash
             quota.change_gate(connection, self._account, changes)
             return changes
 
-        return await self._persist(work)
+        return await self._transactions.persist(work)
 
     async def prune(self) -> None:
         """Forget charges that were released long ago."""
 
         def work(connection: Connection) -> None:
-            released_before = self._database.now(connection) - KEPT_FOR
+            released_before = self._transactions.now(connection) - KEPT_FOR
             ended_before = released_before - timedelta(seconds=self.terms.window_s)
             quota.forget_charges(connection, self._account, ended_before)
 
-        await self._write(work)
+        await self._transactions.write(work)
 
     async def beat(self, partitions_held: int = 0) -> None:
         """Record that this consumer is alive, and how many partitions wait in it."""
-        await self._write(
-            lambda c: quota.beat(c, self._database.now(c), self._consumer, self._account, partitions_held)
+        await self._transactions.write(
+            lambda c: quota.beat(c, self._transactions.now(c), self._consumer, self._account, partitions_held)
         )
 
     async def leave(self) -> None:
         """Record that this consumer stops."""
-        await self._write(lambda connection: quota.leave(connection, self._consumer))
+        await self._transactions.write(lambda connection: quota.leave(connection, self._consumer))
 
     async def set_month(self, spent: int) -> tuple[int, int]:
         """Record how many cities of this month are spent, by whatever program; what was recorded before, and now."""
 
         def work(connection: Connection) -> tuple[int, int]:
-            gate, now = self._lock(connection), self._database.now(connection)
+            gate, now = self._lock(connection), self._transactions.now(connection)
             carried = gate.next_month_spent if gate.month == month_of(now) else 0
             changes = {"month": month_of(now), "month_spent": spent, "next_month_spent": carried}
             quota.change_gate(connection, self._account, changes)
             return gate.spent(now), spent
 
-        return await self._write(work)
+        return await self._transactions.write(work)
 
     async def shut(self) -> datetime:
         """Close the gate for the longest hold: after a database was restored without its last commits; until when."""
 
         def work(connection: Connection) -> datetime:
             self._lock(connection)
-            until = self._database.now(connection) + timedelta(seconds=self.terms.worst_hold_s)
+            until = self._transactions.now(connection) + timedelta(seconds=self.terms.worst_hold_s)
             quota.change_gate(connection, self._account, {"state": "database", "blocked_until": until})
             return until
 
-        return await self._write(work)
+        return await self._transactions.write(work)
 
     # -- the gate's row ------------------------------------------------------------------------------------------------
 
@@ -212,7 +209,7 @@ class Ledger:
         return gate
 
     def _create_gate(self, connection: Connection) -> None:
-        now = self._database.now(connection)
+        now = self._transactions.now(connection)
         connection.execute(
             insert(QuotaGate).values(
                 account=self._account,
@@ -254,7 +251,7 @@ class Ledger:
     def _reserve(self, connection: Connection, calls: int) -> Reservation | NotNow:
         gate = self._lock(connection)
         began = self._clock.monotonic()
-        read_at = self._database.now(connection)
+        read_at = self._transactions.now(connection)
         if read_at < gate.last_now - CLOCK_STEP:
             return self._clock_stepped_back(connection, gate, read_at)
         answer = self._decide(connection, gate, max(read_at, gate.last_now), calls)
@@ -369,14 +366,6 @@ class Ledger:
         quota.clip_charges(connection, self._account, ends_at)
         queue.clip_moments(connection, self._account, now, ends_at)
         return NotNow(self.terms.worst_hold_s, "database")
-
-    # -- the seam ------------------------------------------------------------------------------------------------------
-
-    async def _write(self, work: Callable[[Connection], T]) -> T:
-        return await self._run_database(lambda: self._database.write(work))
-
-    async def _persist(self, work: Callable[[Connection], T]) -> T:
-        return await until_available(self._run_database, lambda: self._database.write(work), self._clock)
 
 
 def _composed(cities: Sequence[Candidate], plan: Plan, calls: int) -> list[list[Candidate]]:

@@ -25,6 +25,7 @@ from raingauge.process import in_background, serving, until_signalled
 from raingauge.settings import Settings
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.outbox import outstanding_limit
+from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.producer")
 
@@ -99,12 +100,12 @@ async def producing(
     Raises (ends the block):
         SettingsError: the database refuses this program.
     """
-    threads = Threads(THREADS, "producer")
+    threads, clock = Threads(THREADS, "producer"), SystemClock()
+    transactions = Transactions(database, threads, clock)
     limits = settings.quota
     outstanding = outstanding_limit(settings.collect.outstanding_batches, limits.cities_per_window, limits.window_s)
     relay = Relay(
-        database,
-        threads,
+        transactions,
         publisher,
         settings.relay,
         topic=settings.broker.topic,
@@ -113,12 +114,11 @@ async def producing(
         outstanding=outstanding,
         holder=secrets.token_hex(8),
     )
-    use_cases = Collections(
-        *(database, threads, settings.terms, limits.account, outstanding), endpoint=settings.openweather.endpoint
-    )
+    endpoint = settings.openweather.endpoint
+    use_cases = Collections(transactions, settings.terms, limits.account, outstanding, endpoint=endpoint)
 
     async def publish() -> None:
-        await until_available(threads, database.check_at_start, SystemClock())
+        await until_available(threads, database.check_at_start, clock)
         await relay.run()
 
     async with asyncio.TaskGroup() as tasks:

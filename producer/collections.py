@@ -3,6 +3,7 @@
 Requests that arrive at the same time share a transaction.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,8 +17,6 @@ from sqlalchemy import Connection, Row, update
 
 from producer.forecast import MAX_CHARGES, Competition, Forecast, Progress, Snapshot, ended
 from producer.single_flight import SingleFlight
-from producer.transactions import DEADLINE_S, Transactions
-from raingauge.blocking import RunBlocking
 from raingauge.contracts import utc_text
 from raingauge.errors import DatabaseUnavailable
 from raingauge.model import CollectionRequest, CollectionState
@@ -25,14 +24,16 @@ from raingauge.quota.fairness import unknown_since
 from raingauge.quota.pacing import Terms
 from raingauge.storage import collections, freshness, queue, quota, readings
 from raingauge.storage.collections import OtherRequest
-from raingauge.storage.database import Database
 from raingauge.storage.models import Collection
+from raingauge.storage.transactions import Transactions
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 CITIES_PER_SECOND: Final = 50_000
 """A large collection gets a second more for each of these."""
+DEADLINE_S: Final = 0.7
+"""Every request is answered within a second; the rest is for a machine that is busy."""
 MAX_SHARING: Final = 2000
 """Cities of a collection that is stored in one transaction with others."""
 MAX_COUNTED: Final = 5000
@@ -128,8 +129,7 @@ class Collections:
 
     def __init__(
         self,
-        database: Database,
-        run_blocking: RunBlocking,
+        transactions: Transactions,
         terms: Terms,
         account: str,
         outstanding: int = 10,
@@ -137,8 +137,8 @@ class Collections:
         endpoint: str = "auto",
         deadline_s: float = DEADLINE_S,
     ) -> None:
-        self.transactions = Transactions(database, run_blocking, deadline_s)
-        self._database = database
+        self.transactions = transactions
+        self._deadline_s = deadline_s
         self._terms = terms
         self._account = account
         self._outstanding = outstanding
@@ -161,7 +161,7 @@ class Collections:
 
     def deadline(self) -> float:
         """The deadline of a request that arrives now, on the event loop's clock."""
-        return self.transactions.deadline()
+        return asyncio.get_running_loop().time() + self._deadline_s
 
     async def accept(self, request: CollectionRequest) -> Accepted:
         """Store a collection, or find it: its view, and whether it is new.
@@ -174,7 +174,7 @@ class Collections:
             result = await self._shared(self._posts, post, self.deadline())
         else:
             more_s = len(request.city_ids) / CITIES_PER_SECOND
-            result = (await self.transactions.write(partial(self._accept, [post]), more_s))[post]
+            result = (await self.transactions.write(partial(self._accept, [post]), self._deadline_s + more_s))[post]
         if result is None or isinstance(result, OtherRequest):
             raise result or AssertionError("every request has a result")
         return result
@@ -187,12 +187,12 @@ class Collections:
         """
 
         def work(connection: Connection) -> Estimate:
-            now = self._database.now(connection)
+            now = self.transactions.now(connection)
             state = collections.foresee(connection, now, request)
             fresh = 0 if state.finished_at is not None else freshness.count_fresh(connection, state, request.city_ids)
             return Estimate(self._views_of(connection, [state], [fresh])[0], fresh)
 
-        return await self.transactions.read(work, len(request.city_ids) / CITIES_PER_SECOND)
+        return await self.transactions.read(work, self._deadline_s + len(request.city_ids) / CITIES_PER_SECOND)
 
     async def cancel(self, collection_id: str) -> View | None:
         """End a collection before it is settled; one that is done or cancelled stays as it is. None: there is none."""
@@ -209,14 +209,14 @@ class Collections:
     async def check(self) -> None:
         """Return when the database answers, has the tables and can be written to."""
         nothing = update(Collection).where(Collection.id == "").values(total=0)  # a read-only server refuses even this
-        await self.transactions.write(lambda connection: connection.execute(nothing))
+        await self.transactions.write(lambda connection: connection.execute(nothing), self._deadline_s)
 
     def _view(self, ids: Sequence[str], connection: Connection) -> dict[str, View]:
         states = collections.find_all(connection, ids)
         return dict(zip(states, self._views_of(connection, [*states.values()]), strict=True))
 
     def _cancel(self, ids: Sequence[str], connection: Connection) -> dict[str, View]:
-        states = collections.cancel_all(connection, self._database.now(connection), ids)
+        states = collections.cancel_all(connection, self.transactions.now(connection), ids)
         return {collection_id: View(state, ended(state)) for collection_id, state in states.items()}
 
     def _read(self, queries: Sequence[PageQuery], connection: Connection) -> dict[PageQuery, tuple[View, Page]]:
@@ -241,7 +241,7 @@ class Collections:
 
     def _accept(self, posts: Sequence[_Post], connection: Connection) -> dict[_Post, Accepted | OtherRequest]:
         requests = [post.request for post in posts]
-        now = self._database.now(connection)
+        now = self.transactions.now(connection)
         existing = collections.find_all(connection, [request.id for request in requests])
         stored = collections.accept_all(connection, now, requests, existing, self._outstanding)
         results: dict[_Post, Accepted | OtherRequest] = {}
@@ -272,7 +272,7 @@ class Collections:
         ]
 
     def _snapshot(self, connection: Connection) -> Snapshot:
-        now = self._database.now(connection)
+        now = self.transactions.now(connection)
         gate = quota.find_gate(connection, self._account)
         window_s = self._terms.window_s if gate is None else gate.window_s
         window = timedelta(seconds=window_s)
@@ -301,8 +301,8 @@ class Collections:
     def _in_thread(
         self, work: Callable[[Sequence[K], Connection], Mapping[K, T]], *, write: bool = False
     ) -> Callable[[Sequence[K]], Awaitable[Mapping[K, T]]]:
-        transaction = self._database.write if write else self._database.read
-        return lambda keys: self.transactions.run_blocking(lambda: transaction(partial(work, keys)))
+        transaction = self.transactions.write if write else self.transactions.read
+        return lambda keys: transaction(partial(work, keys))
 
 
 class _CompetitionCache:

@@ -11,11 +11,12 @@ from typing import Final, Literal
 
 from sqlalchemy import Connection
 
-from producer.transactions import Transactions
+from producer.collections import DEADLINE_S
 from raingauge.model import Gate
 from raingauge.quota.pacing import Release, Terms, month_allows, next_month
 from raingauge.quota.proof import Replay, Worst
 from raingauge.storage.quota import count_open, find_gate, held, next_ends, reserved_charges
+from raingauge.storage.transactions import Transactions
 
 KEPT_FOR: Final = timedelta(days=1)
 """Consumers forget a charge that long after its release."""
@@ -94,13 +95,13 @@ class QuotaReports:
 
     async def standing(self) -> Standing | None:
         """The account at this moment."""
-        return await self._transactions.read(self._read_standing)
+        return await self._transactions.read(self._read_standing, DEADLINE_S)
 
     def _read_standing(self, connection: Connection) -> Standing | None:
         gate = find_gate(connection, self._account)
         if gate is None:
             return None
-        now = max(self._transactions.database.now(connection), gate.last_now)  # as the ledger takes it
+        now = max(self._transactions.now(connection), gate.last_now)  # as the ledger takes it
         window = timedelta(seconds=gate.window_s)
         ends = next_ends(connection, self._account, now - window, MAX_RELEASED_AT_ONCE)
         return Standing(
@@ -121,10 +122,10 @@ class QuotaReports:
         """
 
         def begin(connection: Connection) -> tuple[Gate | None, Period]:
-            return find_gate(connection, self._account), period_of(self._transactions.database.now(connection))
+            return find_gate(connection, self._account), period_of(self._transactions.now(connection))
 
         # By itself and first, so that a database that is away is reported as early as elsewhere.
-        gate, (since, until) = await self._transactions.read(begin)
+        gate, (since, until) = await self._transactions.read(begin, DEADLINE_S)
         if gate is None:
             return None
         terms = _terms_of(gate, self._terms)
@@ -135,7 +136,7 @@ class QuotaReports:
         while after < last:
             end = min(after + PORTION, last)
             read = partial(reserved_charges, account=self._account, after=after, until=end)
-            portion = await self._transactions.read(read, PORTION_S)
+            portion = await self._transactions.read(read, DEADLINE_S + PORTION_S)
             await self._transactions.run_blocking(partial(replay.add, portion))
             after = end
         return Proof(since, until, terms, replay.worst)

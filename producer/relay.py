@@ -12,7 +12,6 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from raingauge.blocking import RunBlocking
 from raingauge.clock import happens_within
 from raingauge.contracts import BatchMessage
 from raingauge.errors import DatabaseUnavailable, RaingaugeError
@@ -21,9 +20,9 @@ from raingauge.model import BatchKey
 from raingauge.quota.pacing import Terms, month_allows
 from raingauge.settings import RelaySettings
 from raingauge.storage import outbox
-from raingauge.storage.database import Database
 from raingauge.storage.outbox import Lease, Leased
 from raingauge.storage.quota import any_consumer_alive, find_gate
+from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.relay")
 
@@ -45,8 +44,7 @@ class Relay:
 
     def __init__(  # noqa: PLR0913
         self,
-        database: Database,
-        run_database: RunBlocking,
+        transactions: Transactions,
         publisher: Publisher,
         settings: RelaySettings,
         *,
@@ -56,8 +54,7 @@ class Relay:
         outstanding: int,
         holder: str,
     ) -> None:
-        self._database = database
-        self._run_database = run_database
+        self._transactions = transactions
         self._publisher = publisher
         self._settings = settings
         self._topic = topic
@@ -113,8 +110,8 @@ class Relay:
         """
         ended = {key: task.result() for key, task in self._pending.items() if task.done()}
         if self._narrow is None or self._narrow:
-            await self._run_database(self._widen)
-        leased = await self._run_database(partial(self._lease, ended, asyncio.get_running_loop().time()))
+            await self._widen()
+        leased = await self._lease(ended, asyncio.get_running_loop().time())
         for key in ended:
             del self._pending[key]
         for message in leased.messages:
@@ -123,13 +120,13 @@ class Relay:
         self._complain(leased.unreadable)
         return bool(leased.messages or ended) and all(ended.values())
 
-    def _lease(self, ended: Mapping[BatchKey, bool], moment: float) -> Leased:
+    async def _lease(self, ended: Mapping[BatchKey, bool], moment: float) -> Leased:
         """Mark what was published, keep the leases of what is pending, lease what is due."""
         pending = [key for key in self._pending if key not in ended]
         checks, renews = moment >= self._check_at, moment >= self._renew_at
 
         def work(connection: Connection) -> Leased:
-            now = self._database.now(connection)
+            now = self._transactions.now(connection)
             lease = Lease(self._holder, now + LEASE)
             if checks:
                 self._republish(connection, now)  # first: collections are locked before batches
@@ -139,18 +136,18 @@ class Relay:
                 outbox.renew(connection, pending, lease)
             return outbox.lease(connection, now, lease, min(MAX_AT_ONCE, MAX_PENDING - len(pending)))
 
-        leased = self._database.write(work)
+        leased = await self._transactions.write(work)
         self._check_at = moment + self._settings.every_s if checks else self._check_at
         self._renew_at = moment + RENEW_EVERY_S if renews else self._renew_at
         return leased
 
-    def _widen(self) -> None:
+    async def _widen(self) -> None:
         """Once after the start: the limit may be higher than when collections were accepted."""
         if self._narrow is None:
-            self._narrow = self._database.read(partial(outbox.narrow, outstanding=self._outstanding))
+            self._narrow = await self._transactions.read(partial(outbox.narrow, outstanding=self._outstanding))
         while self._narrow:
             some = self._narrow[: outbox.COLLECTIONS_AT_ONCE]
-            self._database.write(partial(outbox.widen, names=some, outstanding=self._outstanding))
+            await self._transactions.write(partial(outbox.widen, names=some, outstanding=self._outstanding))
             self._narrow = self._narrow[len(some) :]
 
     def _complain(self, unreadable: Sequence[BatchKey]) -> None:

@@ -9,16 +9,17 @@ import httpx
 from sqlalchemy import Connection, func, insert, select
 
 from producer.app import create_api
-from producer.collections import Collections
+from producer.collections import DEADLINE_S, Collections
 from producer.relay import Relay
-from producer.transactions import DEADLINE_S
 from raingauge.blocking import RunBlocking, inline
+from raingauge.clock import SystemClock
 from raingauge.messaging.port import Headers
 from raingauge.model import Observation
 from raingauge.settings import CollectSettings, Settings
 from raingauge.storage import quota
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection, QuotaGate, Reading
+from raingauge.storage.transactions import Transactions
 from tests.support.settling import settle_cities
 
 NOON: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -84,8 +85,7 @@ class Front:
         self.shelf = Shelf()
         self.database = Database(database.engine, self.clock)
         self.relay = WatchedRelay(
-            self.database,
-            inline,
+            Transactions(self.database, inline, SystemClock()),
             self.shelf,
             self.settings.relay,
             topic="cities",
@@ -95,7 +95,10 @@ class Front:
             holder="test",
         )
         self.collections = Collections(
-            self.database, run_database, self.settings.terms, self.account, deadline_s=deadline_s
+            Transactions(self.database, run_database, SystemClock()),
+            self.settings.terms,
+            self.account,
+            deadline_s=deadline_s,
         )
         self.http = client(self.settings, self.collections, self.relay)
 

@@ -29,6 +29,7 @@ from raingauge.quota.pacing import Terms
 from raingauge.storage import quota, settling
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.settling import Fetched
+from raingauge.storage.transactions import Transactions
 
 TERMS: Final = Terms(100_000_000, 2.5, "burst", 10**12, "none", timeout_s=10.0)
 WORKERS: Final = (1, 4, 16)
@@ -112,7 +113,7 @@ async def _reserve_and_settle(
     database: Database, consumer: str, times: int | None = None, until: float | None = None
 ) -> list[float]:
     """Pairs, so many or until that moment; the milliseconds of each reservation."""
-    ledger = Ledger(database, inline, CLOCK, ACCOUNT, TERMS, "group", consumer)
+    ledger = Ledger(Transactions(database, inline, CLOCK), CLOCK, ACCOUNT, TERMS, "group", consumer)
     await ledger.open()
     took_ms: list[float] = []
     while len(took_ms) != times and (until is None or CLOCK.monotonic() < until):

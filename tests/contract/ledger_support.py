@@ -21,6 +21,7 @@ from raingauge.storage.cities import remember
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection, QuotaCharge, QuotaGate, Reading
 from raingauge.storage.settling import Fetched, Settled
+from raingauge.storage.transactions import Transactions
 from tests.contract.storage_support import NOW, Moment, accept, an_observation, cancel, rows
 
 T = TypeVar("T")
@@ -91,7 +92,8 @@ class Consumer:
         key_hash: str | None = None,
     ) -> None:
         self.database = database
-        self.ledger = Ledger(database, inline, StillClock(), account, terms, endpoint, name, key_hash)
+        transactions = Transactions(database, inline, StillClock())
+        self.ledger = Ledger(transactions, StillClock(), account, terms, endpoint, name, key_hash)
 
     def open(self) -> None:
         """Create the gate, or check it."""

@@ -20,6 +20,7 @@ from raingauge.storage import enqueueing, queue, quota
 from raingauge.storage.database import Database
 from raingauge.storage.models import QueuedCity, QuotaCharge, Reading
 from raingauge.storage.settling import Settled
+from raingauge.storage.transactions import Transactions
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
 from tests.support.accepting import accept
 
@@ -130,7 +131,14 @@ class Scene:
         self.provider = FakeProvider({} if answer is None else {1: answer})
         self.settled: list[Settled] = []
         self.under_way = self.most_under_way = 0
-        self.caller = Caller(self.ledger, self.provider, self.database, inline, self._request, self.clock, lanes)
+        self.caller = Caller(
+            self.ledger,
+            self.provider,
+            Transactions(self.database, inline, self.clock),
+            self._request,
+            self.clock,
+            lanes,
+        )
         self.caller.on_settled = self.settled.append
         self.database.write(self._enqueue)
 

@@ -29,6 +29,7 @@ from raingauge.messaging.kafka import KafkaPublisher
 from raingauge.messaging.port import Delivery, Headers, Subscription
 from raingauge.settings import BrokerSettings, Settings
 from raingauge.storage.database import Database
+from raingauge.storage.transactions import Transactions
 from tests.contract.messaging_helpers import (
     CLOCK,
     KafkaPlace,
@@ -75,7 +76,7 @@ async def make_letters(place: KafkaPlace, messages: Sequence[Message]) -> None:
     subscription = cast("Subscription", SimpleNamespace(acknowledge=acknowledged.append))
     async with place.publisher(max_message_bytes=2 * MAX_MESSAGE_BYTES) as publisher:
         nothing = cast("Any", None)
-        intake = Intake(subscription, publisher, nothing, nothing, CLOCK, "account", place.topic)
+        intake = Intake(subscription, publisher, nothing, CLOCK, "account", place.topic)
         for delivery in deliveries(messages, place.topic):
             await intake._bury(delivery, ERROR)
     assert acknowledged == deliveries(messages, place.topic)
@@ -198,7 +199,7 @@ async def test_a_message_of_a_newer_version_that_is_buried_is_passed_by_the_runn
     async with real_place() as place:
         settings = settings_for(place.topic)
         async with place.publisher() as publisher, place.subscription() as subscription:
-            intake = Intake(subscription, publisher, sqlite, inline, CLOCK, "account", place.topic)
+            intake = Intake(subscription, publisher, Transactions(sqlite, inline, CLOCK), CLOCK, "account", place.topic)
             intake.find_buried = partial(find_buried, [SERVER], place.topic)
             working = asyncio.create_task(intake.run())
             await publisher.publish(place.topic, *NEWER)

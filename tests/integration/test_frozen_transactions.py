@@ -19,6 +19,7 @@ from raingauge.storage import collections, outbox
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch
 from raingauge.storage.outbox import Lease
+from raingauge.storage.transactions import Transactions
 from tests.contract.ledger_support import Account, Consumer, assert_exact
 from tests.contract.storage_support import NOW, ON_SERVERS, SECOND, Moment
 from tests.support.accepting import accept
@@ -105,7 +106,9 @@ async def test_what_frozen_processes_hold_is_free_within_ten_seconds(database: D
         lambda frozen: frozen.write(lambda c: collections.cancel_all(c, NOW, ["cancelled"])),
     ]
     with closing(Threads(16, "producer")) as threads:
-        producer = Collections(account.database, threads, account.terms, account.name, deadline_s=ANSWER_S)
+        producer = Collections(
+            Transactions(account.database, threads, CLOCK), account.terms, account.name, deadline_s=ANSWER_S
+        )
         names = ("settled", "reserved", "leased", "cancelled")
 
         with frozen_in(works, database, account.moment):
@@ -143,7 +146,9 @@ async def test_thirty_collections_are_cancelled_at_once_while_consumers_settle(d
             at_work.set()
 
     with closing(Threads(16, "producer")) as threads, ThreadPoolExecutor(3) as consumers:
-        producer = Collections(account.database, threads, account.terms, account.name, deadline_s=ANSWER_S)
+        producer = Collections(
+            Transactions(account.database, threads, CLOCK), account.terms, account.name, deadline_s=ANSWER_S
+        )
         working = [consumers.submit(work, account.consumer(str(number))) for number in range(3)]
         try:
             assert await asyncio.to_thread(at_work.wait, FREE_WITHIN_S)

@@ -19,6 +19,7 @@ from raingauge.storage.collections import cancel_all
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, City, QueuedCity, Reading
 from raingauge.storage.settling import Settled
+from raingauge.storage.transactions import Transactions
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
 from tests.support.accepting import accept
 from tests.support.handoff import FakeHandoff
@@ -38,7 +39,12 @@ class Scene:
         self.woken = 0
         self.outage = False
         self.intake = Intake(
-            self.handoff, self.handoff, self.database, self._run_database, self.clock, "account", TOPIC
+            self.handoff,
+            self.handoff,
+            Transactions(self.database, self._run_database, self.clock),
+            self.clock,
+            "account",
+            TOPIC,
         )
         self.intake.on_enqueued = self._wake
         request = CollectionRequest("c", range(1, 41), 0, named=True)

@@ -40,6 +40,7 @@ from raingauge.quota.pacing import Terms
 from raingauge.settings import RelaySettings, Settings
 from raingauge.storage.models import Batch, Collection, Reading
 from raingauge.storage.settling import GIVEN_UP
+from raingauge.storage.transactions import Transactions
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop
 from tests.support.databases import sqlite_copy
 
@@ -163,12 +164,13 @@ class Raingauge(RuleBasedStateMachine):
 
     async def _start(self) -> None:
         self.broker = KeepingBroker()
+        self.transactions = Transactions(self.database, inline, self.clock)
         settings = RelaySettings(every_s=1.0, republish_after_s=60.0)
         relay = Relay(
-            self.database, inline, self.broker, settings,
+            self.transactions, self.broker, settings,
             topic=TOPIC, account=ACCOUNT, terms=TERMS, outstanding=3, holder="relay",
         )  # fmt: skip
-        collections = Collections(self.database, inline, TERMS, ACCOUNT)
+        collections = Collections(self.transactions, TERMS, ACCOUNT)
         transport = httpx.ASGITransport(create_api(Settings(), collections, relay))
         self.http = httpx.AsyncClient(transport=transport, base_url="http://producer")
         self.relay = asyncio.create_task(relay.run())
@@ -177,12 +179,12 @@ class Raingauge(RuleBasedStateMachine):
     async def _start_consumer(self) -> None:
         self.consumers += 1
         name = f"consumer-{self.consumers}"
-        database, clock = self.database, self.clock
-        ledger = Ledger(database, inline, clock, ACCOUNT, TERMS, "auto", name)
+        transactions, clock = self.transactions, self.clock
+        ledger = Ledger(transactions, clock, ACCOUNT, TERMS, "auto", name)
         self.subscription = AsyncExitStack()
         subscription = await self.subscription.enter_async_context(self.broker.subscription())
-        intake = Intake(subscription, self.broker, database, inline, clock, ACCOUNT, TOPIC)
-        caller = Caller(ledger, self.provider, database, inline, self.provider.run, clock, 2)
+        intake = Intake(subscription, self.broker, transactions, clock, ACCOUNT, TOPIC)
+        caller = Caller(ledger, self.provider, transactions, self.provider.run, clock, 2)
         self.worker = Worker(intake, caller, ledger, clock)
         self.working = asyncio.create_task(self.worker.run())
 

@@ -21,6 +21,7 @@ from raingauge.quota.pacing import Terms
 from raingauge.storage.database import Database
 from raingauge.storage.models import ConsumerBeat, Reading
 from raingauge.storage.quota import BEAT_S
+from raingauge.storage.transactions import Transactions
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
 from tests.support.accepting import accept
 from tests.support.handoff import FakeHandoff
@@ -71,9 +72,10 @@ class Scene:
         self.handoff = FakeHandoff([Delivery("batches", 0, 5, b"key", message.encode())])
         request = CollectionRequest("c", (1, 2, 3), 0, named=True)
         self.database.write(lambda connection: accept(connection, EPOCH, request))
-        self.ledger = CountingLedger(self.database, inline, self.clock, "account", TERMS, "group", "me")
-        caller = Caller(self.ledger, self, self.database, inline, self._call, self.clock, lanes=2)
-        intake = Intake(self.handoff, self.handoff, self.database, inline, self.clock, "account", "batches")
+        transactions = Transactions(self.database, inline, self.clock)
+        self.ledger = CountingLedger(transactions, self.clock, "account", TERMS, "group", "me")
+        caller = Caller(self.ledger, self, transactions, self._call, self.clock, lanes=2)
+        intake = Intake(self.handoff, self.handoff, transactions, self.clock, "account", "batches")
         self.worker = Worker(intake, caller, self.ledger, self.clock)
 
     def group(self, city_ids: Sequence[int], send_by: float) -> Reply:

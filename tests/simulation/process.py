@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, event
 
 from raingauge.errors import DatabaseUnavailable
 from raingauge.storage.database import Database
+from raingauge.storage.transactions import Transactions
 from tests.simulation.plan import Plan
 from tests.simulation.virtual import VirtualClock
 
@@ -28,7 +29,7 @@ class Process:
         self.statements_left: int | None = None
         self.task: asyncio.Task[None] | None = None
         self.statement_s = plan.statement_s()
-        self.database = _Database(machine.engine, clock, self, plan)
+        self.transactions = Transactions(_Database(machine.engine, clock, self, plan), self.run, clock)
         self._plan = plan
         self._clock = clock
         self._machine = machine

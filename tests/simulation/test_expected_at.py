@@ -72,7 +72,7 @@ class WatchedWorld(CalmWorld):
 
     async def _look(self) -> None:
         producer = self._process("producer")
-        collections = Collections(producer.database, producer.run, self.plan.terms, ACCOUNT, self.outstanding)
+        collections = Collections(producer.transactions, self.plan.terms, ACCOUNT, self.outstanding)
         for collection_id in self.audit.accepted:
             view = await collections.view(collection_id, collections.deadline())
             assert view is not None

@@ -85,7 +85,9 @@ def test_a_ledger_that_holds_from_the_reservation_on_is_caught(template: Path) -
             await super()._store(fetched, closes=closes)
             this = QuotaCharge.id == fetched.charge_id
             early = {"ends_at": QuotaCharge.reserved_at, "closed_at": QuotaCharge.reserved_at}
-            self._database.write(lambda connection: connection.execute(update(QuotaCharge).where(this).values(early)))
+            await self._transactions.write(
+                lambda connection: connection.execute(update(QuotaCharge).where(this).values(early))
+            )
 
     assert "arrivals in one window" in caught(template, Parts(caller=EndsEarly))
 
@@ -153,9 +155,9 @@ def test_consumers_that_wait_for_each_other_are_caught(template: Path) -> None:
 
 def test_a_relay_without_a_lease_is_caught(template: Path) -> None:
     class Leaseless(Relay):
-        def _lease(self, ended: Mapping[BatchKey, bool], moment: float) -> Any:
-            done = super()._lease(ended, moment)
-            self._database.write(lambda connection: connection.execute(update(Batch).values(leased_by=None)))
+        async def _lease(self, ended: Mapping[BatchKey, bool], moment: float) -> Any:
+            done = await super()._lease(ended, moment)
+            await self._transactions.write(lambda connection: connection.execute(update(Batch).values(leased_by=None)))
             return done
 
     assert "leased by" in caught(template, Parts(relay=Leaseless))
@@ -165,10 +167,10 @@ def test_counters_added_twice_are_caught(template: Path) -> None:
     class CountsTwice(Caller):
         async def _store(self, fetched: Fetched, *, closes: bool) -> None:
             wanted = select(QueuedCity.collection_id).where(QueuedCity.city_id.in_(fetched.observations))
-            names = self._database.read(lambda connection: connection.scalars(wanted).all())
+            names = await self._transactions.read(lambda connection: connection.scalars(wanted).all())
             await super()._store(fetched, closes=closes)
             more = update(Collection).where(Collection.id.in_(names)).values(collected=Collection.collected + 1)
-            self._database.write(lambda connection: connection.execute(more))
+            await self._transactions.write(lambda connection: connection.execute(more))
 
     found = caught(template, Parts(caller=CountsTwice))
     assert "counters" in found or "acknowledged before it is settled" in found, "it seems to be done too early"

@@ -117,8 +117,7 @@ class World:
     def start_relay(self) -> None:
         process = self._process("relay")
         relay = self.parts.relay(
-            process.database,
-            process.run,
+            process.transactions,
             Sender(self.topic, process),
             RELAY,
             topic=TOPIC,
@@ -133,14 +132,14 @@ class World:
 
     def start_consumer(self, setting: EndpointSetting = "auto") -> None:
         process = self._process("consumer")
-        database, run, clock = process.database, process.run, self.clock
-        ledger = self.parts.ledger(database, run, clock, ACCOUNT, self.plan.terms, setting, process.name)
+        transactions, clock = process.transactions, self.clock
+        ledger = self.parts.ledger(transactions, clock, ACCOUNT, self.plan.terms, setting, process.name)
         ledger.gate = self.machine.gate
         line = Line(self.plan, clock, process, self.witness)
         member = Member(self.topic, process, self.window)
         sender = Sender(self.topic, process)
-        intake = self.parts.intake(member, sender, database, run, clock, ACCOUNT, TOPIC)
-        caller = self.parts.caller(ledger, line, database, run, line.run, clock, self.lanes)
+        intake = self.parts.intake(member, sender, transactions, clock, ACCOUNT, TOPIC)
+        caller = self.parts.caller(ledger, line, transactions, line.run, clock, self.lanes)
         worker = Worker(intake, caller, ledger, clock)
 
         async def work() -> None:
@@ -184,7 +183,7 @@ class World:
         while True:
             producer = self._process("producer")
             try:
-                await ask(Collections(producer.database, producer.run, self.plan.terms, ACCOUNT, self.outstanding))
+                await ask(Collections(producer.transactions, self.plan.terms, ACCOUNT, self.outstanding))
             except RaingaugeError:
                 await self.clock.sleep(1)
             else:

@@ -12,12 +12,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection
 
-from producer.collections import Collections
-from producer.transactions import DEADLINE_S
-from raingauge.blocking import Threads, inline
+from producer.collections import DEADLINE_S, Collections
+from raingauge.blocking import RunBlocking, Threads, inline
 from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable
 from raingauge.storage.database import Database, open_database
+from raingauge.storage.transactions import Transactions
 from tests.api_support import Front, assert_problem, client
 
 T = TypeVar("T")
@@ -69,11 +69,18 @@ def hanging(like: Database) -> Iterator[HangingDatabase]:
         database.let_go.set()
 
 
+def client_on(front: Front, database: Database, run: RunBlocking, deadline_s: float = DEADLINE_S) -> httpx.AsyncClient:
+    """The same front on another database."""
+    transactions = Transactions(database, run, SystemClock())
+    use_cases = Collections(transactions, front.settings.terms, front.account, deadline_s=deadline_s)
+    return client(front.settings, use_cases, front.relay)
+
+
 @contextmanager
 def failing(front: Front, error: Exception) -> Iterator[httpx.AsyncClient]:
     """The same front on a database that raises."""
     broken = BrokenDatabase(front.database, error)
-    yield client(front.settings, Collections(broken, inline, front.settings.terms, front.account), front.relay)
+    yield client_on(front, broken, inline)
 
 
 async def _ask_everything(http: httpx.AsyncClient) -> dict[str, httpx.Response]:
@@ -98,7 +105,7 @@ async def test_while_the_database_is_away_everything_says_so_and_when_to_try_aga
 async def test_a_database_that_hangs_is_reported_in_time_and_forgotten_when_it_is_back(front: Front) -> None:
     clock = SystemClock()
     with hanging(front.database) as away, closing(Threads(1, "test")) as threads:
-        http = client(front.settings, Collections(away, threads, front.settings.terms, front.account), front.relay)
+        http = client_on(front, away, threads)
         begun = clock.monotonic()
         answers = await asyncio.gather(_ask_everything(http), _ask_everything(http))
         took_s = clock.monotonic() - begun
@@ -114,8 +121,7 @@ async def test_a_database_that_hangs_is_reported_in_time_and_forgotten_when_it_i
 
 async def test_what_timed_out_before_it_began_is_never_done(front: Front) -> None:
     with hanging(front.database) as away, closing(Threads(1, "test")) as threads:
-        counter = Collections(away, threads, front.settings.terms, front.account, deadline_s=0.1)
-        http = client(front.settings, counter, front.relay)
+        http = client_on(front, away, threads, deadline_s=0.1)
         _, posted = await asyncio.gather(http.get("/ready"), http.post("/collect", json={"id": 1, "cities": [1]}))
         away.let_go.set()
         await threads(lambda: None)

@@ -20,6 +20,7 @@ from raingauge.quota.pacing import Terms
 from raingauge.settings import RelaySettings
 from raingauge.storage.database import Database
 from raingauge.storage.outbox import Leased
+from raingauge.storage.transactions import Transactions
 from tests.simulation.virtual import VirtualLoop, run_virtually
 
 UNTIL = datetime(2026, 11, 10, tzinfo=UTC)
@@ -68,8 +69,7 @@ def relay_on(
     database: object, publisher: Publisher, every_s: float = 0.01, run_database: RunBlocking = inline
 ) -> Relay:
     return Relay(
-        cast("Database", database),
-        run_database,
+        Transactions(cast("Database", database), run_database, SystemClock()),
         publisher,
         RelaySettings(every_s=every_s),
         topic="cities",
