@@ -151,6 +151,8 @@ def _first(candidates: Iterable[Candidate], number: int) -> list[Candidate]:
 
 def _claims(connection: Connection, now: datetime, city_ids: Many[int]) -> dict[int, tuple[int, datetime]]:
     """The cities among these that a call is fetching now: its charge, and when the claim expires."""
+    if not city_ids:
+        return {}
     claimed = connection.execute(_CLAIMS, {"cities": sorted(city_ids), "now": now})
     return {row.city_id: (row.charge_id, row.ready_at) for row in claimed}
 
