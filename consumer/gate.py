@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, Literal
 
+from raingauge.backoff import backoff_s
 from raingauge.model import Gate
-from raingauge.quota.pacing import Terms, Wait, backoff_s, month_of, next_month, next_start
+from raingauge.quota.pacing import Terms, Wait, month_of, next_month, next_start
 
 Endpoint = Literal["group", "single"]
 EndpointSetting = Literal["auto", "group", "single"]

@@ -6,7 +6,7 @@ A failure counts against a city only while the provider answers for others: in a
 import random
 from typing import Final
 
-from raingauge.quota.pacing import backoff_s
+from raingauge.backoff import backoff_s
 
 GIVE_UP_AFTER: Final = 8
 """A provider that loses one call in ten fails a good city once in a hundred million times."""

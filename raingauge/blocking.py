@@ -10,9 +10,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol, TypeVar
 
+from raingauge.backoff import backoff_s
 from raingauge.clock import Clock
 from raingauge.errors import DatabaseUnavailable
-from raingauge.quota.pacing import backoff_s
 
 log = logging.getLogger("raingauge.blocking")
 RETRY_BASE_S: Final = 0.25

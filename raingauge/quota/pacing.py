@@ -168,8 +168,3 @@ def month_moment(moment: datetime, spent: int, want: int, terms: Terms) -> datet
     due = month_start(moment) + length * ((spent + want) / terms.cities_per_month) - DAY
     # One millisecond makes up for the rounding in `month_allows`.
     return max(moment, due + timedelta(milliseconds=1))
-
-
-def backoff_s(strikes: int, base_s: float, cap_s: float) -> float:
-    """Doubles with every strike after the first, up to the cap. Seconds."""
-    return float(min(cap_s, base_s * 2 ** min(30, max(0, strikes - 1))))

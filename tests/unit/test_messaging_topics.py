@@ -10,7 +10,7 @@ from aiokafka.errors import IncompatibleBrokerVersion, PolicyViolationError
 
 from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.errors import SettingsError
-from raingauge.messaging.kafka import Timeouts, servers_of
+from raingauge.messaging.kafka import servers_of
 from raingauge.messaging.kafka.topics import ensure_with, topics_of
 
 ALREADY_EXISTS, POLICY_VIOLATION = 36, 44
@@ -55,12 +55,6 @@ def test_nonsense_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(SettingsError) as caught:
         servers_of(url)
     assert "secret" not in str(caught.value)
-
-
-def test_pauses_double_up_to_the_longest_and_are_spread_downwards() -> None:
-    timeouts = Timeouts(first_backoff_s=1, longest_backoff_s=10)
-    assert [timeouts.backoff_s(attempt, 0) for attempt in (0, 1, 2, 3, 4, 10_000)] == [1, 2, 4, 8, 10, 10]
-    assert timeouts.backoff_s(4, 1) == 5
 
 
 class Admin:

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from raingauge.backoff import backoff_s
 from raingauge.quota.pacing import (
     MonthPacing,
     Pacing,
     Release,
     Terms,
     admit,
-    backoff_s,
     month_allows,
     month_moment,
     month_of,

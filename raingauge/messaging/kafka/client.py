@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import BrokerResponseError, KafkaError
 
+from raingauge.backoff import backoff_s
 from raingauge.clock import Clock
 from raingauge.errors import SettingsError
 
@@ -44,11 +45,6 @@ class Timeouts:
     session_s: float = 10  # after which the group considers a silent member dead
     first_backoff_s: float = 0.5
     longest_backoff_s: float = 10
-
-    def backoff_s(self, attempt: int, jitter: float) -> float:
-        """The pause after failed attempt 0, 1, ...: doubles each time; `jitter` (0 to 1) shortens it by up to half."""
-        full = min(self.longest_backoff_s, self.first_backoff_s * 2.0 ** min(attempt, 30))
-        return full * (1 - jitter / 2)
 
 
 DEFAULT_TIMEOUTS: Final = Timeouts()
@@ -98,7 +94,8 @@ class Brokers:
 
     async def pause(self, attempt: int) -> None:
         """Wait after failed attempt 0, 1, ..."""
-        await self._clock.sleep(self._timeouts.backoff_s(attempt, random.random()))
+        full_s = backoff_s(attempt + 1, self._timeouts.first_backoff_s, self._timeouts.longest_backoff_s)
+        await self._clock.sleep(full_s * random.uniform(0.5, 1.0))
 
 
 class KafkaAdapter(ABC):
