@@ -27,8 +27,8 @@ def parser() -> argparse.ArgumentParser:
     top.set_defaults(program=lambda _: run)
     groups = top.add_subparsers(title="commands")
     _add_quota(groups.add_parser("quota", help="manage the gate of quota.account").add_subparsers(required=True))
-    _add_cities(groups.add_parser("cities", help="see to what is known of cities").add_subparsers(required=True))
-    letters = groups.add_parser("dead-letters", help="see to what could not be worked on")
+    _add_cities(groups.add_parser("cities", help="correct what is known of cities").add_subparsers(required=True))
+    letters = groups.add_parser("dead-letters", help="list, replay and bury dead letters")
     _add_dead_letters(letters.add_subparsers(required=True))
     return top
 
@@ -37,14 +37,14 @@ def _add_quota(group: Commands) -> None:
     month = group.add_parser("set-month", help="say how many cities of this month are spent already")
     month.add_argument("cities", type=int)
     month.set_defaults(program=lambda given: partial(set_month, cities=given.cities, open_ledger=command_ledger))
-    take = group.add_parser("adopt", help="have the gate take the settings' limits")
+    take = group.add_parser("adopt", help="copy the limits of the settings to the gate")
     take.set_defaults(program=lambda _: partial(adopt, open_ledger=command_ledger))
     close = group.add_parser(
         "shut", help="close the gate until every charge is released: after a database was restored from a backup"
     )
     close.set_defaults(program=lambda _: partial(shut, open_ledger=command_ledger))
     again = group.add_parser("open", help="open the gate at once")
-    again.set_defaults(program=lambda _: partial(open_gate, open_database=command_database))
+    again.set_defaults(program=lambda _: partial(open_gate, open_ledger=command_ledger))
 
 
 def _add_cities(group: Commands) -> None:

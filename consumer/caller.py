@@ -30,7 +30,7 @@ from raingauge.storage.transactions import Transactions
 log = logging.getLogger("raingauge.caller")
 
 LONGEST_WAIT_S: Final = 60.0
-"""A gate may be opened by hand (`quota set-month`), so nobody sleeps longer."""
+"""A person may open the gate (`quota open`), so nobody sleeps longer."""
 DATABASE_RETRY_S: Final = 2.0
 QUIET_REASONS: Final = frozenset({"pace", "probe", None})
 """Reasons to wait that are not worth a line in the log."""
@@ -119,6 +119,7 @@ class Caller:
         self._tried_at = clock.monotonic()
         self.on_settled: Callable[[Settled], None] = lambda _settled: None
         self.tally = Tally()
+        self._logged_reason: str | None = None
         self.waiting_for: str | None = None
         """Why nothing goes now: quota, key, provider, database, terms, month, pace, probe; None when calls go."""
 
@@ -181,15 +182,16 @@ class Caller:
     async def _pause(self, answer: NotNow) -> None:
         """Sleep as long as the ledger says, a minute at most; news of the queue ends it."""
         seconds = min(LONGEST_WAIT_S, answer.seconds)
-        if answer.reason != self.waiting_for and answer.reason not in QUIET_REASONS:
+        if answer.reason != self._logged_reason and answer.reason not in QUIET_REASONS:
             log.info("caller.waiting", extra={"reason": answer.reason, "looks_again_s": round(seconds, 3)})
+            self._logged_reason = answer.reason
         self.waiting_for = answer.reason
         await happens_within(self._news, seconds)
 
     def _resume(self) -> None:
-        if self.waiting_for not in QUIET_REASONS:
-            log.info("caller.resumed", extra={"reason": self.waiting_for})
-        self.waiting_for = None
+        if self._logged_reason is not None:
+            log.info("caller.resumed", extra={"reason": self._logged_reason})
+        self.waiting_for = self._logged_reason = None
 
     # -- fetch ---------------------------------------------------------------------------------------------------------
 

@@ -1,22 +1,18 @@
 """What a person changes from the command line: the account's gate, and what is known of cities.
 
-Each command is one transaction and prints what it changed.
+Each command prints what it changed, in one line.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
-from sqlalchemy import Connection
-
 from consumer.ledger import Ledger
 from raingauge.contracts import utc_text
-from raingauge.errors import GateMismatch, SettingsError
-from raingauge.model import Gate
+from raingauge.errors import SettingsError
 from raingauge.settings import Settings
 from raingauge.storage.cities import forget_unknown
 from raingauge.storage.database import Database
-from raingauge.storage.quota import change_gate, lock_gate
 
 MAX_CITIES: Final = 10**15
 """More than any plan allows, and well within the database's integers."""
@@ -48,21 +44,12 @@ async def shut(settings: Settings, open_ledger: OpenLedger) -> None:
     print(f"account {settings.quota.account}: closed until {utc_text(until)}")  # noqa: T201
 
 
-async def open_gate(settings: Settings, open_database: OpenDatabase) -> None:
+async def open_gate(settings: Settings, open_ledger: OpenLedger) -> None:
     """Open the gate at once, whatever the provider or a person closed it for."""
-    account = settings.quota.account
-
-    def work(connection: Connection) -> Gate:
-        gate = lock_gate(connection, account)
-        if gate is None:
-            raise GateMismatch(f"the gate of account {account} does not exist: start a consumer first")
-        change_gate(connection, account, {"state": "open", "strikes": 0})
-        return gate
-
-    with open_database(settings) as database:
-        gate = database.write(work)
+    with open_ledger(settings) as ledger:
+        gate = await ledger.reopen()
     before = "open" if gate.state == "open" else f"{gate.state} until {utc_text(gate.blocked_until)}"
-    print(f"account {account}: {before} -> open")  # noqa: T201
+    print(f"account {settings.quota.account}: {before} -> open")  # noqa: T201
 
 
 async def forget_cities(settings: Settings, city_ids: Sequence[int], open_database: OpenDatabase) -> None:

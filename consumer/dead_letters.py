@@ -25,7 +25,7 @@ from raingauge.contracts import dead_letter_topic, newer_version, utc_text
 from raingauge.errors import Fatal, HandoffUnavailable, Permanent
 from raingauge.messaging.kafka import servers_of
 from raingauge.messaging.kafka.client import explain, one_line, stop_client
-from raingauge.messaging.kafka.subscription import headers_of
+from raingauge.messaging.kafka.subscription import UNREADABLE, headers_of
 from raingauge.messaging.port import ADDED_HEADERS, Delivery, Headers, Publisher
 from raingauge.settings import Settings
 
@@ -99,7 +99,7 @@ async def bury(settings: Settings, address: Address, open_publisher: OpenPublish
     """Copy a message of a newer version to the dead letters, whole, so that consumers need not wait behind it.
 
     Raises:
-        Fatal: Kafka does not answer or has no such topic, there is no such message, or no consumer waits behind it.
+        Fatal: Kafka does not answer or has no such topic, there is no such message, or it is of no newer version.
     """
     topic, servers = settings.broker.topic, servers_of(settings.broker.url)
     async with _errors_in_one_line(servers):
@@ -118,14 +118,14 @@ async def bury(settings: Settings, address: Address, open_publisher: OpenPublish
 
 
 async def find_buried(servers: Sequence[str], topic: str, held: Sequence[Delivery]) -> Sequence[Delivery]:
-    """Those of these deliveries that are among the dead letters.
+    """The deliveries that are already in the dead letters.
 
     Raises:
         HandoffUnavailable: Kafka does not answer.
     """
     try:
         return await _buried(servers, topic, held)
-    except (KafkaError, TimeoutError, Fatal) as error:
+    except (KafkaError, TimeoutError, Fatal, *UNREADABLE) as error:
         raise HandoffUnavailable(one_line(error)) from error
 
 
@@ -139,7 +139,7 @@ async def _buried(servers: Sequence[str], topic: str, held: Sequence[Delivery]) 
 
 @dataclass(frozen=True, slots=True)
 class Letter(Delivery):
-    """A message, as a rule of the dead-letter topic. `written_ms` counts from 1970."""
+    """A message, usually of the dead-letter topic. `written_ms`: milliseconds since 1970."""
 
     written_ms: int = 0
 

@@ -37,7 +37,6 @@ from raingauge.storage.transactions import Transactions
 
 T = TypeVar("T")
 
-KEPT_FOR: Final = timedelta(days=1)
 CLOCK_STEP: Final = timedelta(seconds=2)
 OTHER_TERMS: Final = timedelta(minutes=1)
 """The terms were changed while this consumer runs (`quota adopt`): it must start again with the same settings."""
@@ -88,7 +87,10 @@ class NotNow:
 
 
 class Ledger:
-    """The ledger of one account, as one consumer uses it. Every method raises DatabaseUnavailable."""
+    """The ledger of one account, as one consumer uses it.
+
+    Raises (all but `open` and `report`, which wait): DatabaseUnavailable.
+    """
 
     def __init__(
         self,
@@ -161,7 +163,7 @@ class Ledger:
         """Forget charges that were released long ago."""
 
         def work(connection: Connection) -> None:
-            released_before = self._transactions.now(connection) - KEPT_FOR
+            released_before = self._transactions.now(connection) - quota.KEPT_FOR
             ended_before = released_before - timedelta(seconds=self.terms.window_s)
             quota.forget_charges(connection, self._account, ended_before)
 
@@ -197,6 +199,16 @@ class Ledger:
             until = self._transactions.now(connection) + timedelta(seconds=self.terms.worst_hold_s)
             quota.change_gate(connection, self._account, {"state": "database", "blocked_until": until})
             return until
+
+        return await self._transactions.write(work)
+
+    async def reopen(self) -> Gate:
+        """Open the gate at once, whatever the provider or a person closed it for; the gate before."""
+
+        def work(connection: Connection) -> Gate:
+            gate = self._lock(connection)
+            quota.change_gate(connection, self._account, {"state": "open", "strikes": 0})
+            return gate
 
         return await self._transactions.write(work)
 

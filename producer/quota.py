@@ -18,8 +18,6 @@ from raingauge.quota.proof import Replay, Worst
 from raingauge.storage.quota import count_open, find_gate, held, next_ends, reserved_charges
 from raingauge.storage.transactions import Transactions
 
-KEPT_FOR: Final = timedelta(days=1)
-"""Consumers forget a charge that long after its release."""
 RECENT: Final = timedelta(hours=1)
 """What the present rate is taken from."""
 PORTION: Final = timedelta(minutes=10)

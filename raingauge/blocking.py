@@ -45,7 +45,7 @@ class Threads:
 
 
 async def inline(work: Callable[[], T], /) -> T:
-    """Run the work where it stands, on the event loop. For simulations only."""
+    """Run the work where it stands, on the event loop: in simulations, and in commands that do nothing else."""
     return work()
 
 

@@ -82,13 +82,19 @@ async def until_signalled(program: Coroutine[Any, Any, None]) -> None:
 
 @contextlib.asynccontextmanager
 async def in_background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.Task[Any]]:
-    """Run a task beside the block and cancel it when the block ends."""
+    """Run a task beside the block and cancel it when the block ends. If it fails, that is logged."""
     task = asyncio.create_task(work)
+    task.add_done_callback(_report_failure)
     try:
         yield task
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _report_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("program.task_failed", extra={"task": task.get_name()}, exc_info=error)
 
 
 @contextlib.asynccontextmanager

@@ -13,14 +13,15 @@ from starlette.exceptions import HTTPException
 from producer.api.problems import UNAVAILABLE, WORDS, invalid, responses
 from producer.api.requests import StrictRoute
 from producer.api.schemas import ProofBody, QuotaBody, proof_body, quota_body
-from producer.quota import KEPT_FOR, Period, QuotaReports
+from producer.quota import Period, QuotaReports
 from raingauge.contracts import utc_text
+from raingauge.storage.quota import KEPT_FOR
 from raingauge.web import UNEXPECTED
 
 LONGEST: Final = timedelta(hours=24)
 USUAL: Final = timedelta(hours=1)
 NOT_GIVEN: Final = datetime.min.replace(microsecond=1, tzinfo=UTC)
-"""In the place of a begin that is left out: a moment that nobody asks for."""
+"""Sentinel for a `from` that is left out: a moment that nobody asks for."""
 LATEST: Final = datetime.max.replace(tzinfo=UTC)
 FROM: Final = ("query", "from")
 TO: Final = ("query", "to")
@@ -71,7 +72,7 @@ def _period(since: datetime, until: datetime, now: datetime) -> Period:
         raise invalid(f"charges are kept for a day after their release; ask for later than {utc_text(kept)}", *TO)
     since = until - USUAL if since == NOT_GIVEN else since
     if since >= until:
-        raise invalid("it lies before `to`, and not in the future", *FROM)
+        raise invalid("it must be before `to` and not in the future", *FROM)
     if until - since > LONGEST:
         raise invalid("a proof is about 24 hours at most", *FROM)
     return max(since, kept).astimezone(UTC), until.astimezone(UTC)

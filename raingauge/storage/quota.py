@@ -13,6 +13,8 @@ from raingauge.storage.upsert import upsert
 BEAT_S: Final = 5.0
 ALIVE_FOR: Final = timedelta(seconds=20)
 FORGOTTEN_AFTER: Final = timedelta(days=1)
+KEPT_FOR: Final = timedelta(days=1)
+"""How long charges are kept after their release."""
 CLOCK_GRAIN: Final = timedelta(milliseconds=1)
 """SQLite's clock cuts off what is less."""
 

@@ -1,6 +1,7 @@
 """Settling: rows of the queue become readings, each city of a collection once, and the counters say so at once.
 
-It is one transaction, and the order of its locks is the same everywhere: cities, collections, readings, batches, queue.
+It is one transaction. It locks in this order: cities, collections (sorted), then rows of those collections. Enqueueing
+and cancelling lock collections first, too.
 """
 
 from collections import Counter

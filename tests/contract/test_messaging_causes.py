@@ -25,7 +25,8 @@ async def started(server: str, caplog: pytest.LogCaptureFixture) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("host", "cause"), [("127.0.0.1", "refuses connections"), ("kafka.invalid", "cannot be resolved")]
+    ("host", "cause"),
+    [("127.0.0.1", "refuses connections"), ("kafka.invalid", "cannot be resolved"), ("k" * 64, "is no host name")],
 )
 async def test_a_wrong_port_or_host_is_named(host: str, cause: str, caplog: pytest.LogCaptureFixture) -> None:
     server = f"{host}:{free_port()}"

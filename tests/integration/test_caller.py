@@ -314,7 +314,8 @@ def test_that_calls_go_on_is_logged_and_how_soon_a_wait_is_looked_at_again(
     sqlite: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    Scene(sqlite, NotNow(184_767, "month"), charge(), NotNow(1, "pace"), charge()).run(90)
+    pace = NotNow(1, "pace")
+    Scene(sqlite, NotNow(184_767, "month"), pace, charge(), pace, charge()).run(90)
     (waiting,), (resumed,) = events(caplog, "caller.waiting"), events(caplog, "caller.resumed")
     assert (vars(waiting)["reason"], vars(waiting)["looks_again_s"]) == ("month", 60.0)
     assert vars(resumed)["reason"] == "month"

@@ -26,7 +26,7 @@ from raingauge.storage.quota import find_gate
 adopt = partial(commands.adopt, open_ledger=command_ledger)
 shut = partial(commands.shut, open_ledger=command_ledger)
 set_month = partial(commands.set_month, open_ledger=command_ledger)
-open_gate = partial(commands.open_gate, open_database=command_database)
+open_gate = partial(commands.open_gate, open_ledger=command_ledger)
 forget_cities = partial(commands.forget_cities, open_database=command_database)
 
 

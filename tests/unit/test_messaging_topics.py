@@ -43,6 +43,7 @@ def test_a_url_names_the_brokers(url: str, servers: tuple[str, ...]) -> None:
         "kafka://host:0",
         "kafka://host:65536",
         "kafka://host:many",
+        "kafka://kafka..local:9092",
         "kafka://host:9092,",
         "kafka://host:9092,,other:9092",
         "kafka://host:9092/cities",

@@ -232,8 +232,8 @@ async def test_what_is_left_of_background_work_is_cancelled_when_the_block_ends(
 
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError()])
-async def test_the_result_or_error_of_background_work_that_ended_is_kept_for_whoever_asks(
-    error: Exception | None,
+async def test_an_error_of_background_work_is_logged_and_kept_for_whoever_asks(
+    error: Exception | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work() -> None:
         if error is not None:
@@ -242,6 +242,7 @@ async def test_the_result_or_error_of_background_work_that_ended_is_kept_for_who
     async with in_background(work()) as task:
         await asyncio.wait([task])
     assert task.exception() is error
+    assert ("program.task_failed" in caplog.messages) is (error is not None)
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------

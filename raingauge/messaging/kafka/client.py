@@ -27,7 +27,7 @@ log = logging.getLogger("raingauge.messaging")
 CLEANUP_S: Final = 1.0
 CONNECT_S: Final = 3.0  # for each step of finding out why a client cannot start
 STOP_S: Final = 3.0
-_SERVER: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+):([0-9]{1,5})")
+_SERVER: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w-]+(?:\.[\w-]+)*\.?):([0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class KafkaAdapter(ABC):
 
     @abstractmethod
     def _use(self, client: Any) -> asyncio.Future[Any]:
-        """Begin to use a client. Returns what is done once the client has failed, and is cancelled to end its use."""
+        """Begin to use a client. The future ends when the client has failed; cancelling it ends the use."""
 
     @abstractmethod
     async def _release(self, failed: asyncio.Future[Any]) -> None:
@@ -215,6 +215,8 @@ async def _cannot_connect(host: str, port: int) -> str | None:
         return f"does not answer within {CONNECT_S:g} s"
     except socket.gaierror as error:
         return f"cannot be resolved ({error.strerror})"
+    except UnicodeError:
+        return "is no host name"
     except ConnectionRefusedError:
         return "refuses connections"
     except OSError as error:

@@ -170,9 +170,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         log.info("handoff.assigned", extra={"partitions": sorted(tp.partition for tp in assigned)})
         self.pause_or_resume()
 
-    async def end_epoch(self) -> None:
+    async def end_epoch(self, *, commits: bool = True) -> None:
         """Commit what is settled; the other deliveries are void, and come again to any member."""
-        await self._commit()
+        if commits:
+            await self._commit()
         self._window.begin_epoch()
 
     async def _commit(self) -> None:
@@ -260,7 +261,8 @@ class KafkaSubscription(KafkaAdapter):
         member, self._member = self._member, None
         await asyncio.wait({failed})
         if member is not None:
-            await member.end_epoch()
+            fell_back = not failed.cancelled() and isinstance(failed.exception(), OffsetsFellBackError)
+            await member.end_epoch(commits=not fell_back)  # the offsets of a topic that is gone mean new messages
 
     async def _is_quiet(self) -> bool:
         return self._member is not None and await self._member.is_quiet()
