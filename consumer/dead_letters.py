@@ -63,8 +63,8 @@ async def replay(
 ) -> None:
     """Publish dead letters to the topic again: the chosen one, or all that were not replayed before.
 
-    A letter is marked as replayed once it is stored. A replay that ends in between repeats it: twice is better than
-    never, and a settled batch costs nothing.
+    A letter is marked as replayed once it is stored. If a replay ends before that, the next one repeats it: twice is
+    better than never, and a settled batch costs nothing.
 
     Raises:
         Fatal: Kafka does not answer or has no such topic, the letter does not exist, or some letters are too large

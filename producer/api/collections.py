@@ -152,7 +152,7 @@ Fields = Annotated[
 
 
 class CollectDefaults:
-    """What holds for a collection that does not say it."""
+    """Defaults for fields that a request leaves out."""
 
     def __init__(self, cities: tuple[int, ...], max_cities: int, max_age_s: int) -> None:
         self._cities = cities
@@ -312,7 +312,7 @@ def _body(view: View, page: Page, next_url: str | None) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _etag(view: View, query: bytes) -> str:
-    """Weak: of what a client sees change, and of the query."""
+    """A weak ETag: of what a client sees change, and of the query."""
     state, progress = view.state, view.progress
     parts = (state.id, state.requested_at, state.collected, state.failed, progress.status, progress.reason, query)
     return f'W/"{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}"'

@@ -64,7 +64,7 @@ def _period(since: datetime, until: datetime, now: datetime) -> Period:
     """From when to when, as far as charges are kept.
 
     Raises:
-        InvalidRequest: it is no such time.
+        InvalidRequest: the period is not valid.
     """
     kept = now - KEPT_FOR
     until = min(until, now)

@@ -1,4 +1,4 @@
-"""What holds for every request: its path, who may change anything, limits, and no parameter or JSON with two meanings.
+"""Checks of every request: its path, its origin, its length, and no parameter or JSON field with two meanings.
 
 It knows no endpoint.
 """
@@ -150,7 +150,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise invalid(f"it is not JSON: {name} is no value there", "body")
+    raise invalid(f"it is not JSON: {name} is not a JSON value", "body")
 
 
 def _once(names: Iterable[str], place: str) -> None:

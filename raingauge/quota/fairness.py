@@ -50,7 +50,7 @@ def newcomers_in(batch: int, size: int, total: int) -> int:
 def share_with_newcomers(want: int, newcomers: int, others: int, spent: int) -> int:
     """How many of `want` places newcomers get, given how many of each wait: half while others wait.
 
-    They get an odd place two times of three, going by the cities `spent` so far: a call of one city has no other.
+    They get the odd place two times out of three, by the cities `spent` so far: a call of one city has no other.
     """
     odd = want % 2 if spent % 3 else 0
     return min(newcomers, max(want - others, want // 2 + odd))

@@ -110,7 +110,7 @@ def clip_moments(connection: Connection, account: str, now: datetime, until: dat
 def pick(connection: Connection, now: datetime, account: str, want: int, spent: int = 1) -> list[Candidate]:
     """Up to `want` cities whose turn it is and that need a call, the first few of small collections in front.
 
-    `spent`: cities that the account has spent, for the places that cannot be halved.
+    `spent`: cities that the account has spent; it decides who gets the odd place.
 
     Beside them come those with a lower turn that need no call, or that a call is fetching now.
     """

@@ -1,4 +1,4 @@
-"""What holds for every path: slashes, methods, and limits."""
+"""Every path alike: slashes, methods and limits."""
 
 import re
 from collections.abc import AsyncIterator
