@@ -272,9 +272,7 @@ def _add_get(api: APIRouter, collections: Collections) -> None:
         headers = {"ETag": _etag(view, query), "Cache-Control": "no-cache"}
         next_url = None
         if page.next_after is not None:
-            parameters = {"id": collection_id, "limit": limit, "after": page.next_after}
-            parameters |= {"fields": ",".join(more)} if more else {}
-            next_url = f"{request.scope['root_path']}/get?{urlencode(parameters, safe=',')}"
+            next_url = request.scope["root_path"] + _path_of(PageQuery(collection_id, more, page.next_after, limit))
             headers["Link"] = f'<{next_url}>; rel="next"'
         return Response(_body(view, page, next_url), headers=headers, media_type=JSON)
 
@@ -303,6 +301,13 @@ def _add_cancel(api: APIRouter, collections: Collections) -> None:
             counts = {"collected": view.state.collected, "failed": view.state.failed, "total": view.state.total}
             log.info("collection.cancelled", extra={"collection_id": collection_id, **counts, "at": cancelled_at})
         return head(view)
+
+
+def _path_of(page: PageQuery) -> str:
+    """The path and query that ask for a page."""
+    parameters = {"id": page.collection_id, "limit": page.limit, "after": page.after}
+    fields = {"fields": ",".join(page.more)} if page.more else {}
+    return f"/get?{urlencode(parameters | fields, safe=',')}"
 
 
 def _body(view: View, page: Page, next_url: str | None) -> bytes:

@@ -2,8 +2,7 @@
 
 import heapq
 import random
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -17,19 +16,7 @@ from raingauge.storage import quota
 from tests.contract.ledger_support import TERMS, Account, Consumer
 from tests.contract.storage_support import NOW, SECOND
 from tests.support.databases import sqlite_copy
-
-
-def most_in_any_window(arrivals: Iterable[tuple[float, int]], window_s: float) -> int:
-    """The largest sum of costs in any half-open window."""
-    inside: deque[tuple[float, int]] = deque()
-    most = total = 0
-    for moment, cost in sorted(arrivals):
-        inside.append((moment, cost))
-        total += cost
-        while inside[0][0] <= moment - window_s:
-            total -= inside.popleft()[1]
-        most = max(most, total)
-    return most
+from tests.support.windows import most_in_any_window
 
 
 def a_schedule(account: Account, chance: random.Random, windows: float) -> list[tuple[float, int]]:

@@ -1,7 +1,7 @@
 """The provider's stand-in: answers as OpenWeather does, loses calls, refuses at times, and witnesses every arrival."""
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
@@ -13,6 +13,7 @@ from raingauge.quota.pacing import MARGIN_S
 from tests.simulation.plan import Plan
 from tests.simulation.process import Process
 from tests.simulation.virtual import EPOCH, VirtualClock
+from tests.support.windows import most_in_any_window
 
 T = TypeVar("T")
 
@@ -28,15 +29,7 @@ class Witness:
 
     def most_in_any_window(self, window_s: float) -> int:
         """The most cities that ever arrived in one half-open window."""
-        inside: deque[tuple[float, int]] = deque()
-        most = total = 0
-        for moment, cost in sorted(self.arrivals):
-            inside.append((moment, cost))
-            total += cost
-            while inside[0][0] <= moment - window_s:
-                total -= inside.popleft()[1]
-            most = max(most, total)
-        return most
+        return most_in_any_window(self.arrivals, window_s)
 
 
 class Line:
