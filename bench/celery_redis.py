@@ -1,7 +1,8 @@
 """The usual way to do the same work, as a baseline: Celery on Redis, without ledger, progress, fairness or durability.
 
-A task calls the provider's group endpoint for twenty cities and inserts their readings in one transaction. As a
-program, `python -m bench.celery_redis`, this is one worker process; it takes its part in `make bench` alone.
+A task calls the provider's group endpoint for twenty cities and stores, in one transaction, the rows that Raingauge
+stores: the latest observation of each city, and the readings; or the readings alone. As a program,
+`python -m bench.celery_redis`, this is one worker process; it takes its part in `make bench` alone.
 """
 
 import argparse
@@ -23,7 +24,8 @@ from sqlalchemy import create_engine, func, insert, select
 from bench.processes import CLOCK, until
 from raingauge.model import BATCH_SIZE
 from raingauge.storage.database import Database, open_database
-from raingauge.storage.models import Collection, Reading
+from raingauge.storage.models import City, Collection, Reading
+from raingauge.storage.upsert import upsert
 from tests.support.processes import program
 
 TASK: Final = "collect"
@@ -35,12 +37,16 @@ class NoRedis(Exception):
     """redis-server is not installed: apt-get install redis-server (Debian, Ubuntu); `make bench` does it as root."""
 
 
-def cities_per_second(database_url: str, provider_url: str, workers: int, cities: int) -> float:
+def cities_per_second(
+    database_url: str, provider_url: str, workers: int, cities: int, *, readings_alone: bool
+) -> float:
     """From the first task's sending until all readings are in the database."""
     with ExitStack() as parts:
         redis_url = parts.enter_context(_redis())
         database = parts.enter_context(closing(open_database(database_url, pool_size=1)))
-        arguments = ("--redis", redis_url, "--database", database_url, "--provider", provider_url)
+        arguments = ["--redis", redis_url, "--database", database_url, "--provider", provider_url]
+        if readings_alone:
+            arguments.append("--readings-alone")
         for number in range(workers):
             parts.enter_context(program("bench.celery_redis", "--name", f"worker-{number}", *arguments, settings={}))
         app = Celery(broker=redis_url)
@@ -99,7 +105,7 @@ def _listens(port: int) -> bool:
     return True
 
 
-def make_worker(redis_url: str, database_url: str, provider_url: str) -> Celery:
+def make_worker(redis_url: str, database_url: str, provider_url: str, *, readings_alone: bool) -> Celery:
     """The application whose one task collects a batch."""
     app = Celery(broker=redis_url)
     app.conf.update(task_ignore_result=True)
@@ -114,18 +120,27 @@ def make_worker(redis_url: str, database_url: str, provider_url: str) -> Celery:
         answer = local.session.get(f"{provider_url}/data/2.5/group?{query}", timeout=10)
         answer.raise_for_status()
         now = datetime.now(UTC)  # noqa: TID251
+        found = [(entry, _weather(now, entry)) for entry in answer.json()["list"]]
+        cities = [_city(entry) | weather for entry, weather in found]
+        key = {"collection_id": name, "status": "collected"}
+        readings = [key | {"city_id": entry["id"]} | weather for entry, weather in found]
         with engine.begin() as connection:
-            connection.execute(insert(Reading), [_reading(name, now, entry) for entry in answer.json()["list"]])
+            if not readings_alone:
+                upsert(connection, City, cities, [column for column in cities[0] if column != "id"])
+            connection.execute(insert(Reading), readings)
 
     return app
 
 
-def _reading(name: str, fetched_at: datetime, entry: Mapping[str, Any]) -> dict[str, Any]:
+def _city(entry: Mapping[str, Any]) -> dict[str, Any]:
+    place = entry["coord"]
+    names = {"id": entry["id"], "name": entry["name"], "country": entry["sys"]["country"]}
+    return names | {"latitude": place["lat"], "longitude": place["lon"]}
+
+
+def _weather(fetched_at: datetime, entry: Mapping[str, Any]) -> dict[str, Any]:
     main, wind, weather = entry["main"], entry["wind"], entry["weather"][0]
     return {
-        "collection_id": name,
-        "city_id": entry["id"],
-        "status": "collected",
         "fetched_at": fetched_at,
         "observed_at": datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=entry["dt"]),
         "temperature": main["temp"],
@@ -147,8 +162,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.celery_redis")
     for name in ("name", "redis", "database", "provider"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--readings-alone", action="store_true")
     given = parser.parse_args()
-    app = make_worker(given.redis, given.database, given.provider)
+    app = make_worker(given.redis, given.database, given.provider, readings_alone=given.readings_alone)
 
     def say(**_: Any) -> None:
         print(f"working url={given.provider}", flush=True)

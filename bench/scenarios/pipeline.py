@@ -1,7 +1,8 @@
 """How many cities a second go through the whole pipeline when neither quota nor provider holds them up.
 
 From the POST to the last reading: relay, hand-off, reservation, HTTP call to the instant provider, settling. Beside it
-Celery and Redis with as many workers, on the same provider and the same kind of database.
+Celery and Redis with as many workers, on the same provider and the same kind of database. Once it stores the same rows,
+once the readings alone, without the latest observation of each city.
 """
 
 from collections.abc import Callable
@@ -24,13 +25,18 @@ def pipeline(size: Size) -> Outcome:
     outcome = Outcome("pipeline")
     cities = size.of(60_000, 4_000)
     for consumers in CONSUMERS:
-        with on_mariadb() as url, stub() as provider:
-            celery = cities_per_second(url, provider.url, consumers, cities)
         rate = _rate(on_mariadb, partial(on_kafka, consumers=consumers), cities)
         what = f"MariaDB and Kafka, {consumers} consumer{'s' if consumers > 1 else ''}"
-        outcome.add(Figure(what, rate, "cities/s", celery, f"Celery, {consumers}", AT_LEAST))
+        outcome.add(Figure(what, rate, "cities/s", _celery(consumers, cities), f"Celery, {consumers}", AT_LEAST))
+        alone = _celery(consumers, cities, readings_alone=True)
+        outcome.add(Figure(what, rate, "cities/s", alone, f"Celery, {consumers}, readings alone"))
     outcome.add(Figure("SQLite, embedded", _rate(on_sqlite, embedded, cities), "cities/s"))
     return outcome
+
+
+def _celery(workers: int, cities: int, *, readings_alone: bool = False) -> float:
+    with on_mariadb() as url, stub() as provider:
+        return cities_per_second(url, provider.url, workers, cities, readings_alone=readings_alone)
 
 
 def _rate(
