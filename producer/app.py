@@ -10,6 +10,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from producer.api import collections, docs, problems, quota
+from producer.api.compat import collection_request, weather
+from producer.api.compat.default_collections import DefaultCollections
 from producer.api.requests import Entrance
 from producer.cities import default_cities
 from producer.collections import Collections
@@ -83,6 +85,9 @@ def create_api(settings: Settings, use_cases: Collections, relay: Relay, parts: 
     defaults = collections.CollectDefaults(default_cities(), settings.collect.max_cities, settings.freshness.max_age_s)
     api.include_router(collections.router(use_cases, defaults, on_accepted))
     api.include_router(quota.router(reports))
+    default_collections = DefaultCollections(use_cases, defaults, on_accepted)
+    api.include_router(weather.router(default_collections))
+    api.include_router(collection_request.router(default_collections))
     api.include_router(health.router([facts, *parts], use_cases.check))
     docs.install(api, settings.http.root_path)
     problems.install(api)

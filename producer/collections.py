@@ -4,7 +4,7 @@ Requests that arrive at the same time share a transaction.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -205,6 +205,16 @@ class Collections:
     async def read(self, query: PageQuery, deadline: float) -> tuple[View, Page] | None:
         """A collection and a page of its readings, never fewer than it counts; None: there is none."""
         return await self._shared(self._reads, query, deadline)
+
+    async def pages(self, collection_id: str, limit: int) -> AsyncIterator[Page]:
+        """All pages of a collection's readings, each within a deadline of its own; none if there is no collection."""
+        after: int | None = 0
+        while after is not None:
+            found = await self.read(PageQuery(collection_id, (), after, limit), self.deadline())
+            if found is None:
+                return
+            yield found[1]
+            after = found[1].next_after
 
     async def check(self) -> None:
         """Return when the database answers, has the tables and can be written to."""

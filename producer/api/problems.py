@@ -21,6 +21,7 @@ UNAVAILABLE: Final = "the database cannot be used now: no answer in time; nothin
 ELSEWHERE: Final = "a page of another site asks for this"
 
 MEANINGS: Final = {
+    400: "The id was used before; nothing was changed.",
     403: "A browser asks for a page of another site; nothing was changed.",
     404: "There is no such collection.",
     409: "The id stands for another request already; nothing was changed.",

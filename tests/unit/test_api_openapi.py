@@ -11,12 +11,18 @@ from producer.collections import ROW
 from raingauge.storage.database import Database
 from tests.api_support import Front
 
+REQUESTS: Final = "/compat/collection-request/collection-request"
 ANSWERS: Final = {
     ("post", "/collect"): {"200", "202", "403", "409", "413", "422", "500", "503"},
     ("post", "/collections/{id}/cancel"): {"200", "403", "404", "422", "500", "503"},
     ("get", "/get"): {"200", "304", "404", "422", "500", "503"},
     ("get", "/quota"): {"200", "404", "422", "500", "503"},
     ("get", "/quota/proof"): {"200", "404", "422", "500", "503"},
+    ("post", "/compat/weather/weather"): {"200", "403", "409", "413", "422", "500", "503"},
+    ("get", "/compat/weather/weather/{user_id}"): {"200", "404", "422", "500", "503"},
+    ("post", REQUESTS): {"201", "400", "403", "413", "422", "500", "503"},
+    ("get", f"{REQUESTS}/{{id}}"): {"200", "404", "422", "500", "503"},
+    ("get", f"{REQUESTS}/{{id}}/progress"): {"200", "404", "422", "500", "503"},
     ("get", "/health"): {"200"},
     ("get", "/ready"): {"200", "503"},
     ("get", "/metrics"): {"200"},
