@@ -44,7 +44,7 @@ run: $(RUN_READY) ## embedded mode: API, collecting, SQLite and a simulated prov
 .PHONY: test
 test: $(READY) ## the tests that need no outside service
 	$(BIN)/python -m pytest -n 3 --dist loadgroup --hypothesis-profile quick -m 'not services and not long' \
-		tests/unit tests/contract tests/integration tests/simulation
+		tests/unit tests/contract tests/integration tests/scenarios tests/simulation
 
 .PHONY: test-all
 test-all: $(READY) services ## all tests, those on real Kafka, MariaDB and PostgreSQL too, with coverage
