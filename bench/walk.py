@@ -53,7 +53,7 @@ async def _walk(database: Database, settings: Settings, root: Path) -> Mapping[s
         with _following(root) as files:  # threads that are started here can be followed
             provider, threads = parts.enter_context(opened(settings, "key", CLOCK))
             worker = make_worker(settings, database, provider, threads, subscription, broker, CLOCK)
-            await parts.enter_async_context(producing(settings, database, broker))
+            await parts.enter_async_context(producing(settings, database, broker, InProcessBroker("events", 100)))
             await parts.enter_async_context(working(worker, 5.0))
             await _done(database, worker.intake, "first")
             await front.collect("then", cities=list(range(201, 221)))

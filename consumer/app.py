@@ -14,13 +14,14 @@ from consumer.caller import Caller, Tally
 from consumer.dead_letters import find_buried
 from consumer.intake import Intake
 from consumer.ledger import Ledger
+from consumer.notifier import Notifier
 from consumer.provider.openweather import OpenWeather
 from raingauge import health, web
 from raingauge.blocking import Threads, inline, until_available
 from raingauge.clock import Clock, SystemClock, happens_within
 from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.errors import DatabaseUnavailable, Fatal, HandoffUnavailable, SettingsError
-from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, ensure_topics, servers_of
+from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, ensure_topics, servers_of, topics_of
 from raingauge.messaging.port import Publisher, Subscription
 from raingauge.model import CALL_SIZE
 from raingauge.process import in_background, serving, until_signalled
@@ -38,6 +39,8 @@ GRACE_S: Final = 5.0
 STALLED_AFTER_S: Final = 180.0
 """Longer than the caller's longest sleep and a call's timeout together: something holds all lanes."""
 PRUNE_EVERY_BEATS: Final = 120
+EVENT_WINDOW: Final = 100
+"""Events held at once."""
 LEAVE_S: Final = 1.0
 """How long a consumer that stops tries to record it; otherwise its silence shows."""
 
@@ -249,13 +252,18 @@ async def _work(settings: Settings) -> None:
         url = await parts.enter_async_context(serving(api, http.host, http.port, section="consumer.http"))
         log.info("consumer.serving", extra={"url": url, "account": settings.quota.account})
         await until_available(threads[0], database.check_at_start, clock)  # before it takes part in the group
-        topics = ensure_topics(servers, broker.topic, broker.partitions, clock)
-        await parts.enter_async_context(in_background(topics))
+        topics = topics_of(broker.topic, broker.partitions, broker.events_topic)
+        await parts.enter_async_context(in_background(ensure_topics(servers, topics, clock)))
         dead_letters = await parts.enter_async_context(dead_letter_publisher(servers, clock))
         subscription = await parts.enter_async_context(
             KafkaSubscription(servers, broker.topic, broker.group, window=settings.consumer.window, clock=clock)
         )
         worker = facts.worker = make_worker(settings, database, provider, threads, subscription, dead_letters, clock)
+        of_events = await parts.enter_async_context(
+            KafkaSubscription(servers, broker.events_topic, f"{broker.group}.events", window=EVENT_WINDOW, clock=clock)
+        )
+        notifier = Notifier(of_events, Transactions(database, threads[0], clock))
+        await parts.enter_async_context(in_background(notifier.run()))
         worker.intake.find_buried = partial(find_buried, servers, broker.topic)
         log.info("consumer.working")
         task = await parts.enter_async_context(working(worker, settings.openweather.timeout_s + GRACE_S))

@@ -23,7 +23,8 @@ from raingauge.errors import (
 )
 from raingauge.messaging.port import Delivery, Publisher, Subscription
 from raingauge.model import BatchKey
-from raingauge.storage import enqueueing, quota
+from raingauge.storage import enqueueing, events, quota
+from raingauge.storage.events import NewEvent
 from raingauge.storage.settling import Settled
 from raingauge.storage.transactions import Transactions
 
@@ -190,8 +191,14 @@ class Intake:
             except Permanent:
                 self._hold(delivery)
             else:
+                await self._transactions.persist(lambda c: self._record_buried(c, delivery, error))
                 self._subscription.acknowledge(delivery)
             return
+
+    def _record_buried(self, connection: Connection, delivery: Delivery, error: Permanent) -> None:
+        what = f"message at offset {delivery.offset} of partition {delivery.partition} went to the dead letters"
+        event = NewEvent("dead_letter", delivery.topic, f"{what}: {type(error).__name__}", delivery.identity)
+        events.record(connection, self._transactions.now(connection), [event])
 
     def _hold(self, delivery: Delivery) -> None:
         held = delivery.partition in self._first_held

@@ -154,7 +154,7 @@ class Ledger:
             changes = gates.after(gate, now, event, plan, self._endpoint, self.terms, retry_after_s, jitter)
             if event is Event.KEY:
                 changes["refused_key"] = self._key_hash
-            quota.change_gate(connection, self._account, changes)
+            quota.turn_gate(connection, now, gate, changes)
             return changes
 
         return await self._transactions.persist(work)
@@ -195,9 +195,9 @@ class Ledger:
         """Close the gate for the longest hold: after a database was restored without its last commits; until when."""
 
         def work(connection: Connection) -> datetime:
-            self._lock(connection)
-            until = self._transactions.now(connection) + timedelta(seconds=self.terms.worst_hold_s)
-            quota.change_gate(connection, self._account, {"state": "database", "blocked_until": until})
+            gate, now = self._lock(connection), self._transactions.now(connection)
+            until = now + timedelta(seconds=self.terms.worst_hold_s)
+            quota.turn_gate(connection, now, gate, {"state": "database", "blocked_until": until})
             return until
 
         return await self._transactions.write(work)
@@ -374,7 +374,7 @@ class Ledger:
         ends_at = now + timedelta(seconds=self.terms.claim_s)
         until = now + timedelta(seconds=self.terms.worst_hold_s)
         changes = {"last_now": now, "next_start_at": now, "probe_until": min(gate.probe_until, until)}
-        quota.change_gate(connection, self._account, changes | {"state": "database", "blocked_until": until})
+        quota.turn_gate(connection, now, gate, changes | {"state": "database", "blocked_until": until})
         quota.clip_charges(connection, self._account, ends_at)
         queue.clip_moments(connection, self._account, now, ends_at)
         return NotNow(self.terms.worst_hold_s, "database")

@@ -4,23 +4,25 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
 
-from producer.api import collections, docs, problems, quota
+from producer.api import collections, docs, events, problems, quota
 from producer.api.compat import collection_request, weather
 from producer.api.compat.default_collections import DefaultCollections
 from producer.api.requests import Entrance
 from producer.cities import default_cities
 from producer.collections import Collections
+from producer.event_relay import EventRelay
+from producer.events import Events
 from producer.quota import QuotaReports
 from producer.relay import Relay
 from raingauge import health
 from raingauge.blocking import Threads, until_available
 from raingauge.clock import SystemClock
-from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of
+from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of, topics_of
 from raingauge.messaging.port import Publisher
 from raingauge.model import CollectionState
 from raingauge.process import in_background, serving, until_signalled
@@ -62,8 +64,14 @@ class ProducerFacts:
         return {"relay_pending_batches": self._relay.pending}
 
 
-def create_api(settings: Settings, use_cases: Collections, relay: Relay, parts: Iterable[health.Facts] = ()) -> FastAPI:
-    """The HTTP application; `parts` add to health and metrics."""
+def create_api(
+    settings: Settings,
+    use_cases: Collections,
+    relay: Relay,
+    parts: Iterable[health.Facts] = (),
+    on_event: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """The HTTP application; `parts` add to health and metrics. `on_event` is called when an event is due."""
     api = docs.DescribedApi(
         title="Raingauge",
         version="0.1.0",
@@ -88,6 +96,7 @@ def create_api(settings: Settings, use_cases: Collections, relay: Relay, parts: 
     default_collections = DefaultCollections(use_cases, defaults, on_accepted)
     api.include_router(weather.router(default_collections))
     api.include_router(collection_request.router(default_collections))
+    api.include_router(events.router(Events(use_cases.transactions, on_event), SystemClock()))
     api.include_router(health.router([facts, *parts], use_cases.check))
     docs.install(api, settings.http.root_path)
     problems.install(api)
@@ -98,9 +107,13 @@ def create_api(settings: Settings, use_cases: Collections, relay: Relay, parts: 
 
 @contextlib.asynccontextmanager
 async def producing(
-    settings: Settings, database: Database, publisher: Publisher, parts: Iterable[health.Facts] = ()
+    settings: Settings,
+    database: Database,
+    publisher: Publisher,
+    event_publisher: Publisher,
+    parts: Iterable[health.Facts] = (),
 ) -> AsyncIterator[FastAPI]:
-    """Run the relay, once the database answers, while the block runs; yields the application to serve.
+    """Run the relays, once the database answers, while the block runs; yields the application to serve.
 
     Raises (ends the block):
         SettingsError: the database refuses this program.
@@ -121,15 +134,16 @@ async def producing(
     )
     endpoint = settings.openweather.endpoint
     use_cases = Collections(transactions, settings.terms, limits.account, outstanding, endpoint=endpoint)
+    event_relay = EventRelay(transactions, event_publisher, settings.relay, settings.broker.events_topic)
 
     async def publish() -> None:
         await until_available(threads, database.check_at_start, clock)
-        await relay.run()
+        await asyncio.gather(relay.run(), event_relay.run())
 
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(publish())
         try:
-            yield create_api(settings, use_cases, relay, parts)
+            yield create_api(settings, use_cases, relay, parts, event_relay.wake)
         finally:
             task.cancel()
             threads.close()
@@ -150,9 +164,10 @@ async def _serve(settings: Settings) -> None:
     async with contextlib.AsyncExitStack() as parts:
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size=THREADS)))
         publisher = await parts.enter_async_context(KafkaPublisher(servers, clock))
-        topics = keep_topics(servers, settings.broker.topic, settings.broker.partitions, clock)
-        await parts.enter_async_context(in_background(topics))
-        api = await parts.enter_async_context(producing(settings, database, publisher))
+        broker = settings.broker
+        topics = topics_of(broker.topic, broker.partitions, broker.events_topic)
+        await parts.enter_async_context(in_background(keep_topics(servers, topics, clock)))
+        api = await parts.enter_async_context(producing(settings, database, publisher, publisher))
         http = settings.http
         url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
         log.info("producer.serving", extra={"url": url})

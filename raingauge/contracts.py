@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, ClassVar, Final
+from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -52,6 +53,19 @@ class BatchMessage(BaseModel):
     def encode(self) -> bytes:
         """The message's value."""
         return self.model_dump_json().encode()
+
+
+class EventMessage(BaseModel):
+    """An event on its way to the notifier. Unknown fields are ignored."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
+
+    version: int = VERSION
+    event_id: UUID
+    type: str
+    user_id: str
+    description: str
+    created_at: AwareDatetime
 
 
 def decode(value: bytes | None) -> BatchMessage:

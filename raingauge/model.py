@@ -6,7 +6,7 @@ Times are aware and in UTC; what the provider left out is None, never 0.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 CALL_SIZE: Final = 20
 """Cities in one group call at most (https://openweathermap.org/current, "Call for several city IDs")."""
@@ -160,3 +160,31 @@ class Observation(NamedTuple):
     description: str | None = None
     utc_offset_s: int | None = None
     """Seconds that local time is ahead of UTC."""
+
+
+EventType = Literal[
+    "message",
+    "collection.finished",
+    "collection.finished_with_failures",
+    "collection.cancelled",
+    "gate.closed",
+    "key.refused",
+    "dead_letter",
+]
+"""`message`: a client posted it. The others: the system caused it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventState:
+    """An event as it is stored."""
+
+    number: int
+    """Its place in the order of events."""
+    event_id: str
+    """A UUID."""
+    type: EventType
+    user_id: str
+    """Who is to be notified: a client's text; for the system's own events the collection, the account or the topic."""
+    description: str
+    status: Literal["NotProcessed", "Processed"]
+    created_at: datetime

@@ -83,6 +83,7 @@ class BrokerSettings(Section):
 
     url: BrokerUrl = Field("inprocess://", repr=False)
     topic: Name = "cities"
+    events_topic: Name = "events"
     partitions: int = Field(12, ge=1, le=10_000)
     group: Name = "collectors"
 

@@ -16,17 +16,19 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, make_url, select
 
-from consumer.app import DATABASE_THREADS, WorkerFacts, make_worker, opened, working
+from consumer.app import DATABASE_THREADS, EVENT_WINDOW, WorkerFacts, make_worker, opened, working
+from consumer.notifier import Notifier
 from producer.app import THREADS, producing
 from raingauge.blocking import Threads, until_available
 from raingauge.clock import Clock, SystemClock
 from raingauge.errors import SettingsError
 from raingauge.messaging.inprocess import InProcessBroker
-from raingauge.process import serving, until_signalled
+from raingauge.process import in_background, serving, until_signalled
 from raingauge.settings import OPENWEATHER_URL, Settings, provider_key
 from raingauge.storage import outbox
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import QuotaGate
+from raingauge.storage.transactions import Transactions
 from simulator.app import create_app
 from simulator.settings import SimulatorSettings
 
@@ -61,7 +63,11 @@ async def _serve(settings: Settings) -> None:
         subscription = await parts.enter_async_context(broker.subscription())
         provider, threads = parts.enter_context(opened(settings, key, clock))
         worker = make_worker(settings, database, provider, threads, subscription, broker, clock)
-        api = await parts.enter_async_context(producing(settings, database, broker, [WorkerFacts(worker)]))
+        events = InProcessBroker(settings.broker.events_topic, EVENT_WINDOW)
+        of_events = await parts.enter_async_context(events.subscription())
+        notifier = Notifier(of_events, Transactions(database, threads[0], clock))
+        await parts.enter_async_context(in_background(notifier.run()))
+        api = await parts.enter_async_context(producing(settings, database, broker, events, [WorkerFacts(worker)]))
         http = settings.http
         url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
         task = await parts.enter_async_context(working(worker, settings.openweather.timeout_s + GRACE_S))

@@ -1,4 +1,4 @@
-"""The schema: collections, batches, the queue, cities, readings, the quota and the heartbeats.
+"""The schema: collections, batches, the queue, cities, readings, the quota, the heartbeats and the events.
 
 MySQL and MariaDB commit every CREATE on its own. So each step looks first whether it was done: a migration that was
 interrupted can be run again.
@@ -68,6 +68,7 @@ def upgrade() -> None:
     _create_queue()
     _create_cities()
     _create_quota()
+    _create_events()
 
 
 def _create_collections() -> None:
@@ -191,6 +192,23 @@ def _create_quota() -> None:
     )
 
 
+def _create_events() -> None:
+    create_table(
+        "events",
+        sa.Column("number", number(), primary_key=True),
+        sa.Column("event_id", exact(36), nullable=False),
+        sa.Column("type", exact(40), nullable=False),
+        sa.Column("user_id", words(200), nullable=False),
+        sa.Column("description", words(2000), nullable=False),
+        sa.Column("status", exact(16), nullable=False),
+        sa.Column("created_at", moment(), nullable=False),
+        sa.Column("publish_at", moment()),
+        sa.UniqueConstraint("event_id"),
+    )
+    create_index("ix_events_publish_at", "events", ["publish_at"])
+
+
 def downgrade() -> None:
-    for name in ("readings", "queue", "batches", "collections", "cities", "quota_gate", "quota_charges", "consumers"):
+    quota = ("quota_gate", "quota_charges", "consumers")
+    for name in ("events", "readings", "queue", "batches", "collections", "cities", *quota):
         op.drop_table(name)

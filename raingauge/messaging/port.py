@@ -4,6 +4,7 @@ Delivery is at least once: a published message is delivered until it is acknowle
 order.
 """
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -27,6 +28,12 @@ class Delivery:
     value: bytes | None
     headers: Headers = ()
     epoch: int = 0
+
+    @property
+    def identity(self) -> str:
+        """A UUID that it keeps when it is delivered again."""
+        where = f"{self.topic}/{self.partition}/{self.offset}/{(self.value or b'').hex()}"
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, where))
 
     def dead_letter_headers(self, error: Exception) -> Headers:
         """The headers of its dead letter: its own, then where it was and why it was buried."""

@@ -14,8 +14,9 @@ from sqlalchemy.exc import IntegrityError
 from raingauge.contracts import batches_of, split
 from raingauge.errors import Overtaken, Permanent
 from raingauge.model import CollectionRequest, CollectionState, OpenCollection
-from raingauge.storage import queue
+from raingauge.storage import events, queue
 from raingauge.storage.database import is_duplicate
+from raingauge.storage.events import NewEvent
 from raingauge.storage.models import Batch, Collection
 from raingauge.storage.settling import lock_collections
 
@@ -91,11 +92,20 @@ def cancel_all(connection: Connection, now: datetime, ids: Sequence[str]) -> dic
 
     It waits for whoever is settling cities of them. From then on nothing of them is published, fetched or settled.
     """
-    lock_collections(connection, ids)  # in the order in which consumers lock them
+    rows = lock_collections(connection, ids)  # in the order in which consumers lock them
     is_open = (Collection.id.in_(ids), Collection.finished_at.is_(None))
     connection.execute(update(Collection).where(*is_open).values(cancelled_at=now, finished_at=now))
     queue.remove_unclaimed(connection, ids)
+    if cancelled := [_cancelled(row) for row in rows.values() if row.finished_at is None]:
+        events.record(connection, now, cancelled)
     return find_all(connection, ids)
+
+
+def _cancelled(row: Any) -> NewEvent:
+    settled = row.collected + row.failed
+    return NewEvent(
+        "collection.cancelled", row.id, f"collection {row.id} is cancelled: {settled} of {row.total} settled"
+    )
 
 
 def accept_all(

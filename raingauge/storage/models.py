@@ -251,4 +251,21 @@ class ConsumerBeat(Schema):
     )  # each waits behind a message that this consumer cannot process
 
 
+class Event(Schema):
+    """Something that a user is notified of."""
+
+    __tablename__ = "events"
+
+    number: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    event_id: Mapped[str] = mapped_column(exact(36), unique=True)
+    type: Mapped[str] = mapped_column(exact(40))
+    user_id: Mapped[str]
+    description: Mapped[str] = mapped_column(words(2000))
+    status: Mapped[str] = mapped_column(exact(16))
+    """NotProcessed or Processed."""
+    created_at: Mapped[datetime]
+    publish_at: Mapped[datetime | None] = mapped_column(index=True)
+    """When it is to be published, or published again. NULL: it is processed."""
+
+
 WEATHER_COLUMNS = tuple(name for name in Weather.__annotations__)

@@ -6,7 +6,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
+from raingauge.contracts import utc_text
 from raingauge.model import Charge, Gate
+from raingauge.storage import events
+from raingauge.storage.events import NewEvent
 from raingauge.storage.models import ConsumerBeat, QuotaCharge, QuotaGate
 from raingauge.storage.upsert import upsert
 
@@ -58,6 +61,22 @@ def change_gate(connection: Connection, account: str, changes: Mapping[str, Any]
     """Set these columns of the gate."""
     if changes:
         connection.execute(_CHANGE_GATE, {**changes, "gate": account})
+
+
+def turn_gate(connection: Connection, now: datetime, gate: Gate, changes: Mapping[str, Any]) -> None:
+    """Set these columns; where they close the gate, or close it for another reason, an event says so."""
+    change_gate(connection, gate.account, changes)
+    state = changes.get("state", gate.state)
+    if state in {gate.state, "open"}:
+        return
+    until = utc_text(changes["blocked_until"])
+    if state == "key":
+        what = f"the provider refuses the key of account {gate.account}; it is tried again at {until}"
+        event = NewEvent("key.refused", gate.account, what)
+    else:
+        what = f"the gate of account {gate.account} is closed until {until}: {state}"
+        event = NewEvent("gate.closed", gate.account, what)
+    events.record(connection, now, [event])
 
 
 def insert_charge(

@@ -16,7 +16,9 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, inser
 from raingauge.contracts import batches_of
 from raingauge.model import BatchKey, Observation
 from raingauge.quota.fairness import UNKNOWN_CITY, is_fresh, needs_no_call
+from raingauge.storage import events
 from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
+from raingauge.storage.events import NewEvent
 from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, QueuedCity, Reading
 
 REASON_LENGTH: Final = 200
@@ -134,6 +136,15 @@ class Finished:
     def facts(self) -> dict[str, Any]:
         """For the log."""
         return asdict(self) | {"seconds": round(self.seconds, 3)}
+
+    @property
+    def event(self) -> NewEvent:
+        """For the user who is the collection's id."""
+        done = f"collection {self.collection_id} is done: {self.collected} cities collected"
+        if self.failed:
+            failed = f"{done}, {self.failed} failed"
+            return NewEvent("collection.finished_with_failures", self.collection_id, failed)
+        return NewEvent("collection.finished", self.collection_id, done)
 
 
 @dataclass(slots=True)
@@ -362,16 +373,20 @@ def _count_collections(
     """Count what was settled; those whose numbers are alike with one statement."""
     alike: dict[tuple[int, int, int, bool], list[str]] = {}
     failed = Counter(row.collection_id for row, reason in settled.items() if reason is not None)
+    finished: list[Finished] = []
     for name, number in sorted(Counter(row.collection_id for row in settled).items()):
         before = collections[name]
         done = before.collected + before.failed + number == before.total
         alike.setdefault((number - failed[name], failed[name], released.get(name, 0), done), []).append(name)
         if done:
             collected, seconds = before.collected + number - failed[name], (now - before.requested_at).total_seconds()
-            result.collections.append(Finished(name, collected, before.failed + failed[name], seconds))
+            finished.append(Finished(name, collected, before.failed + failed[name], seconds))
     for (collected, failures, following, done), names in alike.items():
         counted = {"names": names, "more": collected, "more_failed": failures, "more_released": following, "now": now}
         connection.execute(_FINISH_COLLECTIONS if done else _COUNT_COLLECTIONS, counted)
+    if finished:
+        result.collections += finished
+        events.record(connection, now, [one.event for one in finished])
 
 
 def _count_batches(connection: Connection, now: datetime, settled: Many[Wanted]) -> set[BatchKey]:

@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from raingauge.clock import SystemClock
 from raingauge.contracts import dead_letter_topic
 from raingauge.messaging.inprocess import InProcessBroker
-from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics
+from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics, topics_of
 from raingauge.messaging.port import Delivery, Publisher, Subscription
 
 CLOCK: Final = SystemClock()
@@ -181,7 +181,7 @@ async def real_place(window: int = 100, partitions: int = 1) -> AsyncIterator[Ka
     """An environment on the real broker, whose topics are created for it and deleted afterwards."""
     server = require_real_kafka()
     place = KafkaPlace(server, window, Timeouts(session_s=6))
-    await ensure_topics([server], place.topic, partitions, CLOCK)
+    await ensure_topics([server], topics_of(place.topic, partitions), CLOCK)
     try:
         yield place
     finally:

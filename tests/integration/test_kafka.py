@@ -11,7 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic
 from raingauge.errors import Permanent
-from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics
+from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics, topics_of
 from raingauge.messaging.port import Delivery
 from tests.contract.messaging_helpers import (
     CLOCK,
@@ -173,7 +173,7 @@ async def test_missing_topics_are_made_as_they_should_be() -> None:
 
 async def test_many_processes_may_make_the_topics_at_once() -> None:
     server, topic = require_real_kafka(), f"test-{uuid4().hex}"
-    await asyncio.gather(*(ensure_topics([server], topic, 3, CLOCK) for _ in range(5)))
+    await asyncio.gather(*(ensure_topics([server], topics_of(topic, 3), CLOCK) for _ in range(5)))
     await with_admin(server, lambda admin: admin.delete_topics([topic, dead_letter_topic(topic)]))
     assert nothing_is_left()
 
@@ -182,7 +182,7 @@ async def test_an_unfit_topic_is_warned_of_and_left_alone(caplog: pytest.LogCapt
     server, topic = require_real_kafka(), f"test-{uuid4().hex}"
     unfit = NewTopic(topic, 1, 1, topic_configs={"retention.ms": "3600000", "max.message.bytes": "1000"})
     await with_admin(server, lambda admin: admin.create_topics([unfit]))
-    await ensure_topics([server], topic, 3, CLOCK, Timeouts())
+    await ensure_topics([server], topics_of(topic, 3), CLOCK, Timeouts())
     warned = {record.__dict__["setting"] for record in caplog.records if record.message == "handoff.topic_unfit"}
     assert warned == {"partitions", "retention.ms", "max.message.bytes"}
     await with_admin(server, lambda admin: admin.delete_topics([topic, dead_letter_topic(topic)]))

@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from raingauge.messaging.port import Delivery
+from raingauge.messaging.port import ADDED_HEADERS, Delivery
 from raingauge.storage import quota
 from raingauge.storage.database import Database
-from raingauge.storage.models import Batch, Collection, QueuedCity, QuotaCharge, Reading
+from raingauge.storage.events import NOT_PROCESSED
+from raingauge.storage.models import Batch, Collection, Event, QueuedCity, QuotaCharge, Reading
 from tests.simulation.handoff import POISON, Topic
 from tests.simulation.plan import Plan
 from tests.simulation.process import Process
@@ -28,6 +29,8 @@ class Audit:
     def __init__(self, database: Database, topic: Topic, witness: Witness, plan: Plan) -> None:
         self.accepted: dict[str, frozenset[int]] = {}
         self.poison: list[bytes | None] = []
+        self.notified: list[str] = []
+        """The notifications, each a line."""
         self.violations: list[str] = []
         """What was seen inside the system's own calls: raised there, its code might swallow it."""
         self._database = database
@@ -130,6 +133,7 @@ class Audit:
         self.look()
         self._database.read(self._check_collections)
         self._database.read(self._check_charges)
+        self._database.read(self._check_events)
         assert Counter(d.value for d in self._topic.dead).keys() == Counter(self.poison).keys(), "dead letters ≠ poison"
         assert not self._witness.fetched_at_once, f"fetched at once: {self._witness.fetched_at_once}"
         most = self._witness.most_in_any_window(self._plan.terms.window_s)
@@ -166,6 +170,21 @@ class Audit:
             oldest = state.requested_at - timedelta(seconds=state.max_age_s) - TOLERANCE
             assert row.fetched_at >= oldest, f"city {row.city_id} is older than {row.collection_id} allows"
 
+    def _check_events(self, connection: Connection) -> None:
+        """Each cause has one event, each event its cause, and its user was notified."""
+        found = connection.execute(select(Event)).all()
+        causes = Counter((_end_of(state), state.id) for state in connection.execute(select(Collection)))
+        causes.update({("dead_letter", identity): 1 for identity in map(_buried, self._topic.dead)})
+        stored = Counter(
+            (row.type, row.event_id if row.type == "dead_letter" else row.user_id)
+            for row in found
+            if row.type not in {"gate.closed", "key.refused"}
+        )
+        assert not causes - stored, f"causes without their event: {causes - stored}"
+        assert not stored - causes, f"events without their cause: {stored - causes}"
+        notified = {line.split()[1] for line in self.notified}
+        assert notified == {row.event_id for row in found}, "not notified, or of nothing"
+
     def _check_charges(self, connection: Connection) -> None:
         """Each is held as long as the rule says; together they cover every arrival."""
         terms = self._plan.terms
@@ -180,4 +199,19 @@ class Audit:
 
 def _unfinished(connection: Connection) -> list[str]:
     is_open = select(Collection.id).where(Collection.finished_at.is_(None))
-    return list(connection.scalars(is_open.union(select(QueuedCity.collection_id))))
+    due = select(Event.event_id).where(Event.status == NOT_PROCESSED)
+    return list(connection.scalars(is_open.union(select(QueuedCity.collection_id), due)))
+
+
+def _end_of(state: Any) -> str:
+    """The type of the event that a collection's end causes."""
+    if state.cancelled_at is not None:
+        return "collection.cancelled"
+    return "collection.finished_with_failures" if state.failed else "collection.finished"
+
+
+def _buried(dead: Delivery) -> str:
+    """The identity of the delivery that became a dead letter."""
+    added = {name.removeprefix(ADDED_HEADERS): value.decode() for name, value in dead.headers}
+    where = added["topic"], int(added["partition"]), int(added["offset"])
+    return Delivery(*where, dead.key, dead.value).identity

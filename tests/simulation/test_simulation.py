@@ -1,6 +1,7 @@
 """A sample of the simulation, and the proof that it sees: each kind of planted bug is caught."""
 
 import random
+from collections.abc import Collection as Many
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -12,12 +13,14 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from consumer.caller import Caller
 from consumer.intake import Intake
 from consumer.ledger import NotNow, Reservation
+from consumer.notifier import Notifier
 from producer.relay import Relay
 from raingauge.contracts import BatchMessage
 from raingauge.messaging.port import Delivery
-from raingauge.model import BatchKey
-from raingauge.storage import queue, settling
+from raingauge.model import BatchKey, EventState
+from raingauge.storage import events, queue, settling
 from raingauge.storage.database import Database
+from raingauge.storage.events import NewEvent
 from raingauge.storage.models import Batch, Collection, QueuedCity, QuotaCharge
 from raingauge.storage.settling import Fetched
 from tests.simulation import world
@@ -174,6 +177,30 @@ def test_counters_added_twice_are_caught(template: Path) -> None:
 
     found = caught(template, Parts(caller=CountsTwice))
     assert "counters" in found or "acknowledged before it is settled" in found, "it seems to be done too early"
+
+
+def test_a_cause_without_its_event_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "record", lambda *_: [])
+    assert "causes without their event" in caught(template, Parts())
+
+
+def test_an_event_without_its_cause_is_caught(template: Path) -> None:
+    class AnnouncesTooEarly(Intake):
+        async def _enqueue(self, keys: Many[BatchKey]) -> None:
+            await super()._enqueue(keys)
+            done = [NewEvent("collection.finished", key.collection_id, "") for key in keys]
+            now = self._transactions.now
+            await self._transactions.persist(lambda connection: events.record(connection, now(connection), done))
+
+    assert "events without their cause" in caught(template, Parts(intake=AnnouncesTooEarly))
+
+
+def test_a_notifier_that_forgets_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forgetful(self: Notifier, event: EventState) -> None:
+        await self._transactions.persist(lambda connection: self._processed(connection, event))
+
+    monkeypatch.setattr(Notifier, "_send", forgetful)
+    assert "not notified" in caught(template, Parts())
 
 
 @pytest.mark.long

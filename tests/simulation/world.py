@@ -2,9 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -13,7 +14,9 @@ from consumer.caller import Caller
 from consumer.gate import EndpointSetting
 from consumer.intake import Intake
 from consumer.ledger import Ledger, NotNow, Reservation
+from consumer.notifier import Notifier
 from producer.collections import Collections
+from producer.event_relay import EventRelay
 from producer.relay import Relay
 from raingauge.errors import RaingaugeError
 from raingauge.model import CollectionRequest
@@ -29,6 +32,7 @@ from tests.support.databases import sqlite_again
 
 ACCOUNT = "simulated"
 TOPIC = "cities"
+EVENTS = "events"
 RELAY = RelaySettings(every_s=4.0, republish_after_s=40.0)
 PATIENCE_S = 4 * 3600.0
 """A run that is not done by then stands still."""
@@ -74,12 +78,14 @@ class World:
         self.machine = Machine(engine)
         self.witness = Witness()
         self.topic = Topic(self.plan, self.clock, TOPIC, self.partitions)
+        self.events = Topic(self.plan, self.clock, EVENTS, 1)
         self.observer = Database(engine, self.clock.of_database)
         self.audit = Audit(self.observer, self.topic, self.witness, self.plan)
         self.consumers: list[tuple[Process, Member]] = []
         self.relays: list[Process] = []
         self._wake_relay: Callable[[], None] = lambda: None
         self._names = 0
+        self._listeners: dict[str, Member] = {}
 
     def run(self) -> None:
         """The whole run, in virtual time."""
@@ -126,7 +132,8 @@ class World:
             outstanding=self.outstanding,
             holder=process.name,
         )
-        process.start(relay.run())
+        event_relay = EventRelay(process.transactions, Sender(self.events, process), RELAY, EVENTS)
+        process.start(_all_of(relay.run(), event_relay.run()))
         self.relays.append(process)
         self._wake_relay = relay.wake
 
@@ -141,10 +148,16 @@ class World:
         intake = self.parts.intake(member, sender, transactions, clock, ACCOUNT, TOPIC)
         caller = self.parts.caller(ledger, line, transactions, line.run, clock, self.lanes)
         worker = Worker(intake, caller, ledger, clock)
+        listener = self._listeners[process.name] = Member(self.events, process, self.window)
+
+        def notify(line: str) -> None:
+            process.check()
+            self.audit.notified.append(line)
 
         async def work() -> None:
             await self.topic.join(member)
-            await worker.run()
+            await self.events.join(listener)
+            await _all_of(worker.run(), Notifier(listener, transactions, notify).run())
 
         process.start(work())
         process.stop = worker.stop  # type: ignore[attr-defined]
@@ -238,6 +251,7 @@ class World:
         self.parts.on_consumer_death(self.observer, process.name)
         await self.clock.sleep(self.plan.chance.uniform(0, 10))
         await self.topic.leave(member)
+        await self.events.leave(self._listeners[process.name])
         self.start_consumer()
 
     async def kill_relay(self) -> None:
@@ -257,11 +271,25 @@ class World:
 
     async def lose(self) -> None:
         self.topic.lose()
+        self.events.lose()
 
     async def poison(self) -> None:
         value = self.plan.chance.choice([b"{", b"\xff\x00", None, b'{"version":1}', b"[]", b"x" * 1000])
         self.topic.store(POISON, value)
         self.audit.poison.append(value)
+
+
+async def _all_of(*programs: Coroutine[Any, Any, None]) -> None:
+    """Run the parts of a process until one of them ends."""
+    tasks = [asyncio.create_task(program) for program in programs]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def simulate(seed: int, template: Path, parts: Parts | None = None) -> World:

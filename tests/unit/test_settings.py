@@ -26,6 +26,7 @@ OTHER: dict[str, Any] = {
     "database.url": "sqlite:///elsewhere.db",
     "broker.url": "kafka://one:9092,two:9092",
     "broker.topic": "towns",
+    "broker.events_topic": "news",
     "broker.partitions": 3,
     "broker.group": "others",
     "collect.outstanding_batches": 2,

@@ -3,6 +3,14 @@
 from raingauge.messaging.kafka.client import Timeouts, servers_of
 from raingauge.messaging.kafka.publisher import KafkaPublisher
 from raingauge.messaging.kafka.subscription import KafkaSubscription
-from raingauge.messaging.kafka.topics import ensure_topics, keep_topics
+from raingauge.messaging.kafka.topics import ensure_topics, keep_topics, topics_of
 
-__all__ = ["KafkaPublisher", "KafkaSubscription", "Timeouts", "ensure_topics", "keep_topics", "servers_of"]
+__all__ = [
+    "KafkaPublisher",
+    "KafkaSubscription",
+    "Timeouts",
+    "ensure_topics",
+    "keep_topics",
+    "servers_of",
+    "topics_of",
+]

@@ -18,6 +18,8 @@ from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, Brokers, Timeouts
 
 REPLICAS: Final = 3
 UNLIMITED: Final = "-1"
+WEEK: Final = "604800000"
+EVENT_PARTITIONS: Final = 3
 CHECK_EVERY_S: Final = 10.0
 
 
@@ -28,32 +30,37 @@ class Topic:
     name: str
     partitions: int
     max_message_bytes: int
+    retention_ms: str = UNLIMITED
 
     def settings(self, brokers: int) -> dict[str, str]:
         """Its Kafka configuration. With three replicas, a message is stored once two of them have it."""
-        settings = {"retention.ms": UNLIMITED, "max.message.bytes": str(self.max_message_bytes)}
+        settings = {"retention.ms": self.retention_ms, "max.message.bytes": str(self.max_message_bytes)}
         return settings | ({"min.insync.replicas": "2"} if brokers >= REPLICAS else {})
 
 
-def topics_of(topic: str, partitions: int) -> tuple[Topic, Topic]:
-    """The topic itself and its dead-letter topic, whose messages have room for additional headers."""
+def topics_of(topic: str, partitions: int, events: str | None = None) -> tuple[Topic, ...]:
+    """The topic of batches, its dead-letter topic, whose messages have room for additional headers, and that of events.
+
+    Events are kept for a week: the database has them all.
+    """
     dead = Topic(dead_letter_topic(topic), 1, 2 * MAX_MESSAGE_BYTES)
-    return Topic(topic, partitions, MAX_MESSAGE_BYTES), dead
+    of_events = (Topic(events, EVENT_PARTITIONS, MAX_MESSAGE_BYTES, WEEK),) if events else ()
+    return Topic(topic, partitions, MAX_MESSAGE_BYTES), dead, *of_events
 
 
 async def ensure_topics(
-    servers: Sequence[str], topic: str, partitions: int, clock: Clock, timeouts: Timeouts = DEFAULT_TIMEOUTS
+    servers: Sequence[str], required: Sequence[Topic], clock: Clock, timeouts: Timeouts = DEFAULT_TIMEOUTS
 ) -> None:
-    """Return when the topic and its dead-letter topic exist. Retries for ever: run it in a task."""
+    """Return when the topics exist. Retries for ever: run it in a task."""
     make = partial(_Admin, bootstrap_servers=list(servers), request_timeout_ms=15_000)
-    ensure = partial(ensure_with, required=topics_of(topic, partitions))
+    ensure = partial(ensure_with, required=required)
     await stop_client(await Brokers(servers, clock, timeouts).start(make, ensure), timeouts.stop_s)
 
 
-async def keep_topics(servers: Sequence[str], topic: str, partitions: int, clock: Clock) -> None:
+async def keep_topics(servers: Sequence[str], required: Sequence[Topic], clock: Clock) -> None:
     """Check the topics periodically, so that deleted ones are created again. Run it in a task."""
     while True:
-        await ensure_topics(servers, topic, partitions, clock)
+        await ensure_topics(servers, required, clock)
         await clock.sleep(CHECK_EVERY_S)
 
 
@@ -103,7 +110,7 @@ async def _check_settings(admin: Any, existing: Sequence[Topic]) -> None:
 
 
 def _compare(topic: Topic, settings: dict[str, str]) -> None:
-    if settings.get("retention.ms", UNLIMITED) != UNLIMITED:
+    if topic.retention_ms == UNLIMITED and settings.get("retention.ms", UNLIMITED) != UNLIMITED:
         _warn(topic, "retention.ms", UNLIMITED, settings["retention.ms"])
     if int(settings.get("max.message.bytes", topic.max_message_bytes)) < topic.max_message_bytes:
         _warn(topic, "max.message.bytes", str(topic.max_message_bytes), settings["max.message.bytes"])

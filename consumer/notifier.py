@@ -1,0 +1,70 @@
+"""Notifies users of events: prints one line for each, and records that the event is processed.
+
+An event is notified of at least once: a crash between the two repeats it. The database has every event, so a message
+that cannot be read is dropped: its event is published again.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from sqlalchemy import Connection
+
+from raingauge.messaging.port import Delivery, Subscription
+from raingauge.model import EventState
+from raingauge.storage import events
+from raingauge.storage.events import PROCESSED
+from raingauge.storage.transactions import Transactions
+
+log = logging.getLogger("raingauge.notifier")
+
+UNREADABLE: Final = (ValueError, TypeError, KeyError, RecursionError)
+
+
+def print_line(line: str) -> None:
+    """The notification: one line on standard output."""
+    print(line, flush=True)  # noqa: T201
+
+
+class Notifier:
+    """Receives the events of one subscription."""
+
+    def __init__(
+        self, subscription: Subscription, transactions: Transactions, notify: Callable[[str], None] = print_line
+    ) -> None:
+        self._subscription = subscription
+        self._transactions = transactions
+        self._notify = notify
+
+    async def run(self) -> None:
+        """Notify until cancelled. What is not processed by then is delivered again."""
+        while True:
+            for delivery in await self._subscription.receive():
+                try:
+                    await self._take(delivery)
+                except Exception:
+                    log.exception("notifier.unexpected")  # its event is published again later
+                self._subscription.acknowledge(delivery)
+
+    async def _take(self, delivery: Delivery) -> None:
+        try:
+            event_id = str(json.loads(delivery.value or b"")["event_id"])
+        except UNREADABLE as error:
+            where = {"partition": delivery.partition, "offset": delivery.offset}
+            log.warning("notifier.unreadable", extra={**where, "error": type(error).__name__})
+            return
+        event = await self._transactions.persist(partial(events.find, event_id=event_id))
+        if event is None or event.status == PROCESSED:
+            return
+        await self._send(event)
+
+    async def _send(self, event: EventState) -> None:
+        """Notify first: a crash before the record repeats the notification, one after it would lose it."""
+        line = f"Event {event.event_id} has been sent to {event.user_id}: {event.description}"
+        self._notify("".join(letter if letter.isprintable() else " " for letter in line))
+        await self._transactions.persist(lambda connection: self._processed(connection, event))
+
+    def _processed(self, connection: Connection, event: EventState) -> None:
+        events.change(connection, self._transactions.now(connection), event.event_id, {"status": PROCESSED})

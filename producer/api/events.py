@@ -1,0 +1,204 @@
+"""The front door of events: `/events`, and `/ping`. It speaks HTTP."""
+
+from typing import Annotated, Any, ClassVar, Final, Literal
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from producer.api.problems import ELSEWHERE, UNAVAILABLE, WORDS, responses
+from producer.api.requests import StrictRoute
+from producer.api.schemas import Time
+from producer.events import Events
+from raingauge.clock import Clock
+from raingauge.contracts import utc_text
+from raingauge.model import EventState, EventType
+from raingauge.storage.events import DESCRIPTION_LENGTH, USER_LENGTH
+from raingauge.web import UNEXPECTED
+
+MAX_EVENTS: Final = 1000
+EXAMPLE: Final = "6f9d5b0e-2d0b-4f4e-9d53-0d4a7c1c2b11"
+NO_EVENT: Final = f"there is no event {EXAMPLE}"
+NO_UUID: Final = "event_id: Input should be a valid UUID"
+TEXT: Final = r"^[^\x00]*$"
+"""PostgreSQL stores no NUL."""
+
+EventId = Annotated[UUID, Path(description="The event's id, a UUID.", examples=[EXAMPLE])]
+UserId = Annotated[
+    str,
+    Field(min_length=1, max_length=USER_LENGTH, pattern=TEXT, description="Who is to be notified.", examples=["1234"]),
+]
+Description = Annotated[
+    str, Field(max_length=DESCRIPTION_LENGTH, pattern=TEXT, description="Of what.", examples=["Rain is on its way"])
+]
+Status = Annotated[
+    Literal["NotProcessed", "Processed"], Field(description="Whether the user was notified.", examples=["NotProcessed"])
+]
+
+
+class NewEventBody(BaseModel):
+    """An event to report."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    user_id: UserId
+    description: Description
+
+
+class EventChange(BaseModel):
+    """What is to be changed of an event; what is left out stays."""
+
+    # The factories only keep a default out of the schema: these may be left out, but not be null.
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    user_id: UserId = Field(default_factory=str)
+    description: Description = Field(default_factory=str)
+    status: Status = Field(default_factory=lambda: "NotProcessed")
+
+
+class EventBody(BaseModel):
+    """An event."""
+
+    event_id: UUID = Field(description="Its id.", examples=[EXAMPLE])
+    type: EventType = Field(
+        description="`message`: a client reported it; the others are Raingauge's own.", examples=["message"]
+    )
+    user_id: str = Field(
+        description="Who is to be notified. Of Raingauge's own: the collection's id, the account or the topic.",
+        examples=["1234"],
+    )
+    description: str = Field(description="What happened.", examples=["Rain is on its way"])
+    status: Status
+    created_at: Time = Field(description="When it was reported, ISO 8601 in UTC.")
+
+
+class EventPage(BaseModel):
+    """Events, oldest first."""
+
+    events: list[EventBody] = Field(description="The oldest first.", examples=[[]])
+    next: str | None = Field(
+        description="The next page; null on the last one.", examples=["/events?after=100&limit=100"]
+    )
+
+
+class Now(BaseModel):
+    """The service answers."""
+
+    now: Time = Field(description="The service's clock, ISO 8601 in UTC.")
+
+
+def event_body(event: EventState) -> dict[str, Any]:
+    """An event as it is shown."""
+    return {
+        "event_id": event.event_id,
+        "type": event.type,
+        "user_id": event.user_id,
+        "description": event.description,
+        "status": event.status,
+        "created_at": utc_text(event.created_at),
+    }
+
+
+def _problems(**more: str) -> dict[int | str, dict[str, Any]]:
+    described = responses(**({"s422": f"at: {WORDS['extra_forbidden']}"} | more), s500=UNEXPECTED, s503=UNAVAILABLE)
+    if 404 in described:
+        described[404]["description"] = "There is no such event."
+    return described
+
+
+def router(events: Events, clock: Clock) -> APIRouter:
+    """The front door."""
+    api = APIRouter(route_class=StrictRoute)
+    add_events(api, events)
+
+    @api.get(
+        "/events",
+        tags=["events"],
+        operation_id="events",
+        summary="Events, page by page",
+        response_description="A page of them.",
+        responses=_problems(s422="limit: Input should be less than or equal to 1000"),
+    )
+    async def page(
+        request: Request,
+        response: Response,
+        after: Annotated[int, Query(ge=0, le=2**62, description="Only events after this one.", examples=[100])] = 0,
+        limit: Annotated[int, Query(ge=1, le=MAX_EVENTS, description="Events of a page.", examples=[100])] = 100,
+    ) -> EventPage:
+        """Lists all events, the oldest first. `next` and the `Link` header lead to the next page."""
+        found = await events.page(after, limit + 1)
+        shown = found[:limit]
+        next_url = None
+        if len(found) > limit:
+            query = urlencode({"after": shown[-1].number, "limit": limit})
+            next_url = f"{request.scope['root_path']}/events?{query}"
+            response.headers["Link"] = f'<{next_url}>; rel="next"'
+        return EventPage.model_validate({"events": [event_body(one) for one in shown], "next": next_url})
+
+    add_ping(api, clock)
+    return api
+
+
+def add_ping(api: APIRouter, clock: Clock) -> None:
+    """`GET /ping`."""
+
+    @api.get(
+        "/ping",
+        tags=["health"],
+        summary="Whether the service answers",
+        response_description="It does.",
+        responses=responses(s422=f"at: {WORDS['extra_forbidden']}", s500=UNEXPECTED),
+    )
+    async def ping() -> Now:
+        """Answers with the service's clock; it asks nothing of the database."""
+        return Now(now=utc_text(clock.now()))
+
+
+def add_events(api: APIRouter, events: Events) -> None:
+    """Reporting, reading and changing one event: the same at every front door of events."""
+
+    @api.post(
+        "/events",
+        tags=["events"],
+        summary="Report an event",
+        status_code=201,
+        response_description="The event as it stands.",
+        responses=_problems(
+            s403=ELSEWHERE, s413="the body is longer than 4004096 bytes", s422=f"user_id: {WORDS['missing']}"
+        ),
+    )
+    async def report(request: Request, response: Response, body: NewEventBody) -> EventBody:
+        """Stores an event and answers at once. Its user is notified soon, and its status becomes `Processed`."""
+        event = await events.report(body.user_id, body.description)
+        response.headers["Location"] = f"{request.url.path.rstrip('/')}/{event.event_id}"
+        return EventBody.model_validate(event_body(event))
+
+    @api.get(
+        "/events/{event_id}",
+        tags=["events"],
+        summary="An event",
+        response_description="The event as it stands.",
+        responses=_problems(s404=NO_EVENT, s422=NO_UUID),
+    )
+    async def one(event_id: EventId) -> EventBody:
+        """Answers how an event stands."""
+        return _found(await events.find(str(event_id)), event_id)
+
+    @api.put(
+        "/events/{event_id}",
+        tags=["events"],
+        summary="Change an event",
+        response_description="The event afterwards.",
+        responses=_problems(s403=ELSEWHERE, s404=NO_EVENT, s413="the body is longer than 4004096 bytes", s422=NO_UUID),
+    )
+    async def change(event_id: EventId, body: EventChange) -> EventBody:
+        """Sets what the body names. With `status: NotProcessed` its user is notified once more."""
+        return _found(await events.change(str(event_id), body.model_dump(exclude_unset=True)), event_id)
+
+
+def _found(event: EventState | None, event_id: UUID) -> EventBody:
+    if event is None:
+        raise HTTPException(404, f"there is no event {event_id}")
+    return EventBody.model_validate(event_body(event))

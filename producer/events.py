@@ -1,0 +1,66 @@
+"""The use cases of events: reporting, finding, listing and changing them. It speaks no HTTP."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from raingauge.model import EventState
+from raingauge.storage import events
+from raingauge.storage.events import NewEvent
+from raingauge.storage.transactions import Transactions
+
+DEADLINE_S: Final = 0.7
+PAGE: Final = 1000
+
+
+class Events:
+    """Events in the database; `on_due` is called when one is to be published.
+
+    Raises (all methods): DatabaseUnavailable, in time.
+    """
+
+    def __init__(self, transactions: Transactions, on_due: Callable[[], None]) -> None:
+        self._transactions = transactions
+        self._on_due = on_due
+
+    async def report(self, user_id: str, description: str) -> EventState:
+        """Store a client's event."""
+
+        def work(connection: Connection) -> EventState | None:
+            now = self._transactions.now(connection)
+            (event_id,) = events.record(connection, now, [NewEvent("message", user_id, description)])
+            return events.find(connection, event_id)
+
+        event = await self._transactions.write(work, DEADLINE_S)
+        if event is None:
+            raise LookupError("an event that was stored is gone")
+        self._on_due()
+        return event
+
+    async def find(self, event_id: str) -> EventState | None:
+        """The event, or None."""
+        return await self._transactions.read(partial(events.find, event_id=event_id), DEADLINE_S)
+
+    async def page(self, after: int, limit: int) -> list[EventState]:
+        """Up to `limit` events whose number is above `after`, in their order."""
+        return await self._transactions.read(partial(events.page, after=after, limit=limit), DEADLINE_S)
+
+    async def everything(self) -> AsyncIterator[EventState]:
+        """All events, in their order."""
+        after, full = 0, True
+        while full:
+            page = await self.page(after, PAGE)
+            for event in page:
+                yield event
+            full = len(page) == PAGE
+            after = page[-1].number if page else after
+
+    async def change(self, event_id: str, changes: Mapping[str, Any]) -> EventState | None:
+        """Set these of `user_id`, `description` and `status`; the event afterwards, or None if there is none."""
+        event = await self._transactions.write(
+            lambda c: events.change(c, self._transactions.now(c), event_id, dict(changes)), DEADLINE_S
+        )
+        self._on_due()
+        return event

@@ -1,0 +1,91 @@
+"""Events in the database: stored with their cause, due until they are processed."""
+
+from datetime import datetime, timedelta
+
+from raingauge.model import EventState
+from raingauge.storage import events
+from raingauge.storage.database import Database
+from raingauge.storage.events import NewEvent
+from tests.contract.storage_support import NOW, SECOND, accept, at_once, cancel
+
+LEASE = timedelta(seconds=30)
+
+
+def record(database: Database, *new: NewEvent, now: datetime = NOW) -> list[str]:
+    return database.write(lambda connection: events.record(connection, now, new))
+
+
+def message(text: str = "hello", event_id: str | None = None) -> NewEvent:
+    return NewEvent("message", "1234", text, event_id)
+
+
+def lease(database: Database, now: datetime, most: int = 10) -> list[EventState]:
+    return database.write(lambda connection: events.lease(connection, now, now + LEASE, most))
+
+
+def change(database: Database, event_id: str, **changes: str) -> EventState | None:
+    return database.write(lambda connection: events.change(connection, NOW, event_id, changes))
+
+
+def listed(database: Database, after: int = 0, limit: int = 10) -> list[EventState]:
+    return database.read(lambda connection: events.page(connection, after, limit))
+
+
+def test_an_event_is_found_as_it_was_recorded(database: Database) -> None:
+    (event_id,) = record(database, message("née à Montréal 🌧"))
+    found = database.read(lambda connection: events.find(connection, event_id))
+    assert found is not None
+    assert (found.type, found.user_id, found.description) == ("message", "1234", "née à Montréal 🌧")
+    assert (found.status, found.created_at) == ("NotProcessed", NOW)
+
+
+def test_an_event_with_an_id_of_its_own_is_stored_once(database: Database) -> None:
+    first, second = (record(database, message(event_id="6f9d5b0e-2d0b-4f4e-9d53-0d4a7c1c2b11")) for _ in range(2))
+    assert first == second
+    assert len(listed(database)) == 1
+
+
+def test_pages_follow_the_order_of_events(database: Database) -> None:
+    ids = record(database, *(message(str(number)) for number in range(5)))
+    first = listed(database, limit=3)
+    rest = listed(database, after=first[-1].number, limit=3)
+    assert [event.event_id for event in first + rest] == ids
+
+
+def test_what_is_leased_is_due_again_when_the_lease_expires(database: Database) -> None:
+    (event_id,) = record(database, message())
+    assert [event.event_id for event in lease(database, NOW)] == [event_id]
+    assert lease(database, NOW + LEASE - SECOND) == []
+    assert [event.event_id for event in lease(database, NOW + LEASE)] == [event_id]
+
+
+def test_two_relays_lease_different_events(database: Database) -> None:
+    record(database, *(message(str(number)) for number in range(40)))
+    leased = at_once([lambda: lease(database, NOW, most=10)] * 4)
+    numbers = [event.number for one in leased for event in one]
+    assert len(numbers) == len(set(numbers))
+
+
+def test_a_processed_event_is_due_no_more_until_it_is_to_be_processed_again(database: Database) -> None:
+    (event_id,) = record(database, message())
+    leased = lease(database, NOW)
+    change(database, event_id, status="Processed")
+    database.write(lambda connection: events.publish_again(connection, leased, NOW))
+    assert lease(database, NOW + LEASE) == []
+    changed = change(database, event_id, status="NotProcessed", description="once more")
+    assert changed is not None
+    assert changed.description == "once more"
+    assert [event.event_id for event in lease(database, NOW)] == [event_id]
+
+
+def test_an_event_that_does_not_exist_is_not_changed(database: Database) -> None:
+    assert change(database, "6f9d5b0e-2d0b-4f4e-9d53-0d4a7c1c2b11", status="Processed") is None
+
+
+def test_a_collection_is_announced_as_cancelled_once(database: Database) -> None:
+    accept(database, "1", [1, 2, 3])
+    cancel(database, "1")
+    cancel(database, "1")
+    (event,) = listed(database)
+    assert (event.type, event.user_id) == ("collection.cancelled", "1")
+    assert event.description == "collection 1 is cancelled: 0 of 3 settled"

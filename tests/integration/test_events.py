@@ -1,0 +1,138 @@
+"""From an event's row to the notification: relay, hand-off and notifier on a database."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import ClassVar
+
+import pytest
+
+from consumer.notifier import Notifier
+from producer.event_relay import MAX_AT_ONCE, EventRelay
+from raingauge.blocking import inline
+from raingauge.clock import SystemClock
+from raingauge.errors import DatabaseUnavailable, HandoffUnavailable
+from raingauge.messaging.inprocess import InProcessBroker
+from raingauge.messaging.port import Delivery, Headers, Publisher
+from raingauge.model import EventState
+from raingauge.settings import RelaySettings
+from raingauge.storage import events
+from raingauge.storage.database import Database
+from raingauge.storage.events import NewEvent
+from raingauge.storage.transactions import Transactions
+from tests.support.handoff import FakeHandoff
+
+CLOCK = SystemClock()
+QUICK = RelaySettings(every_s=0.01, republish_after_s=3600)
+
+
+async def eventually(condition: Callable[[], bool], within_s: float = 30) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await CLOCK.sleep(0.01)
+
+
+def transactions_of(database: Database) -> Transactions:
+    return Transactions(database, inline, CLOCK)
+
+
+def record(database: Database, *descriptions: str) -> list[str]:
+    new = [NewEvent("message", "1234", description) for description in descriptions]
+    return database.write(lambda connection: events.record(connection, database.now(connection), new))
+
+
+def listed(database: Database) -> list[EventState]:
+    return database.read(lambda connection: events.page(connection, 0, 1000))
+
+
+def all_processed(database: Database) -> bool:
+    return all(event.status == "Processed" for event in listed(database))
+
+
+async def run_until(condition: Callable[[], bool], database: Database, publisher: Publisher) -> None:
+    """The event relay at work until the condition holds."""
+    relay = asyncio.create_task(EventRelay(transactions_of(database), publisher, QUICK, "events").run())
+    try:
+        await eventually(condition)
+    finally:
+        relay.cancel()
+
+
+async def notify_all(database: Database) -> list[str]:
+    """What is printed until all events are processed."""
+    lines: list[str] = []
+    broker = InProcessBroker("events", 10)
+    async with broker.subscription() as subscription:
+        notifier = asyncio.create_task(Notifier(subscription, transactions_of(database), lines.append).run())
+        await run_until(lambda: all_processed(database), database, broker)
+        notifier.cancel()
+    return lines
+
+
+async def test_each_event_is_notified_of_and_then_processed(sqlite: Database) -> None:
+    ids = record(sqlite, *(f"event {number}" for number in range(MAX_AT_ONCE + 5)))
+    lines = await notify_all(sqlite)
+    assert lines == [f"Event {one} has been sent to 1234: event {number}" for number, one in enumerate(ids)]
+
+
+async def test_a_notification_is_one_line(sqlite: Database) -> None:
+    record(sqlite, "rain\nEvent 1 has been sent to root: all\x1b[2J")
+    (line,) = await notify_all(sqlite)
+    assert line.endswith("rain Event 1 has been sent to root: all [2J")
+
+
+async def test_what_could_not_be_published_is_due_again_after_its_lease(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.event_relay.LEASE", timedelta(milliseconds=20))
+
+    class Fails:
+        tries = 0
+
+        async def publish(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+            self.tries += 1
+            raise HandoffUnavailable("for the test")
+
+    record(sqlite, "rain")
+    fails = Fails()
+    await run_until(lambda: fails.tries > 1, sqlite, fails)
+    assert not all_processed(sqlite)
+
+
+async def test_the_relay_goes_on_after_errors(sqlite: Database) -> None:
+    class Breaks(Transactions):
+        errors: ClassVar[list[Exception]] = [DatabaseUnavailable("away"), ZeroDivisionError()]
+
+        async def write(self, work, within_s=None):  # type: ignore[no-untyped-def]
+            if self.errors:
+                raise self.errors.pop(0)
+            return await super().write(work, within_s)
+
+    record(sqlite, "rain")
+    handoff = FakeHandoff()
+    relay = EventRelay(Breaks(sqlite, inline, CLOCK), handoff, QUICK, "events")
+    task = asyncio.create_task(relay.run())
+    await eventually(lambda: len(handoff.buried) == 1)
+    task.cancel()
+
+
+@pytest.mark.parametrize("value", [None, b"{", b"[]", b'{"event_id":"not here"}', b"[" * 100_000])
+async def test_a_message_that_names_no_event_is_dropped(sqlite: Database, value: bytes | None) -> None:
+    lines: list[str] = []
+    handoff = FakeHandoff([Delivery("events", 0, 7, b"key", value)])
+    task = asyncio.create_task(Notifier(handoff, transactions_of(sqlite), lines.append).run())
+    await eventually(lambda: handoff.done == [("acknowledged", 7)])
+    task.cancel()
+    assert lines == []
+
+
+async def test_an_event_that_is_processed_is_not_notified_of_again(sqlite: Database) -> None:
+    record(sqlite, "rain")
+    assert len(await notify_all(sqlite)) == 1
+    (event,) = listed(sqlite)
+    lines: list[str] = []
+    handoff = FakeHandoff([Delivery("events", 0, 7, b"key", f'{{"event_id":"{event.event_id}"}}'.encode())])
+    task = asyncio.create_task(Notifier(handoff, transactions_of(sqlite), lines.append).run())
+    await eventually(lambda: handoff.done == [("acknowledged", 7)])
+    task.cancel()
+    assert lines == []

@@ -1,0 +1,108 @@
+"""The front door of events."""
+
+import pytest
+
+from raingauge.storage import events
+from raingauge.storage.database import Database
+from raingauge.storage.events import NewEvent
+from tests.api_support import NOON, Front
+
+UNKNOWN = "6f9d5b0e-2d0b-4f4e-9d53-0d4a7c1c2b11"
+
+
+@pytest.fixture
+def front(sqlite: Database) -> Front:
+    return Front(sqlite)
+
+
+async def report(front: Front, user_id: str = "1234", description: str = "rain") -> dict[str, str]:
+    answer = await front.http.post("/events", json={"user_id": user_id, "description": description})
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["Location"] == f"/events/{answer.json()['event_id']}"
+    body: dict[str, str] = answer.json()
+    return body
+
+
+async def test_a_reported_event_is_answered_as_it_stands(front: Front) -> None:
+    event = await report(front)
+    assert event == {
+        "event_id": event["event_id"],
+        "type": "message",
+        "user_id": "1234",
+        "description": "rain",
+        "status": "NotProcessed",
+        "created_at": "2026-11-20T12:00:00.000Z",
+    }
+    for path in (f"/events/{event['event_id']}", f"/events/{event['event_id']}/"):
+        assert (await front.http.get(path)).json() == event
+
+
+async def test_pages_lead_from_one_to_the_next(front: Front) -> None:
+    reported = [await report(front, description=str(number)) for number in range(5)]
+    path, seen = "/events?limit=2", []
+    while path:
+        answer = await front.http.get(path)
+        seen += answer.json()["events"]
+        path = answer.json()["next"]
+        assert ("Link" in answer.headers) == bool(path)
+    assert seen == reported
+
+
+async def test_what_raingauge_reports_itself_stands_among_them(front: Front) -> None:
+    await front.collect(1, cities=[1, 2])
+    await front.http.post("/collections/1/cancel")
+    (event,) = (await front.http.get("/events")).json()["events"]
+    assert (event["type"], event["user_id"]) == ("collection.cancelled", "1")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"description": "sun"}, {"user_id": "5"}, {"status": "Processed"}, {}, {"user_id": "5", "status": "Processed"}],
+)
+async def test_a_change_sets_what_it_names(front: Front, change: dict[str, str]) -> None:
+    event = await report(front)
+    answer = await front.http.put(f"/events/{event['event_id']}", json=change)
+    assert answer.json() == event | change
+    assert (await front.http.get(f"/events/{event['event_id']}")).json() == event | change
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({"description": "rain"}, "user_id"),
+        ({"user_id": "1"}, "description"),
+        ({"user_id": "", "description": "rain"}, "user_id"),
+        ({"user_id": 1, "description": "rain"}, "user_id"),
+        ({"user_id": "1", "description": "r" * 2001}, "description"),
+        ({"user_id": "1", "description": "\0"}, "description"),
+        ({"user_id": "1", "description": "rain", "status": "Processed"}, "status"),
+    ],
+)
+async def test_a_wrong_event_is_refused_and_stores_nothing(front: Front, body: dict[str, object], where: str) -> None:
+    answer = await front.http.post("/events", json=body)
+    assert (answer.status_code, answer.json()["errors"][0]["where"]) == (422, where)
+    assert (await front.http.get("/events")).json()["events"] == []
+
+
+@pytest.mark.parametrize("change", [{"status": "done"}, {"status": None}, {"event_id": UNKNOWN}, {"user_id": ""}])
+async def test_a_wrong_change_is_refused(front: Front, change: dict[str, object]) -> None:
+    event = await report(front)
+    assert (await front.http.put(f"/events/{event['event_id']}", json=change)).status_code == 422
+    assert (await front.http.get(f"/events/{event['event_id']}")).json() == event
+
+
+async def test_an_unknown_event_is_not_found(front: Front) -> None:
+    assert (await front.http.get(f"/events/{UNKNOWN}")).status_code == 404
+    assert (await front.http.put(f"/events/{UNKNOWN}", json={})).status_code == 404
+    assert (await front.http.get("/events/7")).status_code == 422
+
+
+async def test_what_is_too_long_for_the_database_is_cut(sqlite: Database) -> None:
+    long = NewEvent("dead_letter", "u" * 300, "d" * 3000)
+    sqlite.write(lambda connection: events.record(connection, NOON, [long]))
+    (stored,) = sqlite.read(lambda connection: events.page(connection, 0, 10))
+    assert (len(stored.user_id), len(stored.description)) == (200, 2000)
+
+
+async def test_a_ping_answers_with_the_time(front: Front) -> None:
+    assert set((await front.http.get("/ping/")).json()) == {"now"}
