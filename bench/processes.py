@@ -122,6 +122,7 @@ def on_kafka(database_url: str, provider_url: str, consumers: int, **settings: s
     """A producer and so many consumers at work on Kafka, with a topic and a group of their own."""
     topic = f"bench_{uuid4().hex[:10]}"
     broker = {"BROKER__URL": f"kafka://{KAFKA}", "BROKER__TOPIC": topic, "BROKER__GROUP": f"group_{topic}"}
+    broker["BROKER__EVENTS_TOPIC"] = f"{topic}.events"
     environment = own_settings(database_url, provider_url, broker | settings)
     with ExitStack() as parts:
         parts.callback(_clean_up, topic)
@@ -152,8 +153,8 @@ def _clean_up(topic: str) -> None:
     """Delete the topics and the group."""
     admin = AdminClient({"bootstrap.servers": KAFKA, "socket.timeout.ms": 5000, "log_level": 3})
     pending: list[Any] = [
-        *admin.delete_topics([topic, f"{topic}.dead"], operation_timeout=10).values(),
-        *admin.delete_consumer_groups([f"group_{topic}"]).values(),
+        *admin.delete_topics([topic, f"{topic}.dead", f"{topic}.events"], operation_timeout=10).values(),
+        *admin.delete_consumer_groups([f"group_{topic}", f"group_{topic}.events"]).values(),
     ]
     for future in pending:
         with suppress(Exception):  # there may be no such topic or group

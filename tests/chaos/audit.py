@@ -9,11 +9,14 @@ from confluent_kafka.admin import AdminClient
 from sqlalchemy import Connection, func, select
 
 from raingauge.contracts import dead_letter_topic
-from raingauge.storage.models import Batch, Collection, QueuedCity, QuotaCharge, Reading
+from raingauge.storage.events import NOT_PROCESSED
+from raingauge.storage.models import Batch, Collection, Event, QueuedCity, QuotaCharge, Reading
 from tests.chaos.system import QUOTA, WINDOW_S, System
 from tests.support.eventually import eventually
 
 LAG_S = 40.0
+NOTIFIED_S = 60.0
+"""Longer than an event's lease, after which it is published again."""
 Letter = tuple[bytes | None, dict[str, bytes]]
 """A dead letter's value and headers."""
 
@@ -25,6 +28,7 @@ def audit(running: System, *, tracebacks: tuple[str, ...] = (), refusals: bool =
     running.database.read(lambda connection: _check_collections(running, connection))
     _check_witness(running, refusals=refusals)
     _check_dead_letters(running)
+    _check_events(running)
     for program in running.programs:
         _check_output(program.lines, tracebacks)
 
@@ -59,6 +63,20 @@ def _check_witness(running: System, *, refusals: bool) -> None:
     assert refusals or witness["statuses"].keys() <= {"0", "200"}, witness
     charged = running.database.read(lambda c: c.scalar(select(func.sum(QuotaCharge.cost)))) or 0
     assert charged >= witness["units"], f"{witness['units']} units arrived, {charged} were charged"
+
+
+def _check_events(running: System) -> None:
+    """Each collection and each dead letter has its event, and its user was notified."""
+    waiting = select(func.count()).where(Event.status == NOT_PROCESSED)
+    eventually(lambda: running.database.read(lambda c: c.scalar(waiting)) == 0, NOTIFIED_S, every_s=0.5)
+    stored = running.database.read(lambda connection: connection.execute(select(Event)).all())
+    done = [row.user_id for row in stored if row.type == "collection.finished"]
+    assert sorted(done) == sorted(running.database.read(lambda c: c.scalars(select(Collection.id)).all()))
+    letters = dead_letters(running)
+    buried = {(value, places["raingauge-partition"], places["raingauge-offset"]) for value, places in letters}
+    assert len([row for row in stored if row.type == "dead_letter"]) == len(buried)
+    lines = {line.split()[1] for program in running.programs for line in program.lines if line.startswith("Event ")}
+    assert lines == {row.event_id for row in stored}, "not notified, or of nothing"
 
 
 def _check_output(lines: list[str], tracebacks: tuple[str, ...]) -> None:

@@ -176,6 +176,7 @@ def system(
             "RAINGAUGE_DATABASE__URL": database_url,
             "RAINGAUGE_BROKER__URL": f"kafka://{servers}",
             "RAINGAUGE_BROKER__TOPIC": topic,
+            "RAINGAUGE_BROKER__EVENTS_TOPIC": f"events_{topic}",
             "RAINGAUGE_BROKER__GROUP": f"group_{topic}",
             "RAINGAUGE_BROKER__PARTITIONS": "6",
             "RAINGAUGE_HTTP__PORT": "0",

@@ -22,11 +22,13 @@ def settings_for(
 
 @contextmanager
 def kafka_settings() -> Iterator[dict[str, object]]:
-    """Settings for a fresh topic, which is deleted at the end, and a group."""
+    """Settings for fresh topics, which are deleted at the end, and a group."""
     need_port(9092, "Kafka")
     topic = f"cities_{uuid4().hex[:8]}"
-    yield {"broker__url": "kafka://127.0.0.1:9092", "broker__topic": topic, "broker__group": f"group_{topic}"}
-    asyncio.run(_delete(topic, dead_letter_topic(topic)))
+    events = f"events_{topic}"
+    names = {"broker__topic": topic, "broker__events_topic": events, "broker__group": f"group_{topic}"}
+    yield {"broker__url": "kafka://127.0.0.1:9092", **names}
+    asyncio.run(_delete(topic, dead_letter_topic(topic), events))
 
 
 async def _delete(*topics: str) -> None:

@@ -28,6 +28,7 @@ CITIES = 167
 OPTIMUM_S = 160 * WINDOW_S / 60
 MOST_CALLS = 14
 """Ten at full scale (tests/simulation/test_optimum.py); at a tenth of it, a busy machine's delays split some."""
+NOTIFICATION = "has been sent to 1: collection 1 is done: 167 cities collected"
 INSPECTION = "127.0.0.1:9094"
 
 
@@ -64,6 +65,12 @@ def ready(consumer: Program) -> bool:
     return any("handoff.assigned" in line for line in consumer.lines)
 
 
+def notifications(running: System) -> list[str]:
+    """What the consumers printed of events, without their ids."""
+    lines = [line for consumer in running.consumers for line in consumer.lines if line.startswith("Event ")]
+    return [line.split(maxsplit=2)[2] for line in lines]
+
+
 async def messages(topic: str, expected: int) -> list[dict[str, Any]]:
     """What anyone can read on the inspection port."""
     async with AIOKafkaConsumer(topic, bootstrap_servers=INSPECTION, auto_offset_reset="earliest") as reader:
@@ -95,6 +102,9 @@ def test_two_consumers_share_one_quota_and_store_each_city_once() -> None:
         done = lambda: (s := running.producer.get("/get", id=1)) and s["status"] == "done" and s  # noqa: E731
         state = eventually(done, OPTIMUM_S + 40)
         witness = running.weather.get("/control/witness")
+        eventually(
+            lambda: notifications(running) == ["has been sent to 1: collection 1 is done: 167 cities collected"], 20
+        )
         eventually(lambda: asyncio.run(lag(running.topic, running.group)) == 0, 20)
         with closing(open_database(running.database_url)) as database:
             rows = database.read(lambda c: c.execute(select(func.count(Reading.city_id.distinct()))).scalar_one())
