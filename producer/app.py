@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from producer.api import collections, docs, events, problems, quota
 from producer.api.compat import collection_request, weather
+from producer.api.compat import events as older_events
 from producer.api.compat.default_collections import DefaultCollections
 from producer.api.requests import Entrance
 from producer.cities import default_cities
@@ -96,7 +97,9 @@ def create_api(
     default_collections = DefaultCollections(use_cases, defaults, on_accepted)
     api.include_router(weather.router(default_collections))
     api.include_router(collection_request.router(default_collections))
-    api.include_router(events.router(Events(use_cases.transactions, on_event), SystemClock()))
+    reported, clock = Events(use_cases.transactions, on_event), SystemClock()
+    api.include_router(events.router(reported, clock))
+    api.include_router(older_events.router(reported, clock))
     api.include_router(health.router([facts, *parts], use_cases.check))
     docs.install(api, settings.http.root_path)
     problems.install(api)

@@ -101,7 +101,8 @@ def event_body(event: EventState) -> dict[str, Any]:
     }
 
 
-def _problems(**more: str) -> dict[int | str, dict[str, Any]]:
+def describe(**more: str) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entries of problems."""
     described = responses(**({"s422": f"at: {WORDS['extra_forbidden']}"} | more), s500=UNEXPECTED, s503=UNAVAILABLE)
     if 404 in described:
         described[404]["description"] = "There is no such event."
@@ -110,16 +111,15 @@ def _problems(**more: str) -> dict[int | str, dict[str, Any]]:
 
 def router(events: Events, clock: Clock) -> APIRouter:
     """The front door."""
-    api = APIRouter(route_class=StrictRoute)
+    api = APIRouter(tags=["events"], route_class=StrictRoute)
     add_events(api, events)
 
     @api.get(
         "/events",
-        tags=["events"],
         operation_id="events",
         summary="Events, page by page",
         response_description="A page of them.",
-        responses=_problems(s422="limit: Input should be less than or equal to 1000"),
+        responses=describe(s422="limit: Input should be less than or equal to 1000"),
     )
     async def page(
         request: Request,
@@ -146,7 +146,6 @@ def add_ping(api: APIRouter, clock: Clock) -> None:
 
     @api.get(
         "/ping",
-        tags=["health"],
         summary="Whether the service answers",
         response_description="It does.",
         responses=responses(s422=f"at: {WORDS['extra_forbidden']}", s500=UNEXPECTED),
@@ -161,11 +160,10 @@ def add_events(api: APIRouter, events: Events) -> None:
 
     @api.post(
         "/events",
-        tags=["events"],
         summary="Report an event",
         status_code=201,
         response_description="The event as it stands.",
-        responses=_problems(
+        responses=describe(
             s403=ELSEWHERE, s413="the body is longer than 4004096 bytes", s422=f"user_id: {WORDS['missing']}"
         ),
     )
@@ -177,10 +175,9 @@ def add_events(api: APIRouter, events: Events) -> None:
 
     @api.get(
         "/events/{event_id}",
-        tags=["events"],
         summary="An event",
         response_description="The event as it stands.",
-        responses=_problems(s404=NO_EVENT, s422=NO_UUID),
+        responses=describe(s404=NO_EVENT, s422=NO_UUID),
     )
     async def one(event_id: EventId) -> EventBody:
         """Answers how an event stands."""
@@ -188,10 +185,9 @@ def add_events(api: APIRouter, events: Events) -> None:
 
     @api.put(
         "/events/{event_id}",
-        tags=["events"],
         summary="Change an event",
         response_description="The event afterwards.",
-        responses=_problems(s403=ELSEWHERE, s404=NO_EVENT, s413="the body is longer than 4004096 bytes", s422=NO_UUID),
+        responses=describe(s403=ELSEWHERE, s404=NO_EVENT, s413="the body is longer than 4004096 bytes", s422=NO_UUID),
     )
     async def change(event_id: EventId, body: EventChange) -> EventBody:
         """Sets what the body names. With `status: NotProcessed` its user is notified once more."""

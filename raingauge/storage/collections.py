@@ -15,10 +15,10 @@ from raingauge.contracts import batches_of, split
 from raingauge.errors import Overtaken, Permanent
 from raingauge.model import CollectionRequest, CollectionState, OpenCollection
 from raingauge.storage import events, queue
+from raingauge.storage.counters import lock_collections
 from raingauge.storage.database import is_duplicate
 from raingauge.storage.events import NewEvent
 from raingauge.storage.models import Batch, Collection
-from raingauge.storage.settling import lock_collections
 
 DEFAULT_CITIES: Final = "default"
 """The hash of a request that names no cities."""

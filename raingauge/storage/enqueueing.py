@@ -14,8 +14,9 @@ from sqlalchemy import Connection, bindparam, insert, or_, select, union_all, up
 
 from raingauge.model import BatchKey
 from raingauge.quota.fairness import newcomers_in, turns, unknown_since
+from raingauge.storage.counters import Settling, Wanted, lock_collections
 from raingauge.storage.models import Batch, Collection, QueuedCity, Reading
-from raingauge.storage.settling import Settled, Settling, Wanted, lock_collections, outcomes_without_call, store
+from raingauge.storage.settling import Settled, outcomes_without_call, store
 
 ROWS_PER_STATEMENT: Final = 1000
 

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, and_, bindparam, func
 
 from raingauge.contracts import BatchMessage, batches_of
 from raingauge.model import BATCH_SIZE, BatchKey
-from raingauge.storage import settling
+from raingauge.storage import counters
 from raingauge.storage.models import Batch, Collection, QueuedCity, UtcDateTime
 
 BATCHES_AT_ONCE: Final = 50
@@ -133,7 +133,7 @@ def narrow(connection: Connection, outstanding: int) -> Sequence[str]:
 
 def widen(connection: Connection, names: Sequence[str], outstanding: int) -> None:
     """Release more batches of these collections, so that `outstanding` ones are unsettled."""
-    rows = settling.lock_collections(connection, names)
+    rows = counters.lock_collections(connection, names)
     unsettled = select(Batch.collection_id, func.count()).where(Batch.collection_id.in_(names))
     released = unsettled.join(Collection, Collection.id == Batch.collection_id).where(
         Batch.batch < Collection.released, Batch.settled_at.is_(None)
@@ -143,7 +143,7 @@ def widen(connection: Connection, names: Sequence[str], outstanding: int) -> Non
         following = range(row.released, min(row.released + outstanding - counts.get(name, 0), batches_of(row.total)))
         if following:
             connection.execute(update(Collection).where(Collection.id == name).values(released=following.stop))
-            settling.release(connection, [BatchKey(name, batch) for batch in following])
+            counters.release(connection, [BatchKey(name, batch) for batch in following])
 
 
 def forget_publications(connection: Connection) -> None:
@@ -196,7 +196,7 @@ def _parts(keys: Many[BatchKey]) -> Iterator[ColumnElement[bool]]:
     """Conditions on `Batch` that hold for a part of these each."""
     ordered = sorted(keys)
     for start in range(0, len(ordered), BATCHES_AT_ONCE):
-        yield settling.batches_are(ordered[start : start + BATCHES_AT_ONCE])
+        yield counters.batches_are(ordered[start : start + BATCHES_AT_ONCE])
 
 
 def _message(row: Any) -> BatchMessage:

@@ -17,9 +17,11 @@ from consumer.app import Worker
 from consumer.caller import Caller
 from consumer.intake import Intake
 from consumer.ledger import Ledger
+from consumer.notifier import Notifier
 from consumer.provider.port import Reply, Weather
 from producer.app import create_api
 from producer.collections import Collections
+from producer.event_relay import EventRelay
 from producer.relay import Relay
 from raingauge.blocking import inline
 from raingauge.messaging.inprocess import InProcessBroker
@@ -94,6 +96,8 @@ class Raingauge:
         self._provider = Provider(self.clock, unknown)
         self._transactions = Transactions(Database(engine, self.clock.of_database), inline, self.clock)
         self._broker = InProcessBroker(settings.broker.topic, settings.consumer.window)
+        self._events = InProcessBroker(settings.broker.events_topic, 100)
+        self.event_relay = EventRelay(self._transactions, self._events, settings.relay, settings.broker.events_topic)
         quota, terms = settings.quota, settings.terms
         outstanding = outstanding_limit(settings.collect.outstanding_batches, quota.cities_per_window, quota.window_s)
         self.relay = Relay(
@@ -101,8 +105,15 @@ class Raingauge:
             topic=settings.broker.topic, account=quota.account, terms=terms, outstanding=outstanding, holder="relay",
         )  # fmt: skip
         collections = Collections(self._transactions, terms, quota.account, outstanding)
-        transport = httpx.ASGITransport(create_api(settings, collections, self.relay), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(
+            create_api(settings, collections, self.relay, on_event=self.event_relay.wake), raise_app_exceptions=False
+        )
         self.http = httpx.AsyncClient(transport=transport, base_url="http://producer")
+
+    async def notify(self) -> None:
+        """Be the notifier, for whom nobody waits."""
+        async with self._events.subscription() as subscription:
+            await Notifier(subscription, self._transactions, lambda _line: None).run()
 
     async def consume(self) -> None:
         """Be the consumer."""
@@ -123,8 +134,9 @@ def play(scenario: Mapping[str, Any], engine: Engine) -> list[str]:
     system = Raingauge(settings, frozenset(scenario.get("unknown_cities", ())), engine, loop)
 
     async def run() -> list[str]:
-        async with asyncio.TaskGroup() as tasks:  # which ends when one of the two fails
-            working = [tasks.create_task(system.relay.run()), tasks.create_task(system.consume())]
+        async with asyncio.TaskGroup() as tasks:  # which ends when one of them fails
+            parts = (system.relay.run(), system.event_relay.run(), system.consume(), system.notify())
+            working = [tasks.create_task(part) for part in parts]
             await system.clock.sleep(POLL_S)
             outcomes = [await _outcome({"url": scenario.get("url"), **case}, system) for case in scenario["test_cases"]]
             for task in working:
