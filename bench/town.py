@@ -101,7 +101,6 @@ class Town(World):
             topic=TOPIC,
             account=ACCOUNT,
             terms=terms,
-            outstanding=outstanding_limit(BATCHES, terms.cities_per_window, terms.window_s),
             holder=process.name,
         )
         process.start(self.relay.run())

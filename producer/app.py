@@ -5,6 +5,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -29,7 +30,7 @@ from raingauge.model import CollectionState
 from raingauge.process import in_background, serving, until_signalled
 from raingauge.settings import Settings
 from raingauge.storage.database import Database, open_database
-from raingauge.storage.outbox import outstanding_limit
+from raingauge.storage.outbox import outstanding_limit, widen
 from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.producer")
@@ -132,7 +133,6 @@ async def producing(
         topic=settings.broker.topic,
         account=limits.account,
         terms=settings.terms,
-        outstanding=outstanding,
         holder=secrets.token_hex(8),
     )
     endpoint = settings.openweather.endpoint
@@ -141,6 +141,8 @@ async def producing(
 
     async def publish() -> None:
         await until_available(threads, database.check_at_start, clock)
+        while await transactions.persist(partial(widen, outstanding=outstanding)):
+            pass
         await asyncio.gather(relay.run(), event_relay.run())
 
     async with asyncio.TaskGroup() as tasks:

@@ -7,7 +7,6 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection
@@ -42,7 +41,7 @@ MAX_REST_S: Final = 0.1
 class Relay:
     """Publishes what the database says is due: every `relay.every_s`, and at once when woken."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         transactions: Transactions,
         publisher: Publisher,
@@ -51,7 +50,6 @@ class Relay:
         topic: str,
         account: str,
         terms: Terms,
-        outstanding: int,
         holder: str,
     ) -> None:
         self._transactions = transactions
@@ -60,13 +58,10 @@ class Relay:
         self._topic = topic
         self._account = account
         self._terms = terms
-        self._outstanding = outstanding
         self._holder = holder
         self._due = asyncio.Event()
         self._check_at = 0.0
         self._renew_at = 0.0
-        self._narrow: Sequence[str] | None = None
-        """Open collections whose POST released fewer batches than may be outstanding now."""
         self._pending: dict[BatchKey, asyncio.Task[bool]] = {}
         self._unreadable: set[BatchKey] = set()
 
@@ -109,8 +104,6 @@ class Relay:
         Returns whether there was something to do, and no publication failed.
         """
         ended = {key: task.result() for key, task in self._pending.items() if task.done()}
-        if self._narrow is None or self._narrow:
-            await self._widen()
         leased = await self._lease(ended, asyncio.get_running_loop().time())
         for key in ended:
             del self._pending[key]
@@ -131,7 +124,7 @@ class Relay:
             if checks:
                 self._republish(connection, now)  # first: collections are locked before batches
             outbox.mark_published(connection, now, [key for key, stored in ended.items() if stored], self._holder)
-            outbox.release(connection, [key for key, stored in ended.items() if not stored], self._holder)
+            outbox.give_back(connection, [key for key, stored in ended.items() if not stored], self._holder)
             if renews:
                 outbox.renew(connection, pending, lease)
             return outbox.lease(connection, now, lease, min(MAX_AT_ONCE, MAX_PENDING - len(pending)))
@@ -140,15 +133,6 @@ class Relay:
         self._check_at = moment + self._settings.every_s if checks else self._check_at
         self._renew_at = moment + RENEW_EVERY_S if renews else self._renew_at
         return leased
-
-    async def _widen(self) -> None:
-        """Once after the start: the limit may be higher than when collections were accepted."""
-        if self._narrow is None:
-            self._narrow = await self._transactions.read(partial(outbox.narrow, outstanding=self._outstanding))
-        while self._narrow:
-            some = self._narrow[: outbox.COLLECTIONS_AT_ONCE]
-            await self._transactions.write(partial(outbox.widen, names=some, outstanding=self._outstanding))
-            self._narrow = self._narrow[len(some) :]
 
     def _complain(self, unreadable: Sequence[BatchKey]) -> None:
         """Once of each: a person has to mend the row, or to cancel the collection."""

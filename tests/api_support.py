@@ -91,7 +91,6 @@ class Front:
             topic="cities",
             account=self.account,
             terms=self.settings.terms,
-            outstanding=self.settings.collect.outstanding_batches,
             holder="test",
         )
         self.collections = Collections(

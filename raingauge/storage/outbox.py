@@ -111,39 +111,32 @@ def renew(connection: Connection, keys: Many[BatchKey], lease: Lease) -> None:
     _change(connection, keys, {"lease_until": lease.until}, Batch.leased_by == lease.holder)
 
 
-def release(connection: Connection, keys: Many[BatchKey], holder: str) -> None:
+def give_back(connection: Connection, keys: Many[BatchKey], holder: str) -> None:
     """Give leases back: these were not published, or nobody knows."""
     _change(connection, keys, _WAITING, Batch.leased_by == holder)
 
 
-def narrow(connection: Connection, outstanding: int) -> Sequence[str]:
-    """The open collections of which fewer batches are released and unsettled than could be.
+def widen(connection: Connection, outstanding: int) -> bool:
+    """Release more batches of open collections that were accepted under a lower limit; whether it found any.
 
-    It reads the released batches of all open collections that have more: for a relay's start only.
+    It does so for some of them: repeat it until there are no more. It reads all open collections: for a start only.
     """
+    settled = Collection.collected + Collection.failed
+    # `outstanding` batches beside those that the settled cities fill.
     found = (
-        select(Collection.id)
-        .join(Batch, and_(Batch.collection_id == Collection.id, Batch.batch < Collection.released))
+        select(Collection.id, Collection.total, Collection.released, settled.label("settled"))
         .where(Collection.finished_at.is_(None), Collection.released * BATCH_SIZE < Collection.total)
-        .group_by(Collection.id)
-        .having(func.count() - func.count(Batch.settled_at) < outstanding)
+        .where((Collection.released - outstanding + 1) * BATCH_SIZE <= settled)
+        .order_by(Collection.id)
+        .limit(COLLECTIONS_AT_ONCE)
+        .with_for_update()
     )
-    return connection.scalars(found).all()
-
-
-def widen(connection: Connection, names: Sequence[str], outstanding: int) -> None:
-    """Release more batches of these collections, so that `outstanding` ones are unsettled."""
-    rows = counters.lock_collections(connection, names)
-    unsettled = select(Batch.collection_id, func.count()).where(Batch.collection_id.in_(names))
-    released = unsettled.join(Collection, Collection.id == Batch.collection_id).where(
-        Batch.batch < Collection.released, Batch.settled_at.is_(None)
-    )
-    counts = {row[0]: row[1] for row in connection.execute(released.group_by(Batch.collection_id))}
-    for name, row in rows.items():
-        following = range(row.released, min(row.released + outstanding - counts.get(name, 0), batches_of(row.total)))
-        if following:
-            connection.execute(update(Collection).where(Collection.id == name).values(released=following.stop))
-            counters.release(connection, [BatchKey(name, batch) for batch in following])
+    rows = connection.execute(found).all()
+    for row in rows:
+        following = range(row.released, min(outstanding + row.settled // BATCH_SIZE, batches_of(row.total)))
+        connection.execute(update(Collection).where(Collection.id == row.id).values(released=following.stop))
+        counters.release(connection, [BatchKey(row.id, batch) for batch in following])
+    return bool(rows)
 
 
 def forget_publications(connection: Connection) -> None:

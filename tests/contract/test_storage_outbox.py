@@ -1,23 +1,31 @@
 """The outbox: who may publish which batches, how many at a time, and when again; and how little of it is read."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import Connection, insert, text, update
 
+from producer.relay import MAX_AT_ONCE, Relay
+from raingauge.clock import SystemClock, happens_within
 from raingauge.contracts import BatchMessage
 from raingauge.model import BatchKey
+from raingauge.settings import RelaySettings, Settings
 from raingauge.storage import outbox
 from raingauge.storage.database import Database
 from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import Batch, Collection, QueuedCity
 from raingauge.storage.outbox import Lease
+from raingauge.storage.transactions import Transactions
+from tests.api_support import Shelf
 from tests.contract.storage_support import MICROSECOND, NOW, SECOND, accept, at_once, cancel, rows, settle_batches
 from tests.support.eventually import eventually
 
+T = TypeVar("T")
 LEASED_FOR = timedelta(seconds=30)
 LATER = NOW + LEASED_FOR
 
@@ -39,14 +47,12 @@ def renew(database: Database, keys: Sequence[BatchKey], holder: str, until: date
     database.write(lambda connection: outbox.renew(connection, keys, Lease(holder, until)))
 
 
-def release(database: Database, keys: Sequence[BatchKey], holder: str) -> None:
-    database.write(lambda connection: outbox.release(connection, keys, holder))
+def give_back(database: Database, keys: Sequence[BatchKey], holder: str) -> None:
+    database.write(lambda connection: outbox.give_back(connection, keys, holder))
 
 
-def widen(database: Database, outstanding: int) -> list[str]:
-    names = database.read(partial(outbox.narrow, outstanding=outstanding))
-    database.write(partial(outbox.widen, names=names, outstanding=outstanding))
-    return list(names)
+def widen(database: Database, outstanding: int) -> bool:
+    return database.write(partial(outbox.widen, outstanding=outstanding))
 
 
 def republish(database: Database, now: datetime, after_s: float = 60.0) -> int:
@@ -86,15 +92,15 @@ def test_a_batch_that_cannot_be_read_is_set_aside_and_the_others_go_on(database:
 def test_a_batch_is_leased_again_when_its_lease_has_ended_or_was_given_back_not_when_it_is_published(
     database: Database,
 ) -> None:
-    published, renewed, released, crashed = accept(database, "1", range(1, 81))
+    published, renewed, returned, crashed = accept(database, "1", range(1, 81))
     assert len(lease(database)) == 4
     assert lease(database, LATER - MICROSECOND, "other") == []
     publish(database, [published])
     renew(database, [renewed], "relay", LATER + 30 * SECOND)
-    release(database, [released], "relay")
-    assert lease_keys(database, NOW, "other") == [released]
-    assert lease_keys(database, LATER, "third") == [released, crashed]
-    assert lease_keys(database, LATER + 30 * SECOND) == [renewed, released, crashed]
+    give_back(database, [returned], "relay")
+    assert lease_keys(database, NOW, "other") == [returned]
+    assert lease_keys(database, LATER, "third") == [returned, crashed]
+    assert lease_keys(database, LATER + 30 * SECOND) == [renewed, returned, crashed]
     assert [(row.published_at, row.leased_by) for row in rows(database, Batch)] == [(NOW, None)] + 3 * [(None, "relay")]
 
 
@@ -105,7 +111,7 @@ def test_who_lost_a_lease_changes_nothing_of_it(database: Database) -> None:
     before = rows(database, Batch)
     publish(database, keys, LATER, "slow")
     renew(database, keys, "slow", LATER + timedelta(hours=1))
-    release(database, keys, "slow")
+    give_back(database, keys, "slow")
     assert rows(database, Batch) == before
 
 
@@ -145,9 +151,9 @@ def test_a_higher_limit_lets_more_go_of_the_collections_that_have_more(database:
     over = accept(database, "over", range(1, 201), outstanding=3)
     settle_batches(database, [*over[:2], *large[:1]])
     cancel(database, "over")
-    assert [widen(database, outstanding) for outstanding in (3, 1, 5, 5)] == [[], [], ["large"], []]
+    assert [widen(database, outstanding) for outstanding in (3, 1, 5, 5)] == [False, False, True, False]
     assert [key for key in lease_keys(database) if key.collection_id == "large"] == large[1:6]
-    assert widen(database, 50) == ["large"]
+    assert [widen(database, 50), widen(database, 50)] == [True, False]
     assert lease_keys(database) == large[6:]
 
 
@@ -159,6 +165,24 @@ def test_the_first_batches_of_all_collections_go_first(database: Database) -> No
     other = accept(database, "other", range(1, 41))
     assert lease_keys(database, most=4) == [other[0], small[0], other[1], small[1]]
     assert lease_keys(database) == big[10:13]
+
+
+async def test_a_round_of_the_relay_takes_no_more_than_its_share(database: Database) -> None:
+    batches = len(accept(database, "1", range(1, 20 * (MAX_AT_ONCE + 7) + 1), outstanding=10 * MAX_AT_ONCE))
+    shelf, published, done = Shelf(), [0], asyncio.Event()
+
+    async def run(work: Callable[[], T]) -> T:
+        published.append(len(shelf.keys))
+        if published[-1] == batches:
+            done.set()
+        return work()
+
+    transactions, terms = Transactions(database, run, SystemClock()), Settings().terms
+    relay = Relay(transactions, shelf, RelaySettings(), topic="cities", account="a", terms=terms, holder="relay")
+    running = asyncio.create_task(relay.run())
+    assert await happens_within(done, 30)
+    running.cancel()
+    assert max(later - earlier for earlier, later in pairwise(published)) == MAX_AT_ONCE
 
 
 @pytest.mark.parametrize(

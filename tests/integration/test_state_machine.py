@@ -168,7 +168,7 @@ class Raingauge(RuleBasedStateMachine):
         settings = RelaySettings(every_s=1.0, republish_after_s=60.0)
         relay = Relay(
             self.transactions, self.broker, settings,
-            topic=TOPIC, account=ACCOUNT, terms=TERMS, outstanding=3, holder="relay",
+            topic=TOPIC, account=ACCOUNT, terms=TERMS, holder="relay",
         )  # fmt: skip
         collections = Collections(self.transactions, TERMS, ACCOUNT)
         transport = httpx.ASGITransport(create_api(Settings(), collections, relay))

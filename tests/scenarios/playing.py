@@ -102,7 +102,7 @@ class Raingauge:
         outstanding = outstanding_limit(settings.collect.outstanding_batches, quota.cities_per_window, quota.window_s)
         self.relay = Relay(
             self._transactions, self._broker, settings.relay,
-            topic=settings.broker.topic, account=quota.account, terms=terms, outstanding=outstanding, holder="relay",
+            topic=settings.broker.topic, account=quota.account, terms=terms, holder="relay",
         )  # fmt: skip
         collections = Collections(self._transactions, terms, quota.account, outstanding)
         transport = httpx.ASGITransport(

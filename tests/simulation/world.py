@@ -129,7 +129,6 @@ class World:
             topic=TOPIC,
             account=ACCOUNT,
             terms=self.plan.terms,
-            outstanding=self.outstanding,
             holder=process.name,
         )
         event_relay = EventRelay(process.transactions, Sender(self.events, process), RELAY, EVENTS)

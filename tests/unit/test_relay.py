@@ -35,9 +35,6 @@ class Leases:
         self._each = each
         self._breaks = breaks
 
-    def read(self, _work: Callable[..., Any]) -> list[str]:
-        return []
-
     def write(self, _work: Callable[..., Any]) -> Leased:
         self.rounds += 1
         if self.rounds <= self._breaks:
@@ -75,7 +72,6 @@ def relay_on(
         topic="cities",
         account="test",
         terms=Terms(60, 60.0, "smooth", 1_000_000, "even", 10.0),
-        outstanding=10,
         holder="relay",
     )
 
@@ -110,7 +106,7 @@ def rounds_within(
                 await relay_on(database, publisher, every_s, slowly).run()
 
     run_virtually(watch(), loop)
-    return begun[1:]  # the first transaction is for the start
+    return begun[1:]  # the first one begins without a pause
 
 
 async def test_unexpected_errors_of_database_and_publisher_do_not_end_it() -> None:
