@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from consumer.gate import Event
 from consumer.ledger import Ledger, NotNow, Reservation
 from consumer.provider.port import Provider, Reason, Refusal, Reply, Weather
-from consumer.retry import rest_s
+from consumer.retry import INTERNAL_ERROR, rest_s
 from raingauge.blocking import RunBlocking
 from raingauge.clock import Clock, happens_within
 from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable, Unreadable
@@ -34,7 +34,6 @@ LONGEST_WAIT_S: Final = 60.0
 DATABASE_RETRY_S: Final = 2.0
 QUIET_REASONS: Final = frozenset({"pace", "probe", None})
 """Reasons to wait that are not worth a line in the log."""
-INTERNAL_ERROR: Final = "internal error"
 UNEXPECTED_REST_S: Final = 1.0
 
 _EVENTS: Final = {Reason.QUOTA: Event.QUOTA, Reason.KEY: Event.KEY, Reason.ENDPOINT: Event.ENDPOINT}
@@ -220,7 +219,7 @@ class Caller:
             log.exception("settle.unexpected", extra={"cities": len(city_ids)})
             await self._clock.sleep(UNEXPECTED_REST_S)
         else:
-            self._report_settled(settled)
+            self.on_settled(settled)
 
     async def _fetch(self, reservation: Reservation, send_by: float) -> Outcome:
         self.tally.calls += len(reservation.calls)
@@ -300,7 +299,7 @@ class Caller:
             (lambda c: settling.fail_city(c, now(c), city_id, INTERNAL_ERROR), 0),
         ):
             try:
-                self._report_settled(await self._transactions.persist(work))
+                self.on_settled(await self._transactions.persist(work))
             except Exception:
                 log.exception("settle.failed", extra={"city_id": city_id})
             else:
@@ -316,11 +315,6 @@ class Caller:
 
         settled = await self._transactions.persist(work)
         self.tally.cities_collected += len(fetched.observations)
-        self._report_settled(settled)
-
-    def _report_settled(self, settled: Settled) -> None:
-        for done in settled.collections:
-            log.info("collection.done", extra=done.facts)
         self.on_settled(settled)
 
 

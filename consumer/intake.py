@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
+from consumer.retry import INTERNAL_ERROR
 from raingauge.clock import Clock, happens_within
 from raingauge.contracts import BatchMessage, dead_letter_topic, decode, newer_version
 from raingauge.errors import (
@@ -38,7 +39,6 @@ REMIND_EVERY_S: Final = 60.0
 """How often to log which messages partitions wait behind, and to look whether those were buried."""
 RETRY_S: Final = 1.0
 ATTEMPTS: Final = 5
-INTERNAL_ERROR: Final = "internal error"
 
 T = TypeVar("T")
 FindBuried = Callable[[Sequence[Delivery]], Awaitable[Sequence[Delivery]]]
@@ -104,7 +104,9 @@ class Intake:
                 task.cancel()
 
     def acknowledge(self, settled: Settled) -> None:
-        """Acknowledge the batches that need no further work."""
+        """Acknowledge the batches that need no further work; log the collections whose last city was settled."""
+        for done in settled.collections:
+            log.info("collection.done", extra=done.facts)
         for key in settled.batches:
             for delivery in self._deliveries.pop(key, ()):
                 self._subscription.acknowledge(delivery)
@@ -158,11 +160,12 @@ class Intake:
                 await self._enqueue([key])
             return
         log.error("batch.given_up", extra={"collection_id": key.collection_id, "batch": key.batch})
+        deliveries = self._deliveries.pop(key, ())
         try:
-            _log_finished(await self._transactions.persist(lambda c: self._transaction(c, [key], INTERNAL_ERROR)))
+            self.acknowledge(await self._transactions.persist(lambda c: self._transaction(c, [key], INTERNAL_ERROR)))
         except Exception:
             log.exception("intake.cannot_fail", extra={"collection_id": key.collection_id, "batch": key.batch})
-        for delivery in self._deliveries.pop(key, ()):
+        for delivery in deliveries:
             await self._bury(delivery, Permanent(INTERNAL_ERROR))
 
     def _transaction(self, connection: Connection, keys: Collection[BatchKey], failing: str | None = None) -> Settled:
@@ -173,7 +176,6 @@ class Intake:
     async def _finish(self, settled: Settled) -> None:
         """Acknowledge what needs no further work; bury what the database does not know."""
         self.acknowledge(settled)
-        _log_finished(settled)
         self.on_enqueued()
         for key in settled.unknown:
             for delivery in self._deliveries.pop(key, ()):
@@ -250,9 +252,3 @@ def _where(delivery: Delivery) -> dict[str, int]:
 
 def _log_held(delivery: Delivery) -> None:
     log.error("message.held", extra={**_where(delivery), "error": _why_held(delivery)})
-
-
-def _log_finished(settled: Settled) -> None:
-    """Log the collections whose last city was settled."""
-    for done in settled.collections:
-        log.info("collection.done", extra=done.facts)

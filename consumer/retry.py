@@ -12,6 +12,8 @@ GIVE_UP_AFTER: Final = 8
 """A provider that loses one call in ten fails a good city once in a hundred million times."""
 BASE_S: Final = 2.0
 CAP_S: Final = 30.0
+INTERNAL_ERROR: Final = "internal error"
+"""Why a city failed that this program could not store or enqueue."""
 
 
 def rest_s(attempts: int) -> float | None:

@@ -191,16 +191,14 @@ def events(caplog: pytest.LogCaptureFixture, name: str) -> list[logging.LogRecor
     return [record for record in caplog.records if record.getMessage() == name]
 
 
-def test_what_was_fetched_is_stored_closed_and_announced(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+def test_what_was_fetched_is_stored_closed_and_announced(sqlite: Database) -> None:
     scene = Scene(sqlite, charge()).run()
     assert scene.readings == dict.fromkeys(range(1, 6), "collected")
     assert scene.is_closed
-    assert [settled.batches for settled in scene.settled] == [{BatchKey("c", 0)}]
+    assert [(settled.batches, len(settled.collections)) for settled in scene.settled] == [({BatchKey("c", 0)}, 1)]
     assert scene.ledger.reports == []  # an ordinary answer changes nothing about the gate
     assert scene.provider.requests == [("group", (1, 2, 3, 4, 5), 5.0)]
     assert (scene.caller.tally.calls, scene.caller.tally.cities_asked, scene.caller.tally.cities_collected) == (1, 5, 5)
-    assert len(events(caplog, "collection.done")) == 1
 
 
 @pytest.mark.parametrize(
