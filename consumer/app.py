@@ -217,7 +217,7 @@ async def working(worker: Worker, grace_s: float) -> AsyncIterator[asyncio.Task[
 
 def create_api(facts: WorkerFacts, check: Callable[[], Awaitable[None]]) -> FastAPI:
     """Health, readiness and metrics."""
-    api = FastAPI(title="Raingauge consumer", version="0.1.0", docs_url=None, redoc_url=None, openapi_url=None)
+    api = FastAPI(title="Raingauge consumer", docs_url=None, redoc_url=None, openapi_url=None)
     api.include_router(health.router([facts], check))
     web.install(api, "there are /health, /ready and /metrics")
     return api

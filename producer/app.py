@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
@@ -76,7 +77,7 @@ def create_api(
     """The HTTP application; `parts` add to health and metrics. `on_event` is called when an event is due."""
     api = docs.DescribedApi(
         title="Raingauge",
-        version="0.1.0",
+        version=version("raingauge"),
         description=DESCRIPTION,
         redirect_slashes=False,
         docs_url=None,

@@ -33,7 +33,7 @@ from producer.api.problems import MAX_VIOLATIONS, invalid
 from producer.api.requests import StrictRoute
 from producer.api.schemas import (
     MORE,
-    Accepted,
+    AcceptedBody,
     CollectionBody,
     CollectionHead,
     Datum,
@@ -195,7 +195,7 @@ def _add_collect(
         operation_id="collect",
         summary="Collect the weather of cities",
         status_code=202,
-        response_model=Accepted,
+        response_model=AcceptedBody,
         response_description="Accepted: every city of it will end as collected or failed.",
         responses=COLLECT_RESPONSES,
     )

@@ -9,7 +9,7 @@ from starlette.staticfiles import StaticFiles
 
 from producer.api import problems
 from producer.api.problems import ELSEWHERE, UNAVAILABLE, WORDS, responses
-from producer.api.schemas import Accepted, EstimateBody, example_of
+from producer.api.schemas import AcceptedBody, EstimateBody, example_of
 from raingauge.web import UNEXPECTED
 
 ASSETS: Final = "/docs/assets"
@@ -92,12 +92,12 @@ COLLECT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     202: LOCATION | LINKS,
     200: LOCATION
     | {
-        "model": Accepted | EstimateBody,
+        "model": AcceptedBody | EstimateBody,
         "description": "The same request was accepted before; or a dry run.",
         "content": {
             "application/json": {
                 "examples": {
-                    "accepted before": {"value": example_of(Accepted)},
+                    "accepted before": {"value": example_of(AcceptedBody)},
                     "dry run": {"value": example_of(EstimateBody)},
                 }
             }

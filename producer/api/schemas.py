@@ -98,7 +98,7 @@ class CollectionBody(CollectionHead):
     next: str | None = _field("Where the next page is; null on the last one.", "/get?id=1&limit=1000&after=3441481")
 
 
-class Accepted(BaseModel):
+class AcceptedBody(BaseModel):
     """A collection that is accepted."""
 
     id: str = _field("The collection's id, as text.", "1")
@@ -149,9 +149,9 @@ def head(view: View) -> Mapping[str, Any]:
     }
 
 
-def accepted(view: View) -> Accepted:
+def accepted(view: View) -> AcceptedBody:
     """The answer to a POST."""
-    return Accepted(
+    return AcceptedBody(
         id=view.state.id,
         status=view.progress.status,
         total=view.state.total,

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from producer.api.schemas import Accepted
+from producer.api.schemas import AcceptedBody
 from producer.cities import default_cities
 from raingauge.blocking import Threads
 from raingauge.model import BATCH_SIZE
@@ -34,7 +34,7 @@ async def test_a_collection_is_accepted_with_its_location_and_what_to_expect(fro
         "batches": 9,
         "expected_at": "2026-11-20T12:02:40.000Z",
     }
-    assert list(answer.json()) == list(Accepted.model_fields), "in the order of the documentation"
+    assert list(answer.json()) == list(AcceptedBody.model_fields), "in the order of the documentation"
 
 
 async def test_without_a_consumer_it_is_accepted_and_waits(front: Front) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from producer.api.schemas import Accepted, EstimateBody
+from producer.api.schemas import AcceptedBody, EstimateBody
 from producer.collections import ROW
 from raingauge.storage.database import Database
 from tests.api_support import Front
@@ -171,4 +171,4 @@ async def test_the_page_has_an_id_to_try_and_an_example_of_a_dry_run(front: Fron
     assert parameter["schema"]["example"] == "1"
     examples = paths["/collect"]["post"]["responses"]["200"]["content"]["application/json"]["examples"]
     EstimateBody.model_validate(examples["dry run"]["value"], strict=True)
-    Accepted.model_validate(examples["accepted before"]["value"], strict=True)
+    AcceptedBody.model_validate(examples["accepted before"]["value"], strict=True)

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from consumer.__main__ import parser as consumer_parser
 from consumer.app import Worker, WorkerFacts
 from consumer.caller import Tally
-from producer.api.schemas import Accepted, CollectionBody, Datum
+from producer.api.schemas import AcceptedBody, CollectionBody, Datum
 from producer.app import ProducerFacts
 from producer.relay import Relay
 from raingauge.contracts import decode
@@ -135,5 +135,5 @@ def test_the_examples_are_messages_and_answers() -> None:
     posted, got = (json.loads(block) for block in json_blocks(README))
     for row in got["data"]:
         assert list(row) == [name for name, field in Datum.model_fields.items() if field.is_required()]
-    assert Accepted.model_validate(posted).model_fields_set == Accepted.model_fields.keys()
+    assert AcceptedBody.model_validate(posted).model_fields_set == AcceptedBody.model_fields.keys()
     assert CollectionBody.model_validate(got).model_fields_set == CollectionBody.model_fields.keys()
