@@ -4,7 +4,6 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
 from itertools import islice
 from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import urlencode
@@ -312,10 +311,9 @@ def _path_of(page: PageQuery) -> str:
 
 def _body(view: View, page: Page, next_url: str | None) -> bytes:
     rows = {"data": orjson.Fragment(page.data), "errors": orjson.Fragment(page.errors), "next": next_url}
-    return orjson.dumps({**head(view), **rows})
+    return orjson.dumps(head(view) | rows)
 
 
-@lru_cache(maxsize=1024)
 def _etag(view: View, query: bytes) -> str:
     """A weak ETag: of what a client sees change, and of the query."""
     state, progress = view.state, view.progress

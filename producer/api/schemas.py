@@ -1,8 +1,6 @@
 """What the API answers: the response models, and how they are filled. It knows no HTTP and no SQL."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field
@@ -131,9 +129,8 @@ class EstimateBody(BaseModel):
     )
 
 
-@lru_cache(maxsize=1024)
-def head(view: View) -> Mapping[str, Any]:
-    """The fields of CollectionHead. Kept: many may ask for the same collection at once."""
+def head(view: View) -> dict[str, Any]:
+    """The fields of CollectionHead."""
     state, progress = view.state, view.progress
     return {
         "id": state.id,
