@@ -17,6 +17,7 @@ from consumer.ledger import Ledger
 from consumer.notifier import Notifier
 from consumer.provider.openweather import OpenWeather
 from raingauge import health, web
+from raingauge.background import in_background
 from raingauge.blocking import Threads, inline, until_available
 from raingauge.clock import Clock, SystemClock, happens_within
 from raingauge.contracts import MAX_MESSAGE_BYTES
@@ -24,7 +25,7 @@ from raingauge.errors import DatabaseUnavailable, Fatal, HandoffUnavailable, Set
 from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, ensure_topics, servers_of, topics_of
 from raingauge.messaging.port import Publisher, Subscription
 from raingauge.model import CALL_SIZE
-from raingauge.process import in_background, serving, until_signalled
+from raingauge.process import serving, until_signalled
 from raingauge.settings import KEY_VARIABLE, Settings, ca_file, provider_key
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.quota import BEAT_S

@@ -23,12 +23,13 @@ from producer.events import Events
 from producer.quota import QuotaReports
 from producer.relay import Relay
 from raingauge import health
+from raingauge.background import in_background
 from raingauge.blocking import Threads, until_available
 from raingauge.clock import SystemClock
 from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of, topics_of
 from raingauge.messaging.port import Publisher
 from raingauge.model import CollectionState
-from raingauge.process import in_background, serving, until_signalled
+from raingauge.process import serving, until_signalled
 from raingauge.settings import Settings
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.outbox import outstanding_limit, widen

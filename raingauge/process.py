@@ -1,4 +1,4 @@
-"""The life of a process: start with settings and logs, serve HTTP, run side tasks, stop in order, exit with a status.
+"""The life of a process: start with settings and logs, serve HTTP, stop in order, exit with a status.
 
 For the programs' entry points and composition roots. It must know nothing of what a program does.
 """
@@ -78,23 +78,6 @@ async def until_signalled(program: Coroutine[Any, Any, None]) -> None:
         await running
     except asyncio.CancelledError:
         log.info("program.stopped")
-
-
-@contextlib.asynccontextmanager
-async def in_background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.Task[Any]]:
-    """Run a task beside the block and cancel it when the block ends. If it fails, that is logged."""
-    task = asyncio.create_task(work)
-    task.add_done_callback(_report_failure)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def _report_failure(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("program.task_failed", extra={"task": task.get_name()}, exc_info=error)
 
 
 @contextlib.asynccontextmanager

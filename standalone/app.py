@@ -19,11 +19,12 @@ from sqlalchemy import Connection, make_url, select
 from consumer.app import DATABASE_THREADS, EVENT_WINDOW, WorkerFacts, make_worker, opened, working
 from consumer.notifier import Notifier
 from producer.app import THREADS, producing
+from raingauge.background import in_background
 from raingauge.blocking import Threads, until_available
 from raingauge.clock import Clock, SystemClock
 from raingauge.errors import SettingsError
 from raingauge.messaging.inprocess import InProcessBroker
-from raingauge.process import in_background, serving, until_signalled
+from raingauge.process import serving, until_signalled
 from raingauge.settings import OPENWEATHER_URL, Settings, provider_key
 from raingauge.storage import outbox
 from raingauge.storage.database import Database, open_database

@@ -15,10 +15,11 @@ import pytest
 import uvloop
 from fastapi import FastAPI
 
+from raingauge.background import in_background
 from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable, Fatal, GateMismatch, SettingsError
 from raingauge.log import LIBRARIES
-from raingauge.process import in_background, listening, run_program, serving, until_signalled
+from raingauge.process import listening, run_program, serving, until_signalled
 from raingauge.settings import KEY_VARIABLE, Settings
 
 SECRET = "0123456789abcdef"  # pragma: allowlist secret

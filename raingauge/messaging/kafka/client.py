@@ -9,8 +9,8 @@ import random
 import re
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Self
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import BrokerResponseError, KafkaError
 
+from raingauge.background import in_background
 from raingauge.backoff import backoff_s
 from raingauge.clock import Clock
 from raingauge.errors import SettingsError
@@ -107,16 +108,14 @@ class KafkaAdapter(ABC):
         self._brokers = Brokers(servers, clock, timeouts)
         self._clock = clock
         self._timeouts = timeouts
-        self._keeping: asyncio.Task[NoReturn] | None = None
+        self._running = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._keeping = run_forever(self._keep_a_client(), self.name)
+        await self._running.enter_async_context(in_background(self._keep_a_client(), self.name))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait({self._keeping})
+        await self._running.aclose()
 
     @abstractmethod
     def _make_client(self) -> Any:
@@ -130,7 +129,7 @@ class KafkaAdapter(ABC):
         """Begin to use a client. The future ends when the client has failed; cancelling it ends the use."""
 
     @abstractmethod
-    async def _release(self, failed: asyncio.Future[Any]) -> None:
+    async def _retire(self, failed: asyncio.Future[Any]) -> None:
         """Let go of the client, which is stopped afterwards."""
 
     @abstractmethod
@@ -150,7 +149,7 @@ class KafkaAdapter(ABC):
                 await self._until_useless(failed)
             finally:
                 failed.cancel()
-                await self._release(failed)
+                await self._retire(failed)
                 await stop_client(client, self._timeouts.stop_s)
             failures = 0 if self._clock.monotonic() - began >= self._timeouts.quiet_s else failures + 1
             await self._brokers.pause(failures)
@@ -260,18 +259,6 @@ async def _clean_up(client: Any) -> None:
 def _owner(task: asyncio.Task[Any]) -> object:
     frame = getattr(task.get_coro(), "cr_frame", None)
     return frame.f_locals.get("self") if frame else None
-
-
-def run_forever(work: Coroutine[Any, Any, NoReturn], name: str) -> asyncio.Task[NoReturn]:
-    """Start work that ends only by cancellation; if it ends in any other way, that is logged."""
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_report_end)
-    return task
-
-
-def _report_end(task: asyncio.Task[NoReturn]) -> None:
-    if not task.cancelled():
-        log.critical("handoff.broken", extra={"task": task.get_name()}, exc_info=task.exception())
 
 
 def ignore_outcome(future: asyncio.Future[Any]) -> None:

@@ -173,7 +173,7 @@ class KafkaPublisher(KafkaAdapter):
         self._active.set_result(_ActiveProducer(client, failed, self._batches))
         return failed
 
-    async def _release(self, failed: asyncio.Future[None]) -> None:  # noqa: ARG002
+    async def _retire(self, failed: asyncio.Future[None]) -> None:  # noqa: ARG002
         self._forget_active()
 
     def _forget_active(self) -> None:

@@ -257,7 +257,7 @@ class KafkaSubscription(KafkaAdapter):
         running.add_done_callback(self._report)
         return running
 
-    async def _release(self, failed: asyncio.Future[NoReturn]) -> None:
+    async def _retire(self, failed: asyncio.Future[NoReturn]) -> None:
         member, self._member = self._member, None
         await asyncio.wait({failed})
         if member is not None:

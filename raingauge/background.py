@@ -1,0 +1,26 @@
+"""Tasks that run beside a block of code and end with it. It must know nothing of what they do."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+log = logging.getLogger("raingauge")
+
+
+@contextlib.asynccontextmanager
+async def in_background(work: Coroutine[Any, Any, Any], name: str | None = None) -> AsyncIterator[asyncio.Task[Any]]:
+    """Run a task beside the block and cancel it when the block ends. If it fails, that is logged."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_report_failure)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def _report_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("program.task_failed", extra={"task": task.get_name()}, exc_info=error)
