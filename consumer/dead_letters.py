@@ -72,15 +72,15 @@ async def replay(
     """
     topic, servers = settings.broker.topic, servers_of(settings.broker.url)
     dead = dead_letter_topic(topic)
-    done, too_large = 0, []
+    publisher, done, too_large = None, 0, []
     async with _errors_in_one_line(servers), AsyncExitStack() as parts:
         messages = await parts.enter_async_context(reading(servers, dead))
         replayed = await messages.replayed() if chosen is None else frozenset()
-        letters = [each async for each in messages.read(chosen) if not each.replayed and each.address not in replayed]
         try:
-            if letters:
-                publisher = await parts.enter_async_context(open_publisher(servers, SystemClock()))
-            for letter in letters:
+            async for letter in messages.read(chosen):
+                if letter.replayed or letter.address in replayed:
+                    continue
+                publisher = publisher or await parts.enter_async_context(open_publisher(servers, SystemClock()))
                 try:
                     await _store(publisher, store_s, topic, letter.key, letter.value, letter.original_headers)
                     await _store(publisher, store_s, dead, None, None, letter.marker)
