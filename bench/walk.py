@@ -70,7 +70,7 @@ async def _done(database: Database, intake: Intake, name: str) -> None:
     """Return when a collection is finished, and all its batches are acknowledged."""
     finished = select(Collection.finished_at).where(Collection.id == name)
     async with asyncio.timeout(DEADLINE_S):
-        while intake.held or database.read(lambda connection: connection.scalar(finished)) is None:
+        while intake.unacknowledged or database.read(lambda connection: connection.scalar(finished)) is None:
             await CLOCK.sleep(0.02)
 
 

@@ -122,7 +122,7 @@ class WorkerFacts:
         """For people."""
         if self.worker is None:
             return {"batches_held": 0, "waiting_for": "database"}
-        return {"batches_held": self.worker.intake.held, "waiting_for": self.worker.caller.waiting_for}
+        return {"batches_held": self.worker.intake.unacknowledged, "waiting_for": self.worker.caller.waiting_for}
 
     def counts(self) -> Mapping[str, float]:
         """Since the start."""
@@ -141,7 +141,7 @@ class WorkerFacts:
         if self.worker is None:
             return {"batches_held": 0, "partitions_held": 0, "caller_quiet_seconds": 0}
         return {
-            "batches_held": self.worker.intake.held,
+            "batches_held": self.worker.intake.unacknowledged,
             "partitions_held": len(self.worker.intake.obstacles),
             "caller_quiet_seconds": self.worker.caller.quiet_s,
         }
@@ -210,7 +210,7 @@ async def working(worker: Worker, grace_s: float) -> AsyncIterator[asyncio.Task[
         worker.stop()
         _, unfinished = await asyncio.wait([task], timeout=grace_s)
         for late in unfinished:
-            log.warning("consumer.abandoned", extra={"batches": worker.intake.held})
+            log.warning("consumer.abandoned", extra={"batches": worker.intake.unacknowledged})
             late.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await worker.leave()

@@ -140,13 +140,13 @@ class Caller:
         """Call until stopped, and until what is under way is settled."""
         async with asyncio.TaskGroup() as calls:
             while not self._stop.is_set():
-                lanes = await self._free_lanes()
+                lanes = await self._take_lanes()
                 if self._stop.is_set():
                     break
                 self._tried_at = self._clock.monotonic()
                 answer = await self._reserve(lanes)
                 used = answer.lanes if isinstance(answer, Reservation) else 0
-                self._release_lanes(lanes - used)
+                self._return_lanes(lanes - used)
                 if isinstance(answer, NotNow):
                     await self._pause(answer)
                     continue
@@ -156,7 +156,7 @@ class Caller:
                 if answer.fresh:
                     await self._settle_fresh(answer.fresh)
 
-    async def _free_lanes(self) -> int:
+    async def _take_lanes(self) -> int:
         """Wait for a lane, and take as many more as one charge can use."""
         await self._lanes.acquire()
         taken = 1
@@ -165,7 +165,7 @@ class Caller:
             taken += 1
         return taken
 
-    def _release_lanes(self, number: int) -> None:
+    def _return_lanes(self, number: int) -> None:
         for _ in range(number):
             self._lanes.release()
 
@@ -206,7 +206,7 @@ class Caller:
             fetched = outcome.fetched(charge_id, reservation.city_ids, reservation.reserved_at, counts=counts)
             await self._settle(fetched, closes=outcome.closes)
         finally:
-            self._release_lanes(reservation.lanes)
+            self._return_lanes(reservation.lanes)
             self._news.set()
 
     async def _settle_fresh(self, city_ids: Sequence[int]) -> None:

@@ -73,7 +73,7 @@ class Intake:
         self.find_buried: FindBuried = _none_buried
 
     @property
-    def held(self) -> int:
+    def unacknowledged(self) -> int:
         """Batches whose deliveries are not acknowledged."""
         return len(self._deliveries)
 

@@ -106,12 +106,12 @@ def test_a_batch_joins_the_queue_and_stays_unacknowledged_until_it_is_settled(sq
     scene = Scene(sqlite, [delivery()])
 
     def settle() -> None:
-        assert (scene.queued, scene.woken, scene.intake.held, scene.handoff.done) == (20, 1, 1, [])
+        assert (scene.queued, scene.woken, scene.intake.unacknowledged, scene.handoff.done) == (20, 1, 1, [])
         scene.intake.acknowledge(Settled(batches={BatchKey("c", 0)}))
 
     scene.run(settle)
     assert scene.handoff.done == [("acknowledged", 1)]
-    assert scene.intake.held == 0
+    assert scene.intake.unacknowledged == 0
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_batches_that_another_consumer_settles_are_acknowledged_with_all_their_d
     else:
         scene.run(scene.settle_elsewhere)
     assert scene.handoff.done == [("acknowledged", 1), ("acknowledged", 9)]
-    assert (scene.queued, scene.intake.held) == (20 if already else 40, 1)
+    assert (scene.queued, scene.intake.unacknowledged) == (20 if already else 40, 1)
 
 
 def test_a_look_that_meets_an_outage_is_repeated(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:
@@ -213,7 +213,7 @@ def test_the_batches_of_a_cancelled_collection_are_acknowledged(sqlite: Database
 
 def test_more_deliveries_than_one_transaction_takes_are_all_taken(sqlite: Database) -> None:
     scene = Scene(sqlite, [delivery(offset=offset) for offset in range(BATCHES_AT_ONCE + 1)]).run()
-    assert (scene.woken, scene.intake.held) == (2, 1)
+    assert (scene.woken, scene.intake.unacknowledged) == (2, 1)
 
 
 def test_a_batch_that_meets_errors_is_failed_and_buried_and_stops_no_other(
@@ -242,7 +242,7 @@ def test_stopping_ends_the_attempts_and_leaves_the_delivery_to_others(sqlite: Da
     break_queue(sqlite, "NEW.city_id = 5")
     scene = Scene(sqlite, [delivery()]).run(seconds=1.5)
     assert scene.handoff.done == []
-    assert scene.intake.held == 1
+    assert scene.intake.unacknowledged == 1
 
 
 def test_burying_is_repeated_during_an_outage_and_what_is_too_large_to_bury_is_held(sqlite: Database) -> None:

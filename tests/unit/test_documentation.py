@@ -122,7 +122,7 @@ def test_the_table_of_events_has_every_type() -> None:
 
 def test_the_table_of_metrics_has_all_of_them() -> None:
     caller = SimpleNamespace(quiet_s=0.0, tally=Tally(), waiting_for=None)
-    worker = SimpleNamespace(intake=SimpleNamespace(held=0, obstacles=[]), caller=caller)
+    worker = SimpleNamespace(intake=SimpleNamespace(unacknowledged=0, obstacles=[]), caller=caller)
     parts: list[Facts] = [ProducerFacts(cast("Relay", SimpleNamespace(pending=0))), WorkerFacts(cast("Worker", worker))]
     named = set(re.findall(r"^\| `(raingauge_[a-z_]+)` \|", TEXTS[OPERATIONS], re.MULTILINE))
     counters = {f"raingauge_{name}_total" for part in parts for name in part.counts()}
