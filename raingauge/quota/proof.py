@@ -68,10 +68,3 @@ class Replay:
             if self._total > most:
                 most, at = self._total, self._ends[0][0]
         self.worst = Worst(most, at, number, charged)
-
-
-def worst_window(charges: Iterable[Charge], terms: Terms, since: datetime, until: datetime) -> Worst:
-    """What a replay of these charges finds, whatever their order."""
-    replay = Replay(terms, since, until)
-    replay.add(sorted(charges, key=lambda charge: charge.reserved_at))
-    return replay.worst

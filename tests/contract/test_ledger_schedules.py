@@ -11,12 +11,11 @@ import pytest
 
 from consumer.ledger import NotNow
 from raingauge.quota.pacing import MARGIN_S, SEND_DELAY_S
-from raingauge.quota.proof import worst_window
 from raingauge.storage import quota
 from tests.contract.ledger_support import TERMS, Account, Consumer
 from tests.contract.storage_support import NOW, SECOND
 from tests.support.databases import sqlite_copy
-from tests.support.windows import most_in_any_window
+from tests.support.windows import most_in_any_window, worst_window
 
 
 def a_schedule(account: Account, chance: random.Random, windows: float) -> list[tuple[float, int]]:

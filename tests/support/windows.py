@@ -1,7 +1,12 @@
-"""The rule of the provider: how many cities arrived in any rolling window."""
+"""How many cities arrived in any rolling window: the provider's rule, and what a replay of charges finds."""
 
 from collections import deque
 from collections.abc import Iterable
+from datetime import datetime
+
+from raingauge.model import Charge
+from raingauge.quota.pacing import Terms
+from raingauge.quota.proof import Replay, Worst
 
 
 def most_in_any_window(arrivals: Iterable[tuple[float, int]], window_s: float) -> int:
@@ -15,3 +20,10 @@ def most_in_any_window(arrivals: Iterable[tuple[float, int]], window_s: float) -
             total -= inside.popleft()[1]
         most = max(most, total)
     return most
+
+
+def worst_window(charges: Iterable[Charge], terms: Terms, since: datetime, until: datetime) -> Worst:
+    """What a replay of these charges finds, whatever their order."""
+    replay = Replay(terms, since, until)
+    replay.add(sorted(charges, key=lambda charge: charge.reserved_at))
+    return replay.worst

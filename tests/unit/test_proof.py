@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from raingauge.model import Charge
 from raingauge.quota.pacing import Terms
-from raingauge.quota.proof import Worst, last_arrival, worst_window
+from raingauge.quota.proof import Worst, last_arrival
 from tests.simulation.provider import Witness
+from tests.support.windows import worst_window
 
 EPOCH: Final = datetime(2026, 11, 1, tzinfo=UTC)
 HOUR: Final = timedelta(hours=1)
