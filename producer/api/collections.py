@@ -28,7 +28,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from starlette.exceptions import HTTPException
 
 from producer.api.docs import CANCEL_RESPONSES, COLLECT_RESPONSES, EXAMPLES, GET_RESPONSES
-from producer.api.problems import MAX_VIOLATIONS, invalid
+from producer.api.problems import MAX_VIOLATIONS, Invalid
 from producer.api.requests import StrictRoute
 from producer.api.schemas import (
     MORE,
@@ -161,13 +161,13 @@ class CollectDefaults:
         """The request that a body makes.
 
         Raises:
-            InvalidRequest: it has too many cities.
+            Invalid: it has too many cities.
         """
         named = "cities" in body.model_fields_set
         city_ids = tuple(dict.fromkeys(body.cities)) if named else self._cities
         if len(city_ids) > self._max_cities:
             what = f"a collection has at most {self._max_cities} distinct cities, not {len(city_ids)}"
-            raise invalid(what, "body", "cities")
+            raise Invalid(what, "body", "cities")
         any_age = "max_age_s" not in body.model_fields_set
         return CollectionRequest(body.id, city_ids, self._max_age_s if any_age else body.max_age_s, named, any_age)
 

@@ -67,17 +67,12 @@ class Problem(BaseModel):
     )
 
 
-class InvalidRequest(HTTPException):
-    """A request that is wrong at one place."""
+class Invalid(HTTPException):
+    """A request that is wrong at one place, for example `Invalid("it is empty", "body", "cities")`."""
 
     def __init__(self, what: str, *where: str) -> None:
         super().__init__(422)
         self.error = {"type": "value_error", "loc": where, "msg": what}
-
-
-def invalid(what: str, *where: str) -> InvalidRequest:
-    """The error of a request, for example `invalid("it is empty", "body", "cities")`."""
-    return InvalidRequest(what, *where)
 
 
 def responses(**details: str) -> dict[int | str, dict[str, Any]]:
@@ -106,7 +101,7 @@ def install(api: FastAPI) -> None:
     """Answer every error of this API as a problem."""
     web.install(api, "/docs shows what there is")
     api.add_exception_handler(RequestValidationError, _not_valid)  # type: ignore[arg-type]
-    api.add_exception_handler(InvalidRequest, _invalid)  # type: ignore[arg-type]
+    api.add_exception_handler(Invalid, _invalid)  # type: ignore[arg-type]
     api.add_exception_handler(DatabaseUnavailable, _unavailable)
     api.add_exception_handler(OtherRequest, _conflict)
 
@@ -115,7 +110,7 @@ async def _not_valid(_request: Request, error: RequestValidationError) -> JSONRe
     return _violations(error.errors())
 
 
-async def _invalid(_request: Request, error: InvalidRequest) -> JSONResponse:
+async def _invalid(_request: Request, error: Invalid) -> JSONResponse:
     return _violations([error.error])
 
 

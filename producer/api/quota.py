@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BeforeValidator
 from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
-from producer.api.problems import UNAVAILABLE, WORDS, invalid, responses
+from producer.api.problems import UNAVAILABLE, WORDS, Invalid, responses
 from producer.api.requests import StrictRoute
 from producer.api.schemas import ProofBody, QuotaBody, proof_body, quota_body
 from producer.quota import Period, QuotaReports
@@ -64,17 +64,17 @@ def _period(since: datetime, until: datetime, now: datetime) -> Period:
     """From when to when, as far as charges are kept.
 
     Raises:
-        InvalidRequest: the period is not valid.
+        Invalid: the period is not valid.
     """
     kept = now - KEPT_FOR
     until = min(until, now)
     if until <= kept:
-        raise invalid(f"charges are kept for a day after their release; ask for later than {utc_text(kept)}", *TO)
+        raise Invalid(f"charges are kept for a day after their release; ask for later than {utc_text(kept)}", *TO)
     since = until - USUAL if since == NOT_GIVEN else since
     if since >= until:
-        raise invalid("it must be before `to` and not in the future", *FROM)
+        raise Invalid("it must be before `to` and not in the future", *FROM)
     if until - since > LONGEST:
-        raise invalid("a proof is about 24 hours at most", *FROM)
+        raise Invalid("a proof is about 24 hours at most", *FROM)
     return max(since, kept).astimezone(UTC), until.astimezone(UTC)
 
 

@@ -5,19 +5,23 @@ It knows no endpoint.
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterable
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import wraps
 from typing import Any, Final, NoReturn, get_origin
 
 from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producer.api.problems import ELSEWHERE, WORDS, invalid
+from producer.api.problems import ELSEWHERE, WORDS, Invalid
 from raingauge.web import problem, shown
 
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+TWICE: Final = "it is given more than once"
 EXPECTED: Final = "a JSON object is expected"
 QUICK_BYTES: Final = 50_000
 """A body that is parsed so fast that other requests do not notice."""
@@ -92,30 +96,51 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, behind these checks."""
         handle = super().get_route_handler()
+
+        @wraps(self.endpoint)
+        async def nothing(**_: Any) -> None:
+            """Checks the same request, and does nothing."""
+
+        check = APIRoute(self.path, nothing, methods=self.methods, response_model=None).get_route_handler()
         known = {field.alias: get_origin(field.field_info.annotation) is list for field in self.dependant.query_params}
 
         async def handle_strictly(request: Request) -> Response:
             strict = _StrictRequest(request.scope, request.receive)
-            if names := [name for name, _ in strict.query_params.multi_items()]:
-                for name in names:
-                    if name not in known:
-                        raise invalid(WORDS["extra_forbidden"], "query", name)
-                _once((name for name in names if not known[name]), "query")
-            return await handle(strict)
+            wrong = _wrong_parameters([name for name, _ in strict.query_params.multi_items()], known)
+            if not wrong:
+                return await handle(strict)
+            try:
+                await check(strict)
+            except RequestValidationError as error:
+                wrong += error.errors()
+            except Invalid as error:
+                wrong.append(error.error)
+            raise RequestValidationError(wrong)
 
         return handle_strictly
 
 
+def _wrong_parameters(names: Sequence[str], known: Mapping[str, bool]) -> list[dict[str, Any]]:
+    """What is wrong with them; `known`: whether each parameter may be given more than once."""
+    distinct = set(names)
+    if len(distinct) == len(names) and distinct <= known.keys():
+        return []
+    times = Counter(names)
+    unknown = [Invalid(WORDS["extra_forbidden"], "query", name).error for name in times if name not in known]
+    twice = [Invalid(TWICE, "query", name).error for name in times if times[name] > 1 and not known.get(name, True)]
+    return unknown + twice
+
+
 class _StrictRequest(Request):
-    """Its `body` and `json` raise InvalidRequest."""
+    """Its `body` and `json` raise Invalid."""
 
     async def body(self) -> bytes:
         body = await super().body()
         if not body:
-            raise invalid(f"it is empty; {EXPECTED}", "body")
+            raise Invalid(f"it is empty; {EXPECTED}", "body")
         content_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type != "application/json":
-            raise invalid(f"its Content-Type is {shown(content_type) or 'missing'}; send application/json", "body")
+            raise Invalid(f"its Content-Type is {shown(content_type) or 'missing'}; send application/json", "body")
         return body
 
     async def json(self) -> Any:
@@ -128,34 +153,29 @@ def _parse(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_refuse_constant)
     except UnicodeDecodeError:
-        raise invalid("it is not UTF-8", "body") from None
+        raise Invalid("it is not UTF-8", "body") from None
     except json.JSONDecodeError as error:
-        raise invalid(f"it is not JSON: {error}", "body") from None
+        raise Invalid(f"it is not JSON: {error}", "body") from None
     except RecursionError:
-        raise invalid("it is nested too deeply", "body") from None
+        raise Invalid("it is nested too deeply", "body") from None
     except ValueError:
         # Python reads no integers of more than 4,300 digits.
-        raise invalid("it has a number of too many digits", "body") from None
+        raise Invalid("it has a number of too many digits", "body") from None
     if not isinstance(value, dict):
-        raise invalid(EXPECTED, "body")
+        raise Invalid(EXPECTED, "body")
     return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Which of two fields of one name counts differs from parser to parser (RFC 8259, section 4)."""
-    _once((name for name, _ in pairs), "body")
-    if len(pairs) > MAX_FIELDS:
-        raise invalid(f"it has more than {MAX_FIELDS} fields", "body")
-    return dict(pairs)
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise Invalid(TWICE, "body", name)
+    if len(fields) > MAX_FIELDS:
+        raise Invalid(f"it has more than {MAX_FIELDS} fields", "body")
+    return fields
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise invalid(f"it is not JSON: {name} is not a JSON value", "body")
-
-
-def _once(names: Iterable[str], place: str) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise invalid("it is given more than once", place, name)
-        seen.add(name)
+    raise Invalid(f"it is not JSON: {name} is not a JSON value", "body")

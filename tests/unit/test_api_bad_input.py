@@ -100,6 +100,7 @@ QUERIES: Final = {
     "id=1&data=perhaps": f"data: {BOOLEAN}",
     "id=1&data=": f"data: {BOOLEAN}",
     "id=1&feilds=country": "feilds: it is not known here",
+    "feilds=x&limit=0&limit=0": f"feilds: it is not known here; limit: {TWICE}; id: it is missing",
     **{f"id=1&fields={names}": f"fields: there is no field x; there are: {FIELDS}" for names in ("x", "country,x,y")},
     "id=1&fields=Country": f"fields: there is no field Country; there are: {FIELDS}",
     f"id=1&fields={'x' * 500}": f"fields: there is no field {'x' * 64}; there are: {FIELDS}",

@@ -152,4 +152,5 @@ async def test_truth_is_said_as_in_other_parameters(front: Front, text: str) -> 
 )
 async def test_a_parameter_that_could_be_meant_otherwise_is_refused(front: Front, query: str, detail: str) -> None:
     assert_problem(await front.http.post(f"/collect?{query}", json={"id": 1}), 422, detail)
+    assert_problem(await front.http.post(f"/collect?{query}", json={}), 422, f"{detail}; id: it is missing")
     await front.assert_nothing_happened()
