@@ -20,7 +20,7 @@ from raingauge.quota.pacing import Terms, month_allows
 from raingauge.settings import RelaySettings
 from raingauge.storage import outbox
 from raingauge.storage.outbox import Lease, Leased
-from raingauge.storage.quota import any_consumer_alive, find_gate
+from raingauge.storage.quota import consumers_alive, find_gate
 from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.relay")
@@ -147,7 +147,7 @@ class Relay:
         gate = find_gate(connection, self._account)
         if gate is None or gate.blocked_until > stalled_since:
             return
-        if not any_consumer_alive(connection, now, self._account):
+        if consumers_alive(connection, now, self._account)[0] == 0:
             return
         if month_allows(now, gate.spent(now), self._terms) == 0:
             return

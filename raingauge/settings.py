@@ -23,7 +23,7 @@ from pydantic_settings import (
 )
 
 from raingauge.errors import SettingsError
-from raingauge.quota.pacing import Terms
+from raingauge.quota.pacing import MonthPacing, Pacing, Terms
 
 PREFIX: Final = "RAINGAUGE_"
 CONFIG_VARIABLE: Final = "RAINGAUGE_CONFIG"
@@ -139,9 +139,9 @@ class QuotaSettings(Section):
     account: Name = "openweather"
     cities_per_window: int = Field(60, ge=1)
     window_s: float = Field(60.0, gt=0, le=86_400)
-    pacing: Literal["smooth", "burst"] = "smooth"
+    pacing: Pacing = "smooth"
     cities_per_month: int = Field(1_000_000, ge=1)
-    month_pacing: Literal["even", "none"] = "even"
+    month_pacing: MonthPacing = "even"
 
 
 class FreshnessSettings(Section):

@@ -8,8 +8,7 @@ from pydantic import BaseModel, Field
 from producer.collections import ROW, Estimate, View
 from producer.forecast import Reason, Status
 from producer.quota import Endpoint, Proof, Standing
-from raingauge.contracts import utc_text
-from raingauge.model import BATCH_SIZE
+from raingauge.contracts import batches_of, utc_text
 from raingauge.quota.pacing import MonthPacing, Pacing, month_of, next_month
 from raingauge.storage.readings import COLUMNS
 
@@ -152,7 +151,7 @@ def accepted(view: View) -> AcceptedBody:
         id=view.state.id,
         status=view.progress.status,
         total=view.state.total,
-        batches=_batches(view),
+        batches=batches_of(view.state.total),
         expected_at=_text(view.progress.expected_at),
     )
 
@@ -163,16 +162,12 @@ def estimated(estimate: Estimate) -> EstimateBody:
     return EstimateBody(
         id=view.state.id,
         total=view.state.total,
-        batches=_batches(view),
+        batches=batches_of(view.state.total),
         settled=view.state.settled,
         fresh=estimate.fresh,
         cost=estimate.cost,
         expected_at=_text(view.progress.expected_at),
     )
-
-
-def _batches(view: View) -> int:
-    return -(-view.state.total // BATCH_SIZE)
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -181,8 +181,3 @@ def consumers_alive(connection: Connection, now: datetime, account: str) -> tupl
     counts = select(func.count(), func.coalesce(func.sum(ConsumerBeat.partitions_held), 0)).where(*alive)
     consumers, partitions = connection.execute(counts).one()
     return consumers, int(partitions)
-
-
-def any_consumer_alive(connection: Connection, now: datetime, account: str) -> bool:
-    """Whether a consumer of the account was alive lately."""
-    return consumers_alive(connection, now, account)[0] > 0
