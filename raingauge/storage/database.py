@@ -273,7 +273,12 @@ def _make_engine(target: URL, pool_size: int, statement_s: int) -> Engine:
 
 
 def _mysql_arguments(statement_s: int) -> dict[str, Any]:
+    from pymysql.constants import FIELD_TYPE  # noqa: PLC0415  an extra
+    from pymysql.converters import conversions  # noqa: PLC0415
+
     return {
+        # PyMySQL's own converter of times is twenty times slower: a third of what reading a page takes.
+        "conv": {**conversions, FIELD_TYPE.DATETIME: datetime.fromisoformat},
         "connect_timeout": CONNECT_S,
         "read_timeout": statement_s,
         "write_timeout": statement_s,
