@@ -46,7 +46,9 @@ PAGES_AT_ONCE: Final = 16
 """Pages read in one transaction: about ten milliseconds."""
 PAGES_PATIENCE_S: Final = 0.005
 CACHE_BYTES: Final = 16 * 2**20
-"""Pages of finished collections, which never change."""
+"""Pages that are kept rendered, until their collection makes progress."""
+FORECAST_KEPT_S: Final = 0.1
+"""How old a GET's `reason` and `expected_at` may be; its counters are those of now."""
 FEW: Final = 200
 """Open collections whose list is read for every forecast."""
 KEPT_FOR_EACH: Final = timedelta(milliseconds=5)
@@ -144,7 +146,8 @@ class Collections:
         self._outstanding = outstanding
         self._endpoint = endpoint
         self._competition = _CompetitionCache()
-        self._pages: LRUCache[Hashable, Page] = LRUCache(CACHE_BYTES, lambda page: page.size)
+        self._kept_forecast: tuple[float, Forecast] | None = None
+        self._pages: LRUCache[PageQuery, tuple[Hashable, Page]] = LRUCache(CACHE_BYTES, lambda kept: kept[1].size)
         self._pages_lock = Lock()
         self._views: SingleFlight[str, View] = SingleFlight(
             self._in_thread(self._view), patience_s=PATIENCE_S, gather_s=GATHER_S
@@ -237,16 +240,16 @@ class Collections:
     def _page(self, connection: Connection, query: PageQuery, state: CollectionState) -> Page:
         if state.settled == 0:
             return EMPTY_PAGE
-        key = (query, state.requested_at, state.collected, state.failed)
-        if state.finished_at is not None:
-            with self._pages_lock:
-                if (cached := self._pages.get(key)) is not None:
-                    return cached
+        version = (state.requested_at, state.collected, state.failed)
+        with self._pages_lock:
+            kept_version, page = self._pages.get(query, (None, EMPTY_PAGE))
+        if kept_version == version:
+            return page
         rows = readings.page(connection, query.collection_id, (*ROW, *query.more), query.after, query.limit + 1)
         page = render(rows, query)
-        if state.finished_at is not None and page.size < CACHE_BYTES // 8:
+        if page.size < CACHE_BYTES // 8:
             with self._pages_lock:
-                self._pages[key] = page
+                self._pages[query] = (version, page)
         return page
 
     def _accept(self, posts: Sequence[_Post], connection: Connection) -> dict[_Post, Accepted | OtherRequest]:
@@ -270,16 +273,37 @@ class Collections:
     def _views_of(
         self, connection: Connection, states: Sequence[CollectionState], fresh: Sequence[int] | None = None
     ) -> list[View]:
-        """The collections' views, in their order; `fresh`: how many unsettled cities of each need no call."""
-        if all(state.finished_at is not None for state in states):
+        """The collections' views, in their order; `fresh`: how many unsettled cities of each need no call.
+
+        Without `fresh` the forecast may be a moment old.
+        """
+        unfinished = [state for state in states if state.finished_at is None]
+        if not unfinished:
             return [View(state, ended(state)) for state in states]
-        snapshot = self._snapshot(connection)
-        forecast, behind = Forecast(snapshot), _behind_held(connection, snapshot, states)
+        if fresh is None:
+            forecast = self._recent_forecast(connection, unfinished)
+        else:
+            forecast = Forecast(self._snapshot(connection))
+        behind = _behind_held(connection, forecast.snapshot, unfinished)
         counts = fresh or [0] * len(states)
         return [
             View(state, forecast.progress(state, count, behind_held=state.id in behind))
             for state, count in zip(states, counts, strict=True)
         ]
+
+    def _recent_forecast(self, connection: Connection, unfinished: Sequence[CollectionState]) -> Forecast:
+        """A forecast of now, or one of a moment ago that knows these collections as they are now."""
+        now_s = self.transactions.clock.monotonic()
+        if self._kept_forecast is not None:
+            read_at_s, forecast = self._kept_forecast
+            changed_at = max(state.last_progress_at or state.requested_at for state in unfinished)
+            # The change's transaction may have ended a little after its time.
+            known = (forecast.snapshot.now - changed_at).total_seconds() > FORECAST_KEPT_S
+            if known and now_s - read_at_s <= FORECAST_KEPT_S:
+                return forecast
+        forecast = Forecast(self._snapshot(connection))
+        self._kept_forecast = now_s, forecast
+        return forecast
 
     def _snapshot(self, connection: Connection) -> Snapshot:
         now = self.transactions.now(connection)
@@ -330,16 +354,12 @@ class _CompetitionCache:
         return self._competition
 
 
-def _behind_held(connection: Connection, snapshot: Snapshot, states: Sequence[CollectionState]) -> frozenset[str]:
+def _behind_held(connection: Connection, snapshot: Snapshot, unfinished: Sequence[CollectionState]) -> frozenset[str]:
     """Ids of those that get no further while consumers hold messages: for some time nothing of them is queued."""
     if not snapshot.partitions_held:
         return frozenset()
     before = snapshot.now - DELIVERED_WITHIN
-    quiet = [
-        state.id
-        for state in states
-        if state.finished_at is None and (state.last_progress_at or state.requested_at) < before
-    ]
+    quiet = [state.id for state in unfinished if (state.last_progress_at or state.requested_at) < before]
     return frozenset(quiet) - queue.queued_collections(connection, quiet)
 
 

@@ -114,7 +114,7 @@ class Forecast:
     """The progress of collections, given a snapshot."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self._reason = _reason(snapshot)
         self._expected: dict[int, datetime | None] = {}
 
@@ -126,12 +126,12 @@ class Forecast:
         if state.finished_at is not None:
             return ended(state)
         left = state.total - state.settled - fresh
-        units = self._snapshot.competition.units(state, left) if left > 0 else 0
+        units = self.snapshot.competition.units(state, left) if left > 0 else 0
         if units not in self._expected:
-            self._expected[units] = expected_at(units, self._snapshot)
+            self._expected[units] = expected_at(units, self.snapshot)
         if behind_held and self._reason is None:
             return Progress("waiting", "newer message", None)
-        reason = self._reason or _month_reason(units, self._snapshot)
+        reason = self._reason or _month_reason(units, self.snapshot)
         status: Status = "waiting" if reason else "collecting" if state.settled else "queued"
         return Progress(status, reason, self._expected[units])
 

@@ -33,14 +33,17 @@ def settings_for(max_cities: int = 250_000) -> Settings:
     return Settings(collect=CollectSettings(max_cities=max_cities))
 
 
-class HandClock:
-    """The database's clock, at noon until it is set."""
+class HandClock(SystemClock):
+    """The clock of the database, at noon until it is set, and of the producer: for it each step passes time."""
 
     def __init__(self) -> None:
         self.moment = NOON
 
     def __call__(self, connection: Connection) -> datetime:
         return self.moment
+
+    def monotonic(self) -> float:
+        return abs((self.moment - NOON).total_seconds())
 
 
 class Shelf:
@@ -94,7 +97,7 @@ class Front:
             holder="test",
         )
         self.collections = Collections(
-            Transactions(self.database, run_database, SystemClock()),
+            Transactions(self.database, run_database, self.clock),
             self.settings.terms,
             self.account,
             deadline_s=deadline_s,

@@ -24,7 +24,7 @@ class Transactions:
     def __init__(self, database: Database, run_blocking: RunBlocking, clock: Clock) -> None:
         self.run_blocking = run_blocking
         self._database = database
-        self._clock = clock
+        self.clock = clock
 
     def now(self, connection: Connection) -> datetime:
         """The database's clock, within a transaction."""
@@ -48,7 +48,7 @@ class Transactions:
 
     async def persist(self, work: Callable[[Connection], T]) -> T:
         """The result of `work`, committed; tried again for as long as the database is away."""
-        return await until_available(self.run_blocking, lambda: self._database.write(work), self._clock)
+        return await until_available(self.run_blocking, lambda: self._database.write(work), self.clock)
 
     async def _in_time(self, work: Callable[[], T], within_s: float | None) -> T:
         if within_s is None:

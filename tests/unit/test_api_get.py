@@ -125,6 +125,7 @@ async def test_a_collection_of_which_nothing_is_queued_waits_while_a_partition_i
     body = await front.body("behind")
     assert (body["status"], body["reason"], body["expected_at"]) == ("waiting", "newer message", None)
     assert (await front.body("queued"))["reason"] is None
+    front.clock.moment += timedelta(seconds=1)
     front.beat()
     assert (await front.body("behind"))["reason"] is None
 
@@ -134,6 +135,31 @@ async def test_other_collections_make_a_collection_take_longer(front: Front) -> 
     assert (await front.body("small"))["expected_at"] == "2026-11-20T12:00:00.000Z"
     await front.collect("big")
     assert (await front.body("small"))["expected_at"] == "2026-11-20T12:00:20.000Z"
+
+
+@pytest.mark.parametrize(("after_s", "changes"), [(0.09, False), (0.11, True)])
+async def test_what_does_not_concern_the_collection_alone_may_be_a_tenth_of_a_second_old(
+    front: Front, after_s: float, changes: bool
+) -> None:
+    await front.collect("small", cities=list(range(1, 21)))
+    front.clock.moment += timedelta(seconds=1)
+    before = (await front.body("small"))["expected_at"]
+    await front.collect("big")
+    front.clock.moment += timedelta(seconds=after_s)
+    assert ((await front.body("small"))["expected_at"] != before) == changes
+
+
+async def test_progress_is_never_old_and_a_forecast_follows_it_at_once(front: Front) -> None:
+    await front.collect("a", cities=[1, 2, 3])
+    front.clock.moment += timedelta(seconds=1)
+    assert (await front.body("a"))["collected"] == 0
+    front.settle("a", [observation(1), observation(2)])
+    front.database.write(lambda c: c.execute(update(QuotaGate).values(state="key")))
+    body = await front.body("a")
+    assert (body["collected"], len(body["data"]), body["reason"]) == (2, 2, "key")
+    front.settle("a", [observation(3)])
+    body = await front.body("a")
+    assert (body["status"], body["collected"], len(body["data"])) == ("done", 3, 3)
 
 
 @pytest.mark.parametrize("id", ["7", "1 ", "1\n", "ONE", "a/b", "ñ", "\0", "x" * 65, "'; DROP TABLE collections; --"])
