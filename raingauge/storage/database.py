@@ -127,10 +127,12 @@ class Database:
         self.engine.dispose()
 
     def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        # A reader's connection is rolled back when it is closed: a COMMIT would be one more round trip.
+        begin = engine.connect if engine is self.engine else engine.begin
         for attempt in range(1, TRIES + 1):
             began = self._stopwatch.monotonic()
             try:
-                with engine.begin() as connection:
+                with begin() as connection:
                     result = work(connection)
             except DBAPIError as error:
                 if is_deadlock(error) and attempt < TRIES:
