@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from consumer.caller import Caller, Tally
+from consumer.caller import Caller
 from consumer.dead_letters import find_buried
 from consumer.intake import Intake
 from consumer.ledger import Ledger
+from consumer.metrics import ConsumerMetrics
 from consumer.notifier import Notifier
 from consumer.provider.openweather import OpenWeather
 from raingauge import health, web
@@ -30,6 +31,7 @@ from raingauge.settings import KEY_VARIABLE, Settings, ca_file, provider_key
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.quota import BEAT_S
 from raingauge.storage.transactions import Transactions
+from raingauge.telemetry import Telemetry
 
 log = logging.getLogger("raingauge.consumer")
 
@@ -113,7 +115,7 @@ class Worker:
 
 
 class WorkerFacts:
-    """What a consumer reports in health and metrics; before it has a worker, that it waits for the database."""
+    """What a consumer reports in health; before it has a worker, that it waits for the database."""
 
     def __init__(self, worker: Worker | None = None) -> None:
         self.worker = worker
@@ -123,28 +125,6 @@ class WorkerFacts:
         if self.worker is None:
             return {"batches_held": 0, "waiting_for": "database"}
         return {"batches_held": self.worker.intake.unacknowledged, "waiting_for": self.worker.caller.waiting_for}
-
-    def counts(self) -> Mapping[str, float]:
-        """Since the start."""
-        tally = Tally() if self.worker is None else self.worker.caller.tally
-        return {
-            "provider_calls": tally.calls,
-            "provider_cities_asked": tally.cities_asked,
-            "cities_collected": tally.cities_collected,
-            "provider_refusals": tally.refusals,
-            "provider_silences": tally.silences,
-            "provider_unreadable": tally.unreadable,
-        }
-
-    def gauges(self) -> Mapping[str, float]:
-        """Now."""
-        if self.worker is None:
-            return {"batches_held": 0, "partitions_held": 0, "caller_quiet_seconds": 0}
-        return {
-            "batches_held": self.worker.intake.unacknowledged,
-            "partitions_held": len(self.worker.intake.obstacles),
-            "caller_quiet_seconds": self.worker.caller.quiet_s,
-        }
 
 
 def consumer_id() -> str:
@@ -167,7 +147,7 @@ def _provider(settings: Settings, key: str | None, clock: Clock) -> Iterator[Ope
         yield provider
 
 
-def make_worker(
+def make_worker(  # noqa: PLR0913, PLR0917
     settings: Settings,
     database: Database,
     provider: OpenWeather,
@@ -175,14 +155,21 @@ def make_worker(
     subscription: Subscription,
     dead_letters: Publisher,
     clock: Clock,
+    metrics: ConsumerMetrics | None = None,
 ) -> Worker:
     """A worker on these parts; `threads` are for the database and for the provider."""
+    metrics = metrics or ConsumerMetrics(Telemetry(clock))
     on_database, on_provider = threads
     account, endpoint = settings.quota.account, settings.openweather.endpoint
     transactions = Transactions(database, on_database, clock)
     ledger = Ledger(transactions, clock, account, settings.terms, endpoint, consumer_id(), provider.key_hash)
-    intake = Intake(subscription, dead_letters, transactions, clock, account, settings.broker.topic)
-    caller = Caller(ledger, provider, transactions, on_provider, clock, settings.consumer.lanes)
+    buried = metrics.dead_letters
+    intake = Intake(subscription, dead_letters, transactions, clock, account, settings.broker.topic, buried)
+    caller = Caller(ledger, provider, transactions, on_provider, clock, settings.consumer.lanes, metrics.calls)
+    metrics.batches_held.set_function(lambda: intake.held)
+    metrics.partitions_held.set_function(lambda: len(intake.obstacles))
+    metrics.caller_quiet.set_function(lambda: caller.quiet_s)
+    metrics.watch_lag(subscription)
     return Worker(intake, caller, ledger, clock)
 
 
@@ -216,10 +203,11 @@ async def working(worker: Worker, grace_s: float) -> AsyncIterator[asyncio.Task[
         await worker.leave()
 
 
-def create_api(facts: WorkerFacts, check: Callable[[], Awaitable[None]]) -> FastAPI:
+def create_api(facts: WorkerFacts, check: Callable[[], Awaitable[None]], telemetry: Telemetry) -> FastAPI:
     """Health, readiness and metrics."""
     api = FastAPI(title="Raingauge consumer", docs_url=None, redoc_url=None, openapi_url=None)
-    api.include_router(health.router([facts], check))
+    telemetry.measure_requests(api)
+    api.include_router(health.router([facts], check, telemetry))
     web.install(api, "there are /health, /ready and /metrics")
     return api
 
@@ -238,7 +226,8 @@ async def run(settings: Settings) -> None:
 async def _work(settings: Settings) -> None:
     servers = servers_of(settings.broker.url)
     broker, clock = settings.broker, SystemClock()
-    facts = WorkerFacts()
+    facts, telemetry = WorkerFacts(), Telemetry(clock)
+    metrics = ConsumerMetrics(telemetry)
 
     async def check() -> None:
         await (threads[0](database.check_at_start) if facts.worker is None else facts.worker.check())
@@ -249,7 +238,8 @@ async def _work(settings: Settings) -> None:
         provider, threads = parts.enter_context(opened(settings, provider_key(), clock))
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, DATABASE_THREADS)))
         http = settings.consumer.http
-        api = create_api(facts, check)
+        await parts.enter_async_context(in_background(telemetry.measure_loop()))
+        api = create_api(facts, check, telemetry)
         url = await parts.enter_async_context(serving(api, http.host, http.port, section="consumer.http"))
         log.info("consumer.serving", extra={"url": url, "account": settings.quota.account})
         await until_available(threads[0], database.check_at_start, clock)  # before it takes part in the group
@@ -259,7 +249,8 @@ async def _work(settings: Settings) -> None:
         subscription = await parts.enter_async_context(
             KafkaSubscription(servers, broker.topic, broker.group, window=settings.consumer.window, clock=clock)
         )
-        worker = facts.worker = make_worker(settings, database, provider, threads, subscription, dead_letters, clock)
+        worker = make_worker(settings, database, provider, threads, subscription, dead_letters, clock, metrics)
+        facts.worker = worker
         of_events = await parts.enter_async_context(
             KafkaSubscription(servers, broker.events_topic, f"{broker.group}.events", window=EVENT_WINDOW, clock=clock)
         )

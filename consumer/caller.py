@@ -16,11 +16,12 @@ from sqlalchemy import Connection
 
 from consumer.gate import Event
 from consumer.ledger import Ledger, NotNow, Reservation
+from consumer.metrics import CallMetrics
 from consumer.provider.port import Provider, Reason, Refusal, Reply, Weather
 from consumer.retry import INTERNAL_ERROR, rest_s
 from raingauge.blocking import RunBlocking
 from raingauge.clock import Clock, happens_within
-from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable, Unreadable
+from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable
 from raingauge.model import Observation
 from raingauge.quota.pacing import SEND_DELAY_S
 from raingauge.storage import quota, settling
@@ -37,18 +38,6 @@ QUIET_REASONS: Final = frozenset({"pace", "probe", None})
 UNEXPECTED_REST_S: Final = 1.0
 
 _EVENTS: Final = {Reason.QUOTA: Event.QUOTA, Reason.KEY: Event.KEY, Reason.ENDPOINT: Event.ENDPOINT}
-
-
-@dataclass(slots=True)
-class Tally:
-    """What this consumer has done since its start."""
-
-    calls: int = 0
-    cities_asked: int = 0
-    cities_collected: int = 0
-    refusals: int = 0
-    silences: int = 0
-    unreadable: int = 0
 
 
 @dataclass(slots=True)
@@ -106,6 +95,7 @@ class Caller:
         run_provider: RunBlocking,
         clock: Clock,
         lanes: int,
+        metrics: CallMetrics | None = None,
     ) -> None:
         self._ledger = ledger
         self._provider = provider
@@ -117,7 +107,7 @@ class Caller:
         self._news = asyncio.Event()
         self._tried_at = clock.monotonic()
         self.on_settled: Callable[[Settled], None] = lambda _settled: None
-        self.tally = Tally()
+        self._metrics = metrics or CallMetrics()
         self._logged_reason: str | None = None
         self.waiting_for: str | None = None
         """Why nothing goes now: quota, key, provider, database, terms, month, pace, probe; None when calls go."""
@@ -222,8 +212,7 @@ class Caller:
             self.on_settled(settled)
 
     async def _fetch(self, reservation: Reservation, send_by: float) -> Outcome:
-        self.tally.calls += len(reservation.calls)
-        self.tally.cities_asked += len(reservation.city_ids)
+        self._metrics.requested.inc(len(reservation.city_ids))
         endpoint = reservation.plan.endpoint
         replies = await asyncio.gather(*(self._request(endpoint, call, send_by) for call in reservation.calls))
         outcome = Outcome()
@@ -240,6 +229,7 @@ class Caller:
             return self._provider.single(call[0], send_by)
 
         reply: Reply | ProviderUnavailable
+        began = self._clock.monotonic()
         try:
             reply = await self._run_provider(work)
         except ProviderUnavailable as error:
@@ -248,10 +238,7 @@ class Caller:
         except Exception:
             log.exception("provider.unexpected", extra={"cities": len(call)})
             reply = ProviderUnavailable("unexpected")
-        self.tally.silences += isinstance(reply, ProviderUnavailable)
-        self.tally.unreadable += isinstance(reply, Unreadable) or (
-            isinstance(reply, Weather) and bool(reply.unreadable)
-        )
+        self._metrics.ended(reply, self._clock.monotonic() - began)
         return reply
 
     async def _report_safely(self, reservation: Reservation, outcome: Outcome) -> None:
@@ -264,7 +251,6 @@ class Caller:
     async def _report(self, reservation: Reservation, outcome: Outcome) -> None:
         """Record at the gate what happened, and log what changed."""
         refusal = outcome.refusal
-        self.tally.refusals += refusal is not None
         retry_after_s = None if refusal is None else refusal.retry_after_s
         changes = await self._ledger.report(reservation.plan, outcome.event, retry_after_s)
         shown = {name: str(changes[name]) for name in ("state", "blocked_until", "endpoint") if name in changes}
@@ -303,7 +289,7 @@ class Caller:
             except Exception:
                 log.exception("settle.failed", extra={"city_id": city_id})
             else:
-                self.tally.cities_collected += collected
+                self._metrics.collected.inc(collected)
                 return
 
     async def _store(self, fetched: Fetched, *, closes: bool) -> None:
@@ -314,7 +300,7 @@ class Caller:
             return settling.settle(connection, now, fetched, rest_s)
 
         settled = await self._transactions.persist(work)
-        self.tally.cities_collected += len(fetched.observations)
+        self._metrics.collected.inc(len(fetched.observations))
         self.on_settled(settled)
 
 

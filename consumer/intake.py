@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
+from prometheus_client import Counter
 from sqlalchemy import Connection
 
+from consumer.metrics import dead_letter_counter
 from consumer.retry import INTERNAL_ERROR
 from raingauge.clock import Clock, happens_within
 from raingauge.contracts import BatchMessage, dead_letter_topic, decode, newer_version
@@ -60,6 +62,7 @@ class Intake:
         clock: Clock,
         account: str,
         topic: str,
+        buried: Counter | None = None,
     ) -> None:
         self._subscription = subscription
         self._dead_letters = dead_letters
@@ -67,6 +70,7 @@ class Intake:
         self._transactions = transactions
         self._clock = clock
         self._account = account
+        self._buried = buried or dead_letter_counter()
         self._deliveries: dict[BatchKey, list[Delivery]] = {}
         self._stop = asyncio.Event()
         self.on_enqueued: Callable[[], None] = lambda: None
@@ -193,6 +197,7 @@ class Intake:
             except Permanent:
                 self._hold(delivery)
             else:
+                self._buried.inc()
                 await self._transactions.persist(lambda c: self._record_buried(c, delivery, error))
                 self._subscription.acknowledge(delivery)
             return

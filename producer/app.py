@@ -20,6 +20,7 @@ from producer.cities import default_cities
 from producer.collections import Collections
 from producer.event_relay import EventRelay
 from producer.events import Events
+from producer.metrics import ProducerMetrics
 from producer.quota import QuotaReports
 from producer.relay import Relay
 from raingauge import health
@@ -34,6 +35,7 @@ from raingauge.settings import Settings
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.outbox import outstanding_limit, widen
 from raingauge.storage.transactions import Transactions
+from raingauge.telemetry import Telemetry
 
 log = logging.getLogger("raingauge.producer")
 
@@ -49,23 +51,14 @@ Weather data: OpenWeather (openweathermap.org). City names: GeoNames, CC BY 4.0.
 
 
 class ProducerFacts:
-    """What the producer reports in health and metrics."""
+    """What the producer reports in health."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
-        self.accepted = 0
 
     def details(self) -> Mapping[str, Any]:
         """For people."""
         return {"publishing": self._relay.pending}
-
-    def counts(self) -> Mapping[str, float]:
-        """Since the start."""
-        return {"collections_accepted": self.accepted}
-
-    def gauges(self) -> Mapping[str, float]:
-        """Now."""
-        return {"relay_pending_batches": self._relay.pending}
 
 
 def create_api(
@@ -74,8 +67,12 @@ def create_api(
     relay: Relay,
     parts: Iterable[health.Facts] = (),
     on_event: Callable[[], None] = lambda: None,
+    telemetry: Telemetry | None = None,
 ) -> FastAPI:
-    """The HTTP application; `parts` add to health and metrics. `on_event` is called when an event is due."""
+    """The HTTP application; `parts` add to health, and the producer's metrics are added to `telemetry`.
+
+    `on_event` is called when an event is due.
+    """
     api = docs.DescribedApi(
         title="Raingauge",
         version=version("raingauge"),
@@ -84,16 +81,18 @@ def create_api(
         docs_url=None,
         redoc_url=None,
     )
-    facts = ProducerFacts(relay)
-
-    def on_accepted(state: CollectionState) -> None:
-        log.info("collection.accepted", extra={"collection_id": state.id, "cities": state.total})
-        facts.accepted += 1
-        relay.wake()
-
+    telemetry = telemetry or Telemetry(SystemClock())
+    telemetry.measure_requests(api)
     reports = QuotaReports(
         use_cases.transactions, settings.quota.account, settings.terms, settings.openweather.endpoint
     )
+    metrics = ProducerMetrics(telemetry, relay, reports)
+
+    def on_accepted(state: CollectionState) -> None:
+        log.info("collection.accepted", extra={"collection_id": state.id, "cities": state.total})
+        metrics.accepted.inc()
+        relay.wake()
+
     defaults = collections.CollectDefaults(default_cities(), settings.collect.max_cities, settings.freshness.max_age_s)
     api.include_router(collections.router(use_cases, defaults, on_accepted))
     api.include_router(quota.router(reports))
@@ -103,7 +102,7 @@ def create_api(
     reported, clock = Events(use_cases.transactions, on_event), SystemClock()
     api.include_router(events.router(reported, clock))
     api.include_router(older_events.router(reported, clock))
-    api.include_router(health.router([facts, *parts], use_cases.check))
+    api.include_router(health.router([ProducerFacts(relay), *parts], use_cases.check, telemetry))
     docs.install(api, settings.http.root_path)
     problems.install(api)
     limit = 4096 + BYTES_PER_CITY * settings.collect.max_cities
@@ -118,6 +117,7 @@ async def producing(
     publisher: Publisher,
     event_publisher: Publisher,
     parts: Iterable[health.Facts] = (),
+    telemetry: Telemetry | None = None,
 ) -> AsyncIterator[FastAPI]:
     """Run the relays, once the database answers, while the block runs; yields the application to serve.
 
@@ -150,7 +150,7 @@ async def producing(
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(publish())
         try:
-            yield create_api(settings, use_cases, relay, parts, event_relay.wake)
+            yield create_api(settings, use_cases, relay, parts, event_relay.wake, telemetry)
         finally:
             task.cancel()
             threads.close()
@@ -174,7 +174,9 @@ async def _serve(settings: Settings) -> None:
         broker = settings.broker
         topics = topics_of(broker.topic, broker.partitions, broker.events_topic)
         await parts.enter_async_context(in_background(keep_topics(servers, topics, clock)))
-        api = await parts.enter_async_context(producing(settings, database, publisher, publisher))
+        telemetry = Telemetry(clock)
+        await parts.enter_async_context(in_background(telemetry.measure_loop()))
+        api = await parts.enter_async_context(producing(settings, database, publisher, publisher, telemetry=telemetry))
         http = settings.http
         url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
         log.info("producer.serving", extra={"url": url})

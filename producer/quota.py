@@ -86,30 +86,31 @@ class QuotaReports:
     """
 
     def __init__(self, transactions: Transactions, account: str, terms: Terms, endpoint: str) -> None:
-        self._transactions = transactions
-        self._account = account
-        self._terms = terms
+        self.transactions = transactions
+        self.account = account
+        self.terms = terms
         self._endpoint = endpoint
 
     async def standing(self) -> Standing | None:
         """The account at this moment."""
-        return await self._transactions.read(self._read_standing, DEADLINE_S)
+        return await self.transactions.read(self.read_standing, DEADLINE_S)
 
-    def _read_standing(self, connection: Connection) -> Standing | None:
-        gate = find_gate(connection, self._account)
+    def read_standing(self, connection: Connection) -> Standing | None:
+        """The same, within a transaction."""
+        gate = find_gate(connection, self.account)
         if gate is None:
             return None
-        now = max(self._transactions.now(connection), gate.last_now)  # as the ledger takes it
+        now = max(self.transactions.now(connection), gate.last_now)  # as the ledger takes it
         window = timedelta(seconds=gate.window_s)
-        ends = next_ends(connection, self._account, now - window, MAX_RELEASED_AT_ONCE)
+        ends = next_ends(connection, self.account, now - window, MAX_RELEASED_AT_ONCE)
         return Standing(
             now=now,
             gate=gate,
-            terms=_terms_of(gate, self._terms),
-            held=held(connection, self._account, now, gate.window_s),
-            charges_open=count_open(connection, self._account, now, gate.window_s),
+            terms=_terms_of(gate, self.terms),
+            held=held(connection, self.account, now, gate.window_s),
+            charges_open=count_open(connection, self.account, now, gate.window_s),
             next_release=_next_release(ends, window),
-            recent=held(connection, self._account, now, RECENT.total_seconds()),
+            recent=held(connection, self.account, now, RECENT.total_seconds()),
             endpoint=_endpoint_in_use(gate.endpoint, self._endpoint),
         )
 
@@ -120,22 +121,22 @@ class QuotaReports:
         """
 
         def begin(connection: Connection) -> tuple[Gate | None, Period]:
-            return find_gate(connection, self._account), period_of(self._transactions.now(connection))
+            return find_gate(connection, self.account), period_of(self.transactions.now(connection))
 
         # By itself and first, so that a database that is away is reported as early as elsewhere.
-        gate, (since, until) = await self._transactions.read(begin, DEADLINE_S)
+        gate, (since, until) = await self.transactions.read(begin, DEADLINE_S)
         if gate is None:
             return None
-        terms = _terms_of(gate, self._terms)
+        terms = _terms_of(gate, self.terms)
         window = timedelta(seconds=terms.window_s)
         replay = Replay(terms, since, until)
         # The proof does not trust `ends_at`: a charge that was released too early is to be seen.
         after, last = since - window - timedelta(seconds=terms.claim_s), until + window
         while after < last:
             end = min(after + PORTION, last)
-            read = partial(reserved_charges, account=self._account, after=after, until=end)
-            portion = await self._transactions.read(read, DEADLINE_S + PORTION_S)
-            await self._transactions.run_blocking(partial(replay.add, portion))
+            read = partial(reserved_charges, account=self.account, after=after, until=end)
+            portion = await self.transactions.read(read, DEADLINE_S + PORTION_S)
+            await self.transactions.run_blocking(partial(replay.add, portion))
             after = end
         return Proof(since, until, terms, replay.worst)
 

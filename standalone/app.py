@@ -17,6 +17,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, make_url, select
 
 from consumer.app import DATABASE_THREADS, EVENT_WINDOW, WorkerFacts, make_worker, opened, working
+from consumer.metrics import ConsumerMetrics
 from consumer.notifier import Notifier
 from producer.app import THREADS, producing
 from raingauge.background import in_background
@@ -30,6 +31,7 @@ from raingauge.storage import outbox
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import QuotaGate
 from raingauge.storage.transactions import Transactions
+from raingauge.telemetry import Telemetry
 from simulator.app import create_app
 from simulator.settings import SimulatorSettings
 
@@ -63,12 +65,16 @@ async def _serve(settings: Settings) -> None:
         broker = InProcessBroker(settings.broker.topic, settings.consumer.window)
         subscription = await parts.enter_async_context(broker.subscription())
         provider, threads = parts.enter_context(opened(settings, key, clock))
-        worker = make_worker(settings, database, provider, threads, subscription, broker, clock)
+        telemetry = Telemetry(clock)
+        await parts.enter_async_context(in_background(telemetry.measure_loop()))
+        metrics = ConsumerMetrics(telemetry)
+        worker = make_worker(settings, database, provider, threads, subscription, broker, clock, metrics)
         events = InProcessBroker(settings.broker.events_topic, EVENT_WINDOW)
         of_events = await parts.enter_async_context(events.subscription())
         notifier = Notifier(of_events, Transactions(database, threads[0], clock))
         await parts.enter_async_context(in_background(notifier.run()))
-        api = await parts.enter_async_context(producing(settings, database, broker, events, [WorkerFacts(worker)]))
+        facts = [WorkerFacts(worker)]
+        api = await parts.enter_async_context(producing(settings, database, broker, events, facts, telemetry))
         http = settings.http
         url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
         task = await parts.enter_async_context(working(worker, settings.openweather.timeout_s + GRACE_S))

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any, Final
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, func, insert, select
 
 from producer.app import create_api
@@ -158,6 +159,15 @@ def client(settings: Settings, collections: Collections, relay: Relay) -> httpx.
     """Calls the front without a network; what it does not handle is answered as a server would."""
     transport = httpx.ASGITransport(create_api(settings, collections, relay), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://producer")
+
+
+async def scrape(http: httpx.AsyncClient) -> dict[str, float]:
+    """The samples of `/metrics` by name and labels, for example `raingauge_gate_closed{reason=key}`."""
+    answer = await http.get("/metrics")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    found = [sample for family in text_string_to_metric_families(answer.text) for sample in family.samples]
+    labels = [",".join(f"{name}={value}" for name, value in sorted(sample.labels.items())) for sample in found]
+    return {f"{s.name}{{{label}}}" if label else s.name: s.value for s, label in zip(found, labels, strict=True)}
 
 
 def gate_row(account: str = "openweather") -> dict[str, Any]:

@@ -5,7 +5,7 @@ It must not pretend to be durable: the database is the truth, and the relay repu
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
@@ -67,6 +67,11 @@ class InProcessBroker:
             self._arrived.clear()
             await self._arrived.wait()
         return deliveries
+
+    async def lag(self) -> Mapping[int, int]:
+        """Messages that are not acknowledged."""
+        counts = Counter(partition for partition, _ in self._unsettled)
+        return {partition: counts[partition] for partition in range(self._partitions)}
 
     def _fetch(self) -> Sequence[Delivery]:
         while self._unfetched and not self._window.full:

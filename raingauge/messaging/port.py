@@ -5,7 +5,7 @@ order.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -64,6 +64,13 @@ class Subscription(Protocol):
     @property
     def held(self) -> Sequence[Delivery]:
         """The deliveries that are held; their partitions wait behind them."""
+
+    async def lag(self) -> Mapping[int, int]:
+        """Messages that are not settled, held ones and those behind them too, of each partition assigned to it.
+
+        Raises:
+            HandoffUnavailable: it is not known now.
+        """
 
     async def receive(self) -> Sequence[Delivery]:
         """Wait for at least one delivery. Keeps waiting through outages of the hand-off."""

@@ -46,10 +46,14 @@ class PartitionOffsets:
             self._delivered.popleft()
         return True
 
+    @property
+    def lowest(self) -> int | None:
+        """The lowest unsettled offset, or the next one if all are settled; None before the first delivery."""
+        return self._delivered[0] if self._delivered else self.next
+
     def to_commit(self) -> int | None:
         """The lowest unsettled offset, or the next one if all are settled. None if that is committed already."""
-        lowest = self._delivered[0] if self._delivered else self.next
-        return None if lowest == self.committed else lowest
+        return None if self.lowest == self.committed else self.lowest
 
 
 class Window:
@@ -111,6 +115,11 @@ class Window:
         """The offset after the last one taken from a partition; None if none was taken in this epoch."""
         offsets = self._offsets.get(partition)
         return None if offsets is None else offsets.next
+
+    def lowest_offset(self, partition: int) -> int | None:
+        """The offset of a partition below which all is settled; None if none was taken in this epoch."""
+        offsets = self._offsets.get(partition)
+        return None if offsets is None else offsets.lowest
 
     def begin_epoch(self) -> None:
         """Start a new epoch: all deliveries so far are void."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
+from typing import Final
 
 from raingauge.model import Charge
 from raingauge.quota.pacing import Terms
@@ -24,6 +25,9 @@ class Worst:
     """All that were replayed: those whose calls can have arrived in one of the windows."""
     charged: int
     """The cities of these."""
+
+
+NOTHING: Final = Worst(0, None, 0, 0)
 
 
 def last_arrival(charge: Charge, terms: Terms) -> datetime:
@@ -49,7 +53,7 @@ class Replay:
         self._window = timedelta(seconds=terms.window_s)
         self._ends: list[tuple[datetime, int]] = []
         self._total = 0
-        self.worst = Worst(0, None, 0, 0)
+        self.worst = NOTHING
 
     def add(self, charges: Iterable[Charge]) -> None:
         """Replay these too. All charges are added in the order of their reservation."""

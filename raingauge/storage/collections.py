@@ -4,11 +4,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, case, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from raingauge.contracts import batches_of, split
@@ -24,6 +24,8 @@ DEFAULT_CITIES: Final = "default"
 """The hash of a request that names no cities."""
 SORTED_AT_ONCE: Final = 5_000
 """Cities: sorting holds Python's lock, and other threads need it, too."""
+ENDED_WITHIN: Final = timedelta(hours=1)
+"""What counts as ended lately."""
 ROWS_AT_ONCE: Final = 2_000
 """Batches in one INSERT."""
 
@@ -75,6 +77,22 @@ def find(connection: Connection, collection_id: str) -> CollectionState | None:
 def open_collections(connection: Connection) -> list[OpenCollection]:
     """Every collection that is neither settled nor cancelled."""
     return [OpenCollection(*row) for row in connection.execute(_OPEN)]
+
+
+def count_states(connection: Connection, now: datetime, most: int) -> dict[str, int]:
+    """Open collections, queued (nothing is settled) and collecting; and the done and cancelled ones of the last hour.
+
+    Reads at most `most` open and `most` ended ones, by the index of open collections.
+    """
+    progress = case((Collection.collected + Collection.failed > 0, "collecting"), else_="queued").label("state")
+    end = case((Collection.cancelled_at.is_(None), "done"), else_="cancelled").label("state")
+    still_open = select(progress).where(Collection.finished_at.is_(None)).limit(most).subquery()
+    ended = select(end).where(Collection.finished_at > now - ENDED_WITHIN).limit(most).subquery()
+    counts: dict[str, int] = {}
+    for rows in (still_open, ended):
+        found = connection.execute(select(rows.c.state, func.count()).group_by(rows.c.state))
+        counts |= {row[0]: row[1] for row in found}
+    return counts
 
 
 def foresee(connection: Connection, now: datetime, request: CollectionRequest) -> CollectionState:

@@ -116,6 +116,14 @@ def give_back(connection: Connection, keys: Many[BatchKey], holder: str) -> None
     _change(connection, keys, _WAITING, Batch.leased_by == holder)
 
 
+def backlog(connection: Connection, most: int) -> int:
+    """Batches that are released and not published, waiting or leased; `most` if there are more. Reads two indexes."""
+    waiting = select(Batch.batch).where(Batch.publish_order >= 0).limit(most).subquery()
+    leased = select(Batch.batch).where(Batch.lease_until.is_not(None)).limit(most).subquery()
+    counts = [connection.scalar(select(func.count()).select_from(rows)) or 0 for rows in (waiting, leased)]
+    return min(most, sum(counts))
+
+
 def widen(connection: Connection, outstanding: int) -> bool:
     """Release more batches of open collections that were accepted under a lower limit; whether it found any.
 

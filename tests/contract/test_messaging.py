@@ -215,3 +215,22 @@ async def test_a_held_delivery_that_is_acknowledged_after_all_lets_its_partition
         assert await comes_nothing(subscription, place.lull_s)
         subscription.acknowledge(held)
         assert values(await receive(subscription, 1)) == [b"2"]
+
+
+async def test_the_lag_is_what_is_not_settled_of_each_partition(make_place: MakePlace) -> None:
+    place = await make_place(4, 1)  # a window that is full keeps the rest of them from being fetched
+    async with place.publisher() as publisher, place.subscription() as subscription:
+        for number in range(6):
+            await publisher.publish(place.topic, b"key", b"%d" % number)
+        deliveries = await receive(subscription, 4)
+        assert await subscription.lag() == {0: 6}
+        for delivery in deliveries[:3]:
+            subscription.acknowledge(delivery)
+        assert await subscription.lag() == {0: 3}
+        await settle(subscription, 2)
+        subscription.acknowledge(deliveries[3])
+        assert await subscription.lag() == {0: 0}
+    async with place.subscription() as subscription:
+        await publish(place, b"another")
+        await receive(subscription, 1)
+        assert await subscription.lag() == {0: 1}

@@ -294,3 +294,19 @@ def test_cities_that_need_no_call_are_counted(database: Database) -> None:
     assert [count("new", *age) for age in ages] == [3, 3, 3, 1, 0, 0]
     assert count("mine", 0, 1) == 2
     assert count("new", 0, 1, range(1, 3001)) == 4
+
+
+# -- counting ----------------------------------------------------------------------------------------------------------
+
+
+def test_collections_are_counted_by_state_and_ended_ones_for_an_hour(database: Database) -> None:
+    def states(after_s: float, most: int = 100) -> dict[str, int]:
+        return database.read(lambda c: collections.count_states(c, NOW + after_s * SECOND, most))
+
+    for name in ("one", "two", "three", "some", "all", "cancelled"):
+        accept(database, name, range(1, 41))
+    settle_batches(database, [BatchKey("some", 0), BatchKey("all", 0), BatchKey("all", 1)])
+    database.write(lambda c: collections.cancel_all(c, NOW, ["cancelled"]))
+    assert states(60) == {"queued": 3, "collecting": 1, "done": 1, "cancelled": 1}
+    assert states(4000) == {"queued": 3, "collecting": 1}
+    assert sum(states(60, most=2).values()) == 4

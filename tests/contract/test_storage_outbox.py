@@ -339,3 +339,15 @@ def test_a_check_for_lost_messages_reads_only_what_is_due_for_it(database: Datab
     # InnoDB removes the index's old entries a little later.
     eventually(lambda: rows_read(database, check) < min(read) / 10, 30)
     assert max(read) < 60 * outbox.COLLECTIONS_AT_ONCE
+
+
+def test_the_backlog_is_what_is_released_and_not_published(database: Database) -> None:
+    def backlog(most: int = 100) -> int:
+        return database.read(lambda connection: outbox.backlog(connection, most))
+
+    accept(database, "c", range(1, 101))
+    assert backlog() == 5
+    taken = lease_keys(database, most=3)
+    assert (backlog(), backlog(most=2)) == (5, 2)
+    publish(database, taken[:2])
+    assert backlog() == 3

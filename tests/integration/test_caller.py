@@ -7,11 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import select, text
 
 from consumer.caller import LONGEST_WAIT_S, Caller, Outcome
 from consumer.gate import Event, Plan
 from consumer.ledger import Ledger, NotNow, Reservation
+from consumer.metrics import OUTCOMES, CallMetrics
 from consumer.provider.port import Reason, Refusal, Reply, Weather
 from raingauge.blocking import inline
 from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable, Unreadable
@@ -131,6 +133,7 @@ class Scene:
         self.provider = FakeProvider({} if answer is None else {1: answer})
         self.settled: list[Settled] = []
         self.under_way = self.most_under_way = 0
+        self.registry = CollectorRegistry()
         self.caller = Caller(
             self.ledger,
             self.provider,
@@ -138,6 +141,7 @@ class Scene:
             self._request,
             self.clock,
             lanes,
+            CallMetrics(self.registry),
         )
         self.caller.on_settled = self.settled.append
         self.database.write(self._enqueue)
@@ -179,6 +183,17 @@ class Scene:
         return {row.city_id: (row.charge_id, row.attempts) for row in rows}
 
     @property
+    def counted(self) -> dict[str, float]:
+        """What is not 0: calls by outcome, and cities."""
+        calls = {each: self._sample("provider_call_duration_seconds_count", {"outcome": each}) for each in OUTCOMES}
+        cities = {"requested": "provider_cities_requested_total", "collected": "cities_collected_total"}
+        counted = calls | {each: self._sample(name) for each, name in cities.items()}
+        return {name: number for name, number in counted.items() if number}
+
+    def _sample(self, name: str, labels: dict[str, str] | None = None) -> float:
+        return self.registry.get_sample_value(f"raingauge_{name}", labels or {}) or 0
+
+    @property
     def is_closed(self) -> bool:
         return self.database.read(lambda c: c.scalars(select(QuotaCharge.closed_at)).one()) is not None
 
@@ -198,34 +213,33 @@ def test_what_was_fetched_is_stored_closed_and_announced(sqlite: Database) -> No
     assert [(settled.batches, len(settled.collections)) for settled in scene.settled] == [({BatchKey("c", 0)}, 1)]
     assert scene.ledger.reports == []  # an ordinary answer changes nothing about the gate
     assert scene.provider.requests == [("group", (1, 2, 3, 4, 5), 5.0)]
-    assert (scene.caller.tally.calls, scene.caller.tally.cities_asked, scene.caller.tally.cities_collected) == (1, 5, 5)
+    assert scene.counted == {"answered": 1, "requested": 5, "collected": 5}
 
 
 @pytest.mark.parametrize(
-    ("answer", "reports", "failures", "closes", "counts"),
+    ("answer", "reports", "failures", "closes", "outcome"),
     [
-        (OVER, [(Event.QUOTA, 30.0)], 0, True, {"refusals": 1}),
-        (ProviderUnavailable("timeout"), [(Event.SILENT, None)], 1, False, {"silences": 1}),
-        (Unreadable("no list"), [(Event.SILENT, None)], 1, False, {"silences": 1, "unreadable": 1}),
-        (ValueError("a bug"), [(Event.SILENT, None)], 1, False, {"silences": 1}),
-        (NotSent("late"), [], 0, False, {"silences": 1}),
+        (OVER, [(Event.QUOTA, 30.0)], 0, True, "quota"),
+        (ProviderUnavailable("timeout"), [(Event.SILENT, None)], 1, False, "silent"),
+        (Unreadable("no list"), [(Event.SILENT, None)], 1, False, "unreadable"),
+        (ValueError("a bug"), [(Event.SILENT, None)], 1, False, "silent"),
+        (NotSent("late"), [], 0, False, "unsent"),
     ],
     ids=["refused", "silent", "unreadable", "a bug", "not sent"],
 )
 def test_a_call_without_weather_leaves_its_cities_wanted(
-    sqlite: Database, answer: Answer, reports: list[Any], failures: int, closes: bool, counts: dict[str, int]
+    sqlite: Database, answer: Answer, reports: list[Any], failures: int, closes: bool, outcome: str
 ) -> None:
     scene = Scene(sqlite, charge(), answer=answer).run()
     assert scene.readings == {}
     assert scene.queued == dict.fromkeys(range(1, 6), (None, failures))
     assert (scene.ledger.reports, scene.is_closed) == (reports, closes)
-    counted = {name: getattr(scene.caller.tally, name) for name in ("refusals", "silences", "unreadable")}
-    assert {name: number for name, number in counted.items() if number} == counts
+    assert scene.counted == {outcome: 1, "requested": 5}
 
 
 def test_an_answer_that_is_readable_in_part_is_counted(sqlite: Database) -> None:
     scene = Scene(sqlite, charge(), answer=weather(1, 2, 3, 4, unreadable=[5])).run()
-    assert (scene.caller.tally.silences, scene.caller.tally.unreadable) == (0, 1)
+    assert scene.counted == {"unreadable": 1, "requested": 5, "collected": 4}
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import insert, select, text, update
 
 from consumer.intake import ATTEMPTS, BATCHES_AT_ONCE, REMIND_EVERY_S, Intake
+from consumer.metrics import dead_letter_counter
 from raingauge.blocking import inline
 from raingauge.contracts import BatchMessage, dead_letter_topic
 from raingauge.errors import DatabaseUnavailable, HandoffUnavailable, Permanent
@@ -36,6 +38,7 @@ class Scene:
         self.clock = VirtualClock(self.loop)
         self.database = Database(database.engine, self.clock.of_database)
         self.handoff = FakeHandoff(*rounds)
+        self.registry = CollectorRegistry()
         self.woken = 0
         self.outage = False
         self.intake = Intake(
@@ -45,6 +48,7 @@ class Scene:
             self.clock,
             "account",
             TOPIC,
+            dead_letter_counter(self.registry),
         )
         self.intake.on_enqueued = self._wake
         request = CollectionRequest("c", range(1, 41), 0, named=True)
@@ -128,6 +132,7 @@ def test_what_cannot_be_worked_on_is_buried_whole_and_then_acknowledged(
 ) -> None:
     scene = Scene(sqlite, [poison]).run()
     [(topic, key, value, headers)] = scene.handoff.buried
+    assert scene.registry.get_sample_value("raingauge_dead_letters_total") == 1
     assert (topic, key, value) == (dead_letter_topic(TOPIC), poison.key, poison.value)
     assert headers[:-1] == (*poison.headers, *ORIGIN, ("raingauge-offset", b"1"))
     assert headers[-1][0] == "raingauge-error"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from raingauge.errors import HandoffUnavailable
@@ -138,6 +138,9 @@ class Member:
                     await self.news.wait()
             except TimeoutError:
                 continue
+
+    async def lag(self) -> Mapping[int, int]:
+        return {}
 
     def acknowledge(self, delivery: Delivery) -> None:
         self._topic.acknowledge(self, delivery)

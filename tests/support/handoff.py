@@ -1,7 +1,7 @@
 """A hand-off in memory: subscription and publisher in one, so that the order of what is done to a delivery shows."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from raingauge.messaging.port import Delivery, Headers
 
@@ -20,6 +20,9 @@ class FakeHandoff:
         if not self.rounds:
             await asyncio.Event().wait()
         return self.rounds.pop(0)
+
+    async def lag(self) -> Mapping[int, int]:
+        return {}
 
     def acknowledge(self, delivery: Delivery) -> None:
         self.done.append(("acknowledged", delivery.offset))

@@ -1,15 +1,15 @@
 """A database that is away, errors nobody foresaw, and what health, readiness and metrics say of it all."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection
 
 from producer.collections import DEADLINE_S, Collections
@@ -18,7 +18,7 @@ from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.transactions import Transactions
-from tests.api_support import Front, assert_problem, client
+from tests.api_support import Front, assert_problem, client, scrape
 
 T = TypeVar("T")
 AWAY: Final = "the database cannot be used now: {}; nothing is half-done, try again"
@@ -161,16 +161,10 @@ async def test_health_says_what_the_parts_are_about(front: Front) -> None:
     assert answer.json() == {"status": "ok", "details": {"publishing": 0}}
 
 
-async def test_metrics_are_prometheus_text_and_count_what_was_accepted(front: Front) -> None:
-    def samples(text: str) -> dict[str, Any]:
-        families = text_string_to_metric_families(text)
-        return {sample.name: sample.value for family in families for sample in family.samples}
-
-    before = samples((await front.http.get("/metrics")).text)
-    for id in (1, 2, 2):  # noqa: A001
-        await front.collect(id, cities=[1])
-    answer = await front.http.get("/metrics")
-    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    after = samples(answer.text)
-    assert before == {"raingauge_collections_accepted_total": 0.0, "raingauge_relay_pending_batches": 0.0}
-    assert after == before | {"raingauge_collections_accepted_total": 2.0}
+async def test_metrics_answer_in_time_with_what_is_known_while_the_database_hangs(front: Front) -> None:
+    with hanging(front.database) as away, closing(Threads(1, "test")) as threads:
+        async with asyncio.timeout(DEADLINE_S + 1):
+            found = await scrape(client_on(front, away, threads))
+    assert found["raingauge_collections_accepted_total"] == found["raingauge_database_read_timestamp_seconds"] == 0
+    assert math.isnan(found["raingauge_consumers_alive"])
+    assert "raingauge_gate_closed{reason=key}" not in found

@@ -6,21 +6,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast, get_args
+from typing import get_args
 
 from pydantic import BaseModel
 
 from consumer.__main__ import parser as consumer_parser
-from consumer.app import Worker, WorkerFacts
-from consumer.caller import Tally
 from producer.api.schemas import AcceptedBody, CollectionBody, Datum
-from producer.app import ProducerFacts
-from producer.relay import Relay
 from raingauge.contracts import decode
-from raingauge.health import Facts
 from raingauge.model import EventType
 from raingauge.settings import CONFIG_VARIABLE, FILE_SUFFIX, PREFIX, Settings
+from tests.support.metrics import exported
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -121,12 +116,9 @@ def test_the_table_of_events_has_every_type() -> None:
 
 
 def test_the_table_of_metrics_has_all_of_them() -> None:
-    caller = SimpleNamespace(quiet_s=0.0, tally=Tally(), waiting_for=None)
-    worker = SimpleNamespace(intake=SimpleNamespace(unacknowledged=0, obstacles=[]), caller=caller)
-    parts: list[Facts] = [ProducerFacts(cast("Relay", SimpleNamespace(pending=0))), WorkerFacts(cast("Worker", worker))]
-    named = set(re.findall(r"^\| `(raingauge_[a-z_]+)` \|", TEXTS[OPERATIONS], re.MULTILINE))
-    counters = {f"raingauge_{name}_total" for part in parts for name in part.counts()}
-    assert named == counters | {f"raingauge_{name}" for part in parts for name in part.gauges()}
+    rows = re.findall(r"^\| `(raingauge_[a-z_]+)` \| (both|producer|consumer)", TEXTS[OPERATIONS], re.MULTILINE)
+    for service in ("producer", "consumer"):
+        assert {name for name, on in rows if on in {service, "both"}} == exported(service).keys()
 
 
 def test_the_examples_are_messages_and_answers() -> None:

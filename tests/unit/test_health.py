@@ -1,4 +1,4 @@
-"""The routes /health, /ready and /metrics."""
+"""The routes /health and /ready."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,18 +8,14 @@ import pytest
 from fastapi import FastAPI
 
 from raingauge import health
+from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable, RaingaugeError
+from raingauge.telemetry import Telemetry
 
 
 class Facts:
     def details(self) -> Mapping[str, Any]:
         return {"waiting_for": "month"}
-
-    def counts(self) -> Mapping[str, float]:
-        return {"cities_collected": 3}
-
-    def gauges(self) -> Mapping[str, float]:
-        return {"cities_wanted": 5}
 
 
 async def get(path: str, missing: RaingaugeError | None = None) -> httpx.Response:
@@ -28,7 +24,7 @@ async def get(path: str, missing: RaingaugeError | None = None) -> httpx.Respons
             raise missing
 
     app = FastAPI()
-    app.include_router(health.router([Facts()], check))
+    app.include_router(health.router([Facts()], check, Telemetry(SystemClock())))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
         return await client.get(path)
 
@@ -44,10 +40,3 @@ async def test_ready_names_what_is_unavailable() -> None:
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
     assert answer.json() == {"status": "The database cannot be used now: OperationalError"}
     assert (await get("/ready")).json() == {"status": "ready"}
-
-
-async def test_metric_names_have_a_prefix_and_counters_a_suffix() -> None:
-    answer = await get("/metrics")
-    samples = [line for line in answer.text.splitlines() if not line.startswith("#")]
-    assert samples == ["raingauge_cities_collected_total 3.0", "raingauge_cities_wanted 5.0"]
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")

@@ -6,7 +6,7 @@ It must not decode or judge messages, and must not lose one: unacknowledged mess
 import asyncio
 import gzip
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, NoReturn
 
@@ -22,6 +22,7 @@ from aiokafka.errors import (
 )
 
 from raingauge.clock import Clock
+from raingauge.errors import HandoffUnavailable
 from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, KafkaAdapter, Timeouts, log, one_line
 from raingauge.messaging.port import Delivery, Headers
 from raingauge.messaging.window import Window
@@ -159,6 +160,16 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             return False
         return True
 
+    async def lag(self) -> dict[int, int]:
+        """The distance from the lowest unsettled offset to the end of each assigned partition. Raises KafkaError."""
+        assigned = self._consumer.assignment()
+        ends = await self._consumer.end_offsets(assigned) if assigned else {}
+        behind = {}
+        for tp, end in ends.items():
+            lowest = self._window.lowest_offset(tp.partition)
+            behind[tp.partition] = max(0, end - (await self._consumer.position(tp) if lowest is None else lowest))
+        return behind
+
     async def on_partitions_revoked(self, _revoked: Collection[Any]) -> None:
         """Called by aiokafka before a rebalance: all partitions are taken away."""
         self._assigned = False
@@ -234,6 +245,15 @@ class KafkaSubscription(KafkaAdapter):
             self._arrived.clear()
             await self._arrived.wait()
         return deliveries
+
+    async def lag(self) -> Mapping[int, int]:
+        """Messages that are not settled. Asks the brokers, because a paused partition's end is not fetched."""
+        try:
+            if self._member is not None:
+                return await self._member.lag()
+        except KafkaError as error:
+            raise HandoffUnavailable(one_line(error)) from error
+        raise HandoffUnavailable("no connection to the hand-off")
 
     def acknowledge(self, delivery: Delivery) -> None:
         """Mark the delivery as completely processed. A second time, or after it was taken away, this has no effect."""

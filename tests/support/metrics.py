@@ -1,0 +1,25 @@
+"""The metrics that the two services export, by the objects that their composition roots make."""
+
+from types import SimpleNamespace
+from typing import Any, Final, cast
+
+from consumer.metrics import ConsumerMetrics
+from producer.metrics import ProducerMetrics
+from raingauge.clock import SystemClock
+from raingauge.telemetry import Telemetry
+
+SUFFIXES: Final = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
+
+
+def exported(service: str) -> dict[str, set[str]]:
+    """Raingauge's own metrics of a producer or consumer: by the name in the documents, the names of the samples."""
+    telemetry = Telemetry(SystemClock())
+    if service == "producer":
+        ProducerMetrics(telemetry, cast("Any", SimpleNamespace(pending=0)), cast("Any", None))
+    else:
+        ConsumerMetrics(telemetry)
+    families = [family for family in telemetry.registry.collect() if family.name.startswith("raingauge_")]
+    return {
+        family.name + ("_total" if family.type == "counter" else ""): {family.name + s for s in SUFFIXES[family.type]}
+        for family in families
+    }
