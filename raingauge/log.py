@@ -4,7 +4,7 @@ import json
 import logging
 import traceback
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from raingauge.contracts import utc_text
 
@@ -16,6 +16,22 @@ OUTAGES: Final = ("aiokafka", "sqlalchemy.pool")
 """Libraries that log a broken connection at length, which our own events report on one line."""
 
 
+class JsonFormatter(logging.Formatter):
+    """Formats a record as a JSON object on one line: time, level, event, fields, and any traceback."""
+
+    def __init__(self, secret: str | None = None) -> None:
+        super().__init__()
+        self._secret = json.dumps(secret)[1:-1] if secret else None
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record with the secret masked; values that JSON does not know as text."""
+        event, fields = _event(record)
+        head = {"time": _moment(record), "level": record.levelname, "event": event}
+        trace = {"traceback": self.formatException(record.exc_info)} if record.exc_info else {}
+        line = json.dumps(head | fields | head | trace, default=str)
+        return line.replace(self._secret, "***") if self._secret else line
+
+
 class LineFormatter(logging.Formatter):
     """Formats a record like `2026-11-20T16:00:00.123Z WARNING gate.changed state=key why="Invalid API key"`."""
 
@@ -25,15 +41,25 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as one line, followed by its traceback, with the secret masked."""
-        moment = utc_text(datetime.fromtimestamp(record.created, UTC))
-        fields = [f"{name}={_quoted(value)}" for name, value in vars(record).items() if name not in STANDARD_ATTRIBUTES]
-        message = " ".join(record.getMessage().split())
-        if record.name.startswith(LIBRARIES):
-            message = f"library.message library={record.name} message={_quoted(message)}"
-        line = " ".join((moment, record.levelname, message, *fields))
+        event, fields = _event(record)
+        shown = (f"{name}={_quoted(value)}" for name, value in fields.items())
+        line = " ".join((_moment(record), record.levelname, event, *shown))
         if record.exc_info:
             line = f"{line}\n{self.formatException(record.exc_info)}"
         return line.replace(self._secret, "***") if self._secret else line
+
+
+def _moment(record: logging.LogRecord) -> str:
+    return utc_text(datetime.fromtimestamp(record.created, UTC))
+
+
+def _event(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
+    """The event and its fields. What a library logs is a `library.message`."""
+    message = " ".join(record.getMessage().split())
+    fields = {name: value for name, value in vars(record).items() if name not in STANDARD_ATTRIBUTES}
+    if record.name.startswith(LIBRARIES):
+        return "library.message", {"library": record.name, "message": message} | fields
+    return message, fields
 
 
 def _quoted(value: Any) -> str:
@@ -74,7 +100,7 @@ def _left_by_aiokafka(record: logging.LogRecord) -> bool:
     return any(name.startswith("aiokafka.") for name in frames)
 
 
-def configure_logging(secret: str | None = None) -> None:
+def configure_logging(secret: str | None = None, form: Literal["text", "json"] = "text") -> None:
     """Have this process log to standard error, with `secret` masked; libraries and Python's warnings from WARNING on.
 
     aiokafka and SQLAlchemy's pool log nothing below CRITICAL: outages are in the events `handoff.…` and `database.…`.
@@ -82,7 +108,7 @@ def configure_logging(secret: str | None = None) -> None:
     logging.captureWarnings(True)
     handler = logging.StreamHandler()
     handler.addFilter(RateLimit())
-    handler.setFormatter(LineFormatter(secret))
+    handler.setFormatter(JsonFormatter(secret) if form == "json" else LineFormatter(secret))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)

@@ -47,6 +47,7 @@ def run_program(program: Callable[[Settings], Coroutine[Any, Any, None]]) -> int
         _tune_garbage_collection()
         configure_logging(provider_key())
         settings = load_settings()
+        configure_logging(provider_key(), settings.log.format)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(program(settings))
     except* Fatal as errors:

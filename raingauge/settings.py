@@ -150,6 +150,12 @@ class FreshnessSettings(Section):
     max_age_s: int = Field(600, ge=0, le=86_400)
 
 
+class LogSettings(Section):
+    """The log on standard error."""
+
+    format: Literal["text", "json"] = "text"
+
+
 class EnvironmentSource(EnvSettingsSource):
     """Environment variables, where `<variable>_FILE` names a file with the value of a URL."""
 
@@ -179,6 +185,7 @@ class Settings(BaseSettings):
     openweather: OpenWeatherSettings = OpenWeatherSettings()
     quota: QuotaSettings = QuotaSettings()
     freshness: FreshnessSettings = FreshnessSettings()
+    log: LogSettings = LogSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raingauge.log import LIBRARIES, OUTAGES, LineFormatter, RateLimit, configure_logging
+from raingauge.log import LIBRARIES, OUTAGES, JsonFormatter, LineFormatter, RateLimit, configure_logging
 
 SECRET = "0123456789abcdef"  # pragma: allowlist secret
 
@@ -25,11 +25,21 @@ def _logging_restored() -> Iterator[None]:
         logging.getLogger(name).setLevel(before)
 
 
+def record(message: str, fields: dict[str, Any]) -> logging.LogRecord:
+    usual = {"name": "raingauge", "msg": message, "levelname": "INFO", "created": 1_795_190_400.123}
+    return logging.makeLogRecord(usual | fields)
+
+
 def line(message: str = "batch.taken", secret: str | None = None, **fields: Any) -> str:
-    record = logging.makeLogRecord(
-        {"name": "raingauge", "msg": message, "levelname": "INFO", "created": 1_795_190_400.123} | fields
-    )
-    return LineFormatter(secret).format(record)
+    return LineFormatter(secret).format(record(message, fields))
+
+
+def json_line(message: str = "batch.taken", secret: str | None = None, **fields: Any) -> dict[str, Any]:
+    text = JsonFormatter(secret).format(record(message, fields))
+    assert len(text.splitlines()) == 1
+    assert secret is None or json.dumps(secret)[1:-1] not in text
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def failing(secret: str) -> Any:
@@ -97,6 +107,41 @@ def test_a_traceback_follows_its_line_with_the_secret_masked_in_causes_too() -> 
     assert "GET /weather?appid=*** failed" in formatted
     assert SECRET not in formatted
     assert [line(secret=none, why="abc")[-7:] for none in (None, "")] == ["why=abc"] * 2
+
+
+HEAD = {"time": "2026-11-20T16:00:00.123Z", "level": "INFO"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"batch": 7, "attempt": None, "ids": [1, 2]}, {"batch": 7, "attempt": None, "ids": [1, 2]}),
+        ({"error": ValueError("no")}, {"error": "no"}),
+        ({"level": "mine", "event": "mine"}, {}),
+        ({"msg": "two\nlines", "name": "aiokafka.conn"},
+         {"event": "library.message", "library": "aiokafka.conn", "message": "two lines"}),
+    ],
+)  # fmt: skip
+def test_as_json_an_event_is_an_object_with_time_level_event_and_fields(
+    fields: dict[str, Any], shown: dict[str, Any]
+) -> None:
+    assert json_line(**fields) == HEAD | {"event": "batch.taken"} | shown
+    assert list(json_line(**fields))[:3] == ["time", "level", "event"]
+
+
+@pytest.mark.parametrize("secret", [SECRET, 'a"b\\c', "Zürich-1"])
+def test_as_json_the_secret_is_masked_in_fields_and_traceback(secret: str) -> None:
+    found = json_line(f"key {secret}", secret, nested={"key": secret}, exc_info=failing(secret))
+    assert (found["event"], found["nested"]) == ("key ***", {"key": "***"})
+    assert found["traceback"].splitlines()[-1] == "ValueError: no answer for ***"
+
+
+def test_json_is_what_the_process_logs_where_it_is_set(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging()
+    configure_logging(SECRET, "json")
+    logging.getLogger("raingauge.caller").info("caller.waiting", extra={"reason": SECRET})
+    logged = json.loads(capsys.readouterr().err)
+    assert (logged["event"], logged["reason"]) == ("caller.waiting", "***")
 
 
 def test_logging_goes_to_standard_error_once_and_libraries_log_from_warning(

@@ -126,15 +126,23 @@ def test_what_nobody_expected_counts_more_than_what_a_person_can_mend(capsys: py
     assert "ZeroDivisionError: oh" in said
 
 
+@pytest.mark.parametrize(
+    ("form", "shown"),
+    [
+        ("text", "INFO program.began url=http://host?appid=***\n"),
+        ("json", '"level": "INFO", "event": "program.began", "url": "http://host?appid=***"}\n'),
+    ],
+)
 def test_a_program_logs_to_standard_error_without_the_key(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    form: str, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def program(_settings: Settings) -> None:
         logging.getLogger("raingauge").info("program.began", extra={"url": f"http://host?appid={SECRET}"})
 
     monkeypatch.setenv("OPENWEATHER_API_KEY", SECRET)
+    monkeypatch.setenv("RAINGAUGE_LOG__FORMAT", form)
     assert run_program(program) == 0
-    assert capsys.readouterr().err.endswith("INFO program.began url=http://host?appid=***\n")
+    assert capsys.readouterr().err.endswith(shown)
 
 
 @pytest.mark.parametrize("installed", [True, False])

@@ -47,6 +47,7 @@ OTHER: dict[str, Any] = {
     "quota.cities_per_month": 1000,
     "quota.month_pacing": "none",
     "freshness.max_age_s": 0,
+    "log.format": "json",
 }
 """For every setting a value that is not its default."""
 
