@@ -86,10 +86,10 @@ def count_states(connection: Connection, now: datetime, most: int) -> dict[str, 
     """
     progress = case((Collection.collected + Collection.failed > 0, "collecting"), else_="queued").label("state")
     end = case((Collection.cancelled_at.is_(None), "done"), else_="cancelled").label("state")
-    still_open = select(progress).where(Collection.finished_at.is_(None)).limit(most).subquery()
-    ended = select(end).where(Collection.finished_at > now - ENDED_WITHIN).limit(most).subquery()
+    still_open = select(progress).where(Collection.finished_at.is_(None))
+    ended = select(end).where(Collection.finished_at > now - ENDED_WITHIN)
     counts: dict[str, int] = {}
-    for rows in (still_open, ended):
+    for rows in (still_open.limit(most).subquery(), ended.limit(most).subquery()):
         found = connection.execute(select(rows.c.state, func.count()).group_by(rows.c.state))
         counts |= {row[0]: row[1] for row in found}
     return counts

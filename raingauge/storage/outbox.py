@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection as Many
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Integer, and_, bindparam, func, or_, select, update
@@ -24,6 +24,9 @@ BATCHES_AT_ONCE: Final = 50
 """In one statement: the time that MariaDB takes to plan it grows with their number's square."""
 COLLECTIONS_AT_ONCE: Final = 100
 """In one statement, and checked for lost messages in one round."""
+
+EPOCH: Final = datetime.fromtimestamp(0, UTC)
+"""Earlier than any lease ends."""
 
 # Built once: these run in every round of the relay.
 _NOW: Final = bindparam("now", type_=UtcDateTime)
@@ -117,9 +120,10 @@ def give_back(connection: Connection, keys: Many[BatchKey], holder: str) -> None
 
 
 def backlog(connection: Connection, most: int) -> int:
-    """Batches that are released and not published, waiting or leased; `most` if there are more. Reads two indexes."""
-    waiting = select(Batch.batch).where(Batch.publish_order >= 0).limit(most).subquery()
-    leased = select(Batch.batch).where(Batch.lease_until.is_not(None)).limit(most).subquery()
+    """Batches that are released and not published, waiting or leased; `most` if there are more."""
+    # In the indexes' order, and not with IS NOT NULL: SQLite would read the whole table.
+    waiting = select(Batch.batch).where(Batch.publish_order >= 0).order_by(Batch.publish_order).limit(most).subquery()
+    leased = select(Batch.batch).where(Batch.lease_until > EPOCH).order_by(Batch.lease_until).limit(most).subquery()
     counts = [connection.scalar(select(func.count()).select_from(rows)) or 0 for rows in (waiting, leased)]
     return min(most, sum(counts))
 

@@ -16,6 +16,7 @@ from raingauge.contracts import BatchMessage
 from raingauge.model import BatchKey
 from raingauge.settings import RelaySettings, Settings
 from raingauge.storage import outbox
+from raingauge.storage.collections import count_states
 from raingauge.storage.database import Database
 from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import Batch, Collection, QueuedCity
@@ -281,14 +282,16 @@ def _rows_read(connection: Connection) -> int:
     return sum(int(row[1]) for row in connection.execute(text("SHOW SESSION STATUS LIKE 'Handler_read%'")))
 
 
-def fill(database: Database, first: int, last: int) -> None:
-    """Collections that are open: two batches in the queue, the third not released."""
+def fill(database: Database, first: int, last: int, *, ended: bool = False) -> None:
+    """Collections that are open, or have ended before: two batches in the queue, the third not released."""
     names = [f"c{number}" for number in range(first, last)]
     collection = {"requested_at": NOW, "max_age_s": 600, "cities_hash": "x", "total": 60, "released": 2}
+    ends = {name: NOW - timedelta(hours=2, seconds=number) if ended else None for number, name in enumerate(names)}
     queued = {"account": "a", "since": NOW, "newcomer": False, "turn": 1, "attempts": 0}
 
     def work(connection: Connection) -> None:
-        connection.execute(insert(Collection), [collection | {"id": name, "idle_since": NOW} for name in names])
+        moments = [{"id": name, "idle_since": NOW, "finished_at": ends[name]} for name in names]
+        connection.execute(insert(Collection), [collection | each for each in moments])
         batch = {"size": 20, "city_ids": "[1]"}
         published = [batch | {"collection_id": name, "batch": n, "published_at": NOW} for name in names for n in (0, 1)]
         connection.execute(insert(Batch), published)
@@ -339,6 +342,21 @@ def test_a_check_for_lost_messages_reads_only_what_is_due_for_it(database: Datab
     # InnoDB removes the index's old entries a little later.
     eventually(lambda: rows_read(database, check) < min(read) / 10, 30)
     assert max(read) < 60 * outbox.COLLECTIONS_AT_ONCE
+
+
+def test_what_is_counted_for_metrics_is_no_more_when_thousands_of_collections_have_ended(database: Database) -> None:
+    def count(connection: Connection) -> None:
+        assert outbox.backlog(connection, 1_000) == 3
+        assert sum(count_states(connection, NOW, 1_000).values()) == 3
+
+    for name in "abc":
+        accept(database, name, range(1, 21))
+    lease(database, most=1)
+    read = []
+    for first, last in ((0, 100), (100, 2_500)):
+        fill(database, first, last, ended=True)
+        read.append(rows_read(database, count))
+    assert read[1] < 2 * read[0] + 50
 
 
 def test_the_backlog_is_what_is_released_and_not_published(database: Database) -> None:
