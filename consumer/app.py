@@ -32,6 +32,7 @@ from raingauge.storage.database import Database, open_database
 from raingauge.storage.quota import BEAT_S
 from raingauge.storage.transactions import Transactions
 from raingauge.telemetry import Telemetry
+from raingauge.tracing import make_tracing
 
 log = logging.getLogger("raingauge.consumer")
 
@@ -166,7 +167,7 @@ def make_worker(  # noqa: PLR0913, PLR0917
     buried = metrics.dead_letters
     intake = Intake(subscription, dead_letters, transactions, clock, account, settings.broker.topic, buried)
     caller = Caller(ledger, provider, transactions, on_provider, clock, settings.consumer.lanes, metrics.calls)
-    metrics.batches_held.set_function(lambda: intake.held)
+    metrics.batches_held.set_function(lambda: intake.unacknowledged)
     metrics.partitions_held.set_function(lambda: len(intake.obstacles))
     metrics.caller_quiet.set_function(lambda: caller.quiet_s)
     metrics.watch_lag(subscription)
@@ -235,11 +236,13 @@ async def _work(settings: Settings) -> None:
             raise HandoffUnavailable("no connection to the hand-off")
 
     async with contextlib.AsyncExitStack() as parts:
+        tracing = parts.enter_context(contextlib.closing(make_tracing("consumer")))
         provider, threads = parts.enter_context(opened(settings, provider_key(), clock))
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, DATABASE_THREADS)))
         http = settings.consumer.http
         await parts.enter_async_context(in_background(telemetry.measure_loop()))
         api = create_api(facts, check, telemetry)
+        tracing.instrument(api, database.engine)
         url = await parts.enter_async_context(serving(api, http.host, http.port, section="consumer.http"))
         log.info("consumer.serving", extra={"url": url, "account": settings.quota.account})
         await until_available(threads[0], database.check_at_start, clock)  # before it takes part in the group
@@ -256,6 +259,7 @@ async def _work(settings: Settings) -> None:
         )
         notifier = Notifier(of_events, Transactions(database, threads[0], clock))
         await parts.enter_async_context(in_background(notifier.run()))
+        worker.intake.tracing = tracing
         worker.intake.find_buried = partial(find_buried, servers, broker.topic)
         log.info("consumer.working")
         task = await parts.enter_async_context(working(worker, settings.openweather.timeout_s + GRACE_S))

@@ -72,7 +72,9 @@ async def replay(
     """
     topic, servers = settings.broker.topic, servers_of(settings.broker.url)
     dead = dead_letter_topic(topic)
-    publisher, done, too_large = None, 0, []
+    publisher: Publisher | None = None
+    done = 0
+    too_large: list[str] = []
     async with _errors_in_one_line(servers), AsyncExitStack() as parts:
         messages = await parts.enter_async_context(reading(servers, dead))
         replayed = await messages.replayed() if chosen is None else frozenset()
@@ -80,7 +82,8 @@ async def replay(
             async for letter in messages.read(chosen):
                 if letter.replayed or letter.address in replayed:
                     continue
-                publisher = publisher or await parts.enter_async_context(open_publisher(servers, SystemClock()))
+                if publisher is None:
+                    publisher = await parts.enter_async_context(open_publisher(servers, SystemClock()))
                 try:
                     await _store(publisher, store_s, topic, letter.key, letter.value, letter.original_headers)
                     await _store(publisher, store_s, dead, None, None, letter.marker)

@@ -30,6 +30,7 @@ from raingauge.storage import enqueueing, events, quota
 from raingauge.storage.events import NewEvent
 from raingauge.storage.settling import Settled
 from raingauge.storage.transactions import Transactions
+from raingauge.tracing import Tracing
 
 log = logging.getLogger("raingauge.intake")
 
@@ -75,6 +76,7 @@ class Intake:
         self._stop = asyncio.Event()
         self.on_enqueued: Callable[[], None] = lambda: None
         self.find_buried: FindBuried = _none_buried
+        self.tracing = Tracing()
 
     @property
     def unacknowledged(self) -> int:
@@ -122,15 +124,16 @@ class Intake:
                 await self._take(deliveries[start : start + BATCHES_AT_ONCE])
 
     async def _take(self, deliveries: Sequence[Delivery]) -> None:
-        keys: list[BatchKey] = []
+        keys: dict[BatchKey, str | None] = {}
         for delivery in deliveries:
             message = await self._read(delivery)
             if message is not None:
                 key = BatchKey(message.collection_id, message.batch)
                 self._deliveries.setdefault(key, []).append(delivery)
-                keys.append(key)
+                keys[key] = message.traceparent
         if keys:
-            await self._enqueue(dict.fromkeys(keys))
+            with self.tracing.linked("batches.enqueue", keys.values()):
+                await self._enqueue(keys.keys())
 
     async def _read(self, delivery: Delivery) -> BatchMessage | None:
         """The message of a delivery; None if it was buried or held."""

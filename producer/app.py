@@ -36,6 +36,7 @@ from raingauge.storage.database import Database, open_database
 from raingauge.storage.outbox import outstanding_limit, widen
 from raingauge.storage.transactions import Transactions
 from raingauge.telemetry import Telemetry
+from raingauge.tracing import TraceContext, Tracing, make_tracing
 
 log = logging.getLogger("raingauge.producer")
 
@@ -68,6 +69,7 @@ def create_api(
     parts: Iterable[health.Facts] = (),
     on_event: Callable[[], None] = lambda: None,
     telemetry: Telemetry | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """The HTTP application; `parts` add to health, and the producer's metrics are added to `telemetry`.
 
@@ -83,6 +85,7 @@ def create_api(
     )
     telemetry = telemetry or Telemetry(SystemClock())
     telemetry.measure_requests(api)
+    api.add_middleware(TraceContext, tracing=tracing or Tracing())
     reports = QuotaReports(
         use_cases.transactions, settings.quota.account, settings.terms, settings.openweather.endpoint
     )
@@ -118,6 +121,7 @@ async def producing(
     event_publisher: Publisher,
     parts: Iterable[health.Facts] = (),
     telemetry: Telemetry | None = None,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[FastAPI]:
     """Run the relays, once the database answers, while the block runs; yields the application to serve.
 
@@ -150,7 +154,10 @@ async def producing(
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(publish())
         try:
-            yield create_api(settings, use_cases, relay, parts, event_relay.wake, telemetry)
+            api = create_api(settings, use_cases, relay, parts, event_relay.wake, telemetry, tracing)
+            if tracing is not None:
+                tracing.instrument(api, database.engine)
+            yield api
         finally:
             task.cancel()
             threads.close()
@@ -169,6 +176,7 @@ async def _serve(settings: Settings) -> None:
     servers = servers_of(settings.broker.url)
     clock = SystemClock()
     async with contextlib.AsyncExitStack() as parts:
+        tracing = parts.enter_context(contextlib.closing(make_tracing("producer")))
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size=THREADS)))
         publisher = await parts.enter_async_context(KafkaPublisher(servers, clock))
         broker = settings.broker
@@ -176,7 +184,8 @@ async def _serve(settings: Settings) -> None:
         await parts.enter_async_context(in_background(keep_topics(servers, topics, clock)))
         telemetry = Telemetry(clock)
         await parts.enter_async_context(in_background(telemetry.measure_loop()))
-        api = await parts.enter_async_context(producing(settings, database, publisher, publisher, telemetry=telemetry))
+        made = producing(settings, database, publisher, publisher, telemetry=telemetry, tracing=tracing)
+        api = await parts.enter_async_context(made)
         http = settings.http
         url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
         log.info("producer.serving", extra={"url": url})

@@ -8,6 +8,7 @@ import logging
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Final, Protocol, TypeVar
 
 from raingauge.backoff import backoff_s
@@ -37,7 +38,8 @@ class Threads:
         self._pool = ThreadPoolExecutor(size, thread_name_prefix=name)
 
     async def __call__(self, work: Callable[[], T], /) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        # Within the caller's context, so that a trace goes on in the thread.
+        return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, work)
 
     def close(self) -> None:
         """Take no more work; what has not begun is dropped, what runs is not waited for."""

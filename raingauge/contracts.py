@@ -26,6 +26,15 @@ Number = Annotated[int, Field(strict=True, le=2**31 - 1)]
 """What the database's integers hold: a larger one would fail there, again and again."""
 
 
+TRACEPARENT: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
+"""The W3C trace context of a request: version, trace, span, flags. https://www.w3.org/TR/trace-context/"""
+
+
+def trace_id(traceparent: str | None) -> str | None:
+    """The part of a traceparent that names the trace."""
+    return traceparent[3:35] if traceparent else None
+
+
 def dead_letter_topic(topic: str) -> str:
     """The name of the topic that takes what cannot be worked on."""
     return f"{topic}.dead"
@@ -44,6 +53,8 @@ class BatchMessage(BaseModel):
     max_age_s: Number = Field(ge=0)
     requested_at: AwareDatetime
     city_ids: tuple[CityId, ...] = Field(min_length=1, max_length=BATCH_SIZE)
+    traceparent: str | None = None
+    """The W3C trace context of the POST."""
 
     @property
     def key(self) -> str:
@@ -52,7 +63,7 @@ class BatchMessage(BaseModel):
 
     def encode(self) -> bytes:
         """The message's value."""
-        return self.model_dump_json().encode()
+        return self.model_dump_json(exclude_none=True).encode()
 
 
 class EventMessage(BaseModel):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from raingauge.contracts import utc_text
+from raingauge.tracing import TraceFilter
 
 STANDARD_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 REPEAT_AFTER_S: Final = 10.0
@@ -108,6 +109,7 @@ def configure_logging(secret: str | None = None, form: Literal["text", "json"] =
     logging.captureWarnings(True)
     handler = logging.StreamHandler()
     handler.addFilter(RateLimit())
+    handler.addFilter(TraceFilter())
     handler.setFormatter(JsonFormatter(secret) if form == "json" else LineFormatter(secret))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -32,6 +32,8 @@ class CollectionRequest:
     """Whether the client named the cities; otherwise they are the default ones."""
     any_age: bool = False
     """The client gave no `max_age_s`, so an existing collection matches whatever its own is."""
+    traceparent: str | None = None
+    """The W3C trace context of the request."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import QuotaGate
 from raingauge.storage.transactions import Transactions
 from raingauge.telemetry import Telemetry
+from raingauge.tracing import make_tracing
 from simulator.app import create_app
 from simulator.settings import SimulatorSettings
 
@@ -57,6 +58,7 @@ async def _serve(settings: Settings) -> None:
         raise SettingsError("broker.url: embedded mode hands off in-process; for Kafka run producer and consumer")
     clock = SystemClock()
     async with contextlib.AsyncExitStack() as parts:
+        tracing = parts.enter_context(contextlib.closing(make_tracing("standalone")))
         settings, key = await parts.enter_async_context(_provided(settings))
         pool_size = THREADS + DATABASE_THREADS
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size)))
@@ -73,8 +75,9 @@ async def _serve(settings: Settings) -> None:
         of_events = await parts.enter_async_context(events.subscription())
         notifier = Notifier(of_events, Transactions(database, threads[0], clock))
         await parts.enter_async_context(in_background(notifier.run()))
+        worker.intake.tracing = tracing
         facts = [WorkerFacts(worker)]
-        api = await parts.enter_async_context(producing(settings, database, broker, events, facts, telemetry))
+        api = await parts.enter_async_context(producing(settings, database, broker, events, facts, telemetry, tracing))
         http = settings.http
         url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
         task = await parts.enter_async_context(working(worker, settings.openweather.timeout_s + GRACE_S))

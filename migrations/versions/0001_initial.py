@@ -88,6 +88,7 @@ def _create_collections() -> None:
         sa.Column("idle_since", moment()),
         sa.Column("finished_at", moment()),
         sa.Column("cancelled_at", moment()),
+        sa.Column("traceparent", exact(55)),
     )
     create_index("ix_collections_open", "collections", ["finished_at", "idle_since"])
     create_table(

@@ -41,6 +41,7 @@ from producer.api.schemas import (
     head,
 )
 from producer.collections import EMPTY_PAGE, Collections, Page, PageQuery, View
+from raingauge import tracing
 from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID, CityId
 from raingauge.model import CollectionRequest, CollectionState
 from raingauge.web import shown
@@ -169,7 +170,8 @@ class CollectDefaults:
             what = f"a collection has at most {self._max_cities} distinct cities, not {len(city_ids)}"
             raise Invalid(what, "body", "cities")
         any_age = "max_age_s" not in body.model_fields_set
-        return CollectionRequest(body.id, city_ids, self._max_age_s if any_age else body.max_age_s, named, any_age)
+        max_age_s = self._max_age_s if any_age else body.max_age_s
+        return CollectionRequest(body.id, city_ids, max_age_s, named, any_age, tracing.current.get())
 
 
 # -- endpoints ---------------------------------------------------------------------------------------------------------

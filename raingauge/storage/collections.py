@@ -193,8 +193,13 @@ def _insert(
         connection.execute(
             insert(Collection),
             [
-                asdict(state) | {"idle_since": now, "released": min(outstanding, batches_of(state.total))}
-                for state in states.values()
+                asdict(states[request.id])
+                | {
+                    "idle_since": now,
+                    "released": min(outstanding, batches_of(len(request.city_ids))),
+                    "traceparent": request.traceparent,
+                }
+                for request in requests
             ],
         )
     except IntegrityError as error:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, or_, select, update
 
-from raingauge.contracts import batches_of
+from raingauge.contracts import batches_of, trace_id
 from raingauge.model import BatchKey
 from raingauge.storage import events
 from raingauge.storage.events import NewEvent
@@ -73,6 +73,7 @@ class Finished:
     collected: int
     failed: int
     seconds: float
+    trace_id: str | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -157,7 +158,8 @@ def _count_collections(
         alike.setdefault((number - failed[name], failed[name], released.get(name, 0), done), []).append(name)
         if done:
             collected, seconds = before.collected + number - failed[name], (now - before.requested_at).total_seconds()
-            finished.append(Finished(name, collected, before.failed + failed[name], seconds))
+            trace = trace_id(before.traceparent)
+            finished.append(Finished(name, collected, before.failed + failed[name], seconds, trace))
     for (collected, failures, following, done), names in alike.items():
         counted = {"names": names, "more": collected, "more_failed": failures, "more_released": following, "now": now}
         connection.execute(_FINISH_COLLECTIONS if done else _COUNT_COLLECTIONS, counted)

@@ -77,6 +77,8 @@ class Collection(Schema):
     finished_at: Mapped[datetime | None]
     """When it was settled or cancelled; NULL while it is open."""
     cancelled_at: Mapped[datetime | None]
+    traceparent: Mapped[str | None] = mapped_column(exact(55))
+    """The W3C trace context of the POST."""
 
     __table_args__ = (Index("ix_collections_open", "finished_at", "idle_since"),)
 

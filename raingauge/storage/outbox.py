@@ -41,6 +41,7 @@ _DUE: Final = (
 _WON: Final = select(
     *(Batch.collection_id, Batch.batch, Batch.city_ids, Batch.settled_at),
     *(Collection.total, Collection.max_age_s, Collection.requested_at, Collection.finished_at),
+    Collection.traceparent,
 ).join(Collection, Collection.id == Batch.collection_id)
 _IDLE: Final = (
     select(
@@ -213,4 +214,5 @@ def _message(row: Any) -> BatchMessage:
         max_age_s=row.max_age_s,
         requested_at=row.requested_at,
         city_ids=tuple(json.loads(row.city_ids)),
+        traceparent=row.traceparent,
     )

@@ -138,7 +138,7 @@ class Inside:
 
     def publish(self, *values: bytes | None) -> None:
         """Hand something over that the relay never would."""
-        (broker,) = self.brokers
+        broker, _ = self.brokers
         for value in values:
             work = broker.publish(self.settings.broker.topic, b"poison", value, (("from", b"a test"),))
             asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
@@ -184,7 +184,7 @@ def test_embedded_at_debug_level_with_nothing_masked(
             eventually(lambda: "message.held" in ear.output, PATIENCE_S)
             eventually(lambda: "settle.unexpected" in ear.output, PATIENCE_S)
             assert_answers_unmarked(url)
-            (broker,) = inside.brokers
+            broker, _ = inside.brokers
             letters = list(broker.dead_letters)
     assert [letter.value for letter in letters] == list(POISON)
     assert_unmarked(repr(letters), "the dead letters")

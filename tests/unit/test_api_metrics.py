@@ -13,10 +13,10 @@ from sqlalchemy import insert
 from producer.metrics import REASONS, RunningProof
 from raingauge.model import Charge
 from raingauge.quota.pacing import Terms
-from raingauge.quota.proof import worst_window
 from raingauge.storage.database import Database
 from raingauge.storage.models import QuotaCharge
 from tests.api_support import NOON, Front, observation, scrape
+from tests.support.windows import worst_window
 
 SECOND = timedelta(seconds=1)
 TERMS = Terms(60, 60.0, "smooth", 1_000_000, "even", timeout_s=10.0)
