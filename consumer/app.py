@@ -23,7 +23,7 @@ from raingauge.blocking import Threads, inline, until_available
 from raingauge.clock import Clock, SystemClock, happens_within
 from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.errors import DatabaseUnavailable, Fatal, HandoffUnavailable, SettingsError
-from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, ensure_topics, servers_of, topics_of
+from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics, servers_of, topics_of
 from raingauge.messaging.port import Publisher, Subscription
 from raingauge.model import CALL_SIZE
 from raingauge.process import serving, until_signalled
@@ -45,6 +45,8 @@ STALLED_AFTER_S: Final = 180.0
 PRUNE_EVERY_BEATS: Final = 120
 EVENT_WINDOW: Final = 100
 """Events held at once."""
+EVENT_WAIT_S: Final = 1.0
+"""How long Kafka keeps events back to send several at once: asking more often would keep an idle consumer busy."""
 LEAVE_S: Final = 1.0
 """How long a consumer that stops tries to record it; otherwise its silence shows."""
 
@@ -255,7 +257,14 @@ async def _work(settings: Settings) -> None:
         worker = make_worker(settings, database, provider, threads, subscription, dead_letters, clock, metrics)
         facts.worker = worker
         of_events = await parts.enter_async_context(
-            KafkaSubscription(servers, broker.events_topic, f"{broker.group}.events", window=EVENT_WINDOW, clock=clock)
+            KafkaSubscription(
+                servers,
+                broker.events_topic,
+                f"{broker.group}.events",
+                window=EVENT_WINDOW,
+                clock=clock,
+                timeouts=Timeouts(fetch_wait_s=EVENT_WAIT_S, poll_s=EVENT_WAIT_S),
+            )
         )
         notifier = Notifier(of_events, Transactions(database, threads[0], clock))
         await parts.enter_async_context(in_background(notifier.run()))

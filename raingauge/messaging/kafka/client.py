@@ -40,6 +40,7 @@ class Timeouts:
     quiet_s: float = 30  # without any success before a new client is tried
     check_every_s: float = 3  # how often to check whether the brokers answer
     fetch_wait_s: float = 0.15  # how long a fetch waits for more messages: fetching them one by one costs more
+    poll_s: float = 0.2  # how long a poll waits; offsets are committed between two of them
     commit_s: float = 3
     commit_every_s: float = 0.2
     reread_s: float = 60  # before a partition with an unreadable record is tried again

@@ -27,7 +27,6 @@ from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, KafkaAdapter, Tim
 from raingauge.messaging.port import Delivery, Headers
 from raingauge.messaging.window import Window
 
-POLL_MS: Final = 200  # offsets are committed between two polls
 SINGLE_POLL_MS: Final = 100
 SINGLE_ROUNDS: Final = 10
 UNREADABLE: Final = (
@@ -79,7 +78,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             self.pause_or_resume()
             try:
                 # When the window is full all partitions are paused, so the one record asked for cannot arrive.
-                await self._poll(timeout_ms=POLL_MS, max_records=max(1, self._window.free))
+                poll_ms = round(self._timeouts.poll_s * 1000)
+                await self._poll(timeout_ms=poll_ms, max_records=max(1, self._window.free))
             except UNREADABLE:
                 await self._isolate_unreadable()
             if self._clock.monotonic() >= self._commit_at:
