@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any, Final
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, func, insert, select
 
 from producer.app import create_api
@@ -21,6 +20,7 @@ from raingauge.storage import quota
 from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection, QuotaGate, Reading
 from raingauge.storage.transactions import Transactions
+from tests.support.metrics import samples
 from tests.support.settling import settle_cities
 
 NOON: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -162,12 +162,10 @@ def client(settings: Settings, collections: Collections, relay: Relay) -> httpx.
 
 
 async def scrape(http: httpx.AsyncClient) -> dict[str, float]:
-    """The samples of `/metrics` by name and labels, for example `raingauge_gate_closed{reason=key}`."""
+    """The samples of `/metrics`."""
     answer = await http.get("/metrics")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
-    found = [sample for family in text_string_to_metric_families(answer.text) for sample in family.samples]
-    labels = [",".join(f"{name}={value}" for name, value in sorted(sample.labels.items())) for sample in found]
-    return {f"{s.name}{{{label}}}" if label else s.name: s.value for s, label in zip(found, labels, strict=True)}
+    return samples(answer.text)
 
 
 def gate_row(account: str = "openweather") -> dict[str, Any]:

@@ -72,6 +72,11 @@ def test_burst_pacing_collects_them_in_two_windows(tmp_path: Path) -> None:
         service.collect(id=1)
         state = collected(service, BURST_OPTIMUM_S)
         witness = weather.get("/control/witness")
+        eventually(lambda: service.scrape()["raingauge_handoff_lag_messages{partition=0}"] == 0, 20)
+        metrics = service.scrape()
+    assert metrics["raingauge_cities_collected_total"] == CITIES
+    assert metrics["raingauge_collections{state=done}"] == metrics["raingauge_collections_accepted_total"] == 1
+    assert metrics["raingauge_event_loop_lag_seconds_count"] > 0
     assert_all_collected_within_the_quota(state, witness)
     assert took(witness) <= 1.1 * BURST_OPTIMUM_S
 

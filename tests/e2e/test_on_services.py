@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import func, select
 
+from raingauge.settings import Settings
 from raingauge.storage.database import open_database
 from raingauge.storage.models import Reading
 from tests.e2e.running import kafka_settings, settings_for
@@ -106,6 +107,7 @@ def test_two_consumers_share_one_quota_and_store_each_city_once() -> None:
             lambda: notifications(running) == ["has been sent to 1: collection 1 is done: 167 cities collected"], 20
         )
         eventually(lambda: asyncio.run(lag(running.topic, running.group)) == 0, 20)
+        seen, metrics = running.producer.scrape(), [consumer.scrape() for consumer in running.consumers]
         with closing(open_database(running.database_url)) as database:
             rows = database.read(lambda c: c.execute(select(func.count(Reading.city_id.distinct()))).scalar_one())
     assert sorted(len(message["city_ids"]) for message in published) == [7] + [20] * 8
@@ -116,6 +118,12 @@ def test_two_consumers_share_one_quota_and_store_each_city_once() -> None:
     assert witness["units"] == CITIES
     assert witness["calls"] <= MOST_CALLS
     assert witness["last_at_s"] - witness["first_at_s"] <= 1.05 * OPTIMUM_S
+    assert sum(each["raingauge_provider_cities_requested_total"] for each in metrics) == CITIES
+    lags = [name for each in metrics for name in each if "lag_messages" in name]
+    assert len(set(lags)) == len(lags) == Settings.model_fields["broker"].default.partitions
+    assert sum(each[name] for each in metrics for name in each if "lag_messages" in name) == 0
+    assert (seen["raingauge_consumers_alive"], seen["raingauge_collections{state=done}"]) == (2, 1)
+    assert seen["raingauge_quota_month_spent_cities"] == CITIES
     for part in (running.producer, *running.consumers):
         assert "Traceback" not in part.output
 

@@ -1,7 +1,9 @@
-"""The metrics that the two services export, by the objects that their composition roots make."""
+"""The metrics that the two services export, by the objects that their composition roots make; and those of a scrape."""
 
 from types import SimpleNamespace
 from typing import Any, Final, cast
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from consumer.metrics import ConsumerMetrics
 from producer.metrics import ProducerMetrics
@@ -23,3 +25,10 @@ def exported(service: str) -> dict[str, set[str]]:
         family.name + ("_total" if family.type == "counter" else ""): {family.name + s for s in SUFFIXES[family.type]}
         for family in families
     }
+
+
+def samples(text: str) -> dict[str, float]:
+    """The samples of a scrape by name and labels, for example `raingauge_gate_closed{reason=key}`."""
+    found = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    labels = [",".join(f"{name}={value}" for name, value in sorted(sample.labels.items())) for sample in found]
+    return {f"{s.name}{{{label}}}" if label else s.name: s.value for s, label in zip(found, labels, strict=True)}

@@ -13,6 +13,8 @@ from typing import Any
 
 import requests
 
+from tests.support.metrics import samples
+
 ROOT = Path(__file__).parents[2]
 ADDRESS = re.compile(r"url=(http://\S+)|API +(http://\S+)")
 START_S = 40.0
@@ -55,6 +57,10 @@ class Program:
         answer = requests.get(f"{self.url}{path}", params=parameters, timeout=10)
         answer.raise_for_status()
         return answer.json()
+
+    def scrape(self) -> dict[str, float]:
+        """The samples of `/metrics`."""
+        return samples(requests.get(f"{self.url}/metrics", timeout=10).text)
 
     def collect(self, **body: Any) -> requests.Response:
         """POST /collect."""
