@@ -17,6 +17,8 @@ from consumer.ledger import Ledger
 from consumer.metrics import ConsumerMetrics
 from consumer.notifier import Notifier
 from consumer.provider.openweather import OpenWeather
+from consumer.webhook_client import WebhookClient, tls_context
+from consumer.webhooks import AT_ONCE, WebhookSender
 from raingauge import health, web
 from raingauge.background import in_background
 from raingauge.blocking import Threads, inline, until_available
@@ -27,8 +29,10 @@ from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeout
 from raingauge.messaging.port import Publisher, Subscription
 from raingauge.model import CALL_SIZE
 from raingauge.process import serving, until_signalled
-from raingauge.settings import KEY_VARIABLE, Settings, ca_file, provider_key
+from raingauge.settings import KEY_VARIABLE, NotifySettings, Settings, ca_file, provider_key, webhook_secrets
+from raingauge.storage import events
 from raingauge.storage.database import Database, open_database
+from raingauge.storage.events import Subscription as EventSubscription
 from raingauge.storage.quota import BEAT_S
 from raingauge.storage.transactions import Transactions
 from raingauge.telemetry import Telemetry
@@ -191,6 +195,25 @@ def opened(settings: Settings, key: str | None, clock: Clock) -> Iterator[tuple[
 
 
 @contextlib.asynccontextmanager
+async def delivering(
+    notify: NotifySettings, secrets: Sequence[str], transactions: Transactions, clock: Clock
+) -> AsyncIterator[None]:
+    """Events are delivered to the webhooks while the block runs: all that are stored from its begin on.
+
+    `secrets` are those of the webhooks, in their order.
+    """
+    subscribed = [EventSubscription(one.id, one.shown_url, one.events) for one in notify.webhooks]
+    await transactions.persist(partial(events.subscribe, subscriptions=subscribed))
+    async with contextlib.AsyncExitStack() as parts:
+        for webhook, secret in zip(notify.webhooks, secrets, strict=True):
+            resolver = parts.enter_context(contextlib.closing(Threads(AT_ONCE, "webhook")))
+            client = WebhookClient(webhook.url, tls_context(ca_file()), resolver, allow_private=notify.allow_private)
+            sender = WebhookSender(webhook, secret, client.post, transactions, clock)
+            await parts.enter_async_context(in_background(sender.run()))
+        yield
+
+
+@contextlib.asynccontextmanager
 async def working(worker: Worker, grace_s: float) -> AsyncIterator[asyncio.Task[None]]:
     """The worker at work while the block runs; at its end calls under way are finished, within the grace period."""
     task = asyncio.create_task(worker.run())
@@ -228,7 +251,7 @@ async def run(settings: Settings) -> None:
 
 async def _work(settings: Settings) -> None:
     servers = servers_of(settings.broker.url)
-    broker, clock = settings.broker, SystemClock()
+    broker, clock, secrets = settings.broker, SystemClock(), webhook_secrets(settings.notify)
     facts, telemetry = WorkerFacts(), Telemetry(clock)
     metrics = ConsumerMetrics(telemetry)
 
@@ -248,6 +271,8 @@ async def _work(settings: Settings) -> None:
         url = await parts.enter_async_context(serving(api, http.host, http.port, section="consumer.http"))
         log.info("consumer.serving", extra={"url": url, "account": settings.quota.account})
         await until_available(threads[0], database.check_at_start, clock)  # before it takes part in the group
+        transactions = Transactions(database, threads[0], clock)
+        await parts.enter_async_context(delivering(settings.notify, secrets, transactions, clock))
         topics = topics_of(broker.topic, broker.partitions, broker.events_topic)
         await parts.enter_async_context(in_background(ensure_topics(servers, topics, clock)))
         dead_letters = await parts.enter_async_context(dead_letter_publisher(servers, clock))
@@ -266,8 +291,7 @@ async def _work(settings: Settings) -> None:
                 timeouts=Timeouts(fetch_wait_s=EVENT_WAIT_S, poll_s=EVENT_WAIT_S),
             )
         )
-        notifier = Notifier(of_events, Transactions(database, threads[0], clock))
-        await parts.enter_async_context(in_background(notifier.run()))
+        await parts.enter_async_context(in_background(Notifier(of_events, transactions).run()))
         worker.intake.tracing = tracing
         worker.intake.find_buried = partial(find_buried, servers, broker.topic)
         log.info("consumer.working")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from raingauge.model import EventState
+from raingauge.model import DeliveryState, EventState
 from raingauge.storage import events
 from raingauge.storage.events import NewEvent
 from raingauge.storage.transactions import Transactions
@@ -42,6 +42,10 @@ class Events:
     async def find(self, event_id: str) -> EventState | None:
         """The event, or None."""
         return await self._transactions.read(partial(events.find, event_id=event_id), DEADLINE_S)
+
+    async def deliveries(self, event_id: str) -> list[DeliveryState] | None:
+        """The event's deliveries to webhooks; None: there is no such event."""
+        return await self._transactions.read(partial(events.deliveries, event_id=event_id), DEADLINE_S)
 
     async def page(self, after: int, limit: int) -> list[EventState]:
         """Up to `limit` events whose number is above `after`, in their order."""

@@ -13,7 +13,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from raingauge.errors import NewerMessage, UndecodableMessage
-from raingauge.model import BATCH_SIZE
+from raingauge.model import BATCH_SIZE, EventState
 
 VERSION: Final = 1
 MAX_MESSAGE_BYTES: Final = 262_144
@@ -77,6 +77,18 @@ class EventMessage(BaseModel):
     user_id: str
     description: str
     created_at: AwareDatetime
+
+
+def event_body(event: EventState) -> dict[str, str]:
+    """An event as clients and webhooks see it."""
+    return {
+        "event_id": event.event_id,
+        "type": event.type,
+        "user_id": event.user_id,
+        "description": event.description,
+        "status": event.status,
+        "created_at": utc_text(event.created_at),
+    }
 
 
 def decode(value: bytes | None) -> BatchMessage:

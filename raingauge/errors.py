@@ -5,6 +5,7 @@ RaingaugeError
 │   ├── DatabaseUnavailable
 │   │   └── DatabaseRefused    waiting does not help: at its start a program ends
 │   ├── HandoffUnavailable
+│   ├── NotDelivered          no answer of a webhook's receiver
 │   ├── Overtaken             the transaction is retried
 │   └── ProviderUnavailable   5xx, timeout, unreadable response
 │       ├── Unreadable        200, and no weather in it
@@ -47,6 +48,10 @@ class DatabaseRefused(DatabaseUnavailable):
 
 class HandoffUnavailable(Transient):
     """The hand-off (Kafka) does not answer, or the outcome is unknown."""
+
+
+class NotDelivered(Transient):
+    """The receiver of a webhook did not answer. The message is short and contains nothing of what was sent."""
 
 
 class Overtaken(Transient):

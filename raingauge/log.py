@@ -11,7 +11,13 @@ from raingauge.tracing import TraceFilter
 
 STANDARD_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 REPEAT_AFTER_S: Final = 10.0
-REPEATING: Final = ("handoff.start_failed", "handoff.client_given_up", "database.unavailable", "provider.unreadable")
+REPEATING: Final = (
+    "handoff.start_failed",
+    "handoff.client_given_up",
+    "database.unavailable",
+    "provider.unreadable",
+    "webhook.failed",
+)
 LIBRARIES: Final = ("aiokafka", "sqlalchemy.pool", "urllib3", "alembic", "uvicorn", "asyncio", "py.warnings")
 OUTAGES: Final = ("aiokafka", "sqlalchemy.pool")
 """Libraries that log a broken connection at length, which our own events report on one line."""

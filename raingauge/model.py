@@ -190,3 +190,24 @@ class EventState:
     description: str
     status: Literal["NotProcessed", "Processed"]
     created_at: datetime
+
+
+DeliveryStatus = Literal["waiting", "delivered", "gone", "given_up"]
+"""`gone`: the receiver answered 410. `given_up`: the last attempt failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryState:
+    """How the delivery of an event to a webhook stands."""
+
+    webhook: str
+    """Its URL without user, password and query."""
+    status: DeliveryStatus
+    attempts: int
+    """Those whose outcome is known."""
+    last_status: int | None
+    """The HTTP status of the last answer; None if the last attempt got none."""
+    last_error: str | None
+    """Why the last attempt failed."""
+    next_attempt_at: datetime | None
+    """None: it is not waiting."""

@@ -1,18 +1,21 @@
 """Settings: `config.env.yml`, overridden by environment variables `RAINGAUGE_<SECTION>__<KEY>`.
 
-Secrets may come from files: `OPENWEATHER_API_KEY_FILE`, `RAINGAUGE_DATABASE__URL_FILE`, `RAINGAUGE_BROKER__URL_FILE`.
+Secrets may come from files: `OPENWEATHER_API_KEY_FILE`, `RAINGAUGE_DATABASE__URL_FILE`, `RAINGAUGE_BROKER__URL_FILE`;
+those of webhooks always do.
 The API key is not a setting, so that no configuration file holds it. No message of this module contains a value.
 """
 
+import base64
 import difflib
+import hashlib
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -23,6 +26,7 @@ from pydantic_settings import (
 )
 
 from raingauge.errors import SettingsError
+from raingauge.model import EventType
 from raingauge.quota.pacing import MonthPacing, Pacing, Terms
 
 PREFIX: Final = "RAINGAUGE_"
@@ -31,6 +35,9 @@ KEY_VARIABLE: Final = "OPENWEATHER_API_KEY"
 CA_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 FILE_SUFFIX: Final = "_FILE"
 OPENWEATHER_URL: Final = "https://api.openweathermap.org"
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105
+SECRET_BYTES: Final = range(24, 65)
+"""https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md, "Signature scheme"."""
 
 
 def _matches(pattern: str, expected: str) -> AfterValidator:
@@ -156,6 +163,40 @@ class LogSettings(Section):
     format: Literal["text", "json"] = "text"
 
 
+class WebhookSettings(Section):
+    """A receiver of events."""
+
+    url: HttpUrl = Field(repr=False)
+    """Excluded from `repr`: it may contain a password or a token."""
+    events: list[EventType] = Field(list(get_args(EventType)), min_length=1)
+    secret_file: str
+
+    @property
+    def id(self) -> str:
+        """What its deliveries are stored under."""
+        return hashlib.sha256(str(self.url).encode()).hexdigest()
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without user, password, query and fragment."""
+        url, path = self.url, (self.url.path or "/")[1:]
+        return str(HttpUrl.build(scheme=url.scheme, host=url.host or "", port=url.port, path=path))
+
+
+class NotifySettings(Section):
+    """Who is notified of events."""
+
+    webhooks: list[WebhookSettings] = []
+    allow_private: bool = False
+
+    @field_validator("webhooks")
+    @classmethod
+    def _are_different(cls, webhooks: list[WebhookSettings]) -> list[WebhookSettings]:
+        if len({webhook.url for webhook in webhooks}) < len(webhooks):
+            raise ValueError("two of them have the same url")
+        return webhooks
+
+
 class EnvironmentSource(EnvSettingsSource):
     """Environment variables, where `<variable>_FILE` names a file with the value of a URL."""
 
@@ -186,6 +227,7 @@ class Settings(BaseSettings):
     quota: QuotaSettings = QuotaSettings()
     freshness: FreshnessSettings = FreshnessSettings()
     log: LogSettings = LogSettings()
+    notify: NotifySettings = NotifySettings()
 
     @classmethod
     def settings_customise_sources(
@@ -252,6 +294,23 @@ def provider_key() -> str | None:
     return key
 
 
+def webhook_secrets(notify: NotifySettings) -> list[str]:
+    """The secrets of the webhooks, in their order. Raises SettingsError: a file cannot be read, or holds none."""
+    return [_webhook_secret(f"notify.webhooks.{n}.secret_file", one) for n, one in enumerate(notify.webhooks)]
+
+
+def _webhook_secret(setting: str, webhook: WebhookSettings) -> str:
+    secret = _read(setting, webhook.secret_file)
+    try:
+        size = len(base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True))
+    except ValueError:
+        size = 0
+    if not secret.startswith(SECRET_PREFIX) or size not in SECRET_BYTES:
+        expected = f"{SECRET_PREFIX} and {SECRET_BYTES[0]} to {SECRET_BYTES[-1]} bytes in base64"
+        raise SettingsError(f"{setting}: {webhook.secret_file} does not hold {expected}")
+    return secret
+
+
 def ca_file() -> str | None:
     """Return the file or directory of trusted certificate authorities for the provider's calls, if one is named.
 
@@ -270,14 +329,19 @@ def _content(variable: str, value: str | None, file: str) -> str:
     """The content of the file that `<variable>_FILE` names, without white space around it; `variable` has no value."""
     if value is not None:
         raise SettingsError(f"{variable} and {variable}{FILE_SUFFIX} are both set: remove one of them")
+    return _read(f"{variable}{FILE_SUFFIX}", file)
+
+
+def _read(name: str, file: str) -> str:
+    """The content of a file that this variable or setting names, without white space around it."""
     try:
         content = Path(file).read_text("utf-8").strip()
     except OSError as error:
-        raise SettingsError(f"{variable}{FILE_SUFFIX}: cannot read {file}: {error.strerror}") from None
+        raise SettingsError(f"{name}: cannot read {file}: {error.strerror}") from None
     except ValueError:
-        raise SettingsError(f"{variable}{FILE_SUFFIX}: {file} is not UTF-8 text") from None
+        raise SettingsError(f"{name}: {file} is not UTF-8 text") from None
     if not content:
-        raise SettingsError(f"{variable}{FILE_SUFFIX}: {file} is empty")
+        raise SettingsError(f"{name}: {file} is empty")
     return content
 
 

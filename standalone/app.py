@@ -16,7 +16,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, make_url, select
 
-from consumer.app import DATABASE_THREADS, EVENT_WINDOW, WorkerFacts, make_worker, opened, working
+from consumer.app import DATABASE_THREADS, EVENT_WINDOW, WorkerFacts, delivering, make_worker, opened, working
 from consumer.metrics import ConsumerMetrics
 from consumer.notifier import Notifier
 from producer.app import THREADS, producing
@@ -26,7 +26,7 @@ from raingauge.clock import Clock, SystemClock
 from raingauge.errors import SettingsError
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.process import serving, until_signalled
-from raingauge.settings import OPENWEATHER_URL, Settings, provider_key
+from raingauge.settings import OPENWEATHER_URL, Settings, provider_key, webhook_secrets
 from raingauge.storage import outbox
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import QuotaGate
@@ -56,7 +56,7 @@ async def run(settings: Settings) -> None:
 async def _serve(settings: Settings) -> None:
     if settings.broker.url != "inprocess://":
         raise SettingsError("broker.url: embedded mode hands off in-process; for Kafka run producer and consumer")
-    clock = SystemClock()
+    clock, secrets = SystemClock(), webhook_secrets(settings.notify)
     async with contextlib.AsyncExitStack() as parts:
         tracing = parts.enter_context(contextlib.closing(make_tracing("standalone")))
         settings, key = await parts.enter_async_context(_provided(settings))
@@ -73,8 +73,9 @@ async def _serve(settings: Settings) -> None:
         worker = make_worker(settings, database, provider, threads, subscription, broker, clock, metrics)
         events = InProcessBroker(settings.broker.events_topic, EVENT_WINDOW)
         of_events = await parts.enter_async_context(events.subscription())
-        notifier = Notifier(of_events, Transactions(database, threads[0], clock))
-        await parts.enter_async_context(in_background(notifier.run()))
+        transactions = Transactions(database, threads[0], clock)
+        await parts.enter_async_context(in_background(Notifier(of_events, transactions).run()))
+        await parts.enter_async_context(delivering(settings.notify, secrets, transactions, clock))
         worker.intake.tracing = tracing
         facts = [WorkerFacts(worker)]
         api = await parts.enter_async_context(producing(settings, database, broker, events, facts, telemetry, tracing))

@@ -1,4 +1,4 @@
-"""The schema: collections, batches, the queue, cities, readings, the quota, the heartbeats and the events.
+"""The schema: collections, batches, the queue, cities, readings, the quota, the heartbeats, events and webhooks.
 
 MySQL and MariaDB commit every CREATE on its own. So each step looks first whether it was done: a migration that was
 interrupted can be run again.
@@ -69,6 +69,7 @@ def upgrade() -> None:
     _create_cities()
     _create_quota()
     _create_events()
+    _create_webhooks()
 
 
 def _create_collections() -> None:
@@ -209,7 +210,28 @@ def _create_events() -> None:
     create_index("ix_events_publish_at", "events", ["publish_at"])
 
 
+def _create_webhooks() -> None:
+    create_table(
+        "webhooks",
+        sa.Column("id", exact(64), primary_key=True),
+        sa.Column("url", words(2083), nullable=False),
+        sa.Column("types", sa.Text(), nullable=False),
+    )
+    create_table(
+        "webhook_deliveries",
+        sa.Column("event_number", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sa.Column("webhook_id", exact(64), primary_key=True),
+        sa.Column("status", exact(16), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("due_at", moment()),
+        sa.Column("last_status", sa.Integer()),
+        sa.Column("last_error", words(200)),
+    )
+    create_index("ix_webhook_deliveries_due", "webhook_deliveries", ["webhook_id", "due_at"])
+
+
 def downgrade() -> None:
     quota = ("quota_gate", "quota_charges", "consumers")
-    for name in ("events", "readings", "queue", "batches", "collections", "cities", *quota):
+    webhooks = ("webhook_deliveries", "webhooks")
+    for name in (*webhooks, "events", "readings", "queue", "batches", "collections", "cities", *quota):
         op.drop_table(name)

@@ -1,5 +1,6 @@
 """The front door of events: `/events`, and `/ping`. It speaks HTTP."""
 
+from dataclasses import asdict
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import urlencode
 from uuid import UUID
@@ -13,8 +14,8 @@ from producer.api.requests import StrictRoute
 from producer.api.schemas import Time
 from producer.events import Events
 from raingauge.clock import Clock
-from raingauge.contracts import utc_text
-from raingauge.model import EventState, EventType
+from raingauge.contracts import event_body, utc_text
+from raingauge.model import DeliveryState, DeliveryStatus, EventState, EventType
 from raingauge.storage.events import DESCRIPTION_LENGTH, USER_LENGTH
 from raingauge.web import UNEXPECTED
 
@@ -74,6 +75,26 @@ class EventBody(BaseModel):
     created_at: Time = Field(description="When it was reported, ISO 8601 in UTC.")
 
 
+class DeliveryBody(BaseModel):
+    """The delivery of an event to a webhook."""
+
+    webhook: str = Field(
+        description="The webhook's URL, without user, password and query.", examples=["https://example.org/hook"]
+    )
+    status: DeliveryStatus = Field(
+        description="`gone`: the receiver answered 410; `given_up`: the last attempt failed.", examples=["waiting"]
+    )
+    attempts: int = Field(description="Attempts so far.", examples=[1])
+    last_status: int | None = Field(
+        description="The HTTP status that answered the last attempt; null if none did.", examples=[503]
+    )
+    last_error: str | None = Field(description="Why the last attempt failed.", examples=["the receiver answered 503"])
+    next_attempt_at: Time | None = Field(
+        description="When it is attempted next, ISO 8601 in UTC; null if it is not waiting.",
+        examples=["2026-11-21T00:10:06.552Z"],
+    )
+
+
 class EventPage(BaseModel):
     """Events, oldest first."""
 
@@ -89,16 +110,10 @@ class Now(BaseModel):
     now: Time = Field(description="The service's clock, ISO 8601 in UTC.")
 
 
-def event_body(event: EventState) -> dict[str, Any]:
-    """An event as it is shown."""
-    return {
-        "event_id": event.event_id,
-        "type": event.type,
-        "user_id": event.user_id,
-        "description": event.description,
-        "status": event.status,
-        "created_at": utc_text(event.created_at),
-    }
+def delivery_body(delivery: DeliveryState) -> dict[str, Any]:
+    """A delivery as it is shown."""
+    due_at = delivery.next_attempt_at
+    return asdict(delivery) | {"next_attempt_at": None if due_at is None else utc_text(due_at)}
 
 
 def describe(**more: str) -> dict[int | str, dict[str, Any]]:
@@ -136,6 +151,20 @@ def router(events: Events, clock: Clock) -> APIRouter:
             next_url = f"{request.scope['root_path']}/events?{query}"
             response.headers["Link"] = f'<{next_url}>; rel="next"'
         return EventPage.model_validate({"events": [event_body(one) for one in shown], "next": next_url})
+
+    @api.get(
+        "/events/{event_id}/deliveries",
+        operation_id="deliveries",
+        summary="Deliveries of an event to webhooks",
+        response_description="One for each webhook that receives it.",
+        responses=describe(s404=NO_EVENT, s422=NO_UUID),
+    )
+    async def deliveries(event_id: EventId) -> list[DeliveryBody]:
+        """Answers how the deliveries of an event stand, in the order of the webhooks' URLs."""
+        found = await events.deliveries(str(event_id))
+        if found is None:
+            raise HTTPException(404, f"there is no event {event_id}")
+        return [DeliveryBody.model_validate(delivery_body(one)) for one in found]
 
     add_ping(api, clock)
     return api

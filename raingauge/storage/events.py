@@ -1,9 +1,11 @@
 """Events: what users are notified of. Each is stored in the transaction that causes it, and published from here.
 
 An event is due while it has a `publish_at` that has passed; so a round of the relay reads what is due by an index. It
-is published again from time to time until it is processed. This module knows neither Kafka nor who is notified.
+is published again from time to time until it is processed. Its deliveries to webhooks are rows of their own, stored
+with it: one for each webhook that has subscribed to its type by then. This module knows neither Kafka nor HTTP.
 """
 
+import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,8 +14,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from raingauge.model import EventState, EventType
-from raingauge.storage.models import Event
+from raingauge.model import DeliveryState, DeliveryStatus, EventState, EventType
+from raingauge.storage.models import Event, Webhook, WebhookDelivery
+from raingauge.storage.upsert import upsert
 
 NOT_PROCESSED: Final = "NotProcessed"
 PROCESSED: Final = "Processed"
@@ -34,6 +37,23 @@ _PUBLISH_AT: Final = (
     .where(Event.number.in_(bindparam("numbers", expanding=True)), Event.publish_at.is_not(None))
     .values(publish_at=bindparam("moment"))
 )
+_NUMBERED: Final = _STATE.where(Event.number.in_(bindparam("numbers", expanding=True)))
+_NUMBER_AND_TYPE: Final = select(Event.number, Event.type).where(Event.event_id.in_(bindparam("ids", expanding=True)))
+_SUBSCRIPTIONS: Final = select(Webhook.id, Webhook.types)
+_DUE_DELIVERIES: Final = (
+    select(WebhookDelivery.event_number, WebhookDelivery.attempts)
+    .where(WebhookDelivery.webhook_id == bindparam("webhook_id"), WebhookDelivery.due_at <= bindparam("now"))
+    .order_by(WebhookDelivery.due_at, WebhookDelivery.event_number)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_SHOWN: Final = ("status", "attempts", "last_status", "last_error", "due_at")
+_DELIVERIES: Final = (
+    select(Webhook.url, *(getattr(WebhookDelivery, name) for name in _SHOWN))
+    .join(Webhook, Webhook.id == WebhookDelivery.webhook_id)
+    .where(WebhookDelivery.event_number == bindparam("number"))
+    .order_by(Webhook.url, Webhook.id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +67,43 @@ class NewEvent:
     """Only for what may happen again in a retry: a second one with this id is not stored. None: a random one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A webhook and what it receives."""
+
+    webhook_id: str
+    url: str
+    """To be shown: without user, password and query."""
+    types: Sequence[EventType]
+
+
+@dataclass(frozen=True, slots=True)
+class DueDelivery:
+    """An event that is to be delivered to a webhook now."""
+
+    event: EventState
+    attempts: int
+    """Those before this one whose outcome is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an attempt to deliver makes of a delivery."""
+
+    status: DeliveryStatus
+    last_status: int | None
+    last_error: str | None
+    due_at: datetime | None
+
+
 def record(connection: Connection, now: datetime, events: Sequence[NewEvent]) -> list[str]:
-    """Store events, due at once; their ids."""
+    """Store events, due at once, and their deliveries to webhooks; their ids."""
     rows = [_row(now, event) for event in events]
     given = [event.event_id for event in events if event.event_id is not None]
     known = set(connection.scalars(select(Event.event_id).where(Event.event_id.in_(given)))) if given else set()
     if new := [row for row in rows if row["event_id"] not in known]:
         connection.execute(insert(Event), new)
+        _add_deliveries(connection, now, [row["event_id"] for row in new])
     return [row["event_id"] for row in rows]
 
 
@@ -66,6 +116,21 @@ def _row(now: datetime, event: NewEvent) -> dict[str, Any]:
         "created_at": now,
         "publish_at": now,
     }
+
+
+def _add_deliveries(connection: Connection, now: datetime, event_ids: Sequence[str]) -> None:
+    """Store a delivery of each of these new events to each webhook that has subscribed to its type."""
+    subscribed = [(webhook_id, set(json.loads(types))) for webhook_id, types in connection.execute(_SUBSCRIPTIONS)]
+    if not any(types for _, types in subscribed):
+        return
+    new = [
+        {"event_number": number, "webhook_id": webhook_id, "status": "waiting", "due_at": now}
+        for number, event_type in connection.execute(_NUMBER_AND_TYPE, {"ids": event_ids})
+        for webhook_id, types in subscribed
+        if event_type in types
+    ]
+    if new:
+        connection.execute(insert(WebhookDelivery), new)
 
 
 def find(connection: Connection, event_id: str) -> EventState | None:
@@ -103,3 +168,53 @@ def publish_again(connection: Connection, events: Sequence[EventState], moment: 
     """Have those of these events that are still not processed published again at that moment."""
     if events:
         connection.execute(_PUBLISH_AT, {"numbers": [event.number for event in events], "moment": moment})
+
+
+def subscribe(connection: Connection, subscriptions: Sequence[Subscription]) -> None:
+    """Have events that are stored from now on delivered to these webhooks, and to no others.
+
+    Deliveries that are waiting stay, also those to a webhook that is not among them.
+    """
+    rows = [{"id": one.webhook_id, "url": one.url, "types": json.dumps(one.types)} for one in subscriptions]
+    if rows:
+        upsert(connection, Webhook, sorted(rows, key=lambda row: row["id"]), changed=("url", "types"))
+    others = Webhook.id.not_in([row["id"] for row in rows])
+    connection.execute(update(Webhook).where(others).values(types="[]"))
+
+
+def lease_deliveries(
+    connection: Connection, webhook_id: str, now: datetime, until: datetime, most: int
+) -> list[DueDelivery]:
+    """Up to `most` deliveries to this webhook that are due; nobody else finds them due before `until`."""
+    due = connection.execute(_DUE_DELIVERIES, {"webhook_id": webhook_id, "now": now, "most": most}).all()
+    if not due:
+        return []
+    numbers = [number for number, _ in due]
+    connection.execute(
+        update(WebhookDelivery)
+        .where(WebhookDelivery.webhook_id == webhook_id, WebhookDelivery.event_number.in_(numbers))
+        .values(due_at=until)
+    )
+    found = {row.number: EventState(*row) for row in connection.execute(_NUMBERED, {"numbers": numbers})}
+    return [DueDelivery(found[number], attempts) for number, attempts in due]
+
+
+def end_attempt(connection: Connection, webhook_id: str, due: DueDelivery, outcome: Outcome) -> None:
+    """Store the outcome of an attempt, unless another one has ended since the lease."""
+    connection.execute(
+        update(WebhookDelivery)
+        .where(
+            WebhookDelivery.webhook_id == webhook_id,
+            WebhookDelivery.event_number == due.event.number,
+            WebhookDelivery.attempts == due.attempts,
+        )
+        .values(attempts=due.attempts + 1, **asdict(outcome))
+    )
+
+
+def deliveries(connection: Connection, event_id: str) -> list[DeliveryState] | None:
+    """The deliveries of an event to webhooks, in the order of their URLs; None: there is no such event."""
+    event = find(connection, event_id)
+    if event is None:
+        return None
+    return [DeliveryState(*row) for row in connection.execute(_DELIVERIES, {"number": event.number})]

@@ -270,4 +270,35 @@ class Event(Schema):
     """When it is to be published, or published again. NULL: it is processed."""
 
 
+class Webhook(Schema):
+    """A receiver of events, as the consumer that started last has it in its settings."""
+
+    __tablename__ = "webhooks"
+
+    id: Mapped[str] = mapped_column(exact(64), primary_key=True)
+    """SHA-256 of its URL."""
+    url: Mapped[str] = mapped_column(words(2083))
+    """Without user, password and query."""
+    types: Mapped[str] = mapped_column(Text)
+    """JSON list of the event types that it receives; empty: it was removed from the settings."""
+
+
+class WebhookDelivery(Schema):
+    """An event that a webhook is to receive; stored with the event."""
+
+    __tablename__ = "webhook_deliveries"
+
+    event_number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    webhook_id: Mapped[str] = mapped_column(exact(64), primary_key=True)
+    status: Mapped[str] = mapped_column(exact(16))
+    """waiting, delivered, gone or given_up."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime | None]
+    """When it is attempted, or attempted again. NULL: it is not waiting."""
+    last_status: Mapped[int | None]
+    last_error: Mapped[str | None]
+
+    __table_args__ = (Index("ix_webhook_deliveries_due", "webhook_id", "due_at"),)
+
+
 WEATHER_COLUMNS = tuple(name for name in Weather.__annotations__)

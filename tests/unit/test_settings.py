@@ -1,5 +1,6 @@
 """Settings: documented defaults, precedence of the environment, secrets from files, and messages for mistakes."""
 
+import json
 import os
 import re
 import traceback
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from raingauge.errors import SettingsError
-from raingauge.settings import Settings, ca_file, load_settings, provider_key
+from raingauge.settings import NotifySettings, Settings, ca_file, load_settings, provider_key, webhook_secrets
 from raingauge.storage.database import open_database
 
 DOCUMENTED = yaml.safe_load((Path(__file__).parents[2] / "config.env.yml").read_text())
@@ -48,6 +49,8 @@ OTHER: dict[str, Any] = {
     "quota.month_pacing": "none",
     "freshness.max_age_s": 0,
     "log.format": "json",
+    "notify.webhooks": [{"url": "https://example.org/hook", "events": ["dead_letter"], "secret_file": "secret"}],
+    "notify.allow_private": True,
 }
 """For every setting a value that is not its default."""
 
@@ -67,6 +70,11 @@ def leaves(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def as_text(value: Any) -> str:
+    """The value as a variable of the environment."""
+    return json.dumps(value) if isinstance(value, list) else str(value)
 
 
 def variable(name: str) -> str:
@@ -102,8 +110,8 @@ def test_every_setting_is_tried_here() -> None:
 @pytest.mark.parametrize("name", OTHER)
 def test_the_environment_overrides_each_setting_of_the_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write(yaml.safe_dump(DOCUMENTED))
-    monkeypatch.setenv(variable(name), str(OTHER[name]))
-    changed = dict(leaves(load_settings().model_dump()))
+    monkeypatch.setenv(variable(name), as_text(OTHER[name]))
+    changed = dict(leaves(load_settings().model_dump(mode="json")))
     assert changed == dict(leaves(DOCUMENTED)) | {name: OTHER[name]}
 
 
@@ -141,7 +149,7 @@ def test_settings_do_not_change() -> None:
 
 def test_the_ledgers_terms_come_from_quota_and_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in OTHER.items():
-        monkeypatch.setenv(variable(name), str(value))
+        monkeypatch.setenv(variable(name), as_text(value))
     assert asdict(load_settings().terms) == {
         "cities_per_window": 3000,
         "window_s": 6.5,
@@ -243,6 +251,7 @@ OUT_OF_RANGE = {
     "quota.cities_per_month": ["0"],
     "quota.month_pacing": ["odd"],
     "freshness.max_age_s": ["-1", "86401"],
+    "notify.allow_private": ["perhaps"],
 }
 
 
@@ -294,6 +303,38 @@ def test_the_certificate_authorities_come_from_the_usual_variables(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "missing.pem")
     with pytest.raises(SettingsError, match=r"^REQUESTS_CA_BUNDLE: there is no file missing.pem$"):
         ca_file()
+
+
+def webhook(url: str = "https://example.org/hook", **more: Any) -> dict[str, Any]:
+    return {"url": url, "secret_file": "secret"} | more
+
+
+WRONG_WEBHOOKS = {
+    "0.url: URL scheme": [webhook("ftp://example.org")],
+    "0.url: Input should be a valid URL": [webhook(f"https://user:{PASSWORD}/x@host")],
+    "0.events: List should have at least 1 item": [webhook(events=[])],
+    "1.events.0: Input should be 'message',": [webhook(), webhook("https://example.net", events=["rain"])],
+    "0.secret_file: Field required": [{"url": "https://example.org"}],
+    "0.secret: unknown setting": [webhook(secret=PASSWORD)],
+    "Value error, two of them have the same url": [webhook(), webhook(events=["message"])],
+}
+
+
+@pytest.mark.parametrize(("message", "webhooks"), WRONG_WEBHOOKS.items())
+def test_a_wrong_webhook_is_named_and_its_url_is_not_shown(message: str, webhooks: list[dict[str, Any]]) -> None:
+    write(yaml.safe_dump({"notify": {"webhooks": webhooks}}))
+    separator = ": " if message.startswith("Value") else "."
+    assert refused().startswith(f"settings: notify.webhooks{separator}{message}")
+    assert PASSWORD not in refused()
+
+
+def test_a_webhook_is_shown_without_what_may_be_secret() -> None:
+    write(yaml.safe_dump({"notify": {"webhooks": [webhook(f"https://user:{PASSWORD}@[::1]:8443/a?t={PASSWORD}")]}}))
+    settings = load_settings()
+    (found,) = settings.notify.webhooks
+    assert found.shown_url == "https://[::1]:8443/a"
+    assert len(found.events) == 7
+    assert PASSWORD not in f"{settings!r} {found.id}"
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------------
@@ -421,3 +462,28 @@ def test_a_database_url_that_cannot_be_used_is_refused_without_its_password(url:
     with pytest.raises(SettingsError, match=r"^database\.url: ") as error:
         open_database(url)
     assert PASSWORD not in "".join(traceback.format_exception(error.value))
+
+
+WEBHOOK_SECRETS = {
+    None: "cannot read secret: No such file or directory",
+    " \n": "secret is empty",
+    PASSWORD: "secret does not hold whsec_ and 24 to 64 bytes in base64",
+    f"whsec_{'A' * 31}": "secret does not hold whsec_ and 24 to 64 bytes in base64",
+    f"whsec_{'A' * 28}": "secret does not hold whsec_ and 24 to 64 bytes in base64",
+    f"{'A' * 32}": "secret does not hold whsec_ and 24 to 64 bytes in base64",
+}
+
+
+@pytest.mark.parametrize(("content", "message"), WEBHOOK_SECRETS.items())
+def test_a_file_without_a_webhooks_secret_is_named_and_not_shown(content: str | None, message: str) -> None:
+    if content is not None:
+        write(content, "secret")
+    with pytest.raises(SettingsError) as error:
+        webhook_secrets(NotifySettings.model_validate({"webhooks": [webhook()]}))
+    assert str(error.value) == f"notify.webhooks.0.secret_file: {message}"
+
+
+def test_the_secret_of_a_webhook_comes_from_its_file() -> None:
+    secret = f"whsec_{'A' * 32}"
+    write(f"{secret}\n", "secret")
+    assert webhook_secrets(NotifySettings.model_validate({"webhooks": [webhook()]})) == [secret]

@@ -4,10 +4,11 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from producer.api.events import EventBody, add_events, add_ping, describe, event_body
+from producer.api.events import EventBody, add_events, add_ping, describe
 from producer.api.requests import StrictRoute
 from producer.events import Events
 from raingauge.clock import Clock
+from raingauge.contracts import event_body
 
 PREFIX: Final = "/compat/events"
 TAG: Final = "compat: events"
