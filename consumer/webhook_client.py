@@ -43,7 +43,7 @@ def is_public(address: str) -> bool:
     if isinstance(found, ipaddress.IPv6Address):
         if found in NAT64:
             return is_public(str(ipaddress.IPv4Address(found.packed[-4:])))
-        return found in GLOBAL_UNICAST and found.is_global
+        return found in GLOBAL_UNICAST and found.is_global and found.sixtofour is None
     return found.is_global and not found.is_multicast and not found.is_reserved
 
 
@@ -112,12 +112,19 @@ class WebhookClient:
             async with self._connections.stream("POST", self._url, headers=sent, content=body) as answer:
                 return answer.status
         except httpcore.ConnectError as error:
-            cause = error.__cause__
-            reason = f"no TLS: {cause.reason}" if isinstance(cause, ssl.SSLError) else "no connection"
-            raise NotDelivered(reason) from None
+            raise NotDelivered(_reason(error)) from None
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
             # Not in its own words: they quote what was received, which may be an echo of what was sent.
             raise NotDelivered(f"no valid answer: {type(error).__name__}") from None
+
+
+def _reason(error: BaseException | None) -> str:
+    """Why there is no connection: OpenSSL's word, if it was the reason."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return f"no TLS: {error.reason}"
+        error = error.__cause__ or error.__context__
+    return "no connection"
 
 
 def _credentials(url: HttpUrl) -> dict[str, str]:

@@ -1,0 +1,393 @@
+"""Events reach webhooks over real HTTP: signed, again after failures, and only where they may go."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from sqlalchemy import Engine
+
+from consumer import webhooks
+from consumer.app import delivering
+from consumer.webhook_client import WebhookClient, is_public, tls_context
+from consumer.webhooks import AT_ONCE, JITTER, PAUSES_S, WebhookSender
+from raingauge.blocking import Threads, inline
+from raingauge.clock import SystemClock
+from raingauge.contracts import event_body, utc_text
+from raingauge.errors import NotDelivered
+from raingauge.model import DeliveryState, EventState
+from raingauge.settings import NotifySettings, WebhookSettings
+from raingauge.storage import events
+from raingauge.storage.database import Database
+from raingauge.storage.events import NewEvent, Subscription
+from raingauge.storage.transactions import Transactions
+from tests.simulation.virtual import VirtualClock, VirtualLoop, run_virtually
+from tests.support.databases import sqlite_again
+from tests.support.receiver import OTHER_SECRET, SECRET, Receiver, status
+
+CLOCK = SystemClock()
+TOKEN = "tOkEn41mark"  # pragma: allowlist secret
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "EVERY_S", 0.02)
+    monkeypatch.setattr(webhooks, "PAUSES_S", (0.05,) * 600)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as receiver:
+        yield receiver
+
+
+async def eventually(condition: Callable[[], bool], within_s: float = 30) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await CLOCK.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def delivering_to(database: Database, *urls: str, allow_private: bool = True, **more: Any) -> AsyncIterator[None]:
+    """A consumer's webhooks at work."""
+    wanted = [{"url": url, "secret_file": "unused", **more} for url in urls]
+    notify = NotifySettings.model_validate({"webhooks": wanted, "allow_private": allow_private})
+    with contextlib.closing(Threads(4, "database")) as threads:
+        async with delivering(notify, [SECRET] * len(urls), Transactions(database, threads, CLOCK), CLOCK):
+            yield
+
+
+def record(database: Database, *descriptions: str) -> list[str]:
+    new = [NewEvent("message", "1234", description) for description in descriptions]
+    return database.write(lambda connection: events.record(connection, database.now(connection), new))
+
+
+def found(database: Database, event_id: str) -> EventState:
+    event = database.read(lambda connection: events.find(connection, event_id))
+    assert event is not None
+    return event
+
+
+def deliveries(database: Database, event_id: str) -> list[DeliveryState]:
+    return database.read(lambda connection: events.deliveries(connection, event_id)) or []
+
+
+def delivery(database: Database, event_id: str) -> DeliveryState:
+    (one,) = deliveries(database, event_id)
+    return one
+
+
+async def failed(database: Database, event_id: str) -> DeliveryState:
+    """The delivery when an attempt has failed."""
+    await eventually(lambda: delivery(database, event_id).last_error is not None)
+    return delivery(database, event_id)
+
+
+# -- what is sent ------------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_is_delivered_as_it_is_shown_with_a_signature_that_the_receiver_verifies(
+    sqlite: Database, receiver: Receiver
+) -> None:
+    async with delivering_to(sqlite, receiver.url("/hook?x=1")):
+        (event_id,) = record(sqlite, "née 🌧")
+        await eventually(lambda: delivery(sqlite, event_id).status == "delivered")
+    event = found(sqlite, event_id)
+    assert receiver.received == [
+        {"type": "message", "timestamp": utc_text(event.created_at), "data": event_body(event)}
+    ]
+    ((path, headers),) = receiver.requests
+    assert (path, headers["webhook-id"], headers["content-type"]) == ("/hook?x=1", event_id, "application/json")
+    assert delivery(sqlite, event_id) == DeliveryState(receiver.url(), "delivered", 1, 204, None, None)
+
+
+async def test_what_is_signed_with_another_secret_is_refused_by_the_receiver_and_tried_again(sqlite: Database) -> None:
+    with Receiver(secret=OTHER_SECRET) as suspicious:
+        async with delivering_to(sqlite, suspicious.url()):
+            (event_id,) = record(sqlite, "rain")
+            await eventually(lambda: len(suspicious.requests) > 1)
+            await eventually(lambda: delivery(sqlite, event_id).last_status == 401)
+        assert suspicious.received == []
+
+
+async def test_only_the_types_that_are_chosen_are_delivered(sqlite: Database, receiver: Receiver) -> None:
+    async with delivering_to(sqlite, receiver.url(), events=["dead_letter"]):
+        (other,) = record(sqlite, "rain")
+        letter = NewEvent("dead_letter", "cities", "a message")
+        (event_id,) = sqlite.write(lambda connection: events.record(connection, sqlite.now(connection), [letter]))
+        await eventually(lambda: receiver.event_ids == [event_id])
+    assert deliveries(sqlite, other) == []
+
+
+async def test_user_and_password_are_sent_and_nothing_secret_is_shown_or_logged(
+    sqlite: Database, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def echo(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(f"{request.requestline} {request.headers}".encode())
+
+    receiver.answer = echo
+    async with delivering_to(sqlite, receiver.url(f"/hook?token={TOKEN}", user=f"user:{TOKEN}%40@")):
+        (event_id,) = record(sqlite, "rain")
+        one = await failed(sqlite, event_id)
+    assert receiver.requests[0][0] == f"/hook?token={TOKEN}"
+    assert receiver.requests[0][1]["authorization"] == "Basic dXNlcjp0T2tFbjQxbWFya0A="
+    assert (one.webhook, one.last_error) == (receiver.url(), "no valid answer: RemoteProtocolError")
+    assert "webhook.failed" in caplog.text
+    logged = f"{caplog.text} {[vars(line) for line in caplog.records]}"
+    assert not [mark for mark in (TOKEN, SECRET[6:], "dXNlcjp0T2tFbjQx") if mark in f"{logged} {one}"]
+
+
+# -- receivers that fail -----------------------------------------------------------------------------------------------
+
+
+async def test_a_receiver_that_was_killed_gets_everything_when_it_is_back(sqlite: Database, receiver: Receiver) -> None:
+    async with delivering_to(sqlite, receiver.url()):
+        first = record(sqlite, "before")
+        await eventually(lambda: receiver.event_ids == first)
+        receiver.stop()
+        missed = record(sqlite, *map(str, range(10)))
+        assert (await failed(sqlite, missed[0])).last_error == "no connection"
+        with Receiver(receiver.port) as back:
+            await eventually(lambda: set(back.event_ids) == set(missed))
+            await eventually(lambda: {delivery(sqlite, one).status for one in missed} == {"delivered"})
+
+
+async def test_410_ends_the_delivery_of_that_event_alone(sqlite: Database, receiver: Receiver) -> None:
+    with Receiver() as other:
+        async with delivering_to(sqlite, receiver.url(), other.url("/other")):
+            receiver.answer = status(410)
+            (gone,) = record(sqlite, "rain")
+            await eventually(lambda: {one.status for one in deliveries(sqlite, gone)} == {"gone", "delivered"})
+            receiver.answer = status(200)
+            (event_id,) = record(sqlite, "sun")
+            await eventually(lambda: [one.status for one in deliveries(sqlite, event_id)] == ["delivered"] * 2)
+    assert receiver.event_ids == [gone, event_id]
+
+
+@pytest.mark.parametrize("code", [302, 307, 400, 429, 500])
+async def test_other_answers_are_failures_and_redirects_lead_nowhere(
+    sqlite: Database, receiver: Receiver, code: int
+) -> None:
+    receiver.answer = status(code, Location=receiver.url("/elsewhere"))
+    async with delivering_to(sqlite, receiver.url()):
+        (event_id,) = record(sqlite, "rain")
+        one = await failed(sqlite, event_id)
+    assert (one.status, one.last_status, one.last_error) == ("waiting", code, f"the receiver answered {code}")
+    assert {path for path, _ in receiver.requests} == {"/hook"}
+
+
+async def test_a_receiver_that_hangs_holds_up_nobody_and_gets_a_few_at_once(
+    sqlite: Database, receiver: Receiver
+) -> None:
+    receiver.answer = receiver.hang
+    with Receiver() as quick:
+        async with delivering_to(sqlite, receiver.url(), quick.url()):
+            ids = record(sqlite, *map(str, range(3 * AT_ONCE)))
+            await eventually(lambda: set(quick.event_ids) == set(ids))
+            await eventually(lambda: len(receiver.requests) == AT_ONCE)
+    assert receiver.most_under_way == AT_ONCE
+
+
+async def test_an_attempt_ends_at_its_deadline_whatever_the_receiver_sends(
+    sqlite: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trickle(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b"HTTP/1.1 204 No Content\r\n")
+        with contextlib.suppress(OSError):
+            while not receiver.released.wait(0.02):
+                request.wfile.write(b"x: y\r\n")
+
+    monkeypatch.setattr(webhooks, "TIMEOUT_S", 0.5)
+    receiver.answer = trickle
+    async with delivering_to(sqlite, receiver.url()):
+        (event_id,) = record(sqlite, "rain")
+        assert (await failed(sqlite, event_id)).last_error == "no answer within 0.5 s"
+
+
+async def test_a_body_without_end_is_not_read(sqlite: Database, receiver: Receiver) -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def flood(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                request.wfile.write(b"x" * 65536)
+        loop.call_soon_threadsafe(ended.set)
+
+    receiver.answer = flood
+    async with delivering_to(sqlite, receiver.url()):
+        (event_id,) = record(sqlite, "rain")
+        await eventually(lambda: delivery(sqlite, event_id).status == "delivered")
+        await asyncio.wait_for(ended.wait(), 10)
+
+
+async def test_an_error_of_our_own_counts_as_a_failure_and_ends_nothing_else(sqlite: Database) -> None:
+    async def post(headers: object, body: bytes) -> int:
+        if "bad" in json.loads(body)["data"]["description"]:
+            raise ZeroDivisionError
+        return 204
+
+    webhook = WebhookSettings.model_validate({"url": "http://x", "secret_file": "unused"})
+    subscribed = [Subscription(webhook.id, webhook.shown_url, webhook.events)]
+    sqlite.write(lambda connection: events.subscribe(connection, subscribed))
+    bad, good = record(sqlite, "bad", "good")
+    sender = WebhookSender(webhook, SECRET, post, Transactions(sqlite, inline, CLOCK), CLOCK)
+    assert await sender.deliver_due() == 1
+    assert delivery(sqlite, good).status == "delivered"
+    assert delivery(sqlite, bad).last_error == "internal error"
+
+
+async def test_two_consumers_share_the_deliveries(sqlite: Database, receiver: Receiver) -> None:
+    async with delivering_to(sqlite, receiver.url()), delivering_to(sqlite, receiver.url()):
+        ids = record(sqlite, *map(str, range(50)))
+        await eventually(lambda: all(delivery(sqlite, one).status == "delivered" for one in ids))
+    assert sorted(receiver.event_ids) == sorted(ids)
+
+
+def test_a_delivery_is_attempted_for_more_than_a_day_and_then_given_up(
+    template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "PAUSES_S", PAUSES_S)
+    monkeypatch.setattr(webhooks, "EVERY_S", 1.0)
+    attempts: list[float] = []
+
+    async def day(engine: Engine, loop: VirtualLoop) -> DeliveryState:
+        clock = VirtualClock(loop)
+        database = Database(engine, clock.of_database)
+
+        async def refuse(headers: object, body: bytes) -> int:
+            attempts.append(clock.monotonic())
+            raise NotDelivered("no connection")
+
+        webhook = WebhookSettings.model_validate({"url": "http://x", "secret_file": "unused"})
+        subscribed = [Subscription(webhook.id, webhook.shown_url, webhook.events)]
+        database.write(lambda connection: events.subscribe(connection, subscribed))
+        (event_id,) = record(database, "rain")
+        sender = WebhookSender(webhook, SECRET, refuse, Transactions(database, inline, clock), clock)
+        await sender.deliver_due()
+        while (one := delivery(database, event_id)).next_attempt_at is not None:
+            await clock.sleep((one.next_attempt_at - clock.now()) / timedelta(seconds=1) - 0.01)
+            assert (await sender.deliver_due(), delivery(database, event_id)) == (0, one), "too early"
+            await clock.sleep(0.02)
+            await sender.deliver_due()
+        return one
+
+    with sqlite_again(template) as engine:
+        loop = VirtualLoop()
+        one = run_virtually(day(engine, loop), loop)
+    assert (one.status, one.attempts, one.last_error) == ("given_up", len(PAUSES_S) + 1, "no connection")
+    pauses = [after - before for before, after in pairwise(attempts)]
+    assert [pause / planned for pause, planned in zip(pauses, PAUSES_S, strict=True)] == [
+        pytest.approx(1 + JITTER / 2, abs=JITTER / 2 + 0.01)
+    ] * len(PAUSES_S)
+    assert sum(PAUSES_S) > 86_400
+
+
+# -- where requests may go ---------------------------------------------------------------------------------------------
+
+PRIVATE = [
+    *("127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1"),
+    *("255.255.255.255", "240.0.0.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fec0::1", "ff02::1"),
+    *("::ffff:127.0.0.1", "::ffff:8.8.8.8", "::127.0.0.1", "64:ff9b::10.0.0.1", "2001:db8::1", "2002:7f00:1::"),
+]
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_an_address_that_is_not_public_is_known(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888", "64:ff9b::8.8.8.8"])
+def test_a_public_address_is_known(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"])
+async def test_private_addresses_are_called_only_where_that_is_allowed(
+    sqlite: Database, receiver: Receiver, host: str
+) -> None:
+    async with delivering_to(sqlite, receiver.url(host=host), allow_private=False):
+        (event_id,) = record(sqlite, "rain")
+        one = await failed(sqlite, event_id)
+    assert one.last_error == "an address of the host is not public: see notify.allow_private"
+    assert receiver.requests == []
+
+
+class Resolver:
+    """Answers one list of addresses after the other, in place of the system's resolver."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self.answers = [*answers]
+
+    async def __call__(self, work: object) -> Any:
+        return self.answers.pop(0)
+
+
+def client(receiver: Receiver, resolver: Resolver, tls: ssl.SSLContext | None = None, **more: Any) -> WebhookClient:
+    scheme = "https" if tls else "http"
+    webhook = {"url": receiver.url(scheme=scheme, host="name.invalid"), "secret_file": "unused"}
+    url = WebhookSettings.model_validate(webhook).url
+    return WebhookClient(url, tls or ssl.create_default_context(), resolver, **{"allow_private": True, **more})
+
+
+async def test_the_address_that_was_checked_is_called_whatever_the_name_leads_to_later(receiver: Receiver) -> None:
+    resolver = Resolver(["127.0.0.1"], ["8.8.8.8", "127.0.0.1"])
+    assert await client(receiver, resolver).post({}, b"") == 401
+    assert receiver.requests[0][1]["Host"] == f"name.invalid:{receiver.port}"
+    with pytest.raises(NotDelivered, match="not public"):
+        await client(receiver, resolver, allow_private=False).post({}, b"")
+    assert (resolver.answers, len(receiver.requests)) == ([], 1)
+
+
+async def test_the_next_address_is_tried_when_one_refuses(receiver: Receiver) -> None:
+    assert await client(receiver, Resolver(["127.0.0.2", "127.0.0.1"])).post({}, b"") == 401
+
+
+async def test_a_name_that_cannot_be_resolved_is_a_failure(sqlite: Database) -> None:
+    async with delivering_to(sqlite, "http://nowhere.invalid/hook"):
+        (event_id,) = record(sqlite, "rain")
+        assert (await failed(sqlite, event_id)).last_error == "the host's name cannot be resolved"
+
+
+def certificate(folder: Path, name: str) -> Path:
+    """A self-signed certificate, with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now, day = CLOCK.now(), timedelta(days=1)
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1, now - day, now + day)
+    signed = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file = folder / f"{name}.pem"
+    file.write_bytes(private + signed.sign(key, hashes.SHA256()).public_bytes(pem))
+    return file
+
+
+@pytest.mark.parametrize(("name", "trusted"), [("name.invalid", True), ("name.invalid", False), ("other.test", True)])
+async def test_a_certificate_has_to_be_trusted_and_name_the_host(tmp_path: Path, name: str, trusted: bool) -> None:
+    file = certificate(tmp_path, name)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(file)
+    with Receiver(tls=server) as receiver:
+        sender = client(receiver, Resolver(["127.0.0.1"]), tls_context(str(file) if trusted else None))
+        if trusted and name == "name.invalid":
+            assert await sender.post({}, b"") == 401
+        else:
+            with pytest.raises(NotDelivered, match=r"^no TLS: CERTIFICATE_VERIFY_FAILED$"):
+                await sender.post({}, b"")
