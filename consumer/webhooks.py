@@ -35,7 +35,7 @@ AT_ONCE: Final = 4
 """Attempts under way at once."""
 TIMEOUT_S: Final = 10.0
 """For one attempt, from the name's resolution to the answer's headers."""
-LEASE: Final = timedelta(seconds=60)
+LEASE: Final = timedelta(seconds=30)
 EVERY_S: Final = 1.0
 """Between two looks for what is due."""
 GONE: Final = 410

@@ -10,7 +10,7 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from cryptography import x509
@@ -26,7 +26,7 @@ from consumer.webhooks import AT_ONCE, JITTER, PAUSES_S, WebhookSender
 from raingauge.blocking import Threads, inline
 from raingauge.clock import SystemClock
 from raingauge.contracts import event_body, utc_text
-from raingauge.errors import NotDelivered
+from raingauge.errors import DatabaseUnavailable, NotDelivered
 from raingauge.model import DeliveryState, EventState
 from raingauge.settings import NotifySettings, WebhookSettings
 from raingauge.storage import events
@@ -72,6 +72,14 @@ async def delivering_to(database: Database, *urls: str, allow_private: bool = Tr
 def record(database: Database, *descriptions: str) -> list[str]:
     new = [NewEvent("message", "1234", description) for description in descriptions]
     return database.write(lambda connection: events.record(connection, database.now(connection), new))
+
+
+def subscribed(database: Database) -> WebhookSettings:
+    """A webhook that receives all types."""
+    webhook = WebhookSettings.model_validate({"url": "http://x", "secret_file": "unused"})
+    wanted = [Subscription(webhook.id, webhook.shown_url, webhook.events)]
+    database.write(lambda connection: events.subscribe(connection, wanted))
+    return webhook
 
 
 def found(database: Database, event_id: str) -> EventState:
@@ -243,14 +251,31 @@ async def test_an_error_of_our_own_counts_as_a_failure_and_ends_nothing_else(sql
             raise ZeroDivisionError
         return 204
 
-    webhook = WebhookSettings.model_validate({"url": "http://x", "secret_file": "unused"})
-    subscribed = [Subscription(webhook.id, webhook.shown_url, webhook.events)]
-    sqlite.write(lambda connection: events.subscribe(connection, subscribed))
+    webhook = subscribed(sqlite)
     bad, good = record(sqlite, "bad", "good")
     sender = WebhookSender(webhook, SECRET, post, Transactions(sqlite, inline, CLOCK), CLOCK)
     assert await sender.deliver_due() == 1
     assert delivery(sqlite, good).status == "delivered"
     assert delivery(sqlite, bad).last_error == "internal error"
+
+
+async def test_it_goes_on_after_errors_of_the_database(sqlite: Database, receiver: Receiver) -> None:
+    class Breaks(Transactions):
+        errors: ClassVar[list[Exception]] = [DatabaseUnavailable("away"), ZeroDivisionError()]
+
+        async def write(self, work: Any, within_s: float | None = None) -> Any:
+            if self.errors:
+                raise self.errors.pop(0)
+            return await super().write(work, within_s)
+
+    async def post(headers: object, body: bytes) -> int:
+        return 204
+
+    webhook = subscribed(sqlite)
+    (event_id,) = record(sqlite, "rain")
+    sender = asyncio.create_task(WebhookSender(webhook, SECRET, post, Breaks(sqlite, inline, CLOCK), CLOCK).run())
+    await eventually(lambda: delivery(sqlite, event_id).status == "delivered")
+    sender.cancel()
 
 
 async def test_two_consumers_share_the_deliveries(sqlite: Database, receiver: Receiver) -> None:
@@ -275,9 +300,7 @@ def test_a_delivery_is_attempted_for_more_than_a_day_and_then_given_up(
             attempts.append(clock.monotonic())
             raise NotDelivered("no connection")
 
-        webhook = WebhookSettings.model_validate({"url": "http://x", "secret_file": "unused"})
-        subscribed = [Subscription(webhook.id, webhook.shown_url, webhook.events)]
-        database.write(lambda connection: events.subscribe(connection, subscribed))
+        webhook = subscribed(database)
         (event_id,) = record(database, "rain")
         sender = WebhookSender(webhook, SECRET, refuse, Transactions(database, inline, clock), clock)
         await sender.deliver_due()

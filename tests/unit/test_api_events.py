@@ -1,10 +1,11 @@
 """The front door of events."""
 
 import pytest
+from sqlalchemy import Connection
 
 from raingauge.storage import events
 from raingauge.storage.database import Database
-from raingauge.storage.events import NewEvent
+from raingauge.storage.events import NewEvent, Outcome, Subscription
 from tests.api_support import NOON, Front
 
 UNKNOWN = "6f9d5b0e-2d0b-4f4e-9d53-0d4a7c1c2b11"
@@ -95,6 +96,27 @@ async def test_an_unknown_event_is_not_found(front: Front) -> None:
     assert (await front.http.get(f"/events/{UNKNOWN}")).status_code == 404
     assert (await front.http.put(f"/events/{UNKNOWN}", json={})).status_code == 404
     assert (await front.http.get("/events/7")).status_code == 422
+    assert (await front.http.get(f"/events/{UNKNOWN}/deliveries")).status_code == 404
+
+
+async def test_the_deliveries_of_an_event_are_shown_as_they_stand(front: Front) -> None:
+    nobody = await report(front)
+    hook = Subscription("a" * 64, "https://example.org/hook", ["message"])
+    front.database.write(lambda connection: events.subscribe(connection, [hook]))
+    path = f"/events/{(await report(front))['event_id']}/deliveries"
+    waiting = {"status": "waiting", "attempts": 0, "last_status": None, "last_error": None}
+    due = {"next_attempt_at": "2026-11-20T12:00:00.000Z"}
+    assert (await front.http.get(path)).json() == [{"webhook": hook.url, **waiting, **due}]
+    ended = Outcome("given_up", 500, "the receiver answered 500", None)
+
+    def end(connection: Connection) -> None:
+        (one,) = events.lease_deliveries(connection, hook.webhook_id, NOON, NOON, 1)
+        events.end_attempt(connection, hook.webhook_id, one, ended)
+
+    front.database.write(end)
+    failed = {"status": "given_up", "attempts": 1, "last_status": 500, "last_error": "the receiver answered 500"}
+    assert (await front.http.get(path)).json() == [{"webhook": hook.url, **failed, "next_attempt_at": None}]
+    assert (await front.http.get(f"/events/{nobody['event_id']}/deliveries")).json() == []
 
 
 async def test_what_is_too_long_for_the_database_is_cut(sqlite: Database) -> None:
