@@ -1,8 +1,8 @@
 """Settings: `config.env.yml`, overridden by environment variables `RAINGAUGE_<SECTION>__<KEY>`.
 
-Secrets may come from files: `OPENWEATHER_API_KEY_FILE`, `RAINGAUGE_DATABASE__URL_FILE`, `RAINGAUGE_BROKER__URL_FILE`;
-those of webhooks always do.
-The API key is not a setting, so that no configuration file holds it. No message of this module contains a value.
+Secrets may come from files: `OPENWEATHER_API_KEY_FILE`, `RAINGAUGE_DATABASE__URL_FILE`, `RAINGAUGE_BROKER__URL_FILE`.
+That of a webhook always does. The API key is not a setting, so that no configuration file holds it. No message of this
+module contains a value.
 """
 
 import base64

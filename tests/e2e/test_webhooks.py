@@ -61,7 +61,7 @@ def test_what_was_under_way_or_waiting_at_a_kill_is_delivered_after_the_next_sta
 def test_a_program_whose_secret_is_missing_ends_with_status_2_and_one_line(module: str, tmp_path: Path) -> None:
     with Receiver() as receiver:
         environment = settings(tmp_path, receiver, f"{tmp_path}/missing")
-        environment |= {"OPENWEATHER_API_KEY": "key", "RAINGAUGE_BROKER__URL": "inprocess://"}
+        environment |= {"OPENWEATHER_API_KEY": module, "RAINGAUGE_BROKER__URL": "inprocess://"}
         if module == "consumer":
             environment["RAINGAUGE_BROKER__URL"] = "kafka://127.0.0.1:1"
         with launched(module, settings=environment) as refused:

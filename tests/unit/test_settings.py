@@ -467,7 +467,7 @@ def test_a_database_url_that_cannot_be_used_is_refused_without_its_password(url:
 WEBHOOK_SECRETS = {
     None: "cannot read secret: No such file or directory",
     " \n": "secret is empty",
-    PASSWORD: "secret does not hold whsec_ and 24 to 64 bytes in base64",
+    f"{PASSWORD}": "secret does not hold whsec_ and 24 to 64 bytes in base64",
     f"whsec_{'A' * 31}": "secret does not hold whsec_ and 24 to 64 bytes in base64",
     f"whsec_{'A' * 28}": "secret does not hold whsec_ and 24 to 64 bytes in base64",
     f"{'A' * 32}": "secret does not hold whsec_ and 24 to 64 bytes in base64",
