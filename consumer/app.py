@@ -291,7 +291,7 @@ async def _work(settings: Settings) -> None:
                 timeouts=Timeouts(fetch_wait_s=EVENT_WAIT_S, poll_s=EVENT_WAIT_S),
             )
         )
-        await parts.enter_async_context(in_background(Notifier(of_events, transactions).run()))
+        await parts.enter_async_context(in_background(Notifier(of_events, transactions).run(), "notifier"))
         worker.intake.tracing = tracing
         worker.intake.find_buried = partial(find_buried, servers, broker.topic)
         log.info("consumer.working")

@@ -7,11 +7,13 @@ It must not call the provider: that is the caller's work.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
 
 from prometheus_client import Counter
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from consumer.metrics import dead_letter_counter
 from consumer.retry import INTERNAL_ERROR
@@ -201,7 +203,8 @@ class Intake:
                 self._hold(delivery)
             else:
                 self._buried.inc()
-                await self._transactions.persist(lambda c: self._record_buried(c, delivery, error))
+                with suppress(IntegrityError):  # another consumer buried it, too, and recorded it a moment ago
+                    await self._transactions.persist(lambda c: self._record_buried(c, delivery, error))
                 self._subscription.acknowledge(delivery)
             return
 

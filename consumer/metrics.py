@@ -15,7 +15,7 @@ OUTCOMES: Final = ("answered", "unreadable", "silent", "unsent", *(reason.value 
 
 
 class CallMetrics:
-    """What the caller counts; with the registry None for nobody."""
+    """What the caller counts. With `registry=None` it is not exported."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._calls = Histogram(
@@ -32,7 +32,7 @@ class CallMetrics:
         self.collected = Counter("raingauge_cities_collected", "Cities that were answered.", registry=registry)
 
     def ended(self, reply: Reply | ProviderUnavailable, seconds: float) -> None:
-        """A call has ended like this after that time."""
+        """Record a finished call and how long it took."""
         self.outcomes[_outcome(reply)].observe(seconds)
 
 
@@ -47,7 +47,7 @@ def _outcome(reply: Reply | ProviderUnavailable) -> str:
 
 
 def dead_letter_counter(registry: CollectorRegistry | None = None) -> Counter:
-    """What the intake counts; with the registry None for nobody."""
+    """What the intake counts. With `registry=None` it is not exported."""
     return Counter("raingauge_dead_letters", "Messages that this process has buried.", registry=registry)
 
 

@@ -63,7 +63,8 @@ class Notifier:
     async def _send(self, event: EventState) -> None:
         """Notify first: a crash before the record repeats the notification, one after it would lose it."""
         line = f"Event {event.event_id} has been sent to {event.user_id}: {event.description}"
-        self._notify("".join(letter if letter.isprintable() else " " for letter in line))
+        shown = "".join(letter if letter.isprintable() else " " for letter in line)
+        await self._transactions.run_blocking(lambda: self._notify(shown))  # whoever reads it may be slow
         await self._transactions.persist(lambda connection: self._processed(connection, event))
 
     def _processed(self, connection: Connection, event: EventState) -> None:

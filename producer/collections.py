@@ -48,7 +48,7 @@ PAGES_PATIENCE_S: Final = 0.005
 CACHE_BYTES: Final = 16 * 2**20
 """Pages that are kept rendered, until their collection makes progress."""
 FORECAST_KEPT_S: Final = 0.1
-"""How old a GET's `reason` and `expected_at` may be; its counters are those of now."""
+"""How long a GET's `reason` and `expected_at` are used again; its counters are those of now."""
 FEW: Final = 200
 """Open collections whose list is read for every forecast."""
 KEPT_FOR_EACH: Final = timedelta(milliseconds=5)

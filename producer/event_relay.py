@@ -7,7 +7,6 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection
@@ -58,16 +57,16 @@ class EventRelay:
 
     async def _round(self) -> int:
         """Publish what is due, up to `MAX_AT_ONCE` events; how many were published."""
-        now, due = await self._transactions.write(self._lease)
+        until, due = await self._transactions.write(self._lease)
         published = [event for event in due if await self._publish(event)]
         if published:
-            again_at = now + self._again_after
-            await self._transactions.write(partial(events.publish_again, events=published, moment=again_at))
+            again_at = until - LEASE + self._again_after
+            await self._transactions.write(lambda connection: events.reschedule(connection, published, until, again_at))
         return len(published)
 
     def _lease(self, connection: Connection) -> tuple[datetime, Sequence[EventState]]:
         now = self._transactions.now(connection)
-        return now, events.lease(connection, now, now + LEASE, MAX_AT_ONCE)
+        return now + LEASE, events.lease(connection, now, now + LEASE, MAX_AT_ONCE)
 
     async def _publish(self, event: EventState) -> bool:
         """Whether the event is stored in the hand-off for sure; otherwise it is due again when its lease expires."""

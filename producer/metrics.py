@@ -4,6 +4,7 @@ Every query is bounded: by an index and a limit, or by the time since the last s
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -15,7 +16,7 @@ from producer.relay import Relay
 from raingauge.model import Charge
 from raingauge.quota.pacing import Terms
 from raingauge.quota.proof import NOTHING, Replay
-from raingauge.storage import outbox
+from raingauge.storage import events, outbox
 from raingauge.storage.collections import count_states
 from raingauge.storage.quota import consumers_alive, reserved_charges
 from raingauge.telemetry import Telemetry
@@ -49,6 +50,7 @@ class ProducerMetrics:
         self._backlog = self._gauge(
             "outbox_backlog_batches", f"Batches released and not published; {MOST} stands for more."
         )
+        self._events_due = self._gauge("events_due", f"Events that are due for publication; {MOST} stands for more.")
         self._consumers = self._gauge("consumers_alive", "Consumers of the account with a heartbeat in the last 20 s.")
         self._limit = self._gauge("quota_window_limit_cities", "Q: cities that the account may request in a window.")
         self._held = self._gauge("quota_window_held_cities", "Cities held by charges that are not released.")
@@ -77,7 +79,13 @@ class ProducerMetrics:
         return gauge
 
     async def _read(self) -> None:
-        standing, charges = await self._reports.transactions.read(self._transaction)
+        found = await self._reports.transactions.read(self._transaction)
+        standing = found.standing
+        for state in STATES:
+            self._states.labels(state).set(found.states.get(state, 0))
+        self._backlog.set(found.backlog)
+        self._events_due.set(found.events_due)
+        self._consumers.set(found.consumers)
         if standing is None:  # no consumer has made the gate: nothing was ever requested
             self._limit.set(self._reports.terms.cities_per_window)
             for gauge in (self._held, self._spent, self._forecast, self._worst):
@@ -87,24 +95,38 @@ class ProducerMetrics:
             self._held.set(standing.held)
             self._spent.set(standing.spent)
             self._forecast.set(standing.forecast)
-            self._worst.set(self._proof.add(standing.terms, _final(standing), charges))
+            self._worst.set(self._proof.add(standing.terms, _final(standing), found.charges))
         self._budget.set(self._reports.terms.cities_per_month)
         for reason in REASONS:
             self._closed.labels(reason).set(standing is not None and standing.gate.state == reason)
+        self._read_at.set(found.now.timestamp())
 
-    def _transaction(self, connection: Connection) -> tuple[Standing | None, Sequence[Charge]]:
-        """Set what is set alike with and without a gate; return the rest."""
+    def _transaction(self, connection: Connection) -> "_Found":
+        """It only reads: when a scrape has given up waiting, nothing must be set any more."""
         now = self._reports.transactions.now(connection)
-        counts: Mapping[str, int] = count_states(connection, now, MOST)
-        for state in STATES:
-            self._states.labels(state).set(counts.get(state, 0))
-        self._backlog.set(outbox.backlog(connection, MOST))
-        self._consumers.set(consumers_alive(connection, now, self._reports.account)[0])
-        standing = self._reports.read_standing(connection)
-        self._read_at.set(now.timestamp())
-        if standing is None:
-            return None, ()
-        return standing, self._proof.unread(connection, self._reports.account, _final(standing))
+        standing, account = self._reports.read_standing(connection), self._reports.account
+        return _Found(
+            now=now,
+            states=count_states(connection, now, MOST),
+            backlog=outbox.backlog(connection, MOST),
+            events_due=events.count_due(connection, now, MOST),
+            consumers=consumers_alive(connection, now, account)[0],
+            standing=standing,
+            charges=() if standing is None else self._proof.unread(connection, account, _final(standing)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is read for scrapes, in one transaction."""
+
+    now: datetime
+    states: Mapping[str, int]
+    backlog: int
+    events_due: int
+    consumers: int
+    standing: Standing | None
+    charges: Sequence[Charge]
 
 
 class RunningProof:

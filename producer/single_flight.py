@@ -1,11 +1,12 @@
 """Request coalescing: identical and concurrent requests share one load, different ones share a transaction.
 
 A request joins only a load that begins after it was made, so nobody gets a result older than the request. It knows
-neither what is loaded nor who loads it.
+neither what is loaded nor who loads it. A load belongs to none of its requests: its context is empty.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from contextvars import Context
 from typing import Final, Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -69,10 +70,9 @@ class SingleFlight(Generic[Key, Result]):
         if self._next is not None or not self._waiting:
             return
         if not self._loads:
-            gathers = self._gather_s > 0
-            self._next = loop.call_later(self._gather_s, self._begin) if gathers else loop.call_soon(self._begin)
+            self._next = loop.call_later(self._gather_s, self._begin, context=Context())
         elif len(self._loads) < self._loads_at_once:
-            self._next = loop.call_later(self._patience_s, self._begin)
+            self._next = loop.call_later(self._patience_s, self._begin, context=Context())
 
     def _begin(self) -> None:
         """Begin a load for those who wait and have not given up."""
@@ -85,7 +85,7 @@ class SingleFlight(Generic[Key, Result]):
         if waiters:
             task = asyncio.ensure_future(self._run(waiters))
             self._loads[task] = waiters
-            task.add_done_callback(self._ended)
+            task.add_done_callback(self._ended, context=Context())
         self._schedule(asyncio.get_running_loop())
 
     async def _run(self, waiters: "_Waiters[Key, Result]") -> None:

@@ -11,7 +11,7 @@ log = logging.getLogger("raingauge")
 
 @contextlib.asynccontextmanager
 async def in_background(work: Coroutine[Any, Any, Any], name: str | None = None) -> AsyncIterator[asyncio.Task[Any]]:
-    """Run a task beside the block and cancel it when the block ends. If it fails, that is logged."""
+    """Run a task beside the block and cancel it when the block ends. Its failure is logged, and the block goes on."""
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(_report_failure)
     try:

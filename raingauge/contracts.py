@@ -79,9 +79,10 @@ class EventMessage(BaseModel):
     created_at: AwareDatetime
 
 
-def event_body(event: EventState) -> dict[str, str]:
+def event_body(event: EventState) -> dict[str, str | int]:
     """An event as clients and webhooks see it."""
     return {
+        "number": event.number,
         "event_id": event.event_id,
         "type": event.type,
         "user_id": event.user_id,

@@ -1,5 +1,6 @@
 """Spans by OpenTelemetry. Needs the extra `otel`; only `raingauge.tracing` imports it, when it is wanted."""
 
+import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Final
@@ -16,8 +17,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from raingauge.tracing import Tracing
 
-QUIET: Final = "health,ready,metrics,ping"
-"""Requests that are made all the time and say nothing."""
+QUIET: Final = "/(health|ready|metrics|ping)/?$"
+"""URLs that are requested all the time and say nothing."""
 
 
 def otlp_exporter() -> SpanExporter:
@@ -29,7 +30,8 @@ class OpenTelemetry(Tracing):
     """Records the spans of one process."""
 
     def __init__(self, service: str, exporter: SpanExporter) -> None:
-        self._provider = TracerProvider(resource=Resource.create({SERVICE_NAME: f"raingauge-{service}"}))
+        named = {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: f"raingauge-{service}"}
+        self._provider = TracerProvider(resource=Resource.create(named))
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("raingauge")
         self._kafka = AIOKafkaInstrumentor()
@@ -37,7 +39,7 @@ class OpenTelemetry(Tracing):
         self._sqlalchemy = SQLAlchemyInstrumentor()
 
     def traceparent(self, given: str | None) -> str:
-        """That of the request's own span."""
+        """The traceparent of the request's own span."""
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
         return carrier.get("traceparent") or super().traceparent(given)

@@ -1,6 +1,7 @@
 """Metrics of one process: a registry of its own, its HTTP requests, its event loop, and what is read before a scrape.
 
-A scrape must neither wait long nor fail during an outage: reads have a deadline, and then the values of before stay.
+A scrape must neither wait long nor fail during an outage: reads have a deadline; after it the earlier values stay,
+unless the read cleared its own first.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ DEADLINE_S: Final = 0.7
 """How long a scrape waits for what is read for it."""
 KEPT_S: Final = 5.0
 """How long what was read serves further scrapes."""
-LOOK_AT_LOOP_EVERY_S: Final = 1.0
+SAMPLE_LOOP_EVERY_S: Final = 1.0
 REQUEST_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 LAG_BUCKETS_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -66,8 +67,8 @@ class Telemetry:
         """Observe the event loop's lag until cancelled."""
         while True:
             began = self._clock.monotonic()
-            await self._clock.sleep(LOOK_AT_LOOP_EVERY_S)
-            self._loop_lag.observe(max(0.0, self._clock.monotonic() - began - LOOK_AT_LOOP_EVERY_S))
+            await self._clock.sleep(SAMPLE_LOOP_EVERY_S)
+            self._loop_lag.observe(max(0.0, self._clock.monotonic() - began - SAMPLE_LOOP_EVERY_S))
 
     async def exposition(self) -> bytes:
         """All metrics in Prometheus' text format, after at most `DEADLINE_S` seconds."""
@@ -111,23 +112,23 @@ class RequestDurations:
             return
         status, began = 500, self._monotonic()
 
-        def noting(message: Message) -> Awaitable[None]:
+        def send_and_note_status(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             return send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, send_and_note_status)
         finally:
             # The router has put its choice into the scope: a route or a mount, neither for 404.
             key = (getattr(scope.get("route"), "path", "none"), scope["method"], status // 100)
             child = self._children.get(key) or self._child(*key)
             child.observe(self._monotonic() - began)
 
-    def _child(self, route: str, method: str, hundreds: int) -> Histogram:
+    def _child(self, route: str, method: str, status_class: int) -> Histogram:
         known = method if method in METHODS else "other"
-        child = self._durations.labels(route, known, f"{hundreds}xx")
+        child = self._durations.labels(route, known, f"{status_class}xx")
         if known == method:
-            self._children[route, method, hundreds] = child
+            self._children[route, method, status_class] = child
         return child

@@ -29,20 +29,20 @@ class Tracing:
     """Trace ids alone, without spans."""
 
     def traceparent(self, given: str | None) -> str:
-        """That of a request: in the client's trace if it sent one, else in a new one."""
+        """The request's traceparent: a new span in the client's trace, or in a new trace."""
         match = TRACEPARENT.fullmatch(given or "")
         trace, flags = match.groups() if match else (secrets.token_hex(16), "00")
         return f"00-{trace}-{secrets.token_hex(8)}-{flags}"
 
     def instrument(self, api: FastAPI, engine: Any) -> None:
-        """Record spans of this application's requests and of this engine's statements."""
+        """Without spans there is nothing to do."""
 
     def linked(self, name: str, traceparents: Iterable[str | None]) -> AbstractContextManager[object]:  # noqa: ARG002
         """A span of the block, linked to those that caused it: a batch outlives its request by hours."""
         return nullcontext()
 
     def close(self) -> None:
-        """Send what is recorded."""
+        """Nothing is recorded, nothing is sent."""
 
 
 def make_tracing(service: str) -> Tracing:
@@ -61,7 +61,7 @@ def make_tracing(service: str) -> Tracing:
 
 
 class TraceContext:
-    """Middleware that gives each request its traceparent, for the log and for what the request causes."""
+    """Middleware that gives each request but GET its traceparent, for the log and for what the request causes."""
 
     def __init__(self, app: ASGIApp, tracing: Tracing) -> None:
         self._app = app

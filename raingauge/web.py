@@ -10,10 +10,12 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MEDIA_TYPE: Final = "application/problem+json"
 MAX_SHOWN: Final = 64
+METHODS: Final = ("DELETE", "GET", "PATCH", "POST", "PUT")
 UNEXPECTED: Final = "an unexpected error; it is in the log"
 TITLES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
 """Where RFC 9110 has another phrase than Python before 3.13."""
@@ -44,8 +46,7 @@ def install(api: FastAPI, paths: str) -> None:
         if error.status_code == 404 and detail == HTTPStatus(404).phrase:
             detail = f"there is nothing at {shown(request.url.path)}; {paths}"
         if error.status_code == 405:
-            # HEAD is answered wherever GET is.
-            headers["Allow"] = headers.get("Allow", "").replace("GET", "GET, HEAD")
+            headers["Allow"] = ", ".join(_methods(request))
             detail = f"{shown(request.url.path)} takes {headers['Allow']}, not {shown(request.method)}"
         return problem(error.status_code, detail, headers=headers)
 
@@ -55,6 +56,17 @@ def install(api: FastAPI, paths: str) -> None:
     api.add_exception_handler(HTTPException, http)  # type: ignore[arg-type]
     api.add_exception_handler(Exception, unexpected)
     api.add_middleware(Head)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that the path takes. Starlette names those of one of its routes."""
+
+    def takes(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    methods = {method for method in METHODS if takes(method)}
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 class Head:

@@ -27,7 +27,7 @@ from raingauge.errors import SettingsError
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.process import serving, until_signalled
 from raingauge.settings import OPENWEATHER_URL, Settings, provider_key, webhook_secrets
-from raingauge.storage import outbox
+from raingauge.storage import events, outbox
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import QuotaGate
 from raingauge.storage.transactions import Transactions
@@ -74,7 +74,7 @@ async def _serve(settings: Settings) -> None:
         events = InProcessBroker(settings.broker.events_topic, EVENT_WINDOW)
         of_events = await parts.enter_async_context(events.subscription())
         transactions = Transactions(database, threads[0], clock)
-        await parts.enter_async_context(in_background(Notifier(of_events, transactions).run()))
+        await parts.enter_async_context(in_background(Notifier(of_events, transactions).run(), "notifier"))
         await parts.enter_async_context(delivering(settings.notify, secrets, transactions, clock))
         worker.intake.tracing = tracing
         facts = [WorkerFacts(worker)]
@@ -163,6 +163,7 @@ def prepare(database: Database, *, simulated: bool = False) -> None:
             there, here = ("real", "simulated") if simulated else ("simulated", "real")
             raise SettingsError(f"database.url: {there} weather is in this database, {here} must not get among it")
         outbox.forget_publications(connection)
+        events.forget_publications(connection, database.now(connection))
 
     database.write(work)
 

@@ -62,6 +62,7 @@ class EventChange(BaseModel):
 class EventBody(BaseModel):
     """An event."""
 
+    number: int = Field(description="Its place in the order of events, as `after` takes it.", examples=[1])
     event_id: UUID = Field(description="Its id.", examples=[EXAMPLE])
     type: EventType = Field(
         description="`message`: a client reported it; the others are Raingauge's own.", examples=["message"]
@@ -139,7 +140,9 @@ def router(events: Events, clock: Clock) -> APIRouter:
     async def page(
         request: Request,
         response: Response,
-        after: Annotated[int, Query(ge=0, le=2**62, description="Only events after this one.", examples=[100])] = 0,
+        after: Annotated[
+            int, Query(ge=0, le=2**62, description="Only events whose `number` is above this.", examples=[100])
+        ] = 0,
         limit: Annotated[int, Query(ge=1, le=MAX_EVENTS, description="Events of a page.", examples=[100])] = 100,
     ) -> EventPage:
         """Lists all events, the oldest first. `next` and the `Link` header lead to the next page."""
@@ -170,11 +173,12 @@ def router(events: Events, clock: Clock) -> APIRouter:
     return api
 
 
-def add_ping(api: APIRouter, clock: Clock) -> None:
-    """`GET /ping`."""
+def add_ping(api: APIRouter, clock: Clock, prefix: str = "") -> None:
+    """`GET /ping`; `prefix` is that of the operation's id."""
 
     @api.get(
         "/ping",
+        operation_id=f"{prefix}ping",
         summary="Whether the service answers",
         response_description="It does.",
         responses=responses(s422=f"at: {WORDS['extra_forbidden']}", s500=UNEXPECTED),
@@ -184,11 +188,18 @@ def add_ping(api: APIRouter, clock: Clock) -> None:
         return Now(now=utc_text(clock.now()))
 
 
-def add_events(api: APIRouter, events: Events) -> None:
-    """Reporting, reading and changing one event: the same at every front door of events."""
+def add_events(
+    api: APIRouter,
+    events: Events,
+    new_body: type[NewEventBody] = NewEventBody,
+    change_body: type[EventChange] = EventChange,
+    prefix: str = "",
+) -> None:
+    """Reporting, reading and changing one event, as all APIs of events do; `prefix` is that of the operations' ids."""
 
     @api.post(
         "/events",
+        operation_id=f"{prefix}report_event",
         summary="Report an event",
         status_code=201,
         response_description="The event as it stands.",
@@ -196,14 +207,16 @@ def add_events(api: APIRouter, events: Events) -> None:
             s403=ELSEWHERE, s413="the body is longer than 4004096 bytes", s422=f"user_id: {WORDS['missing']}"
         ),
     )
-    async def report(request: Request, response: Response, body: NewEventBody) -> EventBody:
+    async def report(request: Request, response: Response, body: new_body) -> EventBody:  # type: ignore[valid-type]
         """Stores an event and answers at once. Its user is notified soon, and its status becomes `Processed`."""
-        event = await events.report(body.user_id, body.description)
+        given: NewEventBody = body
+        event = await events.report(given.user_id, given.description)
         response.headers["Location"] = f"{request.url.path.rstrip('/')}/{event.event_id}"
         return EventBody.model_validate(event_body(event))
 
     @api.get(
         "/events/{event_id}",
+        operation_id=f"{prefix}event",
         summary="An event",
         response_description="The event as it stands.",
         responses=describe(s404=NO_EVENT, s422=NO_UUID),
@@ -214,13 +227,15 @@ def add_events(api: APIRouter, events: Events) -> None:
 
     @api.put(
         "/events/{event_id}",
+        operation_id=f"{prefix}change_event",
         summary="Change an event",
         response_description="The event afterwards.",
         responses=describe(s403=ELSEWHERE, s404=NO_EVENT, s413="the body is longer than 4004096 bytes", s422=NO_UUID),
     )
-    async def change(event_id: EventId, body: EventChange) -> EventBody:
+    async def change(event_id: EventId, body: change_body) -> EventBody:  # type: ignore[valid-type]
         """Sets what the body names. With `status: NotProcessed` its user is notified once more."""
-        return _found(await events.change(str(event_id), body.model_dump(exclude_unset=True)), event_id)
+        given: EventChange = body
+        return _found(await events.change(str(event_id), given.model_dump(exclude_unset=True)), event_id)
 
 
 def _found(event: EventState | None, event_id: UUID) -> EventBody:

@@ -1,7 +1,7 @@
 """The counters of collections and batches: how many cities are settled, and which batches the relay may publish.
 
-They are changed in the transaction that settles cities, under the lock of the collection. Whoever locks collections
-locks them in the order of their ids.
+They are changed in the transaction that settles cities, under the lock of the collection; a producer's start may
+release more batches. Whoever locks collections locks them in the order of their ids.
 """
 
 from collections import Counter
@@ -82,7 +82,7 @@ class Finished:
 
     @property
     def event(self) -> NewEvent:
-        """For the user who is the collection's id."""
+        """The event that reports its end; its user is the collection's id."""
         done = f"collection {self.collection_id} is done: {self.collected} cities collected"
         if self.failed:
             failed = f"{done}, {self.failed} failed"
@@ -103,7 +103,10 @@ def batches_are(keys: Many[BatchKey]) -> ColumnElement[bool]:
 def exactly(
     one: ColumnElement[Any], other: ColumnElement[Any], pairs: Iterable[tuple[str, int]]
 ) -> ColumnElement[bool]:
-    """A condition that holds for these pairs of values. Grouped by `one`: for pairs SQLite uses no index."""
+    """A condition that holds for these pairs of values.
+
+    It is made of `one IN … AND other IN …`: SQLite uses no index for `(one, other) IN …`.
+    """
     others: dict[str, list[int]] = {}
     for first, second in sorted(pairs):
         others.setdefault(first, []).append(second)
@@ -132,7 +135,7 @@ def release(connection: Connection, keys: Many[BatchKey]) -> None:
 
 
 def _release_next(connection: Connection, collections: Mapping[str, Any], settled: Mapping[str, int]) -> dict[str, int]:
-    """Have as many batches of each collection released as were settled of it; how many there are left of them."""
+    """Release as many further batches of each collection as were settled; how many were released of each."""
     next_ones: dict[str, range] = {}
     for name, number in settled.items():
         first, batches = collections[name].released, batches_of(collections[name].total)

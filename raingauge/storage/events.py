@@ -1,4 +1,4 @@
-"""Events: what users are notified of. Each is stored in the transaction that causes it, and published from here.
+"""Events: what users are notified of. Each is stored in the transaction that causes it; the relay publishes it.
 
 An event is due while it has a `publish_at` that has passed; so a round of the relay reads what is due by an index. It
 is published again from time to time until it is processed. Its deliveries to webhooks are rows of their own, stored
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from raingauge.model import DeliveryState, DeliveryStatus, EventState, EventType
 from raingauge.storage.models import Event, Webhook, WebhookDelivery
@@ -32,9 +32,12 @@ _DUE: Final = (
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )
-_PUBLISH_AT: Final = (
+_LEASE: Final = (
+    update(Event).where(Event.number.in_(bindparam("numbers", expanding=True))).values(publish_at=bindparam("moment"))
+)
+_RESCHEDULE: Final = (
     update(Event)
-    .where(Event.number.in_(bindparam("numbers", expanding=True)), Event.publish_at.is_not(None))
+    .where(Event.number.in_(bindparam("numbers", expanding=True)), Event.publish_at == bindparam("leased_until"))
     .values(publish_at=bindparam("moment"))
 )
 _NUMBERED: Final = _STATE.where(Event.number.in_(bindparam("numbers", expanding=True)))
@@ -147,7 +150,7 @@ def page(connection: Connection, after: int, limit: int) -> list[EventState]:
 def change(connection: Connection, now: datetime, event_id: str, changes: dict[str, Any]) -> EventState | None:
     """Set these of `user_id`, `description` and `status`; the event afterwards, or None if there is none.
 
-    One that is not processed any more is published no more; one that is to be processed again is due.
+    Setting `Processed` ends its publication; setting `NotProcessed` makes it due now.
     """
     values = dict(changes)
     if "status" in changes:
@@ -160,14 +163,26 @@ def change(connection: Connection, now: datetime, event_id: str, changes: dict[s
 def lease(connection: Connection, now: datetime, until: datetime, most: int) -> list[EventState]:
     """Up to `most` events that are due; no other relay finds them due before `until`."""
     due = [EventState(*row) for row in connection.execute(_DUE, {"now": now, "most": most})]
-    publish_again(connection, due, until)
+    if due:
+        connection.execute(_LEASE, {"numbers": [event.number for event in due], "moment": until})
     return due
 
 
-def publish_again(connection: Connection, events: Sequence[EventState], moment: datetime) -> None:
-    """Have those of these events that are still not processed published again at that moment."""
-    if events:
-        connection.execute(_PUBLISH_AT, {"numbers": [event.number for event in events], "moment": moment})
+def reschedule(connection: Connection, events: Sequence[EventState], leased_until: datetime, moment: datetime) -> None:
+    """Set when leased events are published next, unless they were processed or made due since."""
+    numbers = [event.number for event in events]
+    connection.execute(_RESCHEDULE, {"numbers": numbers, "leased_until": leased_until, "moment": moment})
+
+
+def forget_publications(connection: Connection, now: datetime) -> None:
+    """Have every event that is not processed published again: the in-process hand-off starts empty."""
+    connection.execute(update(Event).where(Event.publish_at.is_not(None)).values(publish_at=now))
+
+
+def count_due(connection: Connection, now: datetime, most: int) -> int:
+    """Events that are due; `most` if there are more."""
+    due = select(Event.number).where(Event.publish_at <= now).order_by(Event.publish_at).limit(most).subquery()
+    return connection.scalar(select(func.count()).select_from(due)) or 0
 
 
 def subscribe(connection: Connection, subscriptions: Sequence[Subscription]) -> None:

@@ -70,12 +70,36 @@ def test_a_processed_event_is_due_no_more_until_it_is_to_be_processed_again(data
     (event_id,) = record(database, message())
     leased = lease(database, NOW)
     change(database, event_id, status="Processed")
-    database.write(lambda connection: events.publish_again(connection, leased, NOW))
+    database.write(lambda connection: events.reschedule(connection, leased, NOW + LEASE, NOW))
     assert lease(database, NOW + LEASE) == []
     changed = change(database, event_id, status="NotProcessed", description="once more")
     assert changed is not None
     assert changed.description == "once more"
     assert [event.event_id for event in lease(database, NOW)] == [event_id]
+
+
+def test_an_event_that_was_made_due_during_its_publication_stays_due(database: Database) -> None:
+    (event_id,) = record(database, message())
+    leased = lease(database, NOW)
+    change(database, event_id, status="NotProcessed")
+    database.write(lambda connection: events.reschedule(connection, leased, NOW + LEASE, NOW + 100 * LEASE))
+    assert [event.event_id for event in lease(database, NOW)] == [event_id]
+
+
+def test_a_published_event_is_due_again_when_it_was_rescheduled_to(database: Database) -> None:
+    record(database, message())
+    leased = lease(database, NOW)
+    database.write(lambda connection: events.reschedule(connection, leased, NOW + LEASE, NOW + 100 * LEASE))
+    assert database.read(lambda connection: events.count_due(connection, NOW + 99 * LEASE, 10)) == 0
+    assert database.read(lambda connection: events.count_due(connection, NOW + 100 * LEASE, 10)) == 1
+
+
+def test_what_is_not_processed_is_published_again_by_a_new_hand_off(database: Database) -> None:
+    first, second = record(database, message(), message())
+    lease(database, NOW)
+    change(database, first, status="Processed")
+    database.write(lambda connection: events.forget_publications(connection, NOW))
+    assert [event.event_id for event in lease(database, NOW)] == [second]
 
 
 def test_an_event_that_does_not_exist_is_not_changed(database: Database) -> None:

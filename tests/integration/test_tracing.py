@@ -14,7 +14,7 @@ from sqlalchemy import select
 from producer.app import create_api
 from raingauge.contracts import TRACEPARENT, decode, trace_id
 from raingauge.errors import SettingsError
-from raingauge.opentelemetry import OpenTelemetry
+from raingauge.opentelemetry import QUIET, OpenTelemetry
 from raingauge.storage import outbox
 from raingauge.storage.database import Database
 from raingauge.storage.models import Collection
@@ -96,6 +96,20 @@ async def test_a_batch_is_linked_to_the_request_and_not_its_child(
     assert (link.context.trace_id, link.context.span_id) == (posted.trace_id, posted.span_id)
     assert enqueued.parent is None
     assert any(re.match("INSERT", name) for name in spans), spans.keys()
+
+
+@pytest.mark.parametrize(
+    ("url", "quiet"),
+    [
+        ("http://ready.example/collect", False),
+        ("http://a/compat/weather/weather/ready-7", False),
+        ("http://a/collections/shopping/cancel", False),
+        ("http://a/ready", True),
+        ("http://a/compat/events/ping/", True),
+    ],
+)
+def test_only_the_requests_that_say_nothing_have_no_span(url: str, quiet: bool) -> None:
+    assert (re.search(QUIET, url) is not None) is quiet
 
 
 def test_nothing_of_opentelemetry_is_used_unless_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ async def report(front: Front, user_id: str = "1234", description: str = "rain")
 async def test_a_reported_event_is_answered_as_it_stands(front: Front) -> None:
     event = await report(front)
     assert event == {
+        "number": 1,
         "event_id": event["event_id"],
         "type": "message",
         "user_id": "1234",

@@ -14,7 +14,7 @@ from prometheus_client import Gauge
 from raingauge import web
 from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable
-from raingauge.telemetry import DEADLINE_S, KEPT_S, LOOK_AT_LOOP_EVERY_S, Telemetry
+from raingauge.telemetry import DEADLINE_S, KEPT_S, SAMPLE_LOOP_EVERY_S, Telemetry
 from tests.simulation.virtual import VirtualClock, VirtualLoop, run_virtually
 
 REQUESTS = "raingauge_http_request_duration_seconds_count"
@@ -134,7 +134,7 @@ def test_the_event_loop_s_lag_is_sampled() -> None:
 
     async def program() -> None:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(10 * LOOK_AT_LOOP_EVERY_S):
+            async with asyncio.timeout(10 * SAMPLE_LOOP_EVERY_S):
                 await telemetry.measure_loop()
 
     run_virtually(program(), loop)

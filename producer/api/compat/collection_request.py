@@ -50,7 +50,7 @@ class CityWeather(BaseModel):
 class CollectionRequestInfo(BaseModel):
     """A request and all that is collected."""
 
-    id: int | str = Field(description="The request's id; a number if it consists of digits.", examples=[1])
+    id: int | str = Field(description="The request's id; a number if it is written as one in JSON.", examples=[1])
     created_at: Time = Field(description="When it was accepted, ISO 8601 in UTC.")
     city_weather_info: list[CityWeather] = Field(
         description="All collected cities, in the order of city ids.",
