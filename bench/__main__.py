@@ -28,11 +28,26 @@ from bench.scenarios.pace import pace
 from bench.scenarios.paid import paid
 from bench.scenarios.pipeline import pipeline
 from bench.scenarios.saturation import saturation
+from bench.scenarios.summary import summary
 from bench.size import Size
 
 SCENARIOS: Final[Mapping[str, Callable[[Size], Outcome]]] = {
     scenario.__name__: scenario
-    for scenario in (pace, saturation, distance, fairness, overlap, pipeline, paid, ledger, api, eta, memory, idle)
+    for scenario in (
+        pace,
+        saturation,
+        distance,
+        fairness,
+        overlap,
+        pipeline,
+        paid,
+        ledger,
+        api,
+        summary,
+        eta,
+        memory,
+        idle,
+    )
 }
 RESULTS: Final = Path("bench/results")
 """What is committed: its figures are written into the document, too."""

@@ -18,6 +18,7 @@ TITLES: Final = {
     "paid": "The largest plan",
     "ledger": "The ledger",
     "api": "The API",
+    "summary": "Sums",
     "eta": "The expected end",
     "memory": "Memory",
     "idle": "Idle",

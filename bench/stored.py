@@ -52,6 +52,25 @@ def store_collections(url: str, collections: int, with_rows: int) -> None:
         _store(database, Reading, _readings(with_rows, cities))
 
 
+def store_readings(url: str, number: int) -> None:
+    """That many readings, in collections of ten thousand each. The first collection is written, the others copied."""
+    weather = {"status": "collected"} | dict(zip(WEATHER_COLUMNS, (NOW, NOW, *WEATHER), strict=True))
+    reading = Reading.__table__.c
+    with closing(open_database(url)) as database:
+        now = database.read(database.now)
+        names = [name_of(n) for n in range(OPEN + 1, OPEN + 1 - (-number // EACH))]
+        _store(database, Collection, (_collection(OPEN + 1, now) | {"id": name} for name in names))
+        cities = range(FIRST_CITY, FIRST_CITY + min(EACH, number))
+        _store(database, Reading, ({"collection_id": names[0], "city_id": city} | weather for city in cities))
+        for place, name in enumerate(names[1:], 1):
+            copied = {column.name: column for column in reading} | {"collection_id": literal(name)}
+            rows = select(*copied.values()).where(
+                reading.collection_id == names[0], reading.city_id < FIRST_CITY + number - place * EACH
+            )
+            copy = insert(Reading).from_select([*copied], rows)
+            database.write(lambda connection, copy=copy: connection.execute(copy))  # type: ignore[misc]
+
+
 def queue_cities(database: Database, name: str, cities: range) -> None:
     """A collection of these cities, all of them in the queue."""
     now = database.read(database.now)

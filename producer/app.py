@@ -11,8 +11,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from producer.api import collections, docs, events, problems, quota
-from producer.api.compat import collection_request, weather
+from producer.api import collections, docs, events, problems, quota, readings
+from producer.api.compat import collection_request, total, weather
 from producer.api.compat import events as older_events
 from producer.api.compat.default_collections import DefaultCollections
 from producer.api.requests import Entrance
@@ -22,11 +22,12 @@ from producer.event_relay import EventRelay
 from producer.events import Events
 from producer.metrics import ProducerMetrics
 from producer.quota import QuotaReports
+from producer.readings import Readings
 from producer.relay import Relay
 from raingauge import health
 from raingauge.background import in_background
 from raingauge.blocking import Threads, until_available
-from raingauge.clock import SystemClock
+from raingauge.clock import Clock, SystemClock
 from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of, topics_of
 from raingauge.messaging.port import Publisher
 from raingauge.model import CollectionState
@@ -99,18 +100,27 @@ def create_api(
     defaults = collections.CollectDefaults(default_cities(), settings.collect.max_cities, settings.freshness.max_age_s)
     api.include_router(collections.router(use_cases, defaults, on_accepted))
     api.include_router(quota.router(reports))
-    default_collections = DefaultCollections(use_cases, defaults, on_accepted)
-    api.include_router(weather.router(default_collections))
-    api.include_router(collection_request.router(default_collections))
+    sums = Readings(use_cases.transactions)
+    api.include_router(readings.router(sums))
     reported, clock = Events(use_cases.transactions, on_event), SystemClock()
     api.include_router(events.router(reported, clock))
-    api.include_router(older_events.router(reported, clock))
+    _add_older_doors(api, DefaultCollections(use_cases, defaults, on_accepted), sums, reported, clock)
     api.include_router(health.router([ProducerFacts(relay), *parts], use_cases.check, telemetry))
     docs.install(api, settings.http.root_path)
     problems.install(api)
     limit = 4096 + BYTES_PER_CITY * settings.collect.max_cities
     api.add_middleware(Entrance, prefix=settings.http.root_path, limit=limit)
     return api
+
+
+def _add_older_doors(
+    api: FastAPI, default_collections: DefaultCollections, sums: Readings, reported: Events, clock: Clock
+) -> None:
+    """The contracts of older services."""
+    api.include_router(weather.router(default_collections))
+    api.include_router(collection_request.router(default_collections))
+    api.include_router(total.router(sums))
+    api.include_router(older_events.router(reported, clock))
 
 
 @contextlib.asynccontextmanager

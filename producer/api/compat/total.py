@@ -1,0 +1,37 @@
+"""`GET /compat/total`: the sum of all temperatures, as an older service answers it."""
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from producer.api.problems import WORDS
+from producer.api.readings import described, summary_of
+from producer.api.requests import StrictRoute
+from producer.readings import Readings
+from raingauge.storage.readings import Selection
+
+
+class TotalBody(BaseModel):
+    """The sum of all temperatures."""
+
+    total: float = Field(
+        description="°C, over all collected readings; exact to the thousandth. 0 when there are none.",
+        examples=[3239.8],
+    )
+
+
+def router(readings: Readings) -> APIRouter:
+    """The front door."""
+    api = APIRouter(tags=["compat: total"], route_class=StrictRoute)
+
+    @api.get(
+        "/compat/total",
+        operation_id="compat_total",
+        summary="The sum of all temperatures",
+        response_description="The sum.",
+        responses=described(s422=f"at: {WORDS['extra_forbidden']}"),
+    )
+    async def total() -> TotalBody:
+        """Adds up the temperatures of all collected readings. `/readings/summary` selects some of them."""
+        return TotalBody(total=(await summary_of(readings, Selection())).total)
+
+    return api
