@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from consumer.caller import Caller
 from consumer.dead_letters import find_buried
+from consumer.export import open_export
 from consumer.intake import Intake
 from consumer.ledger import Ledger
 from consumer.metrics import ConsumerMetrics
@@ -242,8 +243,8 @@ async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: there is no key, the hand-off is not Kafka, the address is taken, or the database refuses this
-            program.
+        SettingsError: there is no key, the hand-off is not Kafka, the address is taken, the folder of the export cannot
+            be written to, or the database refuses this program.
         GateMismatch: the account's gate has other terms.
     """
     await until_signalled(_work(settings))
@@ -264,6 +265,7 @@ async def _work(settings: Settings) -> None:
         tracing = parts.enter_context(contextlib.closing(make_tracing("consumer")))
         provider, threads = parts.enter_context(opened(settings, provider_key(), clock))
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, DATABASE_THREADS)))
+        export = open_export(settings.export.folder, database)
         http = settings.consumer.http
         await parts.enter_async_context(in_background(telemetry.measure_loop()))
         api = create_api(facts, check, telemetry)
@@ -291,7 +293,8 @@ async def _work(settings: Settings) -> None:
                 timeouts=Timeouts(fetch_wait_s=EVENT_WAIT_S, poll_s=EVENT_WAIT_S),
             )
         )
-        await parts.enter_async_context(in_background(Notifier(of_events, transactions).run(), "notifier"))
+        notifier = Notifier(of_events, transactions, export=export)
+        await parts.enter_async_context(in_background(notifier.run(), "notifier"))
         worker.intake.tracing = tracing
         worker.intake.find_buried = partial(find_buried, servers, broker.topic)
         log.info("consumer.working")

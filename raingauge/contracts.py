@@ -20,6 +20,8 @@ MAX_MESSAGE_BYTES: Final = 262_144
 COLLECTION_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 """What a stored collection id looks like; ids with ":" are the system's own."""
 
+NUMERIC_ID: Final = re.compile(r"0|-?[1-9][0-9]*")
+"""An id that older contracts answer as a number, of any length; "007" remains text."""
 MAX_CITY_ID: Final = 2**31 - 1
 CityId = Annotated[int, Field(strict=True, ge=1, le=MAX_CITY_ID)]
 Number = Annotated[int, Field(strict=True, le=2**31 - 1)]

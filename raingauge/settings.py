@@ -197,6 +197,13 @@ class NotifySettings(Section):
         return webhooks
 
 
+class ExportSettings(Section):
+    """Files of finished collections."""
+
+    folder: str = ""
+    """Empty: none are written."""
+
+
 class EnvironmentSource(EnvSettingsSource):
     """Environment variables, where `<variable>_FILE` names a file with the value of a URL."""
 
@@ -228,6 +235,7 @@ class Settings(BaseSettings):
     freshness: FreshnessSettings = FreshnessSettings()
     log: LogSettings = LogSettings()
     notify: NotifySettings = NotifySettings()
+    export: ExportSettings = ExportSettings()
 
     @classmethod
     def settings_customise_sources(

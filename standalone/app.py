@@ -17,6 +17,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, make_url, select
 
 from consumer.app import DATABASE_THREADS, EVENT_WINDOW, WorkerFacts, delivering, make_worker, opened, working
+from consumer.export import open_export
 from consumer.metrics import ConsumerMetrics
 from consumer.notifier import Notifier
 from producer.app import THREADS, producing
@@ -46,8 +47,8 @@ async def run(settings: Settings) -> None:
     """Serve and collect until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the hand-off is Kafka, the address is taken, the database refuses this program, or another
-            process works on the same SQLite file.
+        SettingsError: the hand-off is Kafka, the address is taken, the folder of the export cannot be written to, the
+            database refuses this program, or another process works on the same SQLite file.
         GateMismatch: the account's gate was made with other terms.
     """
     await until_signalled(_serve(settings))
@@ -63,6 +64,7 @@ async def _serve(settings: Settings) -> None:
         pool_size = THREADS + DATABASE_THREADS
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size)))
         parts.enter_context(alone(settings.database.url))
+        export = open_export(settings.export.folder, database)
         await _prepared(database, clock, simulated=_is_simulated(settings, key))
         broker = InProcessBroker(settings.broker.topic, settings.consumer.window)
         subscription = await parts.enter_async_context(broker.subscription())
@@ -74,7 +76,8 @@ async def _serve(settings: Settings) -> None:
         events = InProcessBroker(settings.broker.events_topic, EVENT_WINDOW)
         of_events = await parts.enter_async_context(events.subscription())
         transactions = Transactions(database, threads[0], clock)
-        await parts.enter_async_context(in_background(Notifier(of_events, transactions).run(), "notifier"))
+        notifier = Notifier(of_events, transactions, export=export)
+        await parts.enter_async_context(in_background(notifier.run(), "notifier"))
         await parts.enter_async_context(delivering(settings.notify, secrets, transactions, clock))
         worker.intake.tracing = tracing
         facts = [WorkerFacts(worker)]

@@ -174,6 +174,12 @@ def reschedule(connection: Connection, events: Sequence[EventState], leased_unti
     connection.execute(_RESCHEDULE, {"numbers": numbers, "leased_until": leased_until, "moment": moment})
 
 
+def postpone(connection: Connection, event: EventState, moment: datetime) -> None:
+    """Have an event that cannot be processed yet published again at that moment."""
+    this = (Event.number == event.number, Event.publish_at.is_not(None))
+    connection.execute(update(Event).where(*this).values(publish_at=moment))
+
+
 def forget_publications(connection: Connection, now: datetime) -> None:
     """Have every event that is not processed published again: the in-process hand-off starts empty."""
     connection.execute(update(Event).where(Event.publish_at.is_not(None)).values(publish_at=now))

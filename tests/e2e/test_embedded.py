@@ -1,5 +1,6 @@
 """Embedded mode as a process, against the simulator as the provider that enforces its quota in any rolling window."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,6 +123,25 @@ def test_without_a_key_it_starts_the_simulator_in_any_folder_and_says_so(tmp_pat
     assert all(-60 < row["temperature"] < 60 for row in state["data"])
     assert f'program.started settings="no config.env.yml in {tmp_path}"' in service.output
     assert (tmp_path / "var/simulator.db").exists()
+
+
+def test_a_finished_collection_is_exported_to_a_folder(tmp_path: Path) -> None:
+    settings = {"RAINGAUGE_EXPORT__FOLDER": f"{tmp_path}/export", "RAINGAUGE_HTTP__PORT": "0", "PYTHONPATH": str(ROOT)}
+    with program("standalone", settings=settings, cwd=tmp_path) as service:
+        service.collect(id=1, cities=[3439525, 3439781])
+        eventually((tmp_path / "export/1.json").exists, START_UP_S)
+    document = json.loads((tmp_path / "export/1.json").read_text())
+    assert (document["user_id"], [row["city_id"] for row in document["cities"]]) == (1, [3439525, 3439781])
+
+
+@pytest.mark.parametrize(("module", "broker"), [("consumer", "kafka://127.0.0.1:1"), ("standalone", "inprocess://")])
+def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(module: str, broker: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    own = {"broker__url": broker, "export__folder": tmp_path / "file"}
+    settings = settings_for("http://127.0.0.1:1", f"sqlite:///{tmp_path}/own.db", own)
+    with launched(module, settings=settings) as refused:
+        assert refused.ended() == 2
+    assert refused.lines[-1].startswith(f"export.folder: cannot write to {tmp_path}/file: ")
 
 
 def test_simulated_and_real_weather_never_get_into_one_database(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ OTHER: dict[str, Any] = {
     "log.format": "json",
     "notify.webhooks": [{"url": "https://example.org/hook", "events": ["dead_letter"], "secret_file": "secret"}],
     "notify.allow_private": True,
+    "export.folder": "/srv/export",
 }
 """For every setting a value that is not its default."""
 

@@ -1,6 +1,5 @@
 """`/compat/collection-request`: requests by number, their progress from 0 to 1, and all their weather in one answer."""
 
-import re
 from typing import Any, Final, Literal
 
 import orjson
@@ -12,11 +11,10 @@ from producer.api.collections import JSON, CollectionId
 from producer.api.compat.default_collections import DefaultCollections, IdInPath, describe_get, describe_post
 from producer.api.requests import StrictRoute
 from producer.api.schemas import Time
-from raingauge.contracts import utc_text
+from raingauge.contracts import NUMERIC_ID, utc_text
 from raingauge.storage.collections import OtherRequest
 
 PREFIX: Final = "/compat/collection-request/collection-request"
-NUMBER: Final = re.compile(r"0|-?[1-9][0-9]*")
 
 
 class CollectionRequestBody(BaseModel):
@@ -104,7 +102,7 @@ def router(collections: DefaultCollections) -> APIRouter:
         """Answers at any time, in one piece, while the request is under way too."""
         state = await collections.find(id)
         body: dict[str, Any] = {
-            "id": orjson.Fragment(state.id) if NUMBER.fullmatch(state.id) else state.id,  # of any length
+            "id": orjson.Fragment(state.id) if NUMERIC_ID.fullmatch(state.id) else state.id,  # of any length
             "created_at": utc_text(state.requested_at),
             "city_weather_info": [
                 {name: row[name] for name in CityWeather.model_fields} async for row in collections.rows(id)
