@@ -20,7 +20,7 @@ from consumer.notifier import Notifier
 from consumer.provider.openweather import OpenWeather
 from consumer.webhook_client import WebhookClient, tls_context
 from consumer.webhooks import AT_ONCE, WebhookSender
-from raingauge import health, web
+from raingauge import web
 from raingauge.background import in_background
 from raingauge.blocking import Threads, inline, until_available
 from raingauge.clock import Clock, SystemClock, happens_within
@@ -29,15 +29,24 @@ from raingauge.errors import DatabaseUnavailable, Fatal, HandoffUnavailable, Set
 from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics, servers_of, topics_of
 from raingauge.messaging.port import Publisher, Subscription
 from raingauge.model import CALL_SIZE
+from raingauge.observability import health
+from raingauge.observability.metrics import Telemetry
+from raingauge.observability.tracing import make_tracing
 from raingauge.process import serving, until_signalled
-from raingauge.settings import KEY_VARIABLE, NotifySettings, Settings, ca_file, provider_key, webhook_secrets
+from raingauge.settings import (
+    KEY_VARIABLE,
+    BrokerSettings,
+    NotifySettings,
+    Settings,
+    ca_file,
+    provider_key,
+    webhook_secrets,
+)
 from raingauge.storage import events
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.events import Subscription as EventSubscription
 from raingauge.storage.quota import BEAT_S
 from raingauge.storage.transactions import Transactions
-from raingauge.telemetry import Telemetry
-from raingauge.tracing import make_tracing
 
 log = logging.getLogger("raingauge.consumer")
 
@@ -283,16 +292,7 @@ async def _work(settings: Settings) -> None:
         )
         worker = make_worker(settings, database, provider, threads, subscription, dead_letters, clock, metrics)
         facts.worker = worker
-        of_events = await parts.enter_async_context(
-            KafkaSubscription(
-                servers,
-                broker.events_topic,
-                f"{broker.group}.events",
-                window=EVENT_WINDOW,
-                clock=clock,
-                timeouts=Timeouts(fetch_wait_s=EVENT_WAIT_S, poll_s=EVENT_WAIT_S),
-            )
-        )
+        of_events = await parts.enter_async_context(_event_subscription(broker, clock))
         notifier = Notifier(of_events, transactions, export=export)
         await parts.enter_async_context(in_background(notifier.run(), "notifier"))
         worker.intake.tracing = tracing
@@ -300,6 +300,13 @@ async def _work(settings: Settings) -> None:
         log.info("consumer.working")
         task = await parts.enter_async_context(working(worker, settings.openweather.timeout_s + GRACE_S))
         await asyncio.shield(task)  # a signal cancels the wait, not the work: that is for `working` to end
+
+
+def _event_subscription(broker: BrokerSettings, clock: Clock) -> KafkaSubscription:
+    """That of the notifier, in a group of its own."""
+    waits = Timeouts(fetch_wait_s=EVENT_WAIT_S, poll_s=EVENT_WAIT_S)
+    servers, topic, group = servers_of(broker.url), broker.events_topic, f"{broker.group}.events"
+    return KafkaSubscription(servers, topic, group, window=EVENT_WINDOW, clock=clock, timeouts=waits)
 
 
 def dead_letter_publisher(servers: Sequence[str], clock: Clock) -> KafkaPublisher:

@@ -28,11 +28,11 @@ from raingauge.errors import (
 )
 from raingauge.messaging.port import Delivery, Publisher, Subscription
 from raingauge.model import BatchKey
+from raingauge.observability.tracing import Tracing
 from raingauge.storage import enqueueing, events, quota
 from raingauge.storage.events import NewEvent
 from raingauge.storage.settling import Settled
 from raingauge.storage.transactions import Transactions
-from raingauge.tracing import Tracing
 
 log = logging.getLogger("raingauge.intake")
 

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from consumer.provider.port import Reason, Refusal, Reply, Weather
 from raingauge.errors import NotSent, ProviderUnavailable, Unreadable
 from raingauge.messaging.port import Subscription
-from raingauge.telemetry import Telemetry
+from raingauge.observability.metrics import Telemetry
 
 CALL_BUCKETS_S: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0)
 OUTCOMES: Final = ("answered", "unreadable", "silent", "unsent", *(reason.value for reason in Reason))

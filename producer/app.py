@@ -24,20 +24,20 @@ from producer.metrics import ProducerMetrics
 from producer.quota import QuotaReports
 from producer.readings import Readings
 from producer.relay import Relay
-from raingauge import health
 from raingauge.background import in_background
 from raingauge.blocking import Threads, until_available
 from raingauge.clock import Clock, SystemClock
 from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of, topics_of
 from raingauge.messaging.port import Publisher
 from raingauge.model import CollectionState
+from raingauge.observability import health
+from raingauge.observability.metrics import Telemetry
+from raingauge.observability.tracing import TraceContext, Tracing, make_tracing
 from raingauge.process import serving, until_signalled
 from raingauge.settings import Settings
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.outbox import outstanding_limit, widen
 from raingauge.storage.transactions import Transactions
-from raingauge.telemetry import Telemetry
-from raingauge.tracing import TraceContext, Tracing, make_tracing
 
 log = logging.getLogger("raingauge.producer")
 

@@ -14,12 +14,12 @@ from sqlalchemy import Connection
 from producer.quota import QuotaReports, Standing
 from producer.relay import Relay
 from raingauge.model import Charge
+from raingauge.observability.metrics import Telemetry
 from raingauge.quota.pacing import Terms
 from raingauge.quota.proof import NOTHING, Replay
 from raingauge.storage import events, outbox
 from raingauge.storage.collections import count_states
 from raingauge.storage.quota import consumers_alive, reserved_charges
-from raingauge.telemetry import Telemetry
 
 MOST: Final = 10_000
 """Rows that are counted in one state; whatever is more counts as that."""

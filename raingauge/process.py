@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from raingauge.connections import bounded_protocol, connection_limit, raise_file_limit
 from raingauge.errors import Fatal, SettingsError
-from raingauge.log import configure_logging
+from raingauge.observability.log import configure_logging
 from raingauge.settings import Settings, config_file, load_settings, provider_key
 
 log = logging.getLogger("raingauge")

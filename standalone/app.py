@@ -26,14 +26,14 @@ from raingauge.blocking import Threads, until_available
 from raingauge.clock import Clock, SystemClock
 from raingauge.errors import SettingsError
 from raingauge.messaging.inprocess import InProcessBroker
+from raingauge.observability.metrics import Telemetry
+from raingauge.observability.tracing import make_tracing
 from raingauge.process import serving, until_signalled
 from raingauge.settings import OPENWEATHER_URL, Settings, provider_key, webhook_secrets
 from raingauge.storage import events, outbox
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import QuotaGate
 from raingauge.storage.transactions import Transactions
-from raingauge.telemetry import Telemetry
-from raingauge.tracing import make_tracing
 from simulator.app import create_app
 from simulator.settings import SimulatorSettings
 

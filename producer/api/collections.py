@@ -41,9 +41,9 @@ from producer.api.schemas import (
     head,
 )
 from producer.collections import EMPTY_PAGE, Collections, Page, PageQuery, View
-from raingauge import tracing
 from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID, CityId
 from raingauge.model import CollectionRequest, CollectionState
+from raingauge.observability import tracing
 from raingauge.web import shown
 
 log = logging.getLogger("raingauge.producer")

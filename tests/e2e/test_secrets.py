@@ -20,8 +20,8 @@ from sqlalchemy import make_url
 
 import standalone.app
 from raingauge.contracts import dead_letter_topic
-from raingauge.log import LIBRARIES, LineFormatter
 from raingauge.messaging.inprocess import InProcessBroker
+from raingauge.observability.log import LIBRARIES, LineFormatter
 from raingauge.settings import Settings, load_settings
 from raingauge.storage.database import open_database
 from simulator.settings import SimulatorSettings

@@ -197,11 +197,10 @@ async def test_an_event_whose_file_cannot_be_written_is_tried_again(
 
 
 async def test_the_next_try_is_in_a_minute_even_if_the_relay_has_the_last_word(sqlite: Database) -> None:
-    assert EXPORT_AGAIN_AFTER > LEASE
     finish(sqlite)
     leased = sqlite.write(lambda c: events.lease(c, NOW, NOW + LEASE, 10))
-    sqlite.write(lambda c: events.publish_again(c, leased, NOW + EXPORT_AGAIN_AFTER))
-    sqlite.write(lambda c: events.publish_again(c, leased, NOW + timedelta(hours=1), unless_after=NOW + LEASE))
+    sqlite.write(lambda c: events.postpone(c, leased[0], NOW + EXPORT_AGAIN_AFTER))
+    sqlite.write(lambda c: events.reschedule(c, leased, NOW + LEASE, NOW + timedelta(hours=1)))
     assert sqlite.write(lambda c: events.lease(c, NOW + EXPORT_AGAIN_AFTER, NOW + timedelta(hours=2), 10)) == leased
 
 

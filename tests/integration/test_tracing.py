@@ -14,12 +14,12 @@ from sqlalchemy import select
 from producer.app import create_api
 from raingauge.contracts import TRACEPARENT, decode, trace_id
 from raingauge.errors import SettingsError
-from raingauge.opentelemetry import QUIET, OpenTelemetry
+from raingauge.observability.opentelemetry import QUIET, OpenTelemetry
+from raingauge.observability.tracing import ENDPOINT, TraceFilter, Tracing, make_tracing
 from raingauge.storage import outbox
 from raingauge.storage.database import Database
 from raingauge.storage.models import Collection
 from raingauge.storage.outbox import Lease
-from raingauge.tracing import ENDPOINT, TraceFilter, Tracing, make_tracing
 from tests.api_support import NOON, Front
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -123,7 +123,7 @@ def test_nothing_of_opentelemetry_is_used_unless_it_is_wanted(monkeypatch: pytes
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:1")
-    monkeypatch.setitem(__import__("sys").modules, "raingauge.opentelemetry", None)
+    monkeypatch.setitem(__import__("sys").modules, "raingauge.observability.opentelemetry", None)
     with pytest.raises(SettingsError, match="install the extra otel"):
         make_tracing("test")
 

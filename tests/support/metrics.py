@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from consumer.metrics import ConsumerMetrics
 from producer.metrics import ProducerMetrics
 from raingauge.clock import SystemClock
-from raingauge.telemetry import Telemetry
+from raingauge.observability.metrics import Telemetry
 
 SUFFIXES: Final = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 

@@ -8,7 +8,7 @@ from consumer.app import WorkerFacts, create_api
 from consumer.metrics import ConsumerMetrics
 from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable, HandoffUnavailable
-from raingauge.telemetry import KEPT_S, Telemetry
+from raingauge.observability.metrics import KEPT_S, Telemetry
 from tests.api_support import assert_problem, scrape
 from tests.simulation.virtual import VirtualClock, VirtualLoop, run_virtually
 from tests.support.handoff import FakeHandoff

@@ -7,10 +7,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from raingauge import health
 from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable, RaingaugeError
-from raingauge.telemetry import Telemetry
+from raingauge.observability import health
+from raingauge.observability.metrics import Telemetry
 
 
 class Facts:

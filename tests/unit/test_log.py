@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raingauge.log import LIBRARIES, OUTAGES, JsonFormatter, LineFormatter, RateLimit, configure_logging
+from raingauge.observability.log import LIBRARIES, OUTAGES, JsonFormatter, LineFormatter, RateLimit, configure_logging
 
 SECRET = "0123456789abcdef"  # pragma: allowlist secret
 

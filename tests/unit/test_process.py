@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from raingauge.background import in_background
 from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable, Fatal, GateMismatch, SettingsError
-from raingauge.log import LIBRARIES
+from raingauge.observability.log import LIBRARIES
 from raingauge.process import listening, run_program, serving, until_signalled
 from raingauge.settings import KEY_VARIABLE, Settings
 

@@ -14,7 +14,7 @@ from prometheus_client import Gauge
 from raingauge import web
 from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable
-from raingauge.telemetry import DEADLINE_S, KEPT_S, SAMPLE_LOOP_EVERY_S, Telemetry
+from raingauge.observability.metrics import DEADLINE_S, KEPT_S, SAMPLE_LOOP_EVERY_S, Telemetry
 from tests.simulation.virtual import VirtualClock, VirtualLoop, run_virtually
 
 REQUESTS = "raingauge_http_request_duration_seconds_count"

@@ -9,7 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel, Field
 
 from raingauge.errors import RaingaugeError
-from raingauge.telemetry import Telemetry
+from raingauge.observability.metrics import Telemetry
 
 
 class Health(BaseModel):

@@ -1,4 +1,4 @@
-"""Spans by OpenTelemetry. Needs the extra `otel`; only `raingauge.tracing` imports it, when it is wanted."""
+"""Spans by OpenTelemetry. Needs the extra `otel`; only `make_tracing` imports this module, when it is wanted."""
 
 import os
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
-from raingauge.tracing import Tracing
+from raingauge.observability.tracing import Tracing
 
 QUIET: Final = "/(health|ready|metrics|ping)/?$"
 """URLs that are requested all the time and say nothing."""

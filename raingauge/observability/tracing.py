@@ -54,7 +54,7 @@ def make_tracing(service: str) -> Tracing:
     if not os.environ.get(ENDPOINT):
         return Tracing()
     try:
-        from raingauge.opentelemetry import OpenTelemetry, otlp_exporter  # noqa: PLC0415
+        from raingauge.observability.opentelemetry import OpenTelemetry, otlp_exporter  # noqa: PLC0415
     except ImportError as error:
         raise SettingsError(f"{ENDPOINT} is set, but {error.name} is missing: install the extra otel") from error
     return OpenTelemetry(service, otlp_exporter())

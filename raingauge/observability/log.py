@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from raingauge.contracts import utc_text
-from raingauge.tracing import TraceFilter
+from raingauge.observability.tracing import TraceFilter
 
 STANDARD_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 REPEAT_AFTER_S: Final = 10.0

@@ -1,0 +1,44 @@
+"""Settings: `config.env.yml`, overridden by environment variables `RAINGAUGE_<SECTION>__<KEY>`; and secrets.
+
+No message of this package contains a value.
+"""
+
+from raingauge.settings.loading import load_settings
+from raingauge.settings.secrets import FILE_SUFFIX, KEY_VARIABLE, ca_file, provider_key, webhook_secrets
+from raingauge.settings.sections import (
+    CONFIG_VARIABLE,
+    OPENWEATHER_URL,
+    PREFIX,
+    BrokerSettings,
+    CollectSettings,
+    HttpSettings,
+    NotifySettings,
+    OpenWeatherSettings,
+    QuotaSettings,
+    RelaySettings,
+    Settings,
+    WebhookSettings,
+    config_file,
+)
+
+__all__ = [
+    "CONFIG_VARIABLE",
+    "FILE_SUFFIX",
+    "KEY_VARIABLE",
+    "OPENWEATHER_URL",
+    "PREFIX",
+    "BrokerSettings",
+    "CollectSettings",
+    "HttpSettings",
+    "NotifySettings",
+    "OpenWeatherSettings",
+    "QuotaSettings",
+    "RelaySettings",
+    "Settings",
+    "WebhookSettings",
+    "ca_file",
+    "config_file",
+    "load_settings",
+    "provider_key",
+    "webhook_secrets",
+]

@@ -1,0 +1,81 @@
+"""Loading the settings, with one line for whatever is wrong with them."""
+
+import difflib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from raingauge.errors import SettingsError
+from raingauge.settings.sections import CONFIG_VARIABLE, PREFIX, Settings, config_file
+
+
+def load_settings() -> Settings:
+    """Read the configuration file and the environment.
+
+    Raises:
+        SettingsError: a name is unknown, a value is invalid, or a file cannot be read; the message names it.
+    """
+    file = config_file()
+    if file.is_file():
+        _refuse_unreadable(file)
+    elif CONFIG_VARIABLE in os.environ:
+        raise SettingsError(f"{CONFIG_VARIABLE}: there is no file {os.environ[CONFIG_VARIABLE]}")
+    _refuse_unknown_variables()
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(f"settings: {_describe(error)}") from None
+    except ValueError as error:
+        raise SettingsError(f"settings: {error}") from None
+
+
+def _refuse_unreadable(file: Path) -> None:
+    """Report in one line what YAML would report in a traceback."""
+    try:
+        with file.open("rb") as stream:
+            sections = yaml.safe_load(stream)
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"settings: {file}: {' '.join(str(error).split())}") from None
+    if sections is not None and not (isinstance(sections, dict) and all(isinstance(name, str) for name in sections)):
+        raise SettingsError(f"settings: {file}: expected sections, each with its keys")
+
+
+def _refuse_unknown_variables() -> None:
+    """Refuse variables with an unknown section, which pydantic-settings would ignore."""
+    for variable in sorted(os.environ.keys() - {CONFIG_VARIABLE}):
+        name = variable.upper().removeprefix(PREFIX)
+        section, _, key = name.partition("__")
+        if variable.upper().startswith(PREFIX) and not (key and section.lower() in Settings.model_fields):
+            names = [known.upper().replace(".", "__") for known in _names(Settings) if "." in known]
+            hint = _hint(name, names, PREFIX) or "; expected RAINGAUGE_<SECTION>__<KEY>"
+            raise SettingsError(f"settings: {variable} names no setting{hint}")
+
+
+def _describe(error: ValidationError) -> str:
+    """Describe invalid settings in one line, without their values: they may be secrets."""
+    described = []
+    for found in error.errors():
+        name, message = ".".join(map(str, found["loc"])), found["msg"]
+        if found["type"] == "extra_forbidden":
+            section = "".join(name.rpartition(".")[:2])
+            known = [each.removeprefix(section) for each in _names(Settings) if each.startswith(section)]
+            message = f"unknown setting{_hint(name.removeprefix(section), known, section)}"
+        described.append(f"{name}: {message}")
+    return "; ".join(described)
+
+
+def _hint(name: str, known: list[str], prefix: str) -> str:
+    """Suggest the known name nearest to a misspelt one, with its prefix; empty if none is near."""
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {prefix}{nearest[0]}?" if nearest else ""
+
+
+def _names(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The dotted names of all sections and settings."""
+    for name, field in section.model_fields.items():
+        yield f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _names(field.annotation, f"{prefix}{name}.")

@@ -1,0 +1,101 @@
+"""Secrets from the environment and from files that it names. The API key is not a setting: no settings file holds it.
+
+`OPENWEATHER_API_KEY_FILE`, `RAINGAUGE_DATABASE__URL_FILE` and `RAINGAUGE_BROKER__URL_FILE` name files; the secret of a
+webhook always comes from one.
+"""
+
+import base64
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from raingauge.errors import SettingsError
+
+KEY_VARIABLE: Final = "OPENWEATHER_API_KEY"
+CA_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+FILE_SUFFIX: Final = "_FILE"
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105
+SECRET_BYTES: Final = range(24, 65)
+"""https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md, "Signature scheme"."""
+
+
+class HasSecretFile(Protocol):
+    """A section that names a file with a secret."""
+
+    @property
+    def secret_file(self) -> str:
+        """The file's path."""
+
+
+class HasWebhooks(Protocol):
+    """The section of the webhooks."""
+
+    @property
+    def webhooks(self) -> Sequence[HasSecretFile]:
+        """Each with its own file."""
+
+
+def provider_key() -> str | None:
+    """The API key from OPENWEATHER_API_KEY or the file that OPENWEATHER_API_KEY_FILE names; None without either.
+
+    Raises:
+        SettingsError: both variables are set, the file cannot be read, or the key has unprintable characters.
+    """
+    key = os.environ.get(KEY_VARIABLE) or None
+    if file := os.environ.get(KEY_VARIABLE + FILE_SUFFIX):
+        key = content(KEY_VARIABLE, key, file)
+    if key is not None and not key.isprintable():
+        raise SettingsError(f"{KEY_VARIABLE}: the key has unprintable characters")
+    return key
+
+
+def webhook_secrets(notify: HasWebhooks) -> list[str]:
+    """The secrets of the webhooks, in their order. Raises SettingsError: a file cannot be read, or holds none."""
+    return [_webhook_secret(f"notify.webhooks.{n}.secret_file", one) for n, one in enumerate(notify.webhooks)]
+
+
+def _webhook_secret(setting: str, webhook: HasSecretFile) -> str:
+    secret = _read(setting, webhook.secret_file)
+    try:
+        size = len(base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True))
+    except ValueError:
+        size = 0
+    if not secret.startswith(SECRET_PREFIX) or size not in SECRET_BYTES:
+        expected = f"{SECRET_PREFIX} and {SECRET_BYTES[0]} to {SECRET_BYTES[-1]} bytes in base64"
+        raise SettingsError(f"{setting}: {webhook.secret_file} does not hold {expected}")
+    return secret
+
+
+def ca_file() -> str | None:
+    """Return the file or directory of trusted certificate authorities for the provider's calls, if one is named.
+
+    Raises:
+        SettingsError: it does not exist.
+    """
+    for variable in CA_VARIABLES:
+        if named := os.environ.get(variable):
+            if not Path(named).exists():
+                raise SettingsError(f"{variable}: there is no file {named}")
+            return named
+    return None
+
+
+def content(variable: str, value: str | None, file: str) -> str:
+    """The content of the file that `<variable>_FILE` names, without white space around it; `variable` has no value."""
+    if value is not None:
+        raise SettingsError(f"{variable} and {variable}{FILE_SUFFIX} are both set: remove one of them")
+    return _read(f"{variable}{FILE_SUFFIX}", file)
+
+
+def _read(name: str, file: str) -> str:
+    """The content of a file that this variable or setting names, without white space around it."""
+    try:
+        content = Path(file).read_text("utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"{name}: cannot read {file}: {error.strerror}") from None
+    except ValueError:
+        raise SettingsError(f"{name}: {file} is not UTF-8 text") from None
+    if not content:
+        raise SettingsError(f"{name}: {file} is empty")
+    return content
