@@ -180,9 +180,10 @@ def make_worker(  # noqa: PLR0913, PLR0917
     account, endpoint = settings.quota.account, settings.openweather.endpoint
     transactions = Transactions(database, on_database, clock)
     ledger = Ledger(transactions, clock, account, settings.terms, endpoint, consumer_id(), provider.key_hash)
-    buried = metrics.dead_letters
-    intake = Intake(subscription, dead_letters, transactions, clock, account, settings.broker.topic, buried)
-    caller = Caller(ledger, provider, transactions, on_provider, clock, settings.consumer.lanes, metrics.calls)
+    buried, topic, streams = metrics.dead_letters, settings.broker.topic, settings.streams.enabled
+    intake = Intake(subscription, dead_letters, transactions, clock, account, topic, buried, streams=streams)
+    lanes = settings.consumer.lanes
+    caller = Caller(ledger, provider, transactions, on_provider, clock, lanes, metrics.calls, streams=streams)
     metrics.batches_held.set_function(lambda: intake.unacknowledged)
     metrics.partitions_held.set_function(lambda: len(intake.obstacles))
     metrics.caller_quiet.set_function(lambda: caller.quiet_s)

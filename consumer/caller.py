@@ -87,7 +87,7 @@ class Outcome:
 class Caller:
     """Calls the provider for the cities of the queue."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         ledger: Ledger,
         provider: Provider,
@@ -96,6 +96,8 @@ class Caller:
         clock: Clock,
         lanes: int,
         metrics: CallMetrics | None = None,
+        *,
+        streams: bool = False,
     ) -> None:
         self._ledger = ledger
         self._provider = provider
@@ -103,6 +105,7 @@ class Caller:
         self._run_provider = run_provider
         self._clock = clock
         self._lanes = asyncio.Semaphore(lanes)
+        self._streams = streams
         self._stop = asyncio.Event()
         self._news = asyncio.Event()
         self._tried_at = clock.monotonic()
@@ -203,7 +206,7 @@ class Caller:
         """Settle cities that another call fetched meanwhile, before they are picked again."""
         try:
             settled = await self._transactions.persist(
-                lambda c: settling.settle_fresh(c, self._transactions.now(c), city_ids)
+                lambda c: settling.settle_fresh(c, self._transactions.now(c), city_ids, streams=self._streams)
             )
         except Exception:
             log.exception("settle.unexpected", extra={"cities": len(city_ids)})
@@ -279,10 +282,10 @@ class Caller:
 
     async def _store_alone(self, fetched: Fetched, city_id: int) -> None:
         """Store one city, or fail it, so that it is not paid for again."""
-        now = self._transactions.now
+        now, streams, found = self._transactions.now, self._streams, len(fetched.observations)
         for work, collected in (
-            (lambda c: settling.settle(c, now(c), fetched, rest_s, releases=False), len(fetched.observations)),
-            (lambda c: settling.fail_city(c, now(c), city_id, INTERNAL_ERROR), 0),
+            (lambda c: settling.settle(c, now(c), fetched, rest_s, releases=False, streams=streams), found),
+            (lambda c: settling.fail_city(c, now(c), city_id, INTERNAL_ERROR, streams=streams), 0),
         ):
             try:
                 self.on_settled(await self._transactions.persist(work))
@@ -297,7 +300,7 @@ class Caller:
             now = self._transactions.now(connection)
             if closes:  # first: the collections' locks are held as briefly as can be
                 quota.close_charge(connection, fetched.charge_id, now)
-            return settling.settle(connection, now, fetched, rest_s)
+            return settling.settle(connection, now, fetched, rest_s, streams=self._streams)
 
         settled = await self._transactions.persist(work)
         self._metrics.collected.inc(len(fetched.observations))

@@ -57,7 +57,7 @@ class UnknownBatch(Permanent):
 class Intake:
     """Receives the deliveries of one subscription."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         subscription: Subscription,
         dead_letters: Publisher,
@@ -66,6 +66,8 @@ class Intake:
         account: str,
         topic: str,
         buried: Counter | None = None,
+        *,
+        streams: bool = False,
     ) -> None:
         self._subscription = subscription
         self._dead_letters = dead_letters
@@ -74,6 +76,7 @@ class Intake:
         self._clock = clock
         self._account = account
         self._buried = buried or dead_letter_counter()
+        self._streams = streams
         self._deliveries: dict[BatchKey, list[Delivery]] = {}
         self._stop = asyncio.Event()
         self.on_enqueued: Callable[[], None] = lambda: None
@@ -180,7 +183,8 @@ class Intake:
     def _transaction(self, connection: Connection, keys: Collection[BatchKey], failing: str | None = None) -> Settled:
         gate = quota.find_gate(connection, self._account)
         turn = 0 if gate is None else gate.turn
-        return enqueueing.enqueue(connection, self._transactions.now(connection), self._account, turn, keys, failing)
+        now, account = self._transactions.now(connection), self._account
+        return enqueueing.enqueue(connection, now, account, turn, keys, failing, streams=self._streams)
 
     async def _finish(self, settled: Settled) -> None:
         """Acknowledge what needs no further work; bury what the database does not know."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from producer.api import collections, docs, events, problems, quota, readings
+from producer.api import collections, docs, events, messages, problems, quota, readings
 from producer.api.compat import collection_request, total, weather
 from producer.api.compat import events as older_events
 from producer.api.compat.default_collections import DefaultCollections
@@ -24,10 +24,11 @@ from producer.metrics import ProducerMetrics
 from producer.quota import QuotaReports
 from producer.readings import Readings
 from producer.relay import Relay
+from producer.stream_relay import StreamRelay
 from raingauge.background import in_background
 from raingauge.blocking import Threads, until_available
 from raingauge.clock import Clock, SystemClock
-from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of, topics_of
+from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of, stream_topics, topics_of
 from raingauge.messaging.port import Publisher
 from raingauge.model import CollectionState
 from raingauge.observability import health
@@ -46,7 +47,7 @@ BYTES_PER_CITY = 16
 DESCRIPTION = """Current weather for thousands of cities on one key, never faster than the key allows.
 
 `POST /collect` accepts a collection and answers at once; `GET /get` tells how far it is and gives its readings at any
-time. Errors are problems as in RFC 9457.
+time. Errors are problems as in RFC 9457. What is published on Kafka is described at [/asyncapi.json](asyncapi.json).
 
 Weather data: OpenWeather (openweathermap.org). City names: GeoNames, CC BY 4.0.
 """
@@ -87,9 +88,8 @@ def create_api(
     telemetry = telemetry or Telemetry(SystemClock())
     telemetry.measure_requests(api)
     api.add_middleware(TraceContext, tracing=tracing or Tracing())
-    reports = QuotaReports(
-        use_cases.transactions, settings.quota.account, settings.terms, settings.openweather.endpoint
-    )
+    account, endpoint = settings.quota.account, settings.openweather.endpoint
+    reports = QuotaReports(use_cases.transactions, account, settings.terms, endpoint)
     metrics = ProducerMetrics(telemetry, relay, reports)
 
     def on_accepted(state: CollectionState) -> None:
@@ -107,6 +107,7 @@ def create_api(
     _add_older_doors(api, DefaultCollections(use_cases, defaults, on_accepted), sums, reported, clock)
     api.include_router(health.router([ProducerFacts(relay), *parts], use_cases.check, telemetry))
     docs.install(api, settings.http.root_path)
+    messages.install(api, settings)
     problems.install(api)
     limit = 4096 + BYTES_PER_CITY * settings.collect.max_cities
     api.add_middleware(Entrance, prefix=settings.http.root_path, limit=limit)
@@ -124,7 +125,7 @@ def _add_older_doors(
 
 
 @contextlib.asynccontextmanager
-async def producing(
+async def producing(  # noqa: PLR0913
     settings: Settings,
     database: Database,
     publisher: Publisher,
@@ -132,8 +133,12 @@ async def producing(
     parts: Iterable[health.Facts] = (),
     telemetry: Telemetry | None = None,
     tracing: Tracing | None = None,
+    *,
+    stream_publisher: Publisher | None = None,
 ) -> AsyncIterator[FastAPI]:
     """Run the relays, once the database answers, while the block runs; yields the application to serve.
+
+    `stream_publisher`: None if streams are disabled.
 
     Raises (ends the block):
         SettingsError: the database refuses this program.
@@ -142,24 +147,20 @@ async def producing(
     transactions = Transactions(database, threads, clock)
     limits = settings.quota
     outstanding = outstanding_limit(settings.collect.outstanding_batches, limits.cities_per_window, limits.window_s)
-    relay = Relay(
-        transactions,
-        publisher,
-        settings.relay,
-        topic=settings.broker.topic,
-        account=limits.account,
-        terms=settings.terms,
-        holder=secrets.token_hex(8),
-    )
+    relay = _relay(settings, transactions, publisher)
     endpoint = settings.openweather.endpoint
     use_cases = Collections(transactions, settings.terms, limits.account, outstanding, endpoint=endpoint)
     event_relay = EventRelay(transactions, event_publisher, settings.relay, settings.broker.events_topic)
+    relays: list[Relay | EventRelay | StreamRelay] = [relay, event_relay]
+    if stream_publisher is not None:
+        every_s = settings.relay.every_s
+        relays.append(StreamRelay(transactions, stream_publisher, clock, settings.streams, every_s))
 
     async def publish() -> None:
         await until_available(threads, database.check_at_start, clock)
         while await transactions.persist(partial(widen, outstanding=outstanding)):
             pass
-        await asyncio.gather(relay.run(), event_relay.run())
+        await asyncio.gather(*(one.run() for one in relays))
 
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(publish())
@@ -171,6 +172,18 @@ async def producing(
         finally:
             task.cancel()
             threads.close()
+
+
+def _relay(settings: Settings, transactions: Transactions, publisher: Publisher) -> Relay:
+    return Relay(
+        transactions,
+        publisher,
+        settings.relay,
+        topic=settings.broker.topic,
+        account=settings.quota.account,
+        terms=settings.terms,
+        holder=secrets.token_hex(8),
+    )
 
 
 async def run(settings: Settings) -> None:
@@ -191,10 +204,16 @@ async def _serve(settings: Settings) -> None:
         publisher = await parts.enter_async_context(KafkaPublisher(servers, clock))
         broker = settings.broker
         topics = topics_of(broker.topic, broker.partitions, broker.events_topic)
+        stream_publisher = None
+        if settings.streams.enabled:  # a client of its own: what cannot be published there must not hold up batches
+            topics += stream_topics(settings.streams.readings_topic, settings.streams.latest_topic, broker.partitions)
+            stream_publisher = await parts.enter_async_context(KafkaPublisher(servers, clock))
         await parts.enter_async_context(in_background(keep_topics(servers, topics, clock)))
         telemetry = Telemetry(clock)
         await parts.enter_async_context(in_background(telemetry.measure_loop()))
-        made = producing(settings, database, publisher, publisher, telemetry=telemetry, tracing=tracing)
+        made = producing(
+            settings, database, publisher, publisher, (), telemetry, tracing, stream_publisher=stream_publisher
+        )
         api = await parts.enter_async_context(made)
         http = settings.http
         url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))

@@ -51,6 +51,9 @@ class ProducerMetrics:
             "outbox_backlog_batches", f"Batches released and not published; {MOST} stands for more."
         )
         self._events_due = self._gauge("events_due", f"Events that are due for publication; {MOST} stands for more.")
+        self._stream_lag = self._gauge(
+            "stream_lag_seconds", "Age of the oldest reading that waits for the streams; 0 when none does."
+        )
         self._consumers = self._gauge("consumers_alive", "Consumers of the account with a heartbeat in the last 20 s.")
         self._limit = self._gauge("quota_window_limit_cities", "Q: cities that the account may request in a window.")
         self._held = self._gauge("quota_window_held_cities", "Cities held by charges that are not released.")
@@ -85,6 +88,7 @@ class ProducerMetrics:
             self._states.labels(state).set(found.states.get(state, 0))
         self._backlog.set(found.backlog)
         self._events_due.set(found.events_due)
+        self._stream_lag.set(found.stream_lag_s)
         self._consumers.set(found.consumers)
         if standing is None:  # no consumer has made the gate: nothing was ever requested
             self._limit.set(self._reports.terms.cities_per_window)
@@ -110,6 +114,7 @@ class ProducerMetrics:
             states=count_states(connection, now, MOST),
             backlog=outbox.backlog(connection, MOST),
             events_due=events.count_due(connection, now, MOST),
+            stream_lag_s=outbox.stream_lag_s(connection, now),
             consumers=consumers_alive(connection, now, account)[0],
             standing=standing,
             charges=() if standing is None else self._proof.unread(connection, account, _final(standing)),
@@ -124,6 +129,7 @@ class _Found:
     states: Mapping[str, int]
     backlog: int
     events_due: int
+    stream_lag_s: float
     consumers: int
     standing: Standing | None
     charges: Sequence[Charge]

@@ -49,6 +49,8 @@ async def run(settings: Settings) -> None:
     Raises:
         SettingsError: the hand-off is Kafka, the address is taken, the folder of the export cannot be written to, the
             database refuses this program, or another process works on the same SQLite file.
+        SettingsError: the hand-off is Kafka, streams are enabled, the address is taken, the database refuses this
+            program, or another process works on the same SQLite file.
         GateMismatch: the account's gate was made with other terms.
     """
     await until_signalled(_serve(settings))
@@ -57,6 +59,8 @@ async def run(settings: Settings) -> None:
 async def _serve(settings: Settings) -> None:
     if settings.broker.url != "inprocess://":
         raise SettingsError("broker.url: embedded mode hands off in-process; for Kafka run producer and consumer")
+    if settings.streams.enabled:
+        raise SettingsError("streams.enabled: embedded mode has no Kafka to publish to; run producer and consumer")
     clock, secrets = SystemClock(), webhook_secrets(settings.notify)
     async with contextlib.AsyncExitStack() as parts:
         tracing = parts.enter_context(contextlib.closing(make_tracing("standalone")))

@@ -1,4 +1,4 @@
-"""The schema: collections, batches, the queue, cities, readings, the quota, the heartbeats, events and webhooks.
+"""The schema: collections, batches, the queue, cities, readings, the quota, the heartbeats, events, webhooks, streams.
 
 MySQL and MariaDB commit every CREATE on its own. So each step looks first whether it was done: a migration that was
 interrupted can be run again.
@@ -70,6 +70,7 @@ def upgrade() -> None:
     _create_quota()
     _create_events()
     _create_webhooks()
+    _create_outgoing()
 
 
 def _create_collections() -> None:
@@ -230,8 +231,20 @@ def _create_webhooks() -> None:
     create_index("ix_webhook_deliveries_due", "webhook_deliveries", ["webhook_id", "due_at"])
 
 
+def _create_outgoing() -> None:
+    create_table(
+        "outgoing",
+        sa.Column("number", number(), primary_key=True),
+        sa.Column("collection_id", exact(64), nullable=False),
+        sa.Column("city_id", sa.Integer(), nullable=False),
+        sa.Column("stored_at", moment(), nullable=False),
+        sa.Column("publish_at", moment(), nullable=False),
+    )
+    create_index("ix_outgoing_publish_at", "outgoing", ["publish_at"])
+
+
 def downgrade() -> None:
     quota = ("quota_gate", "quota_charges", "consumers")
     webhooks = ("webhook_deliveries", "webhooks")
-    for name in (*webhooks, "events", "readings", "queue", "batches", "collections", "cities", *quota):
+    for name in ("outgoing", *webhooks, "events", "readings", "queue", "batches", "collections", "cities", *quota):
         op.drop_table(name)

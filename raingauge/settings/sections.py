@@ -19,6 +19,7 @@ from pydantic_settings import (
 from raingauge.model import EventType
 from raingauge.quota.pacing import MonthPacing, Pacing, Terms
 from raingauge.settings.secrets import content
+from raingauge.streams import StreamFormat
 
 PREFIX: Final = "RAINGAUGE_"
 CONFIG_VARIABLE: Final = "RAINGAUGE_CONFIG"
@@ -189,6 +190,15 @@ class ExportSettings(Section):
     """Empty: none are written."""
 
 
+class StreamSettings(Section):
+    """Readings on Kafka, for anyone to read."""
+
+    enabled: bool = False
+    readings_topic: Name = "readings"
+    latest_topic: Name = "latest"
+    format: StreamFormat = "json"
+
+
 class EnvironmentSource(EnvSettingsSource):
     """Environment variables, where `<variable>_FILE` names a file with the value of a URL."""
 
@@ -226,6 +236,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     notify: NotifySettings = NotifySettings()
     export: ExportSettings = ExportSettings()
+    streams: StreamSettings = StreamSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -251,3 +262,143 @@ class Settings(BaseSettings):
             month_pacing=self.quota.month_pacing,
             timeout_s=self.openweather.timeout_s,
         )
+        return Terms(**self.quota.model_dump(exclude={"account"}), timeout_s=self.openweather.timeout_s)
+
+
+def config_file() -> Path:
+    """Path of the configuration file: RAINGAUGE_CONFIG, or `config.env.yml` in the working directory."""
+    return Path(os.environ.get(CONFIG_VARIABLE, "config.env.yml"))
+
+
+def load_settings() -> Settings:
+    """Read the configuration file and the environment.
+
+    Raises:
+        SettingsError: a name is unknown, a value is invalid, or a file cannot be read; the message names it.
+    """
+    file = config_file()
+    if file.is_file():
+        _refuse_unreadable(file)
+    elif CONFIG_VARIABLE in os.environ:
+        raise SettingsError(f"{CONFIG_VARIABLE}: there is no file {os.environ[CONFIG_VARIABLE]}")
+    _refuse_unknown_variables()
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(f"settings: {_describe(error)}") from None
+    except ValueError as error:
+        raise SettingsError(f"settings: {error}") from None
+
+
+def provider_key() -> str | None:
+    """The API key from OPENWEATHER_API_KEY or the file that OPENWEATHER_API_KEY_FILE names; None without either.
+
+    Raises:
+        SettingsError: both variables are set, the file cannot be read, or the key has unprintable characters.
+    """
+    key = os.environ.get(KEY_VARIABLE) or None
+    if file := os.environ.get(KEY_VARIABLE + FILE_SUFFIX):
+        key = _content(KEY_VARIABLE, key, file)
+    if key is not None and not key.isprintable():
+        raise SettingsError(f"{KEY_VARIABLE}: the key has unprintable characters")
+    return key
+
+
+def webhook_secrets(notify: NotifySettings) -> list[str]:
+    """The secrets of the webhooks, in their order. Raises SettingsError: a file cannot be read, or holds none."""
+    return [_webhook_secret(f"notify.webhooks.{n}.secret_file", one) for n, one in enumerate(notify.webhooks)]
+
+
+def _webhook_secret(setting: str, webhook: WebhookSettings) -> str:
+    secret = _read(setting, webhook.secret_file)
+    try:
+        size = len(base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True))
+    except ValueError:
+        size = 0
+    if not secret.startswith(SECRET_PREFIX) or size not in SECRET_BYTES:
+        expected = f"{SECRET_PREFIX} and {SECRET_BYTES[0]} to {SECRET_BYTES[-1]} bytes in base64"
+        raise SettingsError(f"{setting}: {webhook.secret_file} does not hold {expected}")
+    return secret
+
+
+def ca_file() -> str | None:
+    """Return the file or directory of trusted certificate authorities for the provider's calls, if one is named.
+
+    Raises:
+        SettingsError: it does not exist.
+    """
+    for variable in CA_VARIABLES:
+        if named := os.environ.get(variable):
+            if not Path(named).exists():
+                raise SettingsError(f"{variable}: there is no file {named}")
+            return named
+    return None
+
+
+def _content(variable: str, value: str | None, file: str) -> str:
+    """The content of the file that `<variable>_FILE` names, without white space around it; `variable` has no value."""
+    if value is not None:
+        raise SettingsError(f"{variable} and {variable}{FILE_SUFFIX} are both set: remove one of them")
+    return _read(f"{variable}{FILE_SUFFIX}", file)
+
+
+def _read(name: str, file: str) -> str:
+    """The content of a file that this variable or setting names, without white space around it."""
+    try:
+        content = Path(file).read_text("utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"{name}: cannot read {file}: {error.strerror}") from None
+    except ValueError:
+        raise SettingsError(f"{name}: {file} is not UTF-8 text") from None
+    if not content:
+        raise SettingsError(f"{name}: {file} is empty")
+    return content
+
+
+def _refuse_unreadable(file: Path) -> None:
+    """Report in one line what YAML would report in a traceback."""
+    try:
+        with file.open("rb") as stream:
+            sections = yaml.safe_load(stream)
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"settings: {file}: {' '.join(str(error).split())}") from None
+    if sections is not None and not (isinstance(sections, dict) and all(isinstance(name, str) for name in sections)):
+        raise SettingsError(f"settings: {file}: expected sections, each with its keys")
+
+
+def _refuse_unknown_variables() -> None:
+    """Refuse variables with an unknown section, which pydantic-settings would ignore."""
+    for variable in sorted(os.environ.keys() - {CONFIG_VARIABLE}):
+        name = variable.upper().removeprefix(PREFIX)
+        section, _, key = name.partition("__")
+        if variable.upper().startswith(PREFIX) and not (key and section.lower() in Settings.model_fields):
+            names = [known.upper().replace(".", "__") for known in _names(Settings) if "." in known]
+            hint = _hint(name, names, PREFIX) or "; expected RAINGAUGE_<SECTION>__<KEY>"
+            raise SettingsError(f"settings: {variable} names no setting{hint}")
+
+
+def _describe(error: ValidationError) -> str:
+    """Describe invalid settings in one line, without their values: they may be secrets."""
+    described = []
+    for found in error.errors():
+        name, message = ".".join(map(str, found["loc"])), found["msg"]
+        if found["type"] == "extra_forbidden":
+            section = "".join(name.rpartition(".")[:2])
+            known = [each.removeprefix(section) for each in _names(Settings) if each.startswith(section)]
+            message = f"unknown setting{_hint(name.removeprefix(section), known, section)}"
+        described.append(f"{name}: {message}")
+    return "; ".join(described)
+
+
+def _hint(name: str, known: list[str], prefix: str) -> str:
+    """Suggest the known name nearest to a misspelt one, with its prefix; empty if none is near."""
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {prefix}{nearest[0]}?" if nearest else ""
+
+
+def _names(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The dotted names of all sections and settings."""
+    for name, field in section.model_fields.items():
+        yield f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _names(field.annotation, f"{prefix}{name}.")

@@ -53,10 +53,12 @@ def enqueue(
     gate_turn: int,
     keys: Many[BatchKey],
     failing: str | None = None,
+    *,
+    streams: bool = False,
 ) -> Settled:
     """Put the unsettled cities of batches into the queue; settle those that need no call. Doing it twice does no harm.
 
-    `failing`: fail them all for that reason instead.
+    `failing`: fail them all for that reason instead. `streams`: readings are published on the streams, too.
     """
     result = Settled()
     collections = lock_collections(connection, {key.collection_id for key in keys})
@@ -80,7 +82,7 @@ def enqueue(
         outcomes = outcomes_without_call(connection, wanted, not_known_since)
     _insert_rows(connection, rows)
     _count_enqueued(connection, rows, collections)
-    store(connection, now, collections, outcomes, result)
+    store(connection, now, collections, outcomes, result, streams=streams)
     return result
 
 

@@ -301,4 +301,17 @@ class WebhookDelivery(Schema):
     __table_args__ = (Index("ix_webhook_deliveries_due", "webhook_id", "due_at"),)
 
 
+class OutgoingReading(Schema):
+    """A reading that is to be published on the streams; deleted when it is."""
+
+    __tablename__ = "outgoing"
+
+    number: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    collection_id: Mapped[str] = mapped_column(exact(64))
+    city_id: Mapped[int]
+    stored_at: Mapped[datetime]
+    publish_at: Mapped[datetime] = mapped_column(index=True)
+    """When it is to be published, or published again."""
+
+
 WEATHER_COLUMNS = tuple(name for name in Weather.__annotations__)

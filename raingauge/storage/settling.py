@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, inser
 
 from raingauge.model import BatchKey, Observation
 from raingauge.quota.fairness import UNKNOWN_CITY, is_fresh, needs_no_call
-from raingauge.storage import counters
+from raingauge.storage import counters, outbox
 from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
 from raingauge.storage.counters import Finished, Settling, Wanted, exactly, lock_collections
 from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, QueuedCity, Reading
@@ -100,10 +100,18 @@ ALONE_AFTER: Final = 2
 """A city that failed that often is requested alone, so that it cannot fail others."""
 
 
-def settle(connection: Connection, now: datetime, fetched: Fetched, retry: Retry, *, releases: bool = True) -> Settled:
+def settle(
+    connection: Connection,
+    now: datetime,
+    fetched: Fetched,
+    retry: Retry,
+    *,
+    releases: bool = True,
+    streams: bool = False,
+) -> Settled:
     """Store what calls brought, for every collection that wants it; let the rest of the charge's cities go back.
 
-    Failed cities rest as `retry` says, or fail for good.
+    Failed cities rest as `retry` says, or fail for good. `streams`: readings are published on the streams, too.
     """
     result = Settled()
     unknown = remember(connection, fetched.observations, fetched.unknown, fetched.fetched_at)
@@ -111,7 +119,7 @@ def settle(connection: Connection, now: datetime, fetched: Fetched, retry: Retry
     if concerned:
         collections, rows = _lock_open_rows(connection, concerned)
         outcomes, rests = _judge(rows, fetched, unknown, retry)
-        store(connection, now, collections, outcomes, result)
+        store(connection, now, collections, outcomes, result, streams=streams)
         _rest(connection, now, rests, fetched.charge_id)
     if releases:
         left = {"cities": sorted(fetched.requested), "charge": fetched.charge_id, "now": now}
@@ -119,12 +127,12 @@ def settle(connection: Connection, now: datetime, fetched: Fetched, retry: Retry
     return result
 
 
-def settle_fresh(connection: Connection, now: datetime, city_ids: Many[int]) -> Settled:
+def settle_fresh(connection: Connection, now: datetime, city_ids: Many[int], *, streams: bool = False) -> Settled:
     """Settle the rows of cities that need no call, because another call fetched them meanwhile."""
     result = Settled()
     collections, rows = _lock_open_rows(connection, sorted(city_ids))
     outcomes = outcomes_without_call(connection, rows, {})
-    store(connection, now, collections, outcomes, result)
+    store(connection, now, collections, outcomes, result, streams=streams)
     return result
 
 
@@ -148,11 +156,11 @@ def outcomes_without_call(
     return outcomes
 
 
-def fail_city(connection: Connection, now: datetime, city_id: int, reason: str) -> Settled:
+def fail_city(connection: Connection, now: datetime, city_id: int, reason: str, *, streams: bool = False) -> Settled:
     """Fail a city for every collection that wants it."""
     result = Settled()
     collections, rows = _lock_open_rows(connection, [city_id])
-    store(connection, now, collections, dict.fromkeys(rows, reason), result)
+    store(connection, now, collections, dict.fromkeys(rows, reason), result, streams=streams)
     return result
 
 
@@ -215,6 +223,8 @@ def store(
     collections: Mapping[str, Any],
     outcomes: Settling,
     result: Settled,
+    *,
+    streams: bool = False,
 ) -> None:
     """Turn rows of the queue into readings, and count them. Their collections are locked and open."""
     if not outcomes:
@@ -223,6 +233,8 @@ def store(
     failed = [_failed(row, reason) for row, reason in sorted(outcomes.items()) if reason is not None]
     if failed:
         connection.execute(insert(Reading), failed)
+    if streams:
+        outbox.add_readings(connection, now, ((row.collection_id, row.city_id) for row in outcomes))
     batches, finished = counters.count(connection, now, collections, outcomes)
     result.batches |= batches
     result.collections += finished

@@ -108,14 +108,16 @@ def test_a_row_that_is_lost_when_its_claim_expires_is_caught(template: Path, mon
 def test_a_row_that_is_both_settled_and_queued_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = settling.store
 
-    def keep_in_queue(connection: Connection, now: datetime, collections: Any, outcomes: Any, result: Any) -> None:
+    def keep_in_queue(
+        connection: Connection, now: datetime, collections: Any, outcomes: Any, result: Any, **more: Any
+    ) -> None:
         these = (
             (QueuedCity.collection_id == row.collection_id) & (QueuedCity.city_id == row.city_id) for row in outcomes
         )
         kept = [
             dict(row._mapping) for one in these for row in connection.execute(select(QueuedCity.__table__).where(one))
         ]
-        store(connection, now, collections, outcomes, result)
+        store(connection, now, collections, outcomes, result, **more)
         if kept:
             connection.execute(insert(QueuedCity), [row | {"account": "nobody"} for row in kept])
 

@@ -55,7 +55,7 @@ def settings_with_defaults() -> dict[str, str]:
             if isinstance(value, BaseModel):
                 yield from leaves(f"{prefix}.{name}", value)
             else:
-                yield f"{prefix}.{name}", f"{value:g}" if isinstance(value, float) else str(value)
+                yield f"{prefix}.{name}", f"{value:g}" if isinstance(value, float) else str(value).lower()
 
     return {
         name: default

@@ -52,6 +52,10 @@ OTHER: dict[str, Any] = {
     "notify.webhooks": [{"url": "https://example.org/hook", "events": ["dead_letter"], "secret_file": "secret"}],
     "notify.allow_private": True,
     "export.folder": "/srv/export",
+    "streams.enabled": True,
+    "streams.readings_topic": "all",
+    "streams.latest_topic": "newest",
+    "streams.format": "connect-json",
 }
 """For every setting a value that is not its default."""
 
@@ -253,6 +257,9 @@ OUT_OF_RANGE = {
     "quota.month_pacing": ["odd"],
     "freshness.max_age_s": ["-1", "86401"],
     "notify.allow_private": ["perhaps"],
+    "streams.enabled": ["perhaps"],
+    "streams.readings_topic": ["two words"],
+    "streams.format": ["avro"],
 }
 
 

@@ -3,7 +3,7 @@
 from raingauge.messaging.kafka.client import Timeouts, servers_of
 from raingauge.messaging.kafka.publisher import KafkaPublisher
 from raingauge.messaging.kafka.subscription import KafkaSubscription
-from raingauge.messaging.kafka.topics import ensure_topics, keep_topics, topics_of
+from raingauge.messaging.kafka.topics import ensure_topics, keep_topics, stream_topics, topics_of
 
 __all__ = [
     "KafkaPublisher",
@@ -12,5 +12,6 @@ __all__ = [
     "ensure_topics",
     "keep_topics",
     "servers_of",
+    "stream_topics",
     "topics_of",
 ]

@@ -31,10 +31,13 @@ class Topic:
     partitions: int
     max_message_bytes: int
     retention_ms: str = UNLIMITED
+    compacted: bool = False
+    """Kafka keeps the last message of each key."""
 
     def settings(self, brokers: int) -> dict[str, str]:
         """Its Kafka configuration. With three replicas, a message is stored once two of them have it."""
-        settings = {"retention.ms": self.retention_ms, "max.message.bytes": str(self.max_message_bytes)}
+        kept = {"cleanup.policy": "compact"} if self.compacted else {"retention.ms": self.retention_ms}
+        settings = kept | {"max.message.bytes": str(self.max_message_bytes)}
         return settings | ({"min.insync.replicas": "2"} if brokers >= REPLICAS else {})
 
 
@@ -46,6 +49,14 @@ def topics_of(topic: str, partitions: int, events: str | None = None) -> tuple[T
     dead = Topic(dead_letter_topic(topic), 1, 2 * MAX_MESSAGE_BYTES)
     of_events = (Topic(events, EVENT_PARTITIONS, MAX_MESSAGE_BYTES, WEEK),) if events else ()
     return Topic(topic, partitions, MAX_MESSAGE_BYTES), dead, *of_events
+
+
+def stream_topics(readings: str, latest: str, partitions: int) -> tuple[Topic, ...]:
+    """The topics of the streams. Readings are kept for a week: the database has them all."""
+    return (
+        Topic(readings, partitions, MAX_MESSAGE_BYTES, WEEK),
+        Topic(latest, partitions, MAX_MESSAGE_BYTES, compacted=True),
+    )
 
 
 async def ensure_topics(
@@ -110,7 +121,10 @@ async def _check_settings(admin: Any, existing: Sequence[Topic]) -> None:
 
 
 def _compare(topic: Topic, settings: dict[str, str]) -> None:
-    if topic.retention_ms == UNLIMITED and settings.get("retention.ms", UNLIMITED) != UNLIMITED:
+    if topic.compacted and settings.get("cleanup.policy", "compact") != "compact":
+        _warn(topic, "cleanup.policy", "compact", settings["cleanup.policy"])
+    forever = topic.retention_ms == UNLIMITED and not topic.compacted
+    if forever and settings.get("retention.ms", UNLIMITED) != UNLIMITED:
         _warn(topic, "retention.ms", UNLIMITED, settings["retention.ms"])
     if int(settings.get("max.message.bytes", topic.max_message_bytes)) < topic.max_message_bytes:
         _warn(topic, "max.message.bytes", str(topic.max_message_bytes), settings["max.message.bytes"])

@@ -1,0 +1,83 @@
+"""Publishes readings on the streams: each at least once, then forgets it. Beside it, the latest weather of its city.
+
+Publishing twice is harmless, losing is not. It must not publish batches or events, nor decide what a reading is.
+"""
+
+import asyncio
+import logging
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+from sqlalchemy import Connection
+
+from raingauge.clock import Clock
+from raingauge.errors import DatabaseUnavailable, RaingaugeError
+from raingauge.messaging.port import Publisher
+from raingauge.settings import StreamSettings
+from raingauge.storage import outbox
+from raingauge.storage.outbox import Outgoing
+from raingauge.storage.transactions import Transactions
+from raingauge.streams import LatestMessage, ReadingMessage, encode, headers
+
+log = logging.getLogger("raingauge.relay")
+
+LEASE: Final = timedelta(seconds=30)
+MAX_AT_ONCE: Final = 500
+
+
+class StreamRelay:
+    """Publishes what the database says is due, every `every_s` seconds."""
+
+    def __init__(
+        self, transactions: Transactions, publisher: Publisher, clock: Clock, settings: StreamSettings, every_s: float
+    ) -> None:
+        self._transactions = transactions
+        self._publisher = publisher
+        self._clock = clock
+        self._settings = settings
+        self._every_s = every_s
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        while True:
+            leased = 0
+            try:
+                leased = await self._round()
+            except DatabaseUnavailable as error:
+                log.warning("database.unavailable", extra={"error": str(error)})
+            except Exception:
+                log.exception("streams.unexpected")  # and try again: without the relay nothing is published
+            if leased < MAX_AT_ONCE:
+                await self._clock.sleep(self._every_s)
+
+    async def _round(self) -> int:
+        """Publish what is due, up to `MAX_AT_ONCE` readings; how many were due."""
+        due = await self._transactions.write(self._lease)
+        stored = await asyncio.gather(*(self._publish(one) for one in due))
+        published = [one for one, is_stored in zip(due, stored, strict=True) if is_stored]
+        if published:
+            await self._transactions.write(partial(self._remove, published=published))
+        return len(due)
+
+    def _lease(self, connection: Connection) -> list[Outgoing]:
+        now = self._transactions.now(connection)
+        return outbox.lease_readings(connection, now, now + LEASE, MAX_AT_ONCE)
+
+    def _remove(self, connection: Connection, published: list[Outgoing]) -> None:
+        outbox.remove_published(connection, self._transactions.now(connection), published)
+
+    async def _publish(self, one: Outgoing) -> bool:
+        """Whether all of it is stored in the hand-off for sure; otherwise it is due again when its lease expires."""
+        try:
+            await self._send(self._settings.readings_topic, one.reading, one.stored_at)
+            if one.latest is not None:
+                await self._send(self._settings.latest_topic, one.latest, one.latest.fetched_at)
+        except RaingaugeError as error:
+            log.warning("streams.not_published", extra={"reading": one.reading.id, "error": str(error)})
+            return False
+        return True
+
+    async def _send(self, topic: str, message: ReadingMessage | LatestMessage, time: datetime) -> None:
+        value = encode(message, self._settings.format)
+        await self._publisher.publish(topic, message.key, value, headers(message, time))

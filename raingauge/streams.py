@@ -1,0 +1,161 @@
+"""The streams: readings and the latest weather of each city as messages that anyone may read from Kafka.
+
+Each is a CloudEvent 1.0 in binary mode: its attributes are headers, its data is the value. The binding:
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md. Pure: no I/O, no clock.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, ClassVar, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from raingauge.contracts import utc_text
+
+StreamFormat = Literal["json", "connect-json"]
+"""`connect-json`: as Kafka Connect's JsonConverter reads it with `schemas.enable=true`."""
+CONTENT_TYPE: Final = "application/json"
+SOURCE: Final = "/raingauge"
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+CONNECT_TYPES: Final[Mapping[tuple[str, str | None], Mapping[str, Any]]] = {
+    ("integer", None): {"type": "int32"},
+    ("number", None): {"type": "double"},
+    ("string", None): {"type": "string"},
+    ("string", "date-time"): {"type": "int64", "name": "org.apache.kafka.connect.data.Timestamp", "version": 1},
+}
+"""Types of JSON Schema in Connect's words: org.apache.kafka.connect.json.JsonSchema. A timestamp is in milliseconds."""
+
+
+class CityWeather(BaseModel):
+    """A city and its weather. What the provider left out is null; readers ignore fields that they do not know."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    city_id: int
+    """The provider's id of the city."""
+    name: str | None
+    country: str | None
+    """ISO 3166 code of two letters."""
+    latitude: float | None
+    longitude: float | None
+    fetched_at: AwareDatetime | None
+    """When it was fetched from the provider."""
+    observed_at: AwareDatetime | None
+    """When it was so, as the provider says."""
+    temperature: float | None
+    """°C."""
+    humidity: float | None
+    """Relative humidity, %."""
+    feels_like: float | None
+    """°C."""
+    pressure: float | None
+    """hPa."""
+    wind_speed: float | None
+    """m/s."""
+    wind_deg: float | None
+    """Degrees it blows from."""
+    clouds: float | None
+    """% of the sky."""
+    visibility: float | None
+    """m."""
+    rain_1h: float | None
+    """mm in the last hour."""
+    snow_1h: float | None
+    """mm in the last hour."""
+    condition_id: int | None
+    """Weather code of the provider."""
+    description: str | None
+    utc_offset_s: int | None
+    """Seconds that local time is ahead of UTC."""
+
+    @property
+    def key(self) -> bytes:
+        """The message's key: all of a city is in one partition."""
+        return str(self.city_id).encode()
+
+
+class ReadingMessage(CityWeather):
+    """What was stored for one city of one collection. It never changes."""
+
+    collection_id: str
+    status: Literal["collected", "failed"]
+    reason: str | None
+    """Why it failed."""
+
+    @property
+    def id(self) -> str:
+        """The same whenever it is published."""
+        return f"{self.collection_id}/{self.city_id}"
+
+
+class LatestMessage(CityWeather):
+    """The latest weather of a city."""
+
+    fetched_at: AwareDatetime
+    """When it was fetched from the provider."""
+
+    @property
+    def id(self) -> str:
+        """The same whenever it is published."""
+        return f"{self.city_id}/{self.fetched_at.isoformat()}"
+
+
+def headers(message: ReadingMessage | LatestMessage, time: datetime) -> tuple[tuple[str, bytes], ...]:
+    """The attributes of a CloudEvent that happened at that time."""
+    attributes = {
+        "ce_specversion": "1.0",
+        "ce_id": message.id,
+        "ce_source": SOURCE,
+        "ce_type": type_of(type(message)),
+        "ce_time": utc_text(time),
+        "content-type": CONTENT_TYPE,
+    }
+    return tuple((name, value.encode()) for name, value in attributes.items())
+
+
+def type_of(model: type[CityWeather]) -> str:
+    """The CloudEvents type: `raingauge.reading` or `raingauge.latest`."""
+    return f"raingauge.{model.__name__.removesuffix('Message').lower()}"
+
+
+def encode(message: CityWeather, form: StreamFormat) -> bytes:
+    """The message's value."""
+    if form == "json":
+        return message.model_dump_json().encode()
+    payload = {name: _milliseconds(value) for name, value in message.model_dump().items()}
+    return json.dumps({"schema": connect_schema(type(message)), "payload": payload}, separators=(",", ":")).encode()
+
+
+def _milliseconds(value: Any) -> Any:
+    return (value - EPOCH) // timedelta(milliseconds=1) if isinstance(value, datetime) else value
+
+
+@cache
+def connect_schema(model: type[CityWeather]) -> Mapping[str, Any]:
+    """The schema of a message in the words of Kafka Connect."""
+    properties = model.model_json_schema(mode="serialization")["properties"]
+    fields = []
+    for name, described in properties.items():
+        kinds = [kind for kind in described.get("anyOf", [described]) if kind["type"] != "null"]
+        optional = len(kinds) < len(described.get("anyOf", kinds))
+        fields.append({"field": name, "optional": optional, **CONNECT_TYPES[kinds[0]["type"], kinds[0].get("format")]})
+    return {"type": "struct", "name": type_of(model), "optional": False, "fields": fields}
+
+
+def value_schema(model: type[CityWeather], form: StreamFormat) -> dict[str, Any]:
+    """The JSON Schema of a message's value in this format."""
+    schema = model.model_json_schema(mode="serialization")
+    if form == "json":
+        return schema
+    for described in schema["properties"].values():
+        for kind in described.get("anyOf", [described]):
+            if kind.pop("format", None) == "date-time":
+                kind |= {"type": "integer", "description": "Milliseconds since 1970."}
+    return {
+        "type": "object",
+        "title": schema["title"],
+        "required": ["schema", "payload"],
+        "properties": {"schema": {"const": connect_schema(model)}, "payload": schema},
+    }
