@@ -45,7 +45,9 @@ def dead_letter_topic(topic: str) -> str:
 class BatchMessage(BaseModel):
     """One batch of a collection: at most 20 city ids. Unknown fields are ignored: newer producers may add some."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="ignore", json_schema_serialization_defaults_required=True
+    )
 
     version: int = VERSION
     collection_id: str = Field(pattern=f"^{COLLECTION_ID.pattern}$")
@@ -71,7 +73,9 @@ class BatchMessage(BaseModel):
 class EventMessage(BaseModel):
     """An event on its way to the notifier. Unknown fields are ignored."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="ignore", json_schema_serialization_defaults_required=True
+    )
 
     version: int = VERSION
     event_id: UUID

@@ -1,0 +1,105 @@
+"""`/asyncapi.json` and `/schemas/…`: what is on Kafka, as its readers see it."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import jsonschema
+import pytest
+
+from producer.api.messages import asyncapi, schemas
+from raingauge.contracts import BatchMessage, EventMessage
+from raingauge.settings import Settings, StreamSettings
+from raingauge.storage.database import Database
+from raingauge.streams import CityWeather, LatestMessage, encode, headers
+from tests.api_support import Front, assert_problem
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+ON = Settings(streams=StreamSettings(enabled=True, latest_topic="newest"))
+BATCH = BatchMessage(
+    collection_id="1", batch=0, batches=1, total=2, max_age_s=0, requested_at=NOON, city_ids=(7, 8)
+).encode()
+EVENT = EventMessage.model_validate(
+    {
+        "event_id": "6f9d5b0e-2d0b-4f4e-9d53-0d4a7c1c2b11",
+        "type": "message",
+        "user_id": "1234",
+        "description": "rain",
+        "created_at": NOON,
+    }
+)
+LATEST = LatestMessage(**dict.fromkeys(CityWeather.model_fields) | {"city_id": 7, "fetched_at": NOON})
+
+
+def resolved(document: dict[str, Any], reference: str) -> Any:
+    node: Any = document
+    for name in reference.removeprefix("#/").split("/"):
+        node = node[name]
+    return node
+
+
+def references(node: Any) -> Iterator[str]:
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node if isinstance(node, list) else ()):
+        if name == "$ref":
+            yield value
+        else:
+            yield from references(value)
+
+
+def test_the_document_has_the_parts_that_asyncapi_3_needs() -> None:
+    document = asyncapi(ON, "Raingauge", "0.1.0")
+    assert (document["asyncapi"], document["info"]["title"], document["info"]["version"]) == (
+        "3.0.0",
+        "Raingauge",
+        "0.1.0",
+    )
+    assert {name: channel["address"] for name, channel in document["channels"].items()} == {
+        "batches": "cities",
+        "events": "events",
+        "readings": "readings",
+        "latest": "newest",
+    }
+    published = {operation["channel"]["$ref"]: operation["action"] for operation in document["operations"].values()}
+    assert published == {f"#/channels/{name}": "send" for name in document["channels"]}
+    for channel in document["channels"].values():
+        for message in channel["messages"].values():
+            payload = resolved(document, resolved(document, message["$ref"])["payload"]["$ref"])
+            jsonschema.Draft7Validator.check_schema(payload)
+    assert len(list(references(document))) == 12
+    for reference in references(document):
+        assert resolved(document, reference)
+
+
+def test_topics_that_do_not_exist_are_left_out() -> None:
+    assert asyncapi(Settings(), "", "")["channels"].keys() == {"batches", "events"}
+
+
+def test_the_headers_of_a_message_are_those_of_the_document() -> None:
+    described = asyncapi(ON, "", "")["components"]["messages"]["latest"]["headers"]
+    written = {name: value.decode() for name, value in headers(LATEST, NOON)}
+    jsonschema.validate(written, described)
+    assert not jsonschema.Draft202012Validator(described).is_valid(written | {"ce_type": "raingauge.reading"})
+    assert set(described["required"]) == written.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("batch", BATCH), ("event", EVENT.model_dump_json().encode()), ("latest", encode(LATEST, "json"))],
+)
+def test_real_messages_are_as_their_schemas_say(name: str, value: bytes) -> None:
+    message = json.loads(value)
+    validator = jsonschema.Draft202012Validator(schemas(ON)[name])
+    validator.validate(message)
+    for field in message:
+        assert not validator.is_valid({key: other for key, other in message.items() if key != field}), field
+
+
+async def test_document_and_schemas_are_served(sqlite: Database) -> None:
+    front = Front(sqlite, settings=ON)
+    assert (await front.http.get("/asyncapi.json")).json() == asyncapi(ON, "Raingauge", "0.1.0")
+    for name, schema in schemas(ON).items():
+        served = (await front.http.get(f"/schemas/{name}.json")).json()
+        assert served == {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    answer = await front.http.get("/schemas/weather.json")
+    assert_problem(answer, 404, "there is no schema weather; there are batch, event, reading, latest")
