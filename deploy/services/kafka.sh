@@ -18,7 +18,7 @@ kafka_data() { echo "$KAFKA_HOME/data"; }
 kafka_wipe() { rm -rf "$KAFKA_HOME"/data{,.new}; }
 
 kafka_missing_packages() {
-  have java || echo openjdk-17-jre-headless
+  have javac || echo openjdk-17-jdk-headless # a test compiles a few lines
   have python3 || echo python3
   if [[ ! -d $(kafka_libs) ]] && ! have mvn; then echo maven; fi
 }
