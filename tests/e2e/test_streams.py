@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import jsonschema
 import pytest
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from tests.contract.messaging_helpers import with_admin
@@ -57,9 +57,11 @@ def system(form: str) -> Iterator[System]:
 
 async def messages(topic: str) -> Sequence[ConsumerRecord]:
     """All that is in a topic."""
-    async with AIOKafkaConsumer(topic, bootstrap_servers=SERVER, auto_offset_reset="earliest") as reader:
-        await reader.seek_to_end()
-        ends = {partition: await reader.position(partition) for partition in reader.assignment()}
+    (described,) = await with_admin(SERVER, lambda admin: admin.describe_topics([topic]))
+    partitions = [TopicPartition(topic, entry["partition"]) for entry in described["partitions"]]
+    async with AIOKafkaConsumer(bootstrap_servers=SERVER) as reader:
+        reader.assign(partitions)
+        ends = await reader.end_offsets(partitions)
         await reader.seek_to_beginning()
         found: list[ConsumerRecord] = []
         while len(found) < sum(ends.values()):
