@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -11,7 +11,7 @@ from raingauge.messaging.port import ADDED_HEADERS, Delivery
 from raingauge.storage import quota
 from raingauge.storage.database import Database
 from raingauge.storage.events import NOT_PROCESSED
-from raingauge.storage.models import Batch, Collection, Event, QueuedCity, QuotaCharge, Reading
+from raingauge.storage.models import Batch, Collection, Event, OutgoingReading, QueuedCity, QuotaCharge, Reading
 from tests.simulation.handoff import POISON, Topic
 from tests.simulation.plan import Plan
 from tests.simulation.process import Process
@@ -26,7 +26,7 @@ STANDSTILL_S = 30.0
 class Audit:
     """Watches a run and judges it at the end."""
 
-    def __init__(self, database: Database, topic: Topic, witness: Witness, plan: Plan) -> None:
+    def __init__(self, database: Database, topic: Topic, streams: Topic, witness: Witness, plan: Plan) -> None:
         self.accepted: dict[str, frozenset[int]] = {}
         self.poison: list[bytes | None] = []
         self.notified: list[str] = []
@@ -35,6 +35,7 @@ class Audit:
         """What was seen inside the system's own calls: raised there, its code might swallow it."""
         self._database = database
         self._topic = topic
+        self._streams = streams
         self._witness = witness
         self._plan = plan
         self._seen: dict[tuple[str, int], tuple[Any, ...]] = {}
@@ -134,6 +135,8 @@ class Audit:
         self._database.read(self._check_collections)
         self._database.read(self._check_charges)
         self._database.read(self._check_events)
+        if self._plan.streams:
+            self._database.read(self._check_streams)
         assert Counter(d.value for d in self._topic.dead).keys() == Counter(self.poison).keys(), "dead letters ≠ poison"
         assert not self._witness.fetched_at_once, f"fetched at once: {self._witness.fetched_at_once}"
         most = self._witness.most_in_any_window(self._plan.terms.window_s)
@@ -185,6 +188,18 @@ class Audit:
         notified = {line.split()[1] for line in self.notified}
         assert notified == {row.event_id for row in found}, "not notified, or of nothing"
 
+    def _check_streams(self, connection: Connection) -> None:
+        """Each reading was published, and of each city's weather the newest one last."""
+        collected = [Reading.collection_id, Reading.city_id, Reading.fetched_at]
+        stored = {(row.collection_id, row.city_id): row.fetched_at for row in connection.execute(select(*collected))}
+        messages = [json.loads(delivery.value or b"") for delivery in self._streams.messages]
+        published = {(message["collection_id"], message["city_id"]) for message in messages}
+        assert published == stored.keys(), f"not published, or not stored: {published ^ stored.keys()}"
+        latest = [json.loads(delivery.value or b"") for delivery in self._streams.dead]  # not the topic's own messages
+        last = {message["city_id"]: datetime.fromisoformat(message["fetched_at"]) for message in latest}
+        for (_, city_id), fetched_at in stored.items():
+            assert fetched_at is None or last[city_id] >= fetched_at, f"the latest weather of city {city_id} is old"
+
     def _check_charges(self, connection: Connection) -> None:
         """Each is held as long as the rule says; together they cover every arrival."""
         terms = self._plan.terms
@@ -200,7 +215,8 @@ class Audit:
 def _unfinished(connection: Connection) -> list[str]:
     is_open = select(Collection.id).where(Collection.finished_at.is_(None))
     due = select(Event.event_id).where(Event.status == NOT_PROCESSED)
-    return list(connection.scalars(is_open.union(select(QueuedCity.collection_id), due)))
+    waiting = (select(table.collection_id) for table in (QueuedCity, OutgoingReading))
+    return list(connection.scalars(is_open.union(*waiting, due)))
 
 
 def _end_of(state: Any) -> str:

@@ -45,6 +45,11 @@ class Topic:
     def unacknowledged(self) -> int:
         return len(self._stored)
 
+    @property
+    def messages(self) -> list[Delivery]:
+        """Those that are not acknowledged."""
+        return [stored.delivery for stored in self._stored.values()]
+
     def store(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
         partition = self.plan.chance.randrange(self._partitions)
         offset = self._ends[partition]

@@ -9,6 +9,8 @@ from tests.simulation.virtual import VirtualClock
 
 CALM_AT: Final = 90.0
 CITIES: Final = range(3_000_001, 3_000_061)
+STREAMS_EVERY: Final = 16
+"""Readings are published in one of this number of seeds, which take half as long again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Plan:
         self.terms = Terms(quota, window, pacing, 10**9, "none", 10.0)
         self.consumers = chance.randint(1, 3)
         self.relays = chance.randint(1, 2)
+        self.streams = seed % STREAMS_EVERY == 0
         self.collections = chance.randint(1, 5)
         self.group_mode = chance.choice(["works", "works", "removed", "strict"])
         cities = list(CITIES)

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Collection as Many
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from consumer.intake import Intake
 from consumer.ledger import NotNow, Reservation
 from consumer.notifier import Notifier
 from producer.relay import Relay
+from producer.stream_relay import StreamRelay
 from raingauge.contracts import BatchMessage
 from raingauge.messaging.port import Delivery
 from raingauge.model import BatchKey, EventState
@@ -22,8 +24,10 @@ from raingauge.storage import events, queue, settling
 from raingauge.storage.database import Database
 from raingauge.storage.events import NewEvent
 from raingauge.storage.models import Batch, Collection, QueuedCity, QuotaCharge
+from raingauge.storage.outbox import Outgoing
 from raingauge.storage.settling import Fetched
-from tests.simulation import world
+from raingauge.streams import LatestMessage
+from tests.simulation import plan, world
 from tests.simulation.world import LockingLedger, Parts, simulate
 
 CHUNK = 10
@@ -203,6 +207,31 @@ def test_a_notifier_that_forgets_is_caught(template: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(Notifier, "_send", forgetful)
     assert "not notified" in caught(template, Parts())
+
+
+def test_a_reading_that_is_not_published_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish = StreamRelay._publish
+
+    async def careless(self: StreamRelay, one: Outgoing) -> bool:
+        await publish(self, one)
+        return True
+
+    monkeypatch.setattr(StreamRelay, "_publish", careless)
+    monkeypatch.setattr(plan, "STREAMS_EVERY", 1)
+    assert "not published" in caught(template, Parts())
+
+
+@pytest.mark.long
+def test_old_weather_that_is_published_last_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish = StreamRelay._publish
+
+    async def of_the_reading(self: StreamRelay, one: Outgoing) -> bool:
+        weather = {name: getattr(one.reading, name) for name in LatestMessage.model_fields}
+        return await publish(self, replace(one, latest=LatestMessage(**weather) if one.latest else None))
+
+    monkeypatch.setattr(StreamRelay, "_publish", of_the_reading)
+    monkeypatch.setattr(plan, "STREAMS_EVERY", 1)
+    assert "is old" in caught(template, Parts())
 
 
 @pytest.mark.long

@@ -18,9 +18,10 @@ from consumer.notifier import Notifier
 from producer.collections import Collections
 from producer.event_relay import EventRelay
 from producer.relay import Relay
+from producer.stream_relay import StreamRelay
 from raingauge.errors import RaingaugeError
 from raingauge.model import CollectionRequest
-from raingauge.settings import RelaySettings
+from raingauge.settings import RelaySettings, StreamSettings
 from raingauge.storage.database import Database
 from tests.simulation.audit import Audit
 from tests.simulation.handoff import POISON, Member, Sender, Topic
@@ -33,6 +34,7 @@ from tests.support.databases import sqlite_again
 ACCOUNT = "simulated"
 TOPIC = "cities"
 EVENTS = "events"
+STREAMS = StreamSettings(enabled=True)
 RELAY = RelaySettings(every_s=4.0, republish_after_s=40.0)
 PATIENCE_S = 4 * 3600.0
 """A run that is not done by then stands still."""
@@ -80,7 +82,8 @@ class World:
         self.topic = Topic(self.plan, self.clock, TOPIC, self.partitions)
         self.events = Topic(self.plan, self.clock, EVENTS, 1)
         self.observer = Database(engine, self.clock.of_database)
-        self.audit = Audit(self.observer, self.topic, self.witness, self.plan)
+        self.streams = Topic(self.plan, self.clock, STREAMS.readings_topic, 1)
+        self.audit = Audit(self.observer, self.topic, self.streams, self.witness, self.plan)
         self.consumers: list[tuple[Process, Member]] = []
         self.relays: list[Process] = []
         self._wake_relay: Callable[[], None] = lambda: None
@@ -132,7 +135,9 @@ class World:
             holder=process.name,
         )
         event_relay = EventRelay(process.transactions, Sender(self.events, process), RELAY, EVENTS)
-        process.start(_all_of(relay.run(), event_relay.run()))
+        sender = Sender(self.streams, process)
+        stream_relay = StreamRelay(process.transactions, sender, self.clock, STREAMS, RELAY.every_s)
+        process.start(_all_of(relay.run(), event_relay.run(), *([stream_relay.run()] if self.plan.streams else [])))
         self.relays.append(process)
         self._wake_relay = relay.wake
 
@@ -144,8 +149,9 @@ class World:
         line = Line(self.plan, clock, process, self.witness)
         member = Member(self.topic, process, self.window)
         sender = Sender(self.topic, process)
-        intake = self.parts.intake(member, sender, transactions, clock, ACCOUNT, TOPIC)
-        caller = self.parts.caller(ledger, line, transactions, line.run, clock, self.lanes)
+        streams = self.plan.streams
+        intake = self.parts.intake(member, sender, transactions, clock, ACCOUNT, TOPIC, streams=streams)
+        caller = self.parts.caller(ledger, line, transactions, line.run, clock, self.lanes, streams=streams)
         worker = Worker(intake, caller, ledger, clock)
         listener = self._listeners[process.name] = Member(self.events, process, self.window)
 
