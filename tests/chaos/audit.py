@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from raingauge.contracts import dead_letter_topic
 from raingauge.storage.events import NOT_PROCESSED
-from raingauge.storage.models import Batch, Collection, Event, QueuedCity, QuotaCharge, Reading
+from raingauge.storage.models import Batch, Collection, Event, OutgoingReading, QueuedCity, QuotaCharge, Reading
 from tests.chaos.system import QUOTA, WINDOW_S, System
 from tests.support.eventually import eventually
 
@@ -29,6 +29,8 @@ def audit(running: System, *, tracebacks: tuple[str, ...] = (), refusals: bool =
     _check_witness(running, refusals=refusals)
     _check_dead_letters(running)
     _check_events(running)
+    if "RAINGAUGE_STREAMS__ENABLED" in running.settings:
+        _check_streams(running)
     for program in running.programs:
         _check_output(program.lines, tracebacks)
 
@@ -79,6 +81,20 @@ def _check_events(running: System) -> None:
     assert lines == {row.event_id for row in stored}, "not notified, or of nothing"
 
 
+def _check_streams(running: System) -> None:
+    """Each reading was published, and the latest weather of each city."""
+    waiting = select(func.count()).select_from(OutgoingReading)
+    eventually(lambda: running.database.read(lambda c: c.scalar(waiting)) == 0, NOTIFIED_S, every_s=0.5)
+    stored = {
+        f"{row.collection_id}/{row.city_id}": row.city_id
+        for row in running.database.read(lambda c: c.execute(select(Reading.collection_id, Reading.city_id)).all())
+    }
+    topics = [running.settings[f"RAINGAUGE_STREAMS__{name}_TOPIC"] for name in ("READINGS", "LATEST")]
+    readings, latest = ([headers["ce_id"].decode() for _, headers in messages(running, topic)] for topic in topics)
+    assert set(readings) == stored.keys(), "readings not published, or not stored"
+    assert {int(one.partition("/")[0]) for one in latest} == set(stored.values()), "latest weather not published"
+
+
 def _check_output(lines: list[str], tracebacks: tuple[str, ...]) -> None:
     for number, line in enumerate(lines):
         if line.startswith("Traceback"):
@@ -113,14 +129,19 @@ def lag(running: System) -> int:
 
 def dead_letters(running: System) -> list[Letter]:
     """All of them, in their order."""
+    return messages(running, dead_letter_topic(running.topic))
+
+
+def messages(running: System, topic: str) -> list[Letter]:
+    """All that is in a topic."""
     letters: list[Letter] = []
     with _reader(running, "audit") as reader:
-        for partition in _partitions(running, dead_letter_topic(running.topic)):
+        for partition in _partitions(running, topic):
             first, end = reader.get_watermark_offsets(partition, timeout=10)
             reader.assign([TopicPartition(partition.topic, partition.partition, first)])
             for _ in range(end - first):
                 message = reader.poll(20)
-                assert message is not None, "a dead letter cannot be read"
+                assert message is not None, "a message cannot be read"
                 assert message.error() is None, message.error()
                 letters.append((message.value(), dict(message.headers() or ())))
     return letters

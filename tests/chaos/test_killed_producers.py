@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
+from uuid import uuid4
 
 import pytest
 
@@ -18,6 +19,13 @@ SAMPLE = 4
 """Points, when a sample has to do."""
 
 
+def streams() -> dict[str, str]:
+    """Settings that have readings published, too."""
+    name = uuid4().hex[:8]
+    topics = {"STREAMS__READINGS_TOPIC": f"readings_{name}", "STREAMS__LATEST_TOPIC": f"latest_{name}"}
+    return {"STREAMS__ENABLED": "true", **topics}
+
+
 def insist(running: System, random: Random, producer_number: int) -> None:
     """What a client does whose answer is lost: the same again, to whoever answers."""
     first = running.post(random.sample(CITIES, 30), producer=running.producers[producer_number])
@@ -29,7 +37,7 @@ def insist(running: System, random: Random, producer_number: int) -> None:
 def test_producers_killed_at_every_point_lose_nothing(database_url: str, crash_round: int, thorough: bool) -> None:
     random = Random(crash_round)
     points = random.sample(sorted(PRODUCER), len(PRODUCER) if thorough else SAMPLE)
-    with system(database_url) as running:
+    with system(database_url, **streams()) as running:
         running.consumer()
         doomed: dict[int, Program] = {}
         while points or doomed:

@@ -11,7 +11,7 @@ from aiokafka.errors import IncompatibleBrokerVersion, PolicyViolationError
 from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.errors import SettingsError
 from raingauge.messaging.kafka import servers_of
-from raingauge.messaging.kafka.topics import ensure_with, topics_of
+from raingauge.messaging.kafka.topics import ensure_with, stream_topics, topics_of
 
 ALREADY_EXISTS, POLICY_VIOLATION = 36, 44
 WANTED = topics_of("cities", 12)
@@ -142,6 +142,25 @@ async def test_unfit_topics_are_warned_of(caplog: pytest.LogCaptureFixture) -> N
         ("cities", "retention.ms", "604800000"),
         ("cities", "max.message.bytes", "1000"),
     ]
+
+
+async def test_the_topic_of_the_latest_weather_is_compacted_and_the_other_is_not() -> None:
+    admin = Admin()
+    await ensure_with(admin, stream_topics("readings", "latest", 12))
+    assert [(topic.name, topic.num_partitions, topic.topic_configs) for topic in admin.made] == [
+        ("readings", 12, {"retention.ms": "604800000", "max.message.bytes": str(MAX_MESSAGE_BYTES)}),
+        ("latest", 12, {"cleanup.policy": "compact", "max.message.bytes": str(MAX_MESSAGE_BYTES)}),
+    ]
+
+
+@pytest.mark.parametrize(("policy", "warned"), [("delete", ["cleanup.policy"]), ("compact", [])])
+async def test_a_topic_that_is_not_compacted_is_warned_of(
+    policy: str, warned: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    admin = Admin(latest=(12, {"cleanup.policy": policy, "retention.ms": "604800000"}))
+    await ensure_with(admin, stream_topics("readings", "latest", 12))
+    unfit = [record.__dict__["setting"] for record in caplog.records if record.message == "handoff.topic_unfit"]
+    assert unfit == warned
 
 
 async def test_a_broker_that_does_not_tell_its_settings_is_good_enough() -> None:
