@@ -27,6 +27,7 @@ log = logging.getLogger("raingauge.notifier")
 
 EXPORTED: Final = frozenset({"collection.finished", "collection.finished_with_failures"})
 EXPORT_AGAIN_AFTER: Final = timedelta(minutes=1)
+"""Longer than the relay's lease, so that the relay finds the event postponed and leaves it so."""
 UNREADABLE: Final = (ValueError, TypeError, KeyError, RecursionError)
 
 
