@@ -37,6 +37,7 @@ def schemas(settings: Settings) -> Mapping[str, dict[str, Any]]:
     """The JSON Schema of the value of each message, by the message's name."""
     own: dict[str, type[BaseModel]] = {"batch": BatchMessage, "event": EventMessage}
     values = {name: model.model_json_schema(mode="serialization") for name, model in own.items()}
+    values["batch"]["required"].remove("traceparent")  # a message without one has no such field
     return values | {name: value_schema(model, settings.streams.format) for name, model in STREAMS.items()}
 
 

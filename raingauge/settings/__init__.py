@@ -17,6 +17,7 @@ from raingauge.settings.sections import (
     QuotaSettings,
     RelaySettings,
     Settings,
+    StreamSettings,
     WebhookSettings,
     config_file,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "QuotaSettings",
     "RelaySettings",
     "Settings",
+    "StreamSettings",
     "WebhookSettings",
     "ca_file",
     "config_file",

@@ -22,7 +22,7 @@ from raingauge.storage.models import Collection
 from raingauge.storage.outbox import Lease
 from tests.api_support import NOON, Front
 
-TRACE = "0af7651916cd43dd8448eb211c80319c"
+TRACE = "0af7651916cd43dd8448eb211c80319c"  # pragma: allowlist secret
 SENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
