@@ -47,10 +47,8 @@ async def run(settings: Settings) -> None:
     """Serve and collect until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the hand-off is Kafka, the address is taken, the folder of the export cannot be written to, the
-            database refuses this program, or another process works on the same SQLite file.
-        SettingsError: the hand-off is Kafka, streams are enabled, the address is taken, the database refuses this
-            program, or another process works on the same SQLite file.
+        SettingsError: the hand-off is Kafka, streams are enabled, the address is taken, the folder of the export cannot
+            be written to, the database refuses this program, or another process works on the same SQLite file.
         GateMismatch: the account's gate was made with other terms.
     """
     await until_signalled(_serve(settings))

@@ -144,3 +144,16 @@ def test_a_relay_that_publishes_old_weather_after_another_one_has_newer_weather_
     assert again.latest.fetched_at == NOW + SECOND
     remove(database, [again])
     assert rows(database, OutgoingReading) == []
+
+
+def test_the_lag_is_the_age_of_the_oldest_reading_that_waits(database: Database) -> None:
+    def lag() -> float:
+        return database.read(lambda connection: outbox.stream_lag_s(connection, NOW + 5 * SECOND))
+
+    assert lag() == 0.0
+    collect(database, "old", 7)
+    collect(database, "new", 8, at=NOW + SECOND)
+    leased = lease(database)
+    assert lag() == 5.0
+    remove(database, leased)
+    assert lag() == 4.0
