@@ -22,7 +22,7 @@ from raingauge.errors import DatabaseUnavailable
 from raingauge.model import CollectionRequest, CollectionState
 from raingauge.quota.fairness import unknown_since
 from raingauge.quota.pacing import Terms
-from raingauge.storage import collections, freshness, queue, quota, readings
+from raingauge.storage import cities, collections, queue, quota, readings
 from raingauge.storage.collections import OtherRequest
 from raingauge.storage.models import Collection
 from raingauge.storage.transactions import Transactions
@@ -192,7 +192,7 @@ class Collections:
         def work(connection: Connection) -> Estimate:
             now = self.transactions.now(connection)
             state = collections.foresee(connection, now, request)
-            fresh = 0 if state.finished_at is not None else freshness.count_fresh(connection, state, request.city_ids)
+            fresh = 0 if state.finished_at is not None else cities.count_fresh(connection, state, request.city_ids)
             return Estimate(self._views_of(connection, [state], [fresh])[0], fresh)
 
         return await self.transactions.read(work, self._deadline_s + len(request.city_ids) / CITIES_PER_SECOND)
@@ -371,14 +371,14 @@ def _count_fresh(connection: Connection, taken: Sequence[tuple[CollectionState, 
     if new:
         wanted = sorted({city_id for _, request in new for city_id in request.city_ids})
         since = min(state.since for state, _ in new)
-        known = freshness.known_since(
+        known = cities.known_since(
             connection, wanted, since, min(unknown_since(state.requested_at, state.max_age_s) for state, _ in new)
         )
 
     def count(state: CollectionState, request: CollectionRequest) -> int:
         if state.settled:
-            return freshness.count_fresh(connection, state, request.city_ids)
-        return len(freshness.needing_no_call(known, state, request.city_ids))
+            return cities.count_fresh(connection, state, request.city_ids)
+        return len(cities.needing_no_call(known, state, request.city_ids))
 
     return [count(*pair) if is_counted else 0 for pair, is_counted in zip(taken, counted, strict=True)]
 

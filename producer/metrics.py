@@ -17,7 +17,7 @@ from raingauge.model import Charge
 from raingauge.observability.metrics import Telemetry
 from raingauge.quota.pacing import Terms
 from raingauge.quota.proof import NOTHING, Replay
-from raingauge.storage import events, outbox
+from raingauge.storage import events, outbox, streams
 from raingauge.storage.collections import count_states
 from raingauge.storage.quota import consumers_alive, reserved_charges
 
@@ -114,7 +114,7 @@ class ProducerMetrics:
             states=count_states(connection, now, MOST),
             backlog=outbox.backlog(connection, MOST),
             events_due=events.count_due(connection, now, MOST),
-            stream_lag_s=outbox.stream_lag_s(connection, now),
+            stream_lag_s=streams.stream_lag_s(connection, now),
             consumers=consumers_alive(connection, now, account)[0],
             standing=standing,
             charges=() if standing is None else self._proof.unread(connection, account, _final(standing)),

@@ -15,8 +15,8 @@ from raingauge.clock import Clock
 from raingauge.errors import DatabaseUnavailable, RaingaugeError
 from raingauge.messaging.port import Publisher
 from raingauge.settings import StreamSettings
-from raingauge.storage import outbox
-from raingauge.storage.outbox import Outgoing
+from raingauge.storage import streams
+from raingauge.storage.streams import Outgoing
 from raingauge.storage.transactions import Transactions
 from raingauge.streams import LatestMessage, ReadingMessage, encode, headers
 
@@ -62,10 +62,10 @@ class StreamRelay:
 
     def _lease(self, connection: Connection) -> list[Outgoing]:
         now = self._transactions.now(connection)
-        return outbox.lease_readings(connection, now, now + LEASE, MAX_AT_ONCE)
+        return streams.lease_readings(connection, now, now + LEASE, MAX_AT_ONCE)
 
     def _remove(self, connection: Connection, published: list[Outgoing]) -> None:
-        outbox.remove_published(connection, self._transactions.now(connection), published)
+        streams.remove_published(connection, self._transactions.now(connection), published)
 
     async def _publish(self, one: Outgoing) -> bool:
         """Whether all of it is stored in the hand-off for sure; otherwise it is due again when its lease expires."""

@@ -32,11 +32,6 @@ TRACEPARENT: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{1
 """The W3C trace context of a request: version, trace, span, flags. https://www.w3.org/TR/trace-context/"""
 
 
-def trace_id(traceparent: str | None) -> str | None:
-    """The part of a traceparent that names the trace."""
-    return traceparent[3:35] if traceparent else None
-
-
 def dead_letter_topic(topic: str) -> str:
     """The name of the topic that takes what cannot be worked on."""
     return f"{topic}.dead"
@@ -143,11 +138,6 @@ def describe(error: ValidationError) -> str:
 def split(city_ids: Sequence[int]) -> list[tuple[int, ...]]:
     """Cut city ids into batches of at most `BATCH_SIZE`, in their order."""
     return [tuple(city_ids[start : start + BATCH_SIZE]) for start in range(0, len(city_ids), BATCH_SIZE)]
-
-
-def batches_of(total: int) -> int:
-    """How many batches that many cities make."""
-    return -(-total // BATCH_SIZE)
 
 
 def utc_text(moment: datetime) -> str:

@@ -14,6 +14,16 @@ BATCH_SIZE: Final = CALL_SIZE
 """Cities in a batch at most."""
 
 
+def batches_of(total: int) -> int:
+    """How many batches that many cities make."""
+    return -(-total // BATCH_SIZE)
+
+
+def trace_id(traceparent: str | None) -> str | None:
+    """The part of a traceparent that names the trace."""
+    return traceparent[3:35] if traceparent else None
+
+
 class BatchKey(NamedTuple):
     """A batch by its collection and its number within it."""
 

@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field
 from producer.collections import ROW, Estimate, View
 from producer.forecast import Reason, Status
 from producer.quota import Endpoint, Proof, Standing
-from raingauge.contracts import batches_of, utc_text
+from raingauge.contracts import utc_text
+from raingauge.model import batches_of
 from raingauge.quota.pacing import MonthPacing, Pacing, month_of, next_month
 from raingauge.storage.readings import COLUMNS
 

@@ -16,8 +16,9 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from raingauge.contracts import TRACEPARENT, trace_id
+from raingauge.contracts import TRACEPARENT
 from raingauge.errors import SettingsError
+from raingauge.model import trace_id
 
 ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 

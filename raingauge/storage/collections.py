@@ -11,9 +11,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, case, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from raingauge.contracts import batches_of, split
+from raingauge.contracts import split
 from raingauge.errors import Overtaken, Permanent
-from raingauge.model import CollectionRequest, CollectionState, OpenCollection
+from raingauge.model import CollectionRequest, CollectionState, OpenCollection, batches_of
 from raingauge.storage import events, queue
 from raingauge.storage.counters import lock_collections
 from raingauge.storage.database import is_duplicate

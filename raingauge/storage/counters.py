@@ -13,8 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, or_, select, update
 
-from raingauge.contracts import batches_of, trace_id
-from raingauge.model import BatchKey
+from raingauge.model import BatchKey, batches_of, trace_id
 from raingauge.storage import events
 from raingauge.storage.events import NewEvent
 from raingauge.storage.models import Batch, Collection

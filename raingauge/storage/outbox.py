@@ -1,27 +1,24 @@
-"""The outbox: what waits for publication, its leases, and what is published again.
+"""The outbox: batches that wait for publication, their leases, and what is published again.
 
 A batch waits while it has a `publish_order`, so a round of the relay reads what is due by an index, whatever else is
 open. A POST releases the first batches of a collection, and each one that is settled releases the next
-(`raingauge.storage.settling`). Readings wait as rows of `outgoing`, if streams are enabled. It knows nothing of Kafka:
-relays publish.
+(`raingauge.storage.counters`). It knows nothing of Kafka: the relay publishes.
 """
 
 import json
 import math
 from collections.abc import Collection as Many
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Integer, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, and_, bindparam, func, or_, select, update
 
-from raingauge.contracts import BatchMessage, batches_of
-from raingauge.model import BATCH_SIZE, BatchKey
+from raingauge.contracts import BatchMessage
+from raingauge.model import BATCH_SIZE, BatchKey, batches_of
 from raingauge.storage import counters
-from raingauge.storage.models import Batch, City, Collection, OutgoingReading, QueuedCity, Reading, UtcDateTime
-from raingauge.storage.readings import OF_THE_CITY
-from raingauge.streams import LatestMessage, ReadingMessage
+from raingauge.storage.models import Batch, Collection, QueuedCity, UtcDateTime
 
 BATCHES_AT_ONCE: Final = 50
 """In one statement: the time that MariaDB takes to plan it grows with their number's square."""
@@ -62,34 +59,6 @@ _CHECKED: Final = (
     .values(idle_since=bindparam("moment", type_=UtcDateTime))
 )
 
-_NUMBERED: Final = OutgoingReading.number.in_(bindparam("numbers", expanding=True))
-_DUE_READINGS: Final = (
-    select(OutgoingReading.number)
-    .where(OutgoingReading.publish_at <= _NOW)
-    .order_by(OutgoingReading.publish_at, OutgoingReading.number)
-    .limit(bindparam("most", type_=Integer))
-    .with_for_update(skip_locked=True)
-)
-_PUBLISH_AT: Final = update(OutgoingReading).where(_NUMBERED).values(publish_at=bindparam("moment", type_=UtcDateTime))
-_OLDEST_READING: Final = select(OutgoingReading.stored_at).order_by(OutgoingReading.number).limit(1)
-_PUBLISHED: Final = delete(OutgoingReading).where(_NUMBERED)
-_FETCHED_AT: Final = select(City.id, City.fetched_at).where(City.id.in_(bindparam("cities", expanding=True)))
-_LEASED_READINGS: Final = (
-    select(
-        *(OutgoingReading.number, OutgoingReading.stored_at),
-        *(getattr(City if name in OF_THE_CITY else Reading, name) for name in ReadingMessage.model_fields),
-        *(City.id if name == "city_id" else getattr(City, name) for name in LatestMessage.model_fields),
-    )
-    .join_from(
-        OutgoingReading,
-        Reading,
-        and_(Reading.collection_id == OutgoingReading.collection_id, Reading.city_id == OutgoingReading.city_id),
-    )
-    .outerjoin(City, City.id == OutgoingReading.city_id)
-    .where(_NUMBERED)
-    .order_by(OutgoingReading.number)
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -107,17 +76,6 @@ class Leased:
     """Those of the batches that are to be published."""
     unreadable: list[BatchKey]
     """Corrupt rows. They are left alone for as long as a lease lasts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A reading that is to be published."""
-
-    number: int
-    stored_at: datetime
-    reading: ReadingMessage
-    latest: LatestMessage | None
-    """The city's latest weather as of the lease; None if the reading failed, or a later one of the lease has it."""
 
 
 def lease(connection: Connection, now: datetime, lease: Lease, most: int) -> Leased:
@@ -221,47 +179,6 @@ def republish_stalled(connection: Connection, now: datetime, stalled_since: date
     return _publish_again(connection, lost, Batch.published_at < stalled_since) if lost else 0
 
 
-def add_readings(connection: Connection, now: datetime, readings: Iterable[tuple[str, int]]) -> None:
-    """Have these readings published on the streams: collection and city of each."""
-    rows = [
-        {"collection_id": collection_id, "city_id": city_id, "stored_at": now, "publish_at": now}
-        for collection_id, city_id in sorted(readings)
-    ]
-    connection.execute(insert(OutgoingReading), rows)
-
-
-def lease_readings(connection: Connection, now: datetime, until: datetime, most: int) -> list[Outgoing]:
-    """Up to `most` readings that are due, oldest first; nobody else leases them before `until`."""
-    numbers = connection.scalars(_DUE_READINGS, {"now": now, "most": most}).all()
-    if not numbers:
-        return []
-    connection.execute(_PUBLISH_AT, {"numbers": numbers, "moment": until})
-    rows = [_outgoing(row) for row in connection.execute(_LEASED_READINGS, {"numbers": numbers})]
-    last = {row.reading.city_id: row.number for row in rows if row.latest is not None}
-    return [row if last.get(row.reading.city_id) == row.number else replace(row, latest=None) for row in rows]
-
-
-def stream_lag_s(connection: Connection, now: datetime) -> float:
-    """Age of the oldest reading that is not published."""
-    oldest = connection.scalar(_OLDEST_READING)
-    return 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds())
-
-
-def remove_published(connection: Connection, now: datetime, published: Sequence[Outgoing]) -> None:
-    """Forget readings that are stored in the hand-off.
-
-    One whose city has newer weather by now is due again: another relay may have published that before this one's.
-    """
-    latest = {row.reading.city_id: row.latest.fetched_at for row in published if row.latest is not None}
-    found = connection.execute(_FETCHED_AT, {"cities": sorted(latest)}) if latest else ()
-    newer = {city_id for city_id, fetched_at in found if fetched_at != latest[city_id]}
-    overtaken = [row.number for row in published if row.latest is not None and row.reading.city_id in newer]
-    if overtaken:
-        connection.execute(_PUBLISH_AT, {"numbers": overtaken, "moment": now})
-    if done := sorted({row.number for row in published} - {*overtaken}):
-        connection.execute(_PUBLISHED, {"numbers": done})
-
-
 def outstanding_limit(minimum: int, cities_per_window: int, window_s: float) -> int:
     """Batches of one collection that may be published and unsettled: `minimum`, or fifteen seconds of quota if more."""
     seconds = 15 * cities_per_window / window_s
@@ -299,13 +216,3 @@ def _message(row: Any) -> BatchMessage:
         city_ids=tuple(json.loads(row.city_ids)),
         traceparent=row.traceparent,
     )
-
-
-def _outgoing(row: Any) -> Outgoing:
-    number, stored_at, *values = row
-    reading = ReadingMessage(**dict(zip(ReadingMessage.model_fields, values, strict=False)))
-    latest = None
-    if reading.status == "collected":
-        of_city = values[len(ReadingMessage.model_fields) :]
-        latest = LatestMessage(**dict(zip(LatestMessage.model_fields, of_city, strict=True)))
-    return Outgoing(number, stored_at, reading, latest)

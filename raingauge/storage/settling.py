@@ -14,10 +14,11 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, inser
 
 from raingauge.model import BatchKey, Observation
 from raingauge.quota.fairness import UNKNOWN_CITY, is_fresh, needs_no_call
-from raingauge.storage import counters, outbox
+from raingauge.storage import counters
 from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
 from raingauge.storage.counters import Finished, Settling, Wanted, exactly, lock_collections
 from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, QueuedCity, Reading
+from raingauge.storage.streams import add_readings
 
 REASON_LENGTH: Final = 200
 
@@ -234,7 +235,7 @@ def store(
     if failed:
         connection.execute(insert(Reading), failed)
     if streams:
-        outbox.add_readings(connection, now, ((row.collection_id, row.city_id) for row in outcomes))
+        add_readings(connection, now, ((row.collection_id, row.city_id) for row in outcomes))
     batches, finished = counters.count(connection, now, collections, outcomes)
     result.batches |= batches
     result.collections += finished

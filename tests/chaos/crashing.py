@@ -75,7 +75,7 @@ PRODUCER = {
     "after-publish": Point("raingauge.messaging.kafka.publisher", "KafkaPublisher.publish", AFTER),
     "mark-before-commit": Point("raingauge.storage.outbox", "mark_published", AFTER),
     "after-publishing-a-reading": Point("producer.stream_relay", "StreamRelay._publish", AFTER),
-    "remove-before-commit": Point("raingauge.storage.outbox", "remove_published", AFTER),
+    "remove-before-commit": Point("raingauge.storage.streams", "remove_published", AFTER),
 }
 PROGRAMS: dict[str, tuple[Callable[..., Any], dict[str, Point]]] = {
     "consumer": (consumer.app.run, CONSUMER),

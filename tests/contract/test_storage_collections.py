@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from raingauge.errors import DatabaseUnavailable
 from raingauge.model import BatchKey, CollectionRequest, CollectionState, OpenCollection
-from raingauge.storage import cities, collections, freshness, outbox
+from raingauge.storage import cities, collections, outbox
 from raingauge.storage.collections import OtherRequest
 from raingauge.storage.database import TRIES, Database
 from raingauge.storage.enqueueing import enqueue
@@ -288,7 +288,7 @@ def test_cities_that_need_no_call_are_counted(database: Database) -> None:
 
     def count(collection_id: str, after_s: float, age_s: int, city_ids: Sequence[int] = (1, 2, 4, 5)) -> int:
         state = replace(found(database, "mine"), id=collection_id, requested_at=NOW + after_s * SECOND, max_age_s=age_s)
-        return database.read(lambda connection: freshness.count_fresh(connection, state, city_ids))
+        return database.read(lambda connection: cities.count_fresh(connection, state, city_ids))
 
     ages = [(0, 1), (0, 0), (10, 10), (10, 9), (10, 0), (86_401, 9)]
     assert [count("new", *age) for age in ages] == [3, 3, 3, 1, 0, 0]

@@ -6,13 +6,13 @@ import pytest
 from sqlalchemy import Connection
 
 from raingauge.model import BatchKey
-from raingauge.storage import outbox, settling
+from raingauge.storage import settling, streams
 from raingauge.storage.cities import remember
 from raingauge.storage.database import Database
 from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import OutgoingReading, Reading
-from raingauge.storage.outbox import Outgoing
 from raingauge.storage.settling import Fetched
+from raingauge.storage.streams import Outgoing
 from tests.contract.storage_support import NOW, SECOND, accept, an_observation, at_once, rows
 
 LEASE = timedelta(seconds=30)
@@ -37,11 +37,11 @@ def collect(
 
 
 def lease(database: Database, now: datetime = NOW, most: int = 100) -> list[Outgoing]:
-    return database.write(lambda connection: outbox.lease_readings(connection, now, now + LEASE, most))
+    return database.write(lambda connection: streams.lease_readings(connection, now, now + LEASE, most))
 
 
 def remove(database: Database, published: list[Outgoing], now: datetime = NOW) -> None:
-    database.write(lambda connection: outbox.remove_published(connection, now, published))
+    database.write(lambda connection: streams.remove_published(connection, now, published))
 
 
 def ids(leased: list[Outgoing]) -> list[str]:
@@ -148,7 +148,7 @@ def test_a_relay_that_publishes_old_weather_after_another_one_has_newer_weather_
 
 def test_the_lag_is_the_age_of_the_oldest_reading_that_waits(database: Database) -> None:
     def lag() -> float:
-        return database.read(lambda connection: outbox.stream_lag_s(connection, NOW + 5 * SECOND))
+        return database.read(lambda connection: streams.stream_lag_s(connection, NOW + 5 * SECOND))
 
     assert lag() == 0.0
     collect(database, "old", 7)

@@ -17,7 +17,7 @@ from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.port import Headers, Publisher
 from raingauge.model import BatchKey, CollectionRequest
 from raingauge.settings import Settings, StreamSettings
-from raingauge.storage import outbox
+from raingauge.storage import streams
 from raingauge.storage.cities import remember
 from raingauge.storage.database import Database
 from raingauge.storage.enqueueing import enqueue
@@ -77,7 +77,7 @@ async def relay_until(
 
 
 def lag_s(database: Database) -> float:
-    return database.read(lambda connection: outbox.stream_lag_s(connection, database.now(connection)))
+    return database.read(lambda connection: streams.stream_lag_s(connection, database.now(connection)))
 
 
 async def test_each_reading_and_the_latest_weather_are_published(

@@ -12,8 +12,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sqlalchemy import select
 
 from producer.app import create_api
-from raingauge.contracts import TRACEPARENT, decode, trace_id
+from raingauge.contracts import TRACEPARENT, decode
 from raingauge.errors import SettingsError
+from raingauge.model import trace_id
 from raingauge.observability.opentelemetry import QUIET, OpenTelemetry
 from raingauge.observability.tracing import ENDPOINT, TraceFilter, Tracing, make_tracing
 from raingauge.storage import outbox

@@ -1,0 +1,106 @@
+"""The outbox of the streams: readings that wait for publication, and the latest weather of their cities.
+
+Settling adds a reading's key in its own transaction; the stream relay removes it when Kafka has the message. This
+module knows neither Kafka nor the messages' form.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, Integer, and_, bindparam, delete, insert, select, update
+
+from raingauge.storage.models import City, OutgoingReading, Reading, UtcDateTime
+from raingauge.storage.readings import OF_THE_CITY
+from raingauge.streams import LatestMessage, ReadingMessage
+
+_NUMBERED: Final = OutgoingReading.number.in_(bindparam("numbers", expanding=True))
+_DUE_READINGS: Final = (
+    select(OutgoingReading.number)
+    .where(OutgoingReading.publish_at <= bindparam("now", type_=UtcDateTime))
+    .order_by(OutgoingReading.publish_at, OutgoingReading.number)
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update(skip_locked=True)
+)
+_PUBLISH_AT: Final = update(OutgoingReading).where(_NUMBERED).values(publish_at=bindparam("moment", type_=UtcDateTime))
+_OLDEST_READING: Final = select(OutgoingReading.stored_at).order_by(OutgoingReading.number).limit(1)
+_PUBLISHED: Final = delete(OutgoingReading).where(_NUMBERED)
+_FETCHED_AT: Final = select(City.id, City.fetched_at).where(City.id.in_(bindparam("cities", expanding=True)))
+_LEASED_READINGS: Final = (
+    select(
+        *(OutgoingReading.number, OutgoingReading.stored_at),
+        *(getattr(City if name in OF_THE_CITY else Reading, name) for name in ReadingMessage.model_fields),
+        *(City.id if name == "city_id" else getattr(City, name) for name in LatestMessage.model_fields),
+    )
+    .join_from(
+        OutgoingReading,
+        Reading,
+        and_(Reading.collection_id == OutgoingReading.collection_id, Reading.city_id == OutgoingReading.city_id),
+    )
+    .outerjoin(City, City.id == OutgoingReading.city_id)
+    .where(_NUMBERED)
+    .order_by(OutgoingReading.number)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A reading that is to be published."""
+
+    number: int
+    stored_at: datetime
+    reading: ReadingMessage
+    latest: LatestMessage | None
+    """The city's latest weather as of the lease; None if the reading failed, or a later one of the lease has it."""
+
+
+def add_readings(connection: Connection, now: datetime, readings: Iterable[tuple[str, int]]) -> None:
+    """Have these readings published on the streams: collection and city of each."""
+    rows = [
+        {"collection_id": collection_id, "city_id": city_id, "stored_at": now, "publish_at": now}
+        for collection_id, city_id in sorted(readings)
+    ]
+    connection.execute(insert(OutgoingReading), rows)
+
+
+def lease_readings(connection: Connection, now: datetime, until: datetime, most: int) -> list[Outgoing]:
+    """Up to `most` readings that are due, oldest first; nobody else leases them before `until`."""
+    numbers = connection.scalars(_DUE_READINGS, {"now": now, "most": most}).all()
+    if not numbers:
+        return []
+    connection.execute(_PUBLISH_AT, {"numbers": numbers, "moment": until})
+    rows = [_outgoing(row) for row in connection.execute(_LEASED_READINGS, {"numbers": numbers})]
+    last = {row.reading.city_id: row.number for row in rows if row.latest is not None}
+    return [row if last.get(row.reading.city_id) == row.number else replace(row, latest=None) for row in rows]
+
+
+def stream_lag_s(connection: Connection, now: datetime) -> float:
+    """Age of the oldest reading that is not published."""
+    oldest = connection.scalar(_OLDEST_READING)
+    return 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds())
+
+
+def remove_published(connection: Connection, now: datetime, published: Sequence[Outgoing]) -> None:
+    """Forget readings that are stored in the hand-off.
+
+    One whose city has newer weather by now is due again: another relay may have published that before this one's.
+    """
+    latest = {row.reading.city_id: row.latest.fetched_at for row in published if row.latest is not None}
+    found = connection.execute(_FETCHED_AT, {"cities": sorted(latest)}) if latest else ()
+    newer = {city_id for city_id, fetched_at in found if fetched_at != latest[city_id]}
+    overtaken = [row.number for row in published if row.latest is not None and row.reading.city_id in newer]
+    if overtaken:
+        connection.execute(_PUBLISH_AT, {"numbers": overtaken, "moment": now})
+    if done := sorted({row.number for row in published} - {*overtaken}):
+        connection.execute(_PUBLISHED, {"numbers": done})
+
+
+def _outgoing(row: Any) -> Outgoing:
+    number, stored_at, *values = row
+    reading = ReadingMessage(**dict(zip(ReadingMessage.model_fields, values, strict=False)))
+    latest = None
+    if reading.status == "collected":
+        of_city = values[len(ReadingMessage.model_fields) :]
+        latest = LatestMessage(**dict(zip(LatestMessage.model_fields, of_city, strict=True)))
+    return Outgoing(number, stored_at, reading, latest)
