@@ -59,10 +59,9 @@ async def messages(topic: str) -> Sequence[ConsumerRecord]:
     """All that is in a topic."""
     (described,) = await with_admin(SERVER, lambda admin: admin.describe_topics([topic]))
     partitions = [TopicPartition(topic, entry["partition"]) for entry in described["partitions"]]
-    async with AIOKafkaConsumer(bootstrap_servers=SERVER) as reader:
-        reader.assign(partitions)
+    async with AIOKafkaConsumer(bootstrap_servers=SERVER, auto_offset_reset="earliest") as reader:
         ends = await reader.end_offsets(partitions)
-        await reader.seek_to_beginning()
+        reader.assign(partitions)
         found: list[ConsumerRecord] = []
         while len(found) < sum(ends.values()):
             found += [one for some in (await reader.getmany(timeout_ms=1000)).values() for one in some]
