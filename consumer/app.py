@@ -216,9 +216,10 @@ async def delivering(
     subscribed = [EventSubscription(one.id, one.shown_url, one.events) for one in notify.webhooks]
     await transactions.persist(partial(events.subscribe, subscriptions=subscribed))
     async with contextlib.AsyncExitStack() as parts:
+        trusted = tls_context(ca_file() if notify.webhooks else None)
         for webhook, secret in zip(notify.webhooks, secrets, strict=True):
             resolver = parts.enter_context(contextlib.closing(Threads(AT_ONCE, "webhook")))
-            client = WebhookClient(webhook.url, tls_context(ca_file()), resolver, allow_private=notify.allow_private)
+            client = WebhookClient(webhook.url, trusted, resolver, allow_private=notify.allow_private)
             sender = WebhookSender(webhook, secret, client.post, transactions, clock)
             await parts.enter_async_context(in_background(sender.run()))
         yield

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from raingauge.contracts import COLLECTION_ID, NUMERIC_ID, utc_text
+from raingauge.contracts import NUMERIC_ID, utc_text
 from raingauge.errors import SettingsError
 from raingauge.model import CollectionState
 from raingauge.storage import collections, readings
@@ -23,7 +23,7 @@ PAGE: Final = 1000
 """Cities in memory at once."""
 UNFINISHED: Final = ".partial"
 ABANDONED_S: Final = 3600.0
-"""A file that was begun so long before is nobody's any more: its consumer was killed."""
+"""A partial file older than this was left by a killed consumer."""
 
 
 class Export:
@@ -47,8 +47,6 @@ class Export:
         state = self._database.read(partial(collections.find, collection_id=collection_id))
         if state is None or state.finished_at is None or state.cancelled_at is not None:
             return False
-        if COLLECTION_ID.fullmatch(state.id) is None:
-            raise ValueError("an id that is no file name")
         with whole_file(self._folder / f"{state.id}.json") as file:
             self._fill(file, state)
         return True
@@ -110,7 +108,9 @@ def _tidy(folder: Path) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
-    """A file to write to that is at `path` when the block has ended well; after an error nothing has changed there.
+    """A file to write to that is at `path` when the block has ended well.
+
+    After an error the old file or the new one is there, whole.
 
     Raises:
         OSError: it cannot be written.

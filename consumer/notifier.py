@@ -1,6 +1,6 @@
 """Notifies users of events: prints one line for each, and records that the event is processed.
 
-Before that it has a finished collection exported: an event whose file cannot be written stays not processed.
+A finished collection is exported first: if that fails, its event stays `NotProcessed` and is tried again.
 
 An event is notified of at least once: a crash between the two repeats it. The database has every event, so a message
 that cannot be read is dropped: its event is published again.
@@ -93,7 +93,4 @@ class Notifier:
         line = f"Event {event.event_id} has been sent to {event.user_id}: {event.description}"
         shown = "".join(letter if letter.isprintable() else " " for letter in line)
         await self._transactions.run_blocking(lambda: self._notify(shown))  # whoever reads it may be slow
-        await self._transactions.persist(lambda connection: self._processed(connection, event))
-
-    def _processed(self, connection: Connection, event: EventState) -> None:
-        events.change(connection, self._transactions.now(connection), event.event_id, {"status": PROCESSED})
+        await self._transactions.persist(partial(events.mark_processed, event=event))

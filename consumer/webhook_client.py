@@ -18,7 +18,7 @@ import httpcore
 from pydantic import HttpUrl
 
 from raingauge.blocking import RunBlocking
-from raingauge.errors import NotDelivered
+from raingauge.errors import NotDelivered, SettingsError
 
 CONNECT_S: Final = 6.0
 """For connecting, shared by the addresses of a name."""
@@ -29,12 +29,19 @@ NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Trusts the certificate authorities of this file or directory; None: the usual ones."""
+    """Trusts the certificate authorities of this file or directory; None: the usual ones.
+
+    Raises:
+        SettingsError: the file holds no certificates.
+    """
     if ca_file is None:
         return httpcore.default_ssl_context()
-    if Path(ca_file).is_dir():
-        return ssl.create_default_context(capath=ca_file)
-    return ssl.create_default_context(cafile=ca_file)
+    try:
+        if Path(ca_file).is_dir():
+            return ssl.create_default_context(capath=ca_file)
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise SettingsError(f"{ca_file} holds no certificates: {error.strerror or error}") from error
 
 
 def is_public(address: str) -> bool:

@@ -1,4 +1,4 @@
-"""Publishes readings on the streams: each at least once, then forgets it. Beside it, the latest weather of its city.
+"""Publishes readings on the streams, each at least once, and with it the latest weather of its city.
 
 Publishing twice is harmless, losing is not. It must not publish batches or events, nor decide what a reading is.
 """
@@ -41,31 +41,31 @@ class StreamRelay:
     async def run(self) -> None:
         """Publish until cancelled."""
         while True:
-            leased = 0
+            published = 0
             try:
-                leased = await self._round()
+                published = await self._round()
             except DatabaseUnavailable as error:
                 log.warning("database.unavailable", extra={"error": str(error)})
             except Exception:
                 log.exception("streams.unexpected")  # and try again: without the relay nothing is published
-            if leased < MAX_AT_ONCE:
+            if published < MAX_AT_ONCE:
                 await self._clock.sleep(self._every_s)
 
     async def _round(self) -> int:
-        """Publish what is due, up to `MAX_AT_ONCE` readings; how many were due."""
-        due = await self._transactions.write(self._lease)
+        """Publish what is due, up to `MAX_AT_ONCE` readings; how many were published."""
+        until, due = await self._transactions.write(self._lease)
         stored = await asyncio.gather(*(self._publish(one) for one in due))
         published = [one for one, is_stored in zip(due, stored, strict=True) if is_stored]
         if published:
-            await self._transactions.write(partial(self._remove, published=published))
-        return len(due)
+            await self._transactions.write(partial(self._remove, published=published, until=until))
+        return len(published)
 
-    def _lease(self, connection: Connection) -> list[Outgoing]:
+    def _lease(self, connection: Connection) -> tuple[datetime, list[Outgoing]]:
         now = self._transactions.now(connection)
-        return streams.lease_readings(connection, now, now + LEASE, MAX_AT_ONCE)
+        return now + LEASE, streams.lease_readings(connection, now, now + LEASE, MAX_AT_ONCE)
 
-    def _remove(self, connection: Connection, published: list[Outgoing]) -> None:
-        streams.remove_published(connection, self._transactions.now(connection), published)
+    def _remove(self, connection: Connection, published: list[Outgoing], until: datetime) -> None:
+        streams.remove_published(connection, self._transactions.now(connection), published, until)
 
     async def _publish(self, one: Outgoing) -> bool:
         """Whether all of it is stored in the hand-off for sure; otherwise it is due again when its lease expires."""

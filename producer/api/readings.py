@@ -19,7 +19,9 @@ from raingauge.web import UNEXPECTED, shown
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LAST: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """Nothing is fetched before the one or after the other; some zones' times beyond them have no UTC."""
-TOO_MANY: Final = f"the readings cannot be summed up within {SUMMARY_S:g} s: select fewer of them, or try again"
+TOO_MANY: Final = (
+    f"the readings cannot be summed up within {SUMMARY_S:g} s: select one collection by `id`, or try again"
+)
 
 Since = Annotated[
     Moment,

@@ -2,14 +2,19 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from raingauge.errors import SettingsError
 from raingauge.settings.sections import CONFIG_VARIABLE, PREFIX, Settings, config_file
+
+NAME: Final = re.compile(r"[A-Za-z0-9_.]+")
+"""What looks like the name of a setting: anything else may be a value in the wrong place."""
 
 
 def load_settings() -> Settings:
@@ -37,8 +42,12 @@ def _refuse_unreadable(file: Path) -> None:
     try:
         with file.open("rb") as stream:
             sections = yaml.safe_load(stream)
-    except (OSError, yaml.YAMLError) as error:
-        raise SettingsError(f"settings: {file}: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise SettingsError(f"settings: {file}: {error.strerror}") from None
+    except yaml.YAMLError as error:  # its message quotes the text
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise SettingsError(f"settings: {file}: {where}it is not valid YAML") from None
     if sections is not None and not (isinstance(sections, dict) and all(isinstance(name, str) for name in sections)):
         raise SettingsError(f"settings: {file}: expected sections, each with its keys")
 
@@ -59,7 +68,9 @@ def _describe(error: ValidationError) -> str:
     described = []
     for found in error.errors():
         name, message = ".".join(map(str, found["loc"])), found["msg"]
-        if found["type"] == "extra_forbidden":
+        if found["type"] == "extra_forbidden" and NAME.fullmatch(name) is None:
+            name, message = ".".join(map(str, found["loc"][:-1])) or "settings", "an unknown setting whose name is none"
+        elif found["type"] == "extra_forbidden":
             section = "".join(name.rpartition(".")[:2])
             known = [each.removeprefix(section) for each in _names(Settings) if each.startswith(section)]
             message = f"unknown setting{_hint(name.removeprefix(section), known, section)}"

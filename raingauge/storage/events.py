@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, true, update
 
 from raingauge.model import DeliveryState, DeliveryStatus, EventState, EventType
 from raingauge.storage.models import Event, Webhook, WebhookDelivery
@@ -160,6 +160,13 @@ def change(connection: Connection, now: datetime, event_id: str, changes: dict[s
     return find(connection, event_id)
 
 
+def mark_processed(connection: Connection, event: EventState) -> None:
+    """Set `Processed`, unless the event was changed since it was read: then it is notified of once more."""
+    as_read = (Event.user_id == event.user_id, Event.description == event.description)
+    this = (Event.number == event.number, *as_read)
+    connection.execute(update(Event).where(*this).values(status=PROCESSED, publish_at=None))
+
+
 def lease(connection: Connection, now: datetime, until: datetime, most: int) -> list[EventState]:
     """Up to `most` events that are due; no other relay finds them due before `until`."""
     due = [EventState(*row) for row in connection.execute(_DUE, {"now": now, "most": most})]
@@ -221,15 +228,16 @@ def lease_deliveries(
 
 
 def end_attempt(connection: Connection, webhook_id: str, due: DueDelivery, outcome: Outcome) -> None:
-    """Store the outcome of an attempt, unless another one has ended since the lease."""
+    """Store the outcome of an attempt, unless another one has ended since the lease; a delivery counts all the same."""
     connection.execute(
         update(WebhookDelivery)
         .where(
             WebhookDelivery.webhook_id == webhook_id,
             WebhookDelivery.event_number == due.event.number,
-            WebhookDelivery.attempts == due.attempts,
+            WebhookDelivery.status == "waiting",
+            true() if outcome.status == "delivered" else WebhookDelivery.attempts == due.attempts,
         )
-        .values(attempts=due.attempts + 1, **asdict(outcome))
+        .values(attempts=WebhookDelivery.attempts + 1, **asdict(outcome))
     )
 
 

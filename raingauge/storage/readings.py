@@ -74,7 +74,7 @@ def _page(columns: tuple[str, ...]) -> Select[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which values are summarized: a field of all readings, or of some. None: whichever."""
+    """Which values are summarized: a field of all readings, or of some. None: no restriction."""
 
     field: NumericField = "temperature"
     collection_id: str | None = None

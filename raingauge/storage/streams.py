@@ -25,7 +25,9 @@ _DUE_READINGS: Final = (
 )
 _PUBLISH_AT: Final = update(OutgoingReading).where(_NUMBERED).values(publish_at=bindparam("moment", type_=UtcDateTime))
 _OLDEST_READING: Final = select(OutgoingReading.stored_at).order_by(OutgoingReading.number).limit(1)
-_PUBLISHED: Final = delete(OutgoingReading).where(_NUMBERED)
+_PUBLISHED: Final = delete(OutgoingReading).where(
+    _NUMBERED, OutgoingReading.publish_at == bindparam("leased_until", type_=UtcDateTime)
+)
 _FETCHED_AT: Final = select(City.id, City.fetched_at).where(City.id.in_(bindparam("cities", expanding=True)))
 _LEASED_READINGS: Final = (
     select(
@@ -81,19 +83,22 @@ def stream_lag_s(connection: Connection, now: datetime) -> float:
     return 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds())
 
 
-def remove_published(connection: Connection, now: datetime, published: Sequence[Outgoing]) -> None:
-    """Forget readings that are stored in the hand-off.
+def remove_published(
+    connection: Connection, now: datetime, published: Sequence[Outgoing], leased_until: datetime
+) -> None:
+    """Forget readings that are stored in the hand-off. Those that another relay has leased since are its own to forget.
 
-    One whose city has newer weather by now is due again: another relay may have published that before this one's.
+    One whose city has newer weather by now is added again: another relay may have published that before this one's,
+    and forgotten all about it.
     """
     latest = {row.reading.city_id: row.latest.fetched_at for row in published if row.latest is not None}
     found = connection.execute(_FETCHED_AT, {"cities": sorted(latest)}) if latest else ()
     newer = {city_id for city_id, fetched_at in found if fetched_at != latest[city_id]}
-    overtaken = [row.number for row in published if row.latest is not None and row.reading.city_id in newer]
+    overtaken = [row.reading for row in published if row.latest is not None and row.reading.city_id in newer]
+    numbers = sorted(row.number for row in published)
+    connection.execute(_PUBLISHED, {"numbers": numbers, "leased_until": leased_until})
     if overtaken:
-        connection.execute(_PUBLISH_AT, {"numbers": overtaken, "moment": now})
-    if done := sorted({row.number for row in published} - {*overtaken}):
-        connection.execute(_PUBLISHED, {"numbers": done})
+        add_readings(connection, now, ((reading.collection_id, reading.city_id) for reading in overtaken))
 
 
 def _outgoing(row: Any) -> Outgoing:

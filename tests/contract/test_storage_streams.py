@@ -40,8 +40,11 @@ def lease(database: Database, now: datetime = NOW, most: int = 100) -> list[Outg
     return database.write(lambda connection: streams.lease_readings(connection, now, now + LEASE, most))
 
 
-def remove(database: Database, published: list[Outgoing], now: datetime = NOW) -> None:
-    database.write(lambda connection: streams.remove_published(connection, now, published))
+def remove(
+    database: Database, published: list[Outgoing], now: datetime = NOW, leased_at: datetime | None = None
+) -> None:
+    until = (leased_at or now) + LEASE
+    database.write(lambda connection: streams.remove_published(connection, now, published, until))
 
 
 def ids(leased: list[Outgoing]) -> list[str]:
@@ -137,13 +140,36 @@ def test_a_relay_that_publishes_old_weather_after_another_one_has_newer_weather_
     collect(database, "new", 7, at=NOW + SECOND)
     quick = lease(database, NOW + SECOND)
     remove(database, quick, NOW + SECOND)
-    remove(database, slow, NOW + SECOND)
+    remove(database, slow, NOW + SECOND, leased_at=NOW)
     (again,) = lease(database, NOW + SECOND)
     assert again.reading.id == "old/7"
     assert again.latest is not None
     assert again.latest.fetched_at == NOW + SECOND
-    remove(database, [again])
+    remove(database, [again], NOW + SECOND)
     assert rows(database, OutgoingReading) == []
+
+
+def test_a_relay_whose_lease_ran_out_overtakes_nobody_for_good(database: Database) -> None:
+    collect(database, "old", 7)
+    slow = lease(database)
+    later = NOW + LEASE
+    collect(database, "new", 7, at=later)
+    quick = lease(database, later)
+    assert ids(quick) == ["old/7", "new/7"]
+    remove(database, quick, later)
+    assert rows(database, OutgoingReading) == []
+    remove(database, slow, later, leased_at=NOW)  # it has published old weather after the other one's new
+    (again,) = lease(database, later)
+    assert again.latest is not None
+    assert again.latest.fetched_at == later
+
+
+def test_a_relay_whose_lease_ran_out_forgets_nothing_of_another_one(database: Database) -> None:
+    collect(database, "1", 7)
+    slow = lease(database)
+    lease(database, NOW + LEASE)
+    remove(database, slow, NOW + LEASE, leased_at=NOW)
+    assert len(rows(database, OutgoingReading)) == 1
 
 
 def test_the_lag_is_the_age_of_the_oldest_reading_that_waits(database: Database) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Collection as Many
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,7 @@ def test_an_event_without_its_cause_is_caught(template: Path) -> None:
 
 def test_a_notifier_that_forgets_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def forgetful(self: Notifier, event: EventState) -> None:
-        await self._transactions.persist(lambda connection: self._processed(connection, event))
+        await self._transactions.persist(partial(events.mark_processed, event=event))
 
     monkeypatch.setattr(Notifier, "_send", forgetful)
     assert "not notified" in caught(template, Parts())
