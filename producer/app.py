@@ -104,7 +104,7 @@ def create_api(
     api.include_router(readings.router(sums))
     reported, clock = Events(use_cases.transactions, on_event), SystemClock()
     api.include_router(events.router(reported, clock))
-    _add_older_doors(api, DefaultCollections(use_cases, defaults, on_accepted), sums, reported, clock)
+    _add_compat_endpoints(api, DefaultCollections(use_cases, defaults, on_accepted), sums, reported, clock)
     api.include_router(health.router([ProducerFacts(relay), *parts], use_cases.check, telemetry))
     docs.install(api, settings.http.root_path)
     messages.install(api, settings)
@@ -114,7 +114,7 @@ def create_api(
     return api
 
 
-def _add_older_doors(
+def _add_compat_endpoints(
     api: FastAPI, default_collections: DefaultCollections, sums: Readings, reported: Events, clock: Clock
 ) -> None:
     """The contracts of older services."""

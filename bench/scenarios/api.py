@@ -1,4 +1,4 @@
-"""What the producer's front doors take, beside a bare FastAPI app that returns a constant in a process of its own.
+"""What the producer's endpoints take, beside a bare FastAPI app that returns a constant in a process of its own.
 
 Readings of 167 rows and progress, for ids that are all different and for one that everybody asks for; a 304; POSTs.
 Of 20,000 collections 20 are under way. Then one POST of 200,000 cities, and what the producer holds for it.

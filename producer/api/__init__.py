@@ -1,1 +1,1 @@
-"""The producer's front doors, one module each. They speak HTTP and know no SQL."""
+"""The producer's endpoints, a module for each subject. They speak HTTP and know no SQL."""

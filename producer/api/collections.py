@@ -1,4 +1,4 @@
-"""The front door of collections: `POST /collect`, `GET /get`, `POST /collections/{id}/cancel`. It speaks HTTP."""
+"""The endpoints of collections: `POST /collect`, `GET /get`, `POST /collections/{id}/cancel`. They speak HTTP."""
 
 import hashlib
 import logging
@@ -180,7 +180,7 @@ class CollectDefaults:
 def router(
     collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[CollectionState], None]
 ) -> APIRouter:
-    """The front door; `on_accepted` is called with each new collection."""
+    """The routes; `on_accepted` is called with each new collection."""
     api = APIRouter(tags=["collections"], route_class=StrictRoute)
     _add_collect(api, collections, defaults, on_accepted)
     _add_get(api, collections)

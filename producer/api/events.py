@@ -1,4 +1,4 @@
-"""The front door of events: `/events`, and `/ping`. It speaks HTTP."""
+"""The endpoints of events: `/events`, and `/ping`. They speak HTTP."""
 
 from dataclasses import asdict
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -126,7 +126,7 @@ def describe(**more: str) -> dict[int | str, dict[str, Any]]:
 
 
 def router(events: Events, clock: Clock) -> APIRouter:
-    """The front door."""
+    """The routes."""
     api = APIRouter(tags=["events"], route_class=StrictRoute)
     add_events(api, events)
 

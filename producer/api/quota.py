@@ -85,7 +85,7 @@ def _problems(**more: str) -> dict[int | str, dict[str, Any]]:
 
 
 def router(quota: QuotaReports) -> APIRouter:
-    """The front door."""
+    """The routes."""
     api = APIRouter(tags=["quota"], route_class=StrictRoute)
 
     @api.get(

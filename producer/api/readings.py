@@ -1,4 +1,4 @@
-"""The front door of readings over all collections: `GET /readings/summary`. It speaks HTTP."""
+"""The endpoints of readings over all collections: `GET /readings/summary`. They speak HTTP."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -106,7 +106,7 @@ def _moment(given: datetime, left_out: datetime) -> datetime | None:
 
 
 def router(readings: Readings) -> APIRouter:
-    """The front door."""
+    """The routes."""
     api = APIRouter(tags=["readings"], route_class=StrictRoute)
 
     @api.get(

@@ -1,4 +1,4 @@
-"""The doors of older services: what their scenario files cannot reach."""
+"""The APIs of older services: what their scenario files cannot reach."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The front door of events."""
+"""The endpoints of events."""
 
 import pytest
 from sqlalchemy import Connection

@@ -1,4 +1,4 @@
-"""The front door of summaries: `/readings/summary` and `/compat/total`."""
+"""The endpoints of summaries: `/readings/summary` and `/compat/total`."""
 
 import asyncio
 from collections.abc import Callable

@@ -57,7 +57,7 @@ class CollectionRequestInfo(BaseModel):
 
 
 def router(collections: DefaultCollections) -> APIRouter:
-    """The front door."""
+    """The routes."""
     api = APIRouter(prefix=PREFIX, tags=["compat: collection-request"], route_class=StrictRoute)
 
     @api.post(

@@ -33,7 +33,7 @@ def describe_get() -> dict[int | str, dict[str, Any]]:
 
 
 class DefaultCollections:
-    """What the doors call.
+    """What these APIs call.
 
     Raises (all methods): DatabaseUnavailable.
     """

@@ -30,7 +30,7 @@ class OlderEventChange(EventChange):
 
 
 def router(events: Events, clock: Clock) -> APIRouter:
-    """The front door."""
+    """The routes."""
     api = APIRouter(prefix=PREFIX, tags=[TAG], route_class=StrictRoute)
     add_events(api, events, OlderNewEvent, OlderEventChange, ID_PREFIX)
 

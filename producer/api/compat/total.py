@@ -20,7 +20,7 @@ class TotalBody(BaseModel):
 
 
 def router(readings: Readings) -> APIRouter:
-    """The front door."""
+    """The routes."""
     api = APIRouter(tags=["compat: total"], route_class=StrictRoute)
 
     @api.get(

@@ -37,7 +37,7 @@ class WeatherProgress(BaseModel):
 
 
 def router(collections: DefaultCollections) -> APIRouter:
-    """The front door."""
+    """The routes."""
     api = APIRouter(prefix=PREFIX, tags=["compat: weather"], route_class=StrictRoute)
 
     @api.post(
