@@ -1,15 +1,13 @@
 """`GET /quota`: how the account stands. `GET /quota/proof`: whether the quota's promise was kept."""
 
-import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BeforeValidator
-from pydantic_core import PydanticCustomError
+from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 
+from producer.api.periods import FROM, NOT_GIVEN, TO, Moment, from_parameter, to_parameter
 from producer.api.problems import UNAVAILABLE, WORDS, Invalid, responses
 from producer.api.requests import StrictRoute
 from producer.api.schemas import ProofBody, QuotaBody, proof_body, quota_body
@@ -20,43 +18,11 @@ from raingauge.web import UNEXPECTED
 
 LONGEST: Final = timedelta(hours=24)
 USUAL: Final = timedelta(hours=1)
-NOT_GIVEN: Final = datetime.min.replace(microsecond=1, tzinfo=UTC)
-"""Sentinel for a `from` that is left out: a moment that nobody asks for."""
-LATEST: Final = datetime.max.replace(tzinfo=UTC)
-FROM: Final = ("query", "from")
-TO: Final = ("query", "to")
 NO_GATE: Final = "no consumer has opened this account's gate yet"
-ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)")
-
-
-def _iso(value: object) -> object:
-    """Only what is meant as a moment: pydantic would take a plain number, too."""
-    if isinstance(value, str) and ISO.fullmatch(value):
-        return value
-    raise PydanticCustomError("moment", "a time is written as 2026-11-20T16:00:00Z (ISO 8601; a + as %2B)")
-
-
-Moment = Annotated[AwareDatetime, BeforeValidator(_iso)]
-
-
-Since = Annotated[
-    Moment,
-    # The factories only keep a default out of the schema: these may be left out, but not be null.
-    Query(
-        alias="from",
-        default_factory=lambda: NOT_GIVEN,
-        description="Begin of the time, ISO 8601 with its zone. Left out: an hour before `to`.",
-        examples=["2026-11-20T15:00:00Z"],
-    ),
-]
+Since = Annotated[Moment, from_parameter("Begin of the time, ISO 8601 with its zone. Left out: an hour before `to`.")]
 Until = Annotated[
     Moment,
-    Query(
-        alias="to",
-        default_factory=lambda: LATEST,
-        description="End of the time, at most 24 h after its begin. Left out, or later than now: now.",
-        examples=["2026-11-20T16:00:00Z"],
-    ),
+    to_parameter("End of the time, at most 24 h after its begin. Left out, or later than now: now."),
 ]
 
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from producer.api.collections import ID_IS
+from producer.api.periods import FROM, LATEST, NOT_GIVEN, Moment, from_parameter, to_parameter
 from producer.api.problems import RETRY_AFTER_S, Invalid, responses
-from producer.api.quota import FROM, LATEST, NOT_GIVEN, Moment
 from producer.api.requests import StrictRoute
 from producer.readings import SUMMARY_S, Readings
 from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID
@@ -23,25 +23,8 @@ TOO_MANY: Final = (
     f"the readings cannot be summed up within {SUMMARY_S:g} s: select one collection by `id`, or try again"
 )
 
-Since = Annotated[
-    Moment,
-    # The factories only keep a default out of the schema: these may be left out, but not be null.
-    Query(
-        alias="from",
-        default_factory=lambda: NOT_GIVEN,
-        description="Only readings fetched at or after this moment, ISO 8601 with its zone.",
-        examples=["2026-11-20T15:00:00Z"],
-    ),
-]
-Until = Annotated[
-    Moment,
-    Query(
-        alias="to",
-        default_factory=lambda: LATEST,
-        description="Only readings fetched before this moment, ISO 8601 with its zone.",
-        examples=["2026-11-20T16:00:00Z"],
-    ),
-]
+Since = Annotated[Moment, from_parameter("Only readings fetched at or after this moment, ISO 8601 with its zone.")]
+Until = Annotated[Moment, to_parameter("Only readings fetched before this moment, ISO 8601 with its zone.")]
 CollectionIs = Annotated[
     str,
     Query(alias="id", default_factory=str, min_length=1, description=f"Only this collection. {ID_IS}", examples=["1"]),
