@@ -59,8 +59,8 @@ STALLED_AFTER_S: Final = 180.0
 PRUNE_EVERY_BEATS: Final = 120
 EVENT_WINDOW: Final = 100
 """Events held at once."""
-EVENT_WAIT_S: Final = 1.0
-"""How long Kafka keeps events back to send several at once: asking more often would keep an idle consumer busy."""
+EVENT_POLL_S: Final = 5.0
+"""How long a poll for events waits for the first one: shorter polls would keep an idle consumer busy."""
 LEAVE_S: Final = 1.0
 """How long a consumer that stops tries to record it; otherwise its silence shows."""
 
@@ -306,7 +306,7 @@ async def _work(settings: Settings) -> None:
 
 def _event_subscription(broker: BrokerSettings, clock: Clock) -> KafkaSubscription:
     """That of the notifier, in a group of its own."""
-    waits = Timeouts(fetch_wait_s=EVENT_WAIT_S, poll_s=EVENT_WAIT_S)
+    waits = Timeouts(fetch_wait_s=EVENT_POLL_S, fetch_min_bytes=1, poll_s=EVENT_POLL_S)
     servers, topic, group = servers_of(broker.url), broker.events_topic, f"{broker.group}.events"
     return KafkaSubscription(servers, topic, group, window=EVENT_WINDOW, clock=clock, timeouts=waits)
 

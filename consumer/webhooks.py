@@ -16,9 +16,10 @@ from typing import Final
 from sqlalchemy import Connection
 from standardwebhooks import Webhook
 
+from raingauge.background import repeated
 from raingauge.clock import Clock
 from raingauge.contracts import event_body, utc_text
-from raingauge.errors import DatabaseUnavailable, NotDelivered
+from raingauge.errors import NotDelivered
 from raingauge.model import DeliveryStatus, EventState
 from raingauge.settings import WebhookSettings
 from raingauge.storage import events
@@ -59,16 +60,10 @@ class WebhookSender:
 
     async def run(self) -> None:
         """Deliver until cancelled. What is under way by then is attempted again when its lease expires."""
-        while True:
-            delivered = 0
-            try:
-                delivered = await self.deliver_due()
-            except DatabaseUnavailable as error:
-                log.warning("database.unavailable", extra={"error": str(error)})
-            except Exception:
-                log.exception("webhooks.unexpected")  # and try again: without this task nothing is delivered
-            if delivered < AT_ONCE:  # a receiver that fails is not hurried
-                await self._clock.sleep(EVERY_S)
+        await repeated(self._round, lambda: self._clock.sleep(EVERY_S))
+
+    async def _round(self) -> bool:
+        return await self.deliver_due() == AT_ONCE  # a receiver that fails is not hurried
 
     async def deliver_due(self) -> int:
         """Attempt what is due, up to `AT_ONCE` events side by side; how many were delivered."""

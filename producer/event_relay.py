@@ -11,9 +11,10 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from raingauge.background import repeated
 from raingauge.clock import happens_within
 from raingauge.contracts import EventMessage
-from raingauge.errors import DatabaseUnavailable, RaingaugeError
+from raingauge.errors import RaingaugeError
 from raingauge.messaging.port import Publisher
 from raingauge.model import EventState
 from raingauge.settings import RelaySettings
@@ -24,15 +25,17 @@ log = logging.getLogger("raingauge.relay")
 
 LEASE: Final = timedelta(seconds=30)
 MAX_AT_ONCE: Final = 100
+PAUSE_FACTOR: Final = 5
+"""Pause after a round, as a multiple of `relay.every_s`: what consumers report is less urgent than batches."""
 
 
 class EventRelay:
-    """Publishes what the database says is due: every `relay.every_s`, and at once when woken."""
+    """Publishes what the database says is due: every few seconds, and at once when woken."""
 
     def __init__(self, transactions: Transactions, publisher: Publisher, settings: RelaySettings, topic: str) -> None:
         self._transactions = transactions
         self._publisher = publisher
-        self._every_s = settings.every_s
+        self._every_s = PAUSE_FACTOR * settings.every_s
         self._again_after = timedelta(seconds=settings.republish_after_s)
         self._topic = topic
         self._due = asyncio.Event()
@@ -43,26 +46,20 @@ class EventRelay:
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        while True:
-            self._due.clear()
-            published = 0
-            try:
-                published = await self._round()
-            except DatabaseUnavailable as error:
-                log.warning("database.unavailable", extra={"error": str(error)})
-            except Exception:
-                log.exception("events.unexpected")  # and try again: without the relay nothing is published
-            if published < MAX_AT_ONCE:
-                await happens_within(self._due, self._every_s)
+        await repeated(self._round, self._pause)
 
-    async def _round(self) -> int:
-        """Publish what is due, up to `MAX_AT_ONCE` events; how many were published."""
+    async def _pause(self) -> None:
+        await happens_within(self._due, self._every_s)
+        self._due.clear()
+
+    async def _round(self) -> bool:
+        """Publish what is due, up to `MAX_AT_ONCE` events; whether there may be more."""
         until, due = await self._transactions.write(self._lease)
         published = [event for event in due if await self._publish(event)]
         if published:
             again_at = until - LEASE + self._again_after
             await self._transactions.write(lambda connection: events.reschedule(connection, published, until, again_at))
-        return len(published)
+        return len(published) == MAX_AT_ONCE
 
     def _lease(self, connection: Connection) -> tuple[datetime, Sequence[EventState]]:
         now = self._transactions.now(connection)

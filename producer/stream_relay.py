@@ -11,8 +11,9 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from raingauge.background import repeated
 from raingauge.clock import Clock
-from raingauge.errors import DatabaseUnavailable, RaingaugeError
+from raingauge.errors import RaingaugeError
 from raingauge.messaging.port import Publisher
 from raingauge.settings import StreamSettings
 from raingauge.storage import streams
@@ -40,25 +41,16 @@ class StreamRelay:
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        while True:
-            published = 0
-            try:
-                published = await self._round()
-            except DatabaseUnavailable as error:
-                log.warning("database.unavailable", extra={"error": str(error)})
-            except Exception:
-                log.exception("streams.unexpected")  # and try again: without the relay nothing is published
-            if published < MAX_AT_ONCE:
-                await self._clock.sleep(self._every_s)
+        await repeated(self._round, lambda: self._clock.sleep(self._every_s))
 
-    async def _round(self) -> int:
-        """Publish what is due, up to `MAX_AT_ONCE` readings; how many were published."""
+    async def _round(self) -> bool:
+        """Publish what is due, up to `MAX_AT_ONCE` readings; whether there may be more."""
         until, due = await self._transactions.write(self._lease)
         stored = await asyncio.gather(*(self._publish(one) for one in due))
         published = [one for one, is_stored in zip(due, stored, strict=True) if is_stored]
         if published:
             await self._transactions.write(partial(self._remove, published=published, until=until))
-        return len(published)
+        return len(published) == MAX_AT_ONCE
 
     def _lease(self, connection: Connection) -> tuple[datetime, list[Outgoing]]:
         now = self._transactions.now(connection)

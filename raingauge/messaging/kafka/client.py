@@ -33,16 +33,17 @@ _SERVER: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w-]+(?:\.[\w-]+)*\.?):([0-
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Timeouts and intervals of the Kafka adapters, in seconds. Tests use shorter ones."""
+    """Timeouts, intervals (in seconds) and fetch sizes of the Kafka adapters. Tests use shorter timeouts."""
 
     start_s: float = 30  # one attempt to start a client; connecting past a silent broker takes 10 to 15 s
     stop_s: float = STOP_S  # a client's orderly stop; after that it is dismantled
     quiet_s: float = 30  # without any success before a new client is tried
     check_every_s: float = 3  # how often to check whether the brokers answer
-    fetch_wait_s: float = 0.15  # how long a fetch waits for more messages: fetching them one by one costs more
-    poll_s: float = 0.2  # how long a poll waits; offsets are committed between two of them
+    fetch_wait_s: float = 0.3  # how long a fetch waits for more messages: fetching them one by one costs more
+    fetch_min_bytes: int = 8_192  # some thirty messages; a fetch does not wait when there are as many
+    poll_s: float = 0.5  # how long a poll waits; offsets are committed between two of them
     commit_s: float = 3
-    commit_every_s: float = 0.2
+    commit_every_s: float = 0.5
     reread_s: float = 60  # before a partition with an unreadable record is tried again
     session_s: float = 10  # after which the group considers a silent member dead
     first_backoff_s: float = 0.5

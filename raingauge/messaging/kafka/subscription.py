@@ -37,7 +37,6 @@ UNREADABLE: Final = (
     zlib.error,
     EOFError,
 )
-FETCH_MIN_BYTES: Final = 8_192  # some thirty messages; a fetch waits briefly when there are fewer
 
 
 class OffsetsFellBackError(Exception):
@@ -314,6 +313,6 @@ class KafkaSubscription(KafkaAdapter):
             request_timeout_ms=15_000,
             metadata_max_age_ms=30_000,
             max_partition_fetch_bytes=262_144,
-            fetch_min_bytes=FETCH_MIN_BYTES,
+            fetch_min_bytes=self._timeouts.fetch_min_bytes,
             fetch_max_wait_ms=int(self._timeouts.fetch_wait_s * 1000),
         )
