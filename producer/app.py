@@ -4,36 +4,24 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from functools import partial
-from importlib.metadata import version
-from typing import Any
 
 from fastapi import FastAPI
 
-from producer.api import collections, docs, events, messages, problems, quota, readings
-from producer.api.compat import collection_request, total, weather
-from producer.api.compat import events as older_events
-from producer.api.compat.default_collections import DefaultCollections
-from producer.api.requests import Entrance
-from producer.cities import default_cities
+from producer.api.application import create_api
 from producer.collections import Collections
 from producer.event_relay import EventRelay
-from producer.events import Events
-from producer.metrics import ProducerMetrics
-from producer.quota import QuotaReports
-from producer.readings import Readings
 from producer.relay import Relay
 from producer.stream_relay import StreamRelay
 from raingauge.background import in_background
 from raingauge.blocking import Threads, until_available
-from raingauge.clock import Clock, SystemClock
+from raingauge.clock import SystemClock
 from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of, stream_topics, topics_of
 from raingauge.messaging.port import Publisher
-from raingauge.model import CollectionState
 from raingauge.observability import health
 from raingauge.observability.metrics import Telemetry
-from raingauge.observability.tracing import TraceContext, Tracing, make_tracing
+from raingauge.observability.tracing import Tracing, make_tracing
 from raingauge.process import serving, until_signalled
 from raingauge.settings import Settings
 from raingauge.storage.database import Database, open_database
@@ -43,85 +31,6 @@ from raingauge.storage.transactions import Transactions
 log = logging.getLogger("raingauge.producer")
 
 THREADS = 16
-BYTES_PER_CITY = 16
-DESCRIPTION = """Current weather for thousands of cities on one key, never faster than the key allows.
-
-`POST /collect` accepts a collection and answers at once; `GET /get` tells how far it is and gives its readings at any
-time. Errors are problems as in RFC 9457. What is published on Kafka is described at [/asyncapi.json](asyncapi.json).
-
-Weather data: OpenWeather (openweathermap.org). City names: GeoNames, CC BY 4.0.
-"""
-
-
-class ProducerFacts:
-    """What the producer reports in health."""
-
-    def __init__(self, relay: Relay) -> None:
-        self._relay = relay
-
-    def details(self) -> Mapping[str, Any]:
-        """For people."""
-        return {"publishing": self._relay.pending}
-
-
-def create_api(
-    settings: Settings,
-    use_cases: Collections,
-    relay: Relay,
-    parts: Iterable[health.Facts] = (),
-    on_event: Callable[[], None] = lambda: None,
-    telemetry: Telemetry | None = None,
-    tracing: Tracing | None = None,
-) -> FastAPI:
-    """The HTTP application; `parts` add to health, and the producer's metrics are added to `telemetry`.
-
-    `on_event` is called when an event is due.
-    """
-    api = docs.DescribedApi(
-        title="Raingauge",
-        version=version("raingauge"),
-        description=DESCRIPTION,
-        redirect_slashes=False,
-        docs_url=None,
-        redoc_url=None,
-    )
-    telemetry = telemetry or Telemetry(SystemClock())
-    telemetry.measure_requests(api)
-    api.add_middleware(TraceContext, tracing=tracing or Tracing())
-    account, endpoint = settings.quota.account, settings.openweather.endpoint
-    reports = QuotaReports(use_cases.transactions, account, settings.terms, endpoint)
-    metrics = ProducerMetrics(telemetry, relay, reports)
-
-    def on_accepted(state: CollectionState) -> None:
-        log.info("collection.accepted", extra={"collection_id": state.id, "cities": state.total})
-        metrics.accepted.inc()
-        relay.wake()
-
-    defaults = collections.CollectDefaults(default_cities(), settings.collect.max_cities, settings.freshness.max_age_s)
-    api.include_router(collections.router(use_cases, defaults, on_accepted))
-    api.include_router(quota.router(reports))
-    sums = Readings(use_cases.transactions)
-    api.include_router(readings.router(sums))
-    reported, clock = Events(use_cases.transactions, on_event), SystemClock()
-    api.include_router(events.router(reported, clock))
-    _add_compat_endpoints(api, DefaultCollections(use_cases, defaults, on_accepted), sums, reported, clock)
-    api.include_router(health.router([ProducerFacts(relay), *parts], use_cases.check, telemetry))
-    docs.install(api, settings.http.root_path)
-    messages.install(api, settings)
-    problems.install(api)
-    limit = 4096 + BYTES_PER_CITY * settings.collect.max_cities
-    api.add_middleware(Entrance, prefix=settings.http.root_path, limit=limit)
-    return api
-
-
-def _add_compat_endpoints(
-    api: FastAPI, default_collections: DefaultCollections, sums: Readings, reported: Events, clock: Clock
-) -> None:
-    """The contracts of older services."""
-    api.include_router(weather.router(default_collections))
-    api.include_router(collection_request.router(default_collections))
-    api.include_router(total.router(sums))
-    api.include_router(older_events.router(reported, clock))
 
 
 @contextlib.asynccontextmanager

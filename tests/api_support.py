@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpx
 from sqlalchemy import Connection, func, insert, select
 
-from producer.app import create_api
+from producer.api.application import create_api
 from producer.collections import DEADLINE_S, Collections
 from producer.relay import Relay
 from raingauge.blocking import RunBlocking, inline

@@ -15,7 +15,7 @@ from schemathesis.engine import StopReason, events, from_schema
 from schemathesis.hooks import HookContext
 from schemathesis.schemas import BaseSchema
 
-from producer.app import create_api
+from producer.api.application import create_api
 from raingauge.storage.database import Database
 from tests.api_support import Front, observation
 

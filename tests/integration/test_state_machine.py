@@ -27,7 +27,7 @@ from consumer.caller import Caller
 from consumer.intake import Intake
 from consumer.ledger import Ledger
 from consumer.provider.port import Reason, Refusal, Reply, Weather
-from producer.app import create_api
+from producer.api.application import create_api
 from producer.collections import Collections
 from producer.relay import Relay
 from raingauge.blocking import inline

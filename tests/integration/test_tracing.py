@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import select
 
-from producer.app import create_api
+from producer.api.application import create_api
 from raingauge.contracts import TRACEPARENT, decode
 from raingauge.errors import SettingsError
 from raingauge.model import trace_id

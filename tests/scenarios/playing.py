@@ -19,7 +19,7 @@ from consumer.intake import Intake
 from consumer.ledger import Ledger
 from consumer.notifier import Notifier
 from consumer.provider.port import Reply, Weather
-from producer.app import create_api
+from producer.api.application import create_api
 from producer.collections import Collections
 from producer.event_relay import EventRelay
 from producer.relay import Relay

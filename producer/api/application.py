@@ -1,0 +1,112 @@
+"""The HTTP application: all front doors on the producer's use cases. It constructs no adapter."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI
+
+from producer.api import collections, docs, events, messages, problems, quota, readings
+from producer.api.compat import collection_request, total, weather
+from producer.api.compat import events as older_events
+from producer.api.compat.default_collections import DefaultCollections
+from producer.api.requests import Entrance
+from producer.cities import default_cities
+from producer.collections import Collections
+from producer.events import Events
+from producer.metrics import ProducerMetrics
+from producer.quota import QuotaReports
+from producer.readings import Readings
+from producer.relay import Relay
+from raingauge.clock import SystemClock
+from raingauge.model import CollectionState
+from raingauge.observability import health
+from raingauge.observability.metrics import Telemetry
+from raingauge.observability.tracing import TraceContext, Tracing
+from raingauge.settings import Settings
+
+log = logging.getLogger("raingauge.producer")
+
+BYTES_PER_CITY: Final = 16
+BYTES_BESIDE_CITIES: Final = 4096
+DESCRIPTION: Final = """Current weather for thousands of cities on one key, never faster than the key allows.
+
+`POST /collect` accepts a collection and answers at once; `GET /get` tells how far it is and gives its readings at any
+time. Errors are problems as in RFC 9457. What is published on Kafka is described at [/asyncapi.json](asyncapi.json).
+
+Weather data: OpenWeather (openweathermap.org). City names: GeoNames, CC BY 4.0.
+"""
+
+
+class ProducerFacts:
+    """What the producer reports in health."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    def details(self) -> Mapping[str, Any]:
+        """For people."""
+        return {"publishing": self._relay.pending}
+
+
+def create_api(
+    settings: Settings,
+    use_cases: Collections,
+    relay: Relay,
+    parts: Iterable[health.Facts] = (),
+    on_event: Callable[[], None] = lambda: None,
+    telemetry: Telemetry | None = None,
+    tracing: Tracing | None = None,
+) -> FastAPI:
+    """The HTTP application; `parts` add to health, and the producer's metrics are added to `telemetry`.
+
+    `on_event` is called when an event is due.
+    """
+    api = docs.DescribedApi(
+        title="Raingauge",
+        version=version("raingauge"),
+        description=DESCRIPTION,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+    )
+    telemetry = telemetry or Telemetry(SystemClock())
+    telemetry.measure_requests(api)
+    api.add_middleware(TraceContext, tracing=tracing or Tracing())
+    for router in _front_doors(settings, use_cases, relay, on_event, telemetry):
+        api.include_router(router)
+    api.include_router(health.router([ProducerFacts(relay), *parts], use_cases.check, telemetry))
+    docs.install(api, settings.http.root_path)
+    messages.install(api, settings)
+    problems.install(api)
+    limit = BYTES_BESIDE_CITIES + BYTES_PER_CITY * settings.collect.max_cities
+    api.add_middleware(Entrance, prefix=settings.http.root_path, limit=limit)
+    return api
+
+
+def _front_doors(
+    settings: Settings, use_cases: Collections, relay: Relay, on_event: Callable[[], None], telemetry: Telemetry
+) -> Iterable[APIRouter]:
+    """One router for each subject, then the contracts of older services."""
+    clock, transactions = SystemClock(), use_cases.transactions
+    reports = QuotaReports(transactions, settings.quota.account, settings.terms, settings.openweather.endpoint)
+    sums, reported = Readings(transactions), Events(transactions, on_event)
+    metrics = ProducerMetrics(telemetry, relay, reports)
+
+    def on_accepted(state: CollectionState) -> None:
+        log.info("collection.accepted", extra={"collection_id": state.id, "cities": state.total})
+        metrics.accepted.inc()
+        relay.wake()
+
+    defaults = collections.CollectDefaults(default_cities(), settings.collect.max_cities, settings.freshness.max_age_s)
+    yield collections.router(use_cases, defaults, on_accepted)
+    yield quota.router(reports)
+    yield readings.router(sums)
+    yield events.router(reported, clock)
+
+    default_collections = DefaultCollections(use_cases, defaults, on_accepted)
+    yield weather.router(default_collections)
+    yield collection_request.router(default_collections)
+    yield total.router(sums)
+    yield older_events.router(reported, clock)
