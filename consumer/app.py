@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI
+from prometheus_client import Counter
 
 from consumer.caller import Caller
 from consumer.dead_letters import find_buried
@@ -207,11 +208,11 @@ def opened(settings: Settings, key: str | None, clock: Clock) -> Iterator[tuple[
 
 @contextlib.asynccontextmanager
 async def delivering(
-    notify: NotifySettings, secrets: Sequence[str], transactions: Transactions, clock: Clock
+    notify: NotifySettings, secrets: Sequence[str], transactions: Transactions, clock: Clock, attempts: Counter
 ) -> AsyncIterator[None]:
     """Events are delivered to the webhooks while the block runs: all that are stored from its begin on.
 
-    `secrets` are those of the webhooks, in their order.
+    `secrets` are those of the webhooks, in their order; `attempts` counts.
     """
     subscribed = [EventSubscription(one.id, one.shown_url, one.events) for one in notify.webhooks]
     await transactions.persist(partial(events.subscribe, subscriptions=subscribed))
@@ -220,7 +221,7 @@ async def delivering(
         for webhook, secret in zip(notify.webhooks, secrets, strict=True):
             resolver = parts.enter_context(contextlib.closing(Threads(AT_ONCE, "webhook")))
             client = WebhookClient(webhook.url, trusted, resolver, allow_private=notify.allow_private)
-            sender = WebhookSender(webhook, secret, client.post, transactions, clock)
+            sender = WebhookSender(webhook, secret, client.post, transactions, clock, attempts)
             await parts.enter_async_context(in_background(sender.run()))
         yield
 
@@ -285,7 +286,9 @@ async def _work(settings: Settings) -> None:
         log.info("consumer.serving", extra={"url": url, "account": settings.quota.account})
         await until_available(threads[0], database.check_at_start, clock)  # before it takes part in the group
         transactions = Transactions(database, threads[0], clock)
-        await parts.enter_async_context(delivering(settings.notify, secrets, transactions, clock))
+        await parts.enter_async_context(
+            delivering(settings.notify, secrets, transactions, clock, metrics.webhook_attempts)
+        )
         topics = topics_of(broker.topic, broker.partitions, broker.events_topic)
         await parts.enter_async_context(in_background(ensure_topics(servers, topics, clock)))
         dead_letters = await parts.enter_async_context(dead_letter_publisher(servers, clock))

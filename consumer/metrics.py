@@ -1,13 +1,14 @@
 """A consumer's metrics. It decides nothing: intake and caller get the objects that they count with."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from consumer.provider.port import Reason, Refusal, Reply, Weather
 from raingauge.errors import NotSent, ProviderUnavailable, Unreadable
 from raingauge.messaging.port import Subscription
+from raingauge.model import DeliveryStatus
 from raingauge.observability.metrics import Telemetry
 
 CALL_BUCKETS_S: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0)
@@ -51,6 +52,19 @@ def dead_letter_counter(registry: CollectorRegistry | None = None) -> Counter:
     return Counter("raingauge_dead_letters", "Messages that this process has buried.", registry=registry)
 
 
+def webhook_counter(registry: CollectorRegistry | None = None) -> Counter:
+    """What a webhook's sender counts: attempts by what the delivery became. With `registry=None` it is not exported."""
+    counter = Counter(
+        "raingauge_webhook_attempts",
+        "Attempts to deliver an event to a webhook, by what the delivery is then; waiting: it is attempted again.",
+        ["status"],
+        registry=registry,
+    )
+    for status in get_args(DeliveryStatus):
+        counter.labels(status)
+    return counter
+
+
 class ConsumerMetrics:
     """All of a consumer's metrics."""
 
@@ -59,6 +73,7 @@ class ConsumerMetrics:
         self._telemetry = telemetry
         self.calls = CallMetrics(registry)
         self.dead_letters = dead_letter_counter(registry)
+        self.webhook_attempts = webhook_counter(registry)
         self.batches_held = Gauge(
             "raingauge_batches_held", "Batches whose deliveries are not acknowledged yet.", registry=registry
         )

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
+from prometheus_client import Counter
 from sqlalchemy import Connection
 from standardwebhooks import Webhook
 
@@ -49,7 +50,13 @@ class WebhookSender:
     """Delivers the events of one webhook."""
 
     def __init__(
-        self, webhook: WebhookSettings, secret: str, post: Post, transactions: Transactions, clock: Clock
+        self,
+        webhook: WebhookSettings,
+        secret: str,
+        post: Post,
+        transactions: Transactions,
+        clock: Clock,
+        attempts: Counter,
     ) -> None:
         self._id = webhook.id
         self._shown_url = webhook.shown_url
@@ -57,6 +64,7 @@ class WebhookSender:
         self._post = post
         self._transactions = transactions
         self._clock = clock
+        self._attempts = attempts
 
     async def run(self) -> None:
         """Deliver until cancelled. What is under way by then is attempted again when its lease expires."""
@@ -86,6 +94,7 @@ class WebhookSender:
             becomes = "gone"
         elif due.attempts >= len(PAUSES_S):
             becomes = "given_up"
+        self._attempts.labels(becomes).inc()
         if error is not None:
             where = {"webhook": self._shown_url, "event_id": due.event.event_id}
             log.warning("webhook.failed", extra={**where, "attempt": due.attempts + 1, "error": error, "now": becomes})

@@ -1,6 +1,6 @@
 """The use cases of events: reporting, finding, listing and changing them. It speaks no HTTP."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from raingauge.storage.transactions import Transactions
 
 DEADLINE_S: Final = 0.7
 PAGE: Final = 1000
+"""Events of a page, if all are listed."""
 
 
 class Events:
@@ -50,16 +51,6 @@ class Events:
     async def page(self, after: int, limit: int) -> list[EventState]:
         """Up to `limit` events whose number is above `after`, in their order."""
         return await self._transactions.read(partial(events.page, after=after, limit=limit), DEADLINE_S)
-
-    async def everything(self) -> AsyncIterator[EventState]:
-        """All events, in their order."""
-        after, full = 0, True
-        while full:
-            page = await self.page(after, PAGE)
-            for event in page:
-                yield event
-            full = len(page) == PAGE
-            after = page[-1].number if page else after
 
     async def change(self, event_id: str, changes: Mapping[str, Any]) -> EventState | None:
         """Set these of `user_id`, `description` and `status`; the event afterwards, or None if there is none."""

@@ -200,6 +200,8 @@ class EventState:
     description: str
     status: Literal["NotProcessed", "Processed"]
     created_at: datetime
+    revision: int
+    """How often a client has changed it."""
 
 
 DeliveryStatus = Literal["waiting", "delivered", "gone", "given_up"]

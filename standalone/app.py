@@ -80,7 +80,9 @@ async def _serve(settings: Settings) -> None:
         transactions = Transactions(database, threads[0], clock)
         notifier = Notifier(of_events, transactions, export=export)
         await parts.enter_async_context(in_background(notifier.run(), "notifier"))
-        await parts.enter_async_context(delivering(settings.notify, secrets, transactions, clock))
+        await parts.enter_async_context(
+            delivering(settings.notify, secrets, transactions, clock, metrics.webhook_attempts)
+        )
         worker.intake.tracing = tracing
         facts = [WorkerFacts(worker)]
         api = await parts.enter_async_context(producing(settings, database, broker, events, facts, telemetry, tracing))

@@ -205,6 +205,7 @@ def _create_events() -> None:
         sa.Column("description", words(2000), nullable=False),
         sa.Column("status", exact(16), nullable=False),
         sa.Column("created_at", moment(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("publish_at", moment()),
         sa.UniqueConstraint("event_id"),
     )

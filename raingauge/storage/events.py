@@ -116,6 +116,7 @@ def _row(now: datetime, event: NewEvent) -> dict[str, Any]:
         "user_id": event.user_id[:USER_LENGTH],
         "description": event.description[:DESCRIPTION_LENGTH],
         "status": NOT_PROCESSED,
+        "revision": 0,
         "created_at": now,
         "publish_at": now,
     }
@@ -156,15 +157,15 @@ def change(connection: Connection, now: datetime, event_id: str, changes: dict[s
     if "status" in changes:
         values["publish_at"] = None if changes["status"] == PROCESSED else now
     if values:
+        values["revision"] = Event.revision + 1
         connection.execute(update(Event).where(Event.event_id == event_id).values(values))
     return find(connection, event_id)
 
 
 def mark_processed(connection: Connection, event: EventState) -> None:
     """Set `Processed`, unless the event was changed since it was read: then it is notified of once more."""
-    as_read = (Event.user_id == event.user_id, Event.description == event.description)
-    this = (Event.number == event.number, *as_read)
-    connection.execute(update(Event).where(*this).values(status=PROCESSED, publish_at=None))
+    as_read = (Event.number == event.number, Event.revision == event.revision)
+    connection.execute(update(Event).where(*as_read).values(status=PROCESSED, publish_at=None))
 
 
 def lease(connection: Connection, now: datetime, until: datetime, most: int) -> list[EventState]:

@@ -266,6 +266,8 @@ class Event(Schema):
     status: Mapped[str] = mapped_column(exact(16))
     """NotProcessed or Processed."""
     created_at: Mapped[datetime]
+    revision: Mapped[int] = mapped_column(default=0)
+    """How often a client has changed it."""
     publish_at: Mapped[datetime | None] = mapped_column(index=True)
     """When it is to be published, or published again. NULL: it is processed."""
 

@@ -78,6 +78,14 @@ def test_a_processed_event_is_due_no_more_until_it_is_to_be_processed_again(data
     assert [event.event_id for event in lease(database, NOW)] == [event_id]
 
 
+def test_an_event_that_is_to_be_processed_again_while_it_is_processed_stays_due(database: Database) -> None:
+    (event_id,) = record(database, message())
+    (as_read,) = lease(database, NOW)
+    change(database, event_id, status="NotProcessed")
+    database.write(lambda connection: events.mark_processed(connection, as_read))
+    assert [event.event_id for event in lease(database, NOW)] == [event_id]
+
+
 def test_an_event_that_was_made_due_during_its_publication_stays_due(database: Database) -> None:
     (event_id,) = record(database, message())
     leased = lease(database, NOW)

@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 
 from consumer import webhooks
 from consumer.app import delivering
+from consumer.metrics import webhook_counter
 from consumer.webhook_client import WebhookClient, is_public, tls_context
 from consumer.webhooks import AT_ONCE, JITTER, PAUSES_S, WebhookSender
 from raingauge.blocking import Threads, inline
@@ -65,7 +66,9 @@ async def delivering_to(database: Database, *urls: str, allow_private: bool = Tr
     wanted = [{"url": url, "secret_file": "unused", **more} for url in urls]  # pragma: allowlist secret
     notify = NotifySettings.model_validate({"webhooks": wanted, "allow_private": allow_private})
     with contextlib.closing(Threads(4, "database")) as threads:
-        async with delivering(notify, [SECRET] * len(urls), Transactions(database, threads, CLOCK), CLOCK):
+        async with delivering(
+            notify, [SECRET] * len(urls), Transactions(database, threads, CLOCK), CLOCK, webhook_counter()
+        ):
             yield
 
 
@@ -253,7 +256,7 @@ async def test_an_error_of_our_own_counts_as_a_failure_and_ends_nothing_else(sql
 
     webhook = subscribed(sqlite)
     bad, good = record(sqlite, "bad", "good")
-    sender = WebhookSender(webhook, SECRET, post, Transactions(sqlite, inline, CLOCK), CLOCK)
+    sender = WebhookSender(webhook, SECRET, post, Transactions(sqlite, inline, CLOCK), CLOCK, webhook_counter())
     assert await sender.deliver_due() == 1
     assert delivery(sqlite, good).status == "delivered"
     assert delivery(sqlite, bad).last_error == "internal error"
@@ -273,7 +276,9 @@ async def test_it_goes_on_after_errors_of_the_database(sqlite: Database, receive
 
     webhook = subscribed(sqlite)
     (event_id,) = record(sqlite, "rain")
-    sender = asyncio.create_task(WebhookSender(webhook, SECRET, post, Breaks(sqlite, inline, CLOCK), CLOCK).run())
+    sender = asyncio.create_task(
+        WebhookSender(webhook, SECRET, post, Breaks(sqlite, inline, CLOCK), CLOCK, webhook_counter()).run()
+    )
     await eventually(lambda: delivery(sqlite, event_id).status == "delivered")
     sender.cancel()
 
@@ -291,6 +296,7 @@ def test_a_delivery_is_attempted_for_more_than_a_day_and_then_given_up(
     monkeypatch.setattr(webhooks, "PAUSES_S", PAUSES_S)
     monkeypatch.setattr(webhooks, "EVERY_S", 1.0)
     attempts: list[float] = []
+    counted = webhook_counter()
 
     async def day(engine: Engine, loop: VirtualLoop) -> DeliveryState:
         clock = VirtualClock(loop)
@@ -302,7 +308,7 @@ def test_a_delivery_is_attempted_for_more_than_a_day_and_then_given_up(
 
         webhook = subscribed(database)
         (event_id,) = record(database, "rain")
-        sender = WebhookSender(webhook, SECRET, refuse, Transactions(database, inline, clock), clock)
+        sender = WebhookSender(webhook, SECRET, refuse, Transactions(database, inline, clock), clock, counted)
         await sender.deliver_due()
         while (one := delivery(database, event_id)).next_attempt_at is not None:
             await clock.sleep((one.next_attempt_at - clock.now()) / timedelta(seconds=1) - 0.01)
@@ -315,6 +321,10 @@ def test_a_delivery_is_attempted_for_more_than_a_day_and_then_given_up(
         loop = VirtualLoop()
         one = run_virtually(day(engine, loop), loop)
     assert (one.status, one.attempts, one.last_error) == ("given_up", len(PAUSES_S) + 1, "no connection")
+    counts = [
+        sample.value for family in counted.collect() for sample in family.samples if sample.name.endswith("_total")
+    ]
+    assert counts == [len(PAUSES_S), 0, 0, 1], "waiting, delivered, gone, given up"
     pauses = [after - before for before, after in pairwise(attempts)]
     assert [pause / planned for pause, planned in zip(pauses, PAUSES_S, strict=True)] == [
         pytest.approx(1 + JITTER / 2, abs=JITTER / 2 + 0.01)
@@ -341,7 +351,7 @@ def test_a_receiver_that_works_gets_all_at_once_and_one_that_fails_is_not_hurrie
         webhook = subscribed(database)
         record(database, *map(str, range(100)))
         transactions = Transactions(database, inline, clock)
-        sender = asyncio.create_task(WebhookSender(webhook, SECRET, post, transactions, clock).run())
+        sender = asyncio.create_task(WebhookSender(webhook, SECRET, post, transactions, clock, webhook_counter()).run())
         await clock.sleep(9.5)
         sender.cancel()
 
