@@ -50,9 +50,12 @@ class Entrance:
         if path == self._prefix or path.startswith(f"{self._prefix}/"):
             path = path.removeprefix(self._prefix) or "/"
         scope = {**scope, "path": self._prefix + path, "root_path": self._prefix}
+        if scope["method"] in READS:  # their bodies are not read
+            await self._app(scope, receive, send)
+            return
         headers = Headers(scope=scope)
         length = headers.get("content-length", "0")
-        if scope["method"] not in READS and _from_elsewhere(headers):
+        if _from_elsewhere(headers):
             await problem(403, ELSEWHERE)(scope, receive, send)
         elif length.isdigit() and (len(length) > 18 or int(length) > self._limit):
             status, detail, closing = self._too_long
