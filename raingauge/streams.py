@@ -1,11 +1,13 @@
-"""The streams: readings and the latest weather of each city as messages that anyone may read from Kafka.
+"""The streams: readings and the latest weather of each city as messages that anyone may read.
 
-Each is a CloudEvent 1.0 in binary mode: its attributes are headers, its data is the value. The binding:
-https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md. Pure: no I/O, no clock.
+Each is a CloudEvent 1.0. On Kafka it is in binary mode: its attributes are headers, its data is the value. The binding:
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md. In a file it is in
+structured mode: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md. Pure: no I/O, no
+clock.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, ClassVar, Final, Literal
@@ -13,11 +15,14 @@ from typing import Any, ClassVar, Final, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from raingauge.contracts import utc_text
+from raingauge.errors import Permanent
 
 StreamFormat = Literal["json", "connect-json"]
 """`connect-json`: as Kafka Connect's JsonConverter reads it with `schemas.enable=true`."""
 CONTENT_TYPE: Final = "application/json"
 SOURCE: Final = "/raingauge"
+REQUIRED: Final = frozenset({"specversion", "id", "source", "type"})
+"""The attributes that every CloudEvent has."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 CONNECT_TYPES: Final[Mapping[tuple[str, str | None], Mapping[str, Any]]] = {
     ("integer", None): {"type": "int32"},
@@ -113,6 +118,25 @@ def headers(message: ReadingMessage | LatestMessage, time: datetime) -> tuple[tu
         "content-type": CONTENT_TYPE,
     }
     return tuple((name, value.encode()) for name, value in attributes.items())
+
+
+def structured(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> bytes:
+    """The same CloudEvent in structured mode: one JSON object on one line, with the value as `data`.
+
+    Raises:
+        Permanent: it is no CloudEvent, or its value is not JSON.
+    """
+    attributes = {name.removeprefix("ce_"): text.decode() for name, text in headers if name.startswith("ce_")}
+    if missing := REQUIRED - attributes.keys():
+        raise Permanent(f"the message is no CloudEvent: it has no {', '.join(sorted(missing))}")
+    if value is None:
+        return json.dumps(attributes).encode()
+    try:
+        data = json.loads(value)
+    except ValueError as error:
+        raise Permanent("the value is not JSON") from error
+    event = {**attributes, "datacontenttype": CONTENT_TYPE, "data": data}
+    return json.dumps(event, separators=(",", ":")).encode()
 
 
 def type_of(model: type[CityWeather]) -> str:

@@ -25,11 +25,12 @@ from raingauge.background import in_background
 from raingauge.blocking import Threads, until_available
 from raingauge.clock import Clock, SystemClock
 from raingauge.errors import SettingsError
+from raingauge.messaging.files import FilePublisher, make_files
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.observability.metrics import Telemetry
 from raingauge.observability.tracing import make_tracing
 from raingauge.process import serving, until_signalled
-from raingauge.settings import OPENWEATHER_URL, Settings, provider_key, webhook_secrets
+from raingauge.settings import OPENWEATHER_URL, Settings, StreamSettings, provider_key, webhook_secrets
 from raingauge.storage import events, outbox
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import QuotaGate
@@ -40,6 +41,7 @@ from simulator.settings import SimulatorSettings
 SIMULATED: Final = "simulator"
 """The key and the account of the simulated provider."""
 SIMULATED_DATABASE: Final = "sqlite:///var/simulator.db"
+SIMULATED_STREAMS: Final = "var/simulator-streams"
 GRACE_S: Final = 5.0
 
 
@@ -47,8 +49,8 @@ async def run(settings: Settings) -> None:
     """Serve and collect until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the hand-off is Kafka, streams are enabled, the address is taken, the folder of the export cannot
-            be written to, the database refuses this program, or another process works on the same SQLite file.
+        SettingsError: the hand-off is Kafka, the address is taken, the folder of the export or of the streams cannot be
+            written to, the database refuses this program, or another process works on the same SQLite file.
         GateMismatch: the account's gate was made with other terms.
     """
     await until_signalled(_serve(settings))
@@ -57,8 +59,6 @@ async def run(settings: Settings) -> None:
 async def _serve(settings: Settings) -> None:
     if settings.broker.url != "inprocess://":
         raise SettingsError("broker.url: embedded mode hands off in-process; for Kafka run producer and consumer")
-    if settings.streams.enabled:
-        raise SettingsError("streams.enabled: embedded mode has no Kafka to publish to; run producer and consumer")
     clock, secrets = SystemClock(), webhook_secrets(settings.notify)
     async with contextlib.AsyncExitStack() as parts:
         tracing = parts.enter_context(contextlib.closing(make_tracing("standalone")))
@@ -85,7 +85,9 @@ async def _serve(settings: Settings) -> None:
         )
         worker.intake.tracing = tracing
         facts = [WorkerFacts(worker)]
-        api = await parts.enter_async_context(producing(settings, database, broker, events, facts, telemetry, tracing))
+        streams = parts.enter_context(_stream_publisher(settings.streams, clock))
+        made = producing(settings, database, broker, events, facts, telemetry, tracing, stream_publisher=streams)
+        api = await parts.enter_async_context(made)
         http = settings.http
         url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
         task = await parts.enter_async_context(working(worker, settings.openweather.timeout_s + GRACE_S))
@@ -107,16 +109,35 @@ async def _provided(settings: Settings) -> AsyncIterator[tuple[Settings, str | N
 
 
 def simulated_settings(settings: Settings, url: str) -> Settings:
-    """The same, on the simulator: with an account and a database of its own, so that invented weather stays apart."""
-    default = Settings.model_fields["database"].default.url
-    own = SIMULATED_DATABASE if settings.database.url == default else settings.database.url
+    """The same, on the simulator: account, database and streams are its own, so that invented weather stays apart."""
+    defaults = Settings.model_fields
+    own = SIMULATED_DATABASE if settings.database.url == defaults["database"].default.url else settings.database.url
+    folder = settings.streams.folder
+    own_folder = SIMULATED_STREAMS if folder == defaults["streams"].default.folder else folder
     return settings.model_copy(
         update={
             "database": settings.database.model_copy(update={"url": own}),
             "openweather": settings.openweather.model_copy(update={"base_url": url}),
             "quota": settings.quota.model_copy(update={"account": SIMULATED}),
+            "streams": settings.streams.model_copy(update={"folder": own_folder}),
         }
     )
+
+
+@contextlib.contextmanager
+def _stream_publisher(streams: StreamSettings, clock: Clock) -> Iterator[FilePublisher | None]:
+    """Writes the streams into files; None if they are disabled.
+
+    Raises:
+        SettingsError: the folder cannot be written to.
+    """
+    if not streams.enabled:
+        yield None
+        return
+    folder = Path(streams.folder)
+    make_files(folder, (streams.readings_topic, streams.latest_topic))
+    with contextlib.closing(Threads(1, "streams")) as thread:
+        yield FilePublisher(folder, thread, clock)
 
 
 @contextlib.contextmanager
@@ -180,10 +201,11 @@ def _welcome(settings: Settings, key: str | None, url: str) -> str:
     provider = settings.openweather.base_url
     invented = "simulated weather: there is no OPENWEATHER_API_KEY"
     who = invented if _is_simulated(settings, key) else f"weather from {provider}"
+    streams = f"  streams   {settings.streams.folder}\n" if settings.streams.enabled else ""
     return f"""Raingauge, embedded: {who}
   quota     {quota.cities_per_window} cities in {quota.window_s:g} s, {quota.pacing}, account {quota.account}
   database  {make_url(settings.database.url).render_as_string()}
-  API       {url}  (documentation: {url}/docs)
+{streams}  API       {url}  (documentation: {url}/docs)
 Try it:
   curl -X POST {url}/collect -H 'Content-Type: application/json' -d '{{"id": 1}}'
   curl '{url}/get?id=1'

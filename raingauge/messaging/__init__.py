@@ -1,1 +1,1 @@
-"""The hand-off between producer and consumer: one port and two adapters, in-process and Kafka."""
+"""The hand-off between producer and consumer: one port, with adapters for one process, Kafka and (to publish) files."""

@@ -1,4 +1,5 @@
-"""The port of the hand-off between producer and consumer. Adapters: `inprocess` and `kafka`. It does no I/O itself.
+"""The port of the hand-off between producer and consumer. Adapters: `inprocess`, `kafka` and, to publish only,
+`files`. It does no I/O itself.
 
 Delivery is at least once: a published message is delivered until it is acknowledged, possibly several times and in any
 order.

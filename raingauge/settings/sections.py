@@ -191,9 +191,11 @@ class ExportSettings(Section):
 
 
 class StreamSettings(Section):
-    """Readings on Kafka, for anyone to read."""
+    """Readings on Kafka, in embedded mode in files, for anyone to read."""
 
     enabled: bool = False
+    folder: str = Field("var/streams", min_length=1)
+    """Where embedded mode has its files."""
     readings_topic: Name = "readings"
     latest_topic: Name = "latest"
     format: StreamFormat = "json"

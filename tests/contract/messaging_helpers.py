@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+import json
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 from uuid import uuid4
@@ -13,8 +15,10 @@ from uuid import uuid4
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from raingauge.blocking import Threads
 from raingauge.clock import SystemClock
 from raingauge.contracts import dead_letter_topic
+from raingauge.messaging.files import FilePublisher, path_of
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics, topics_of
 from raingauge.messaging.port import Delivery, Publisher, Subscription
@@ -143,6 +147,44 @@ class InProcessPlace:
 
     def subscription(self) -> AbstractAsyncContextManager[Subscription]:
         return self.broker.subscription()
+
+
+class FilesPlace:
+    """Files in a folder. What is in them is delivered once, for the tests of publishing."""
+
+    topic = "readings"
+    lull_s = 0.1
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @asynccontextmanager
+    async def publisher(self) -> AsyncIterator[Publisher]:
+        with closing(Threads(1, "files")) as thread:
+            yield FilePublisher(self._folder, thread, CLOCK)
+
+    @asynccontextmanager
+    async def subscription(self) -> AsyncIterator[Any]:
+        yield _Lines(path_of(self._folder, self.topic))
+
+
+class _Lines:
+    """The lines of a file as deliveries."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._read = 0
+
+    async def receive(self) -> Sequence[Delivery]:
+        while not (lines := self._file.read_bytes().splitlines()[self._read :] if self._file.exists() else []):
+            await CLOCK.sleep(0.01)
+        self._read += len(lines)
+        return [self._delivery(json.loads(line)) for line in lines]
+
+    def _delivery(self, event: dict[str, Any]) -> Delivery:
+        data, kind = json.dumps(event.pop("data")).encode(), event.pop("datacontenttype")
+        attributes = ((f"ce_{name}", str(value).encode()) for name, value in event.items())
+        return Delivery(self._file.stem, 0, 0, None, data, (*attributes, ("content-type", kind.encode())))
 
 
 class KafkaPlace:

@@ -1,14 +1,23 @@
-"""What the hand-off promises, whichever adapter it is: in-process, Kafka on a mock cluster, Kafka on a real broker."""
+"""What the hand-off promises, whichever adapter it is: in-process, Kafka on a mock cluster, Kafka on a real broker.
+
+Files only take messages: what a publisher promises is tested on them, too.
+"""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from operator import itemgetter
+from pathlib import Path
 
 import pytest
 
 from raingauge.messaging.port import Delivery, Headers, Subscription
+from raingauge.streams import REQUIRED, ReadingMessage, encode, headers
 from tests.contract.messaging_helpers import (
     QUICK,
+    FilesPlace,
     InProcessPlace,
     KafkaPlace,
     Place,
@@ -28,14 +37,21 @@ def cluster() -> Iterator[MockCluster]:
         yield cluster
 
 
-@pytest.fixture(params=["inprocess", "mock", pytest.param("kafka", marks=pytest.mark.services)])
-async def make_place(request: pytest.FixtureRequest, cluster: MockCluster) -> AsyncIterator[MakePlace]:
+ADAPTERS = ["inprocess", "mock", pytest.param("kafka", marks=pytest.mark.services)]
+publishing = pytest.mark.parametrize("make_place", [*ADAPTERS, "files"], indirect=True)
+"""For the tests of what a publisher promises: with the adapters that only publish."""
+
+
+@pytest.fixture(params=ADAPTERS)
+async def make_place(request: pytest.FixtureRequest, cluster: MockCluster, tmp_path: Path) -> AsyncIterator[MakePlace]:
     """Creates an environment with this window and number of partitions."""
     async with AsyncExitStack() as places:
 
         async def make(window: int, partitions: int) -> Place:
             if request.param == "inprocess":
                 return InProcessPlace(window, partitions)
+            if request.param == "files":
+                return FilesPlace(tmp_path)
             if request.param == "kafka":
                 return await places.enter_async_context(real_place(window, partitions))
             place = KafkaPlace(cluster.server, window, QUICK)
@@ -64,6 +80,32 @@ async def settle(subscription: Subscription, count: int) -> list[Delivery]:
             settled.append(delivery)
     assert len(settled) == count
     return settled
+
+
+@publishing
+async def test_events_that_are_published_at_once_come_through_whole(make_place: MakePlace) -> None:
+    place = await make_place(100, 1)
+    weather = dict.fromkeys(ReadingMessage.model_fields) | {"name": "São Paulo\n", "status": "collected"}
+    events = [ReadingMessage(**weather | {"collection_id": str(n), "city_id": n}) for n in range(50)]
+    moment = datetime(2026, 11, 20, tzinfo=UTC)
+    sent = [(encode(event, "json"), headers(event, moment)) for event in events]
+    async with place.publisher() as publisher, place.subscription() as subscription:
+        await asyncio.gather(*(publisher.publish(place.topic, b"key", *one) for one in sent))
+        found = await receive(subscription, 50)
+    key = itemgetter("city_id")
+    assert sorted((json.loads(one.value or b"") for one in found), key=key) == [json.loads(value) for value, _ in sent]
+    assert {frozenset(one.headers) for one in found} == {frozenset(attributes) for _, attributes in sent}
+
+
+@publishing
+async def test_what_was_published_before_is_still_there_when_more_is_published(make_place: MakePlace) -> None:
+    place = await make_place(100, 1)
+    attributes = tuple((f"ce_{name}", b"1") for name in sorted(REQUIRED))
+    for value in (b"1", b"2"):
+        async with place.publisher() as publisher:
+            await publisher.publish(place.topic, b"key", value, attributes)
+    async with place.subscription() as subscription:
+        assert values(await receive(subscription, 2)) == [b"1", b"2"]
 
 
 async def test_what_is_published_is_delivered(make_place: MakePlace) -> None:

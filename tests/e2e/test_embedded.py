@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from tests.e2e.running import settings_for
@@ -115,14 +116,17 @@ def test_stopped_or_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path)
 
 def test_without_a_key_it_starts_the_simulator_in_any_folder_and_says_so(tmp_path: Path) -> None:
     settings = {"RAINGAUGE_HTTP__PORT": "0", "PYTHONPATH": str(ROOT)}
+    settings["RAINGAUGE_STREAMS__ENABLED"] = "true"
     with program("standalone", settings=settings, cwd=tmp_path) as service:
         assert sum("simulated" in line for line in service.lines) == 1
+        assert "  streams   var/simulator-streams" in service.lines
         service.collect(id="small", cities=[3439525, 3439781])
         state = eventually(lambda: (s := service.get("/get", id="small")) and s["status"] == "done" and s, START_UP_S)
     assert [row["city_id"] for row in state["data"]] == [3439525, 3439781]
     assert all(-60 < row["temperature"] < 60 for row in state["data"])
     assert f'program.started settings="no config.env.yml in {tmp_path}"' in service.output
     assert (tmp_path / "var/simulator.db").exists()
+    assert (tmp_path / "var/simulator-streams/readings.jsonl").exists()
 
 
 def test_a_finished_collection_is_exported_to_a_folder(tmp_path: Path) -> None:
@@ -134,6 +138,37 @@ def test_a_finished_collection_is_exported_to_a_folder(tmp_path: Path) -> None:
     assert (document["user_id"], [row["city_id"] for row in document["cities"]]) == (1, [3439525, 3439781])
 
 
+def events_in(file: Path) -> list[dict[str, Any]]:
+    """The events in a file of a stream, as far as their lines are whole."""
+    return [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+@pytest.mark.parametrize("form", ["json", "connect-json"])
+def test_every_reading_is_in_the_streams_files_although_it_is_killed(form: str, tmp_path: Path) -> None:
+    folder = tmp_path / "streams"
+    streams = {"streams__enabled": True, "streams__folder": folder, "streams__format": form}
+    with provider() as weather:
+        with embedded(tmp_path, weather, **streams) as service:
+            service.collect(id=1)
+            eventually(lambda: len(events_in(folder / "readings.jsonl")) >= 20, START_UP_S)
+            service.kill()
+        with (folder / "readings.jsonl").open("a") as file:
+            file.write('{"specversion": "1.0", "id": "1/34')  # as if it had been killed while it wrote
+        with embedded(tmp_path, weather, **streams) as service:
+            state = collected(service, SMOOTH_OPTIMUM_S + 60)
+            eventually(lambda: service.scrape()["raingauge_stream_lag_seconds"] == 0, 60)
+            assert "streams.mended" in service.output
+            schema = service.get("/schemas/reading.json")
+    published, latest = (events_in(folder / f"{topic}.jsonl") for topic in ("readings", "latest"))
+    rows = {f"1/{row['city_id']}": row for row in state["data"]}
+    assert {event["id"] for event in published} == rows.keys()
+    assert {event["id"].partition("/")[0] for event in latest} == {name.partition("/")[2] for name in rows}
+    for event in published:
+        jsonschema.validate(event["data"], schema)
+        reading = event["data"] if form == "json" else event["data"]["payload"]
+        assert reading["temperature"] == rows[event["id"]]["temperature"]
+
+
 @pytest.mark.parametrize(("module", "broker"), [("consumer", "kafka://127.0.0.1:1"), ("standalone", "inprocess://")])
 def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(module: str, broker: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
@@ -142,6 +177,15 @@ def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(module: str,
     with launched(module, settings=settings) as refused:
         assert refused.ended() == 2
     assert refused.lines[-1].startswith(f"export.folder: cannot write to {tmp_path}/file: ")
+
+
+def test_a_folder_of_streams_that_cannot_be_written_to_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    own = {"streams__enabled": True, "streams__folder": tmp_path / "file"}
+    settings = settings_for("http://127.0.0.1:1", f"sqlite:///{tmp_path}/own.db", own)
+    with launched("standalone", settings=settings) as refused:
+        assert refused.ended() == 2
+    assert refused.lines[-1] == f"streams.folder: cannot write to {tmp_path}/file: File exists"
 
 
 def test_simulated_and_real_weather_never_get_into_one_database(tmp_path: Path) -> None:

@@ -12,18 +12,17 @@ from sqlalchemy import Connection
 from producer.stream_relay import StreamRelay
 from raingauge.blocking import inline
 from raingauge.clock import SystemClock
-from raingauge.errors import DatabaseUnavailable, HandoffUnavailable, SettingsError
+from raingauge.errors import DatabaseUnavailable, HandoffUnavailable
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.port import Headers, Publisher
 from raingauge.model import BatchKey, CollectionRequest
-from raingauge.settings import Settings, StreamSettings
+from raingauge.settings import StreamSettings
 from raingauge.storage import streams
 from raingauge.storage.cities import remember
 from raingauge.storage.database import Database
 from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import OutgoingReading
 from raingauge.storage.transactions import Transactions
-from standalone import app
 from tests.contract.storage_support import an_observation, rows
 from tests.support.accepting import accept
 
@@ -151,8 +150,3 @@ async def test_the_lag_rises_while_nothing_can_be_published(sqlite: Database) ->
         while lag_s(sqlite) < 0.05:
             await CLOCK.sleep(0.01)
     task.cancel()
-
-
-async def test_embedded_mode_refuses_streams() -> None:
-    with pytest.raises(SettingsError, match=r"streams\.enabled: embedded mode has no Kafka"):
-        await app.run(Settings(streams=STREAMS))

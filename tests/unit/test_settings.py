@@ -53,6 +53,7 @@ OTHER: dict[str, Any] = {
     "notify.allow_private": True,
     "export.folder": "/srv/export",
     "streams.enabled": True,
+    "streams.folder": "/srv/streams",
     "streams.readings_topic": "all",
     "streams.latest_topic": "newest",
     "streams.format": "connect-json",
@@ -258,6 +259,7 @@ OUT_OF_RANGE = {
     "freshness.max_age_s": ["-1", "86401"],
     "notify.allow_private": ["perhaps"],
     "streams.enabled": ["perhaps"],
+    "streams.folder": [""],
     "streams.readings_topic": ["two words"],
     "streams.format": ["avro"],
 }

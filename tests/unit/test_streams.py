@@ -7,6 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from raingauge.errors import Permanent
 from raingauge.streams import (
     CityWeather,
     LatestMessage,
@@ -15,6 +16,7 @@ from raingauge.streams import (
     connect_schema,
     encode,
     headers,
+    structured,
     value_schema,
 )
 
@@ -78,3 +80,40 @@ def test_connect_json_has_each_field_with_its_type() -> None:
     assert types["observed_at"] == ("int64", "org.apache.kafka.connect.data.Timestamp", True)
     assert value["payload"]["fetched_at"] == 1_795_176_000_123
     assert connect_schema(ReadingMessage)["name"] == "raingauge.reading"
+
+
+@EACH
+@pytest.mark.parametrize("form", ["json", "connect-json"])
+def test_in_structured_mode_an_event_is_one_line_with_the_attributes_and_the_value_as_data(
+    message: ReadingMessage | LatestMessage, form: StreamFormat
+) -> None:
+    line = structured(headers(message, NOON), encode(message, form))
+    assert b"\n" not in line
+    event = json.loads(line)
+    assert event.pop("data") == json.loads(encode(message, form))
+    assert event == {
+        "specversion": "1.0",
+        "id": message.id,
+        "source": "/raingauge",
+        "type": connect_schema(type(message))["name"],
+        "time": "2026-11-20T12:00:00.123Z",
+        "datacontenttype": "application/json",
+    }
+
+
+def test_in_structured_mode_an_event_without_a_value_has_no_data() -> None:
+    assert json.loads(structured(headers(READING, NOON), None)).keys().isdisjoint({"data", "datacontenttype"})
+
+
+@pytest.mark.parametrize(
+    ("attributes", "value", "why"),
+    [
+        (headers(READING, NOON)[1:], b"1", "it has no specversion"),
+        ((), b"1", "it has no id, source, specversion, type"),
+        (headers(READING, NOON), b"\x80", "not JSON"),
+        (headers(READING, NOON), b"", "not JSON"),
+    ],
+)
+def test_what_is_no_event_is_refused_for_good(attributes: Any, value: bytes, why: str) -> None:
+    with pytest.raises(Permanent, match=why):
+        structured(attributes, value)
