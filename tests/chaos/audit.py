@@ -2,21 +2,34 @@
 
 import json
 from collections import Counter
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from sqlalchemy import Connection, func, select
 
-from raingauge.contracts import dead_letter_topic
+from raingauge.contracts import dead_letter_topic, utc_text
 from raingauge.storage.events import NOT_PROCESSED
-from raingauge.storage.models import Batch, Collection, Event, OutgoingReading, QueuedCity, QuotaCharge, Reading
+from raingauge.storage.models import (
+    Batch,
+    Collection,
+    Event,
+    OutgoingReading,
+    QueuedCity,
+    QuotaCharge,
+    Reading,
+    WebhookDelivery,
+)
+from raingauge.streams import LatestMessage, ReadingMessage
 from tests.chaos.system import QUOTA, WINDOW_S, System
 from tests.support.eventually import eventually
+from tests.support.receiver import Receiver
 
 LAG_S = 40.0
 NOTIFIED_S = 60.0
 """Longer than an event's lease, after which it is published again."""
+Message = TypeVar("Message", ReadingMessage, LatestMessage)
 Letter = tuple[bytes | None, dict[str, bytes]]
 """A dead letter's value and headers."""
 
@@ -29,7 +42,8 @@ def audit(running: System, *, tracebacks: tuple[str, ...] = (), refusals: bool =
     _check_witness(running, refusals=refusals)
     _check_dead_letters(running)
     _check_events(running)
-    if "RAINGAUGE_STREAMS__ENABLED" in running.settings:
+    if running.receiver is not None:
+        _check_webhook(running, running.receiver)
         _check_streams(running)
     for program in running.programs:
         _check_output(program.lines, tracebacks)
@@ -68,7 +82,7 @@ def _check_witness(running: System, *, refusals: bool) -> None:
 
 
 def _check_events(running: System) -> None:
-    """Each collection and each dead letter has its event, and its user was notified."""
+    """Each collection, each dead letter and each report has its event, and its user was notified."""
     waiting = select(func.count()).where(Event.status == NOT_PROCESSED)
     eventually(lambda: running.database.read(lambda c: c.scalar(waiting)) == 0, NOTIFIED_S, every_s=0.5)
     stored = running.database.read(lambda connection: connection.execute(select(Event)).all())
@@ -77,22 +91,52 @@ def _check_events(running: System) -> None:
     letters = dead_letters(running)
     buried = {(value, places["raingauge-partition"], places["raingauge-offset"]) for value, places in letters}
     assert len([row for row in stored if row.type == "dead_letter"]) == len(buried)
+    reported = Counter(row.description for row in stored if row.type == "message")
+    accepted = Counter(text for text, status in running.reports.items() if status == 201)
+    assert accepted <= reported <= Counter(running.reports.keys()), "an event is gone, or there twice, or invented"
     lines = {line.split()[1] for program in running.programs for line in program.lines if line.startswith("Event ")}
     assert lines == {row.event_id for row in stored}, "not notified, or of nothing"
 
 
+def _check_webhook(running: System, receiver: Receiver) -> None:
+    """Each event was delivered, whatever its type, and nothing else; what came twice had the same content."""
+    waiting = select(func.count()).where(WebhookDelivery.status != "delivered")
+    eventually(lambda: running.database.read(lambda c: c.scalar(waiting)) == 0, NOTIFIED_S, every_s=0.5)
+    stored = running.database.read(lambda connection: connection.execute(select(Event)).all())
+    expected = {(row.event_id, row.type, row.user_id, row.description, utc_text(row.created_at)) for row in stored}
+    fields = ("event_id", "type", "user_id", "description", "created_at")
+    assert {tuple(body["data"][name] for name in fields) for body in receiver.received} == expected, "webhook"
+    running.figures["webhook"] = f"{len(expected)} in {len(receiver.received)} requests"
+
+
 def _check_streams(running: System) -> None:
-    """Each reading was published, and the latest weather of each city."""
+    """Each reading was published, and the latest weather of each city; what came twice has the same content."""
     waiting = select(func.count()).select_from(OutgoingReading)
     eventually(lambda: running.database.read(lambda c: c.scalar(waiting)) == 0, NOTIFIED_S, every_s=0.5)
-    stored = {
-        f"{row.collection_id}/{row.city_id}": row.city_id
-        for row in running.database.read(lambda c: c.execute(select(Reading.collection_id, Reading.city_id)).all())
-    }
-    topics = [running.settings[f"RAINGAUGE_STREAMS__{name}_TOPIC"] for name in ("READINGS", "LATEST")]
-    readings, latest = ([headers["ce_id"].decode() for _, headers in messages(running, topic)] for topic in topics)
-    assert set(readings) == stored.keys(), "readings not published, or not stored"
-    assert {int(one.partition("/")[0]) for one in latest} == set(stored.values()), "latest weather not published"
+    columns = (Reading.collection_id, Reading.city_id, Reading.fetched_at, Reading.temperature)
+    stored = running.database.read(lambda connection: connection.execute(select(*columns)).all())
+    readings, latest = _published(running, "READINGS", ReadingMessage), _published(running, "LATEST", LatestMessage)
+    found = {(one.collection_id, one.city_id, one.fetched_at, one.temperature) for one in readings}
+    assert found == {tuple(row) for row in stored}, "readings not published, or not stored"
+    newest: dict[int, datetime] = {}
+    for row in stored:
+        newest[row.city_id] = max(newest.get(row.city_id, row.fetched_at), row.fetched_at)
+    last = {one.city_id: one.fetched_at for one in latest}
+    assert last.keys() == newest.keys(), "latest weather not published, or of no city"
+    behind = [city_id for city_id, moment in newest.items() if last[city_id] < moment]
+    assert not behind, f"the last message of {len(behind)} cities is not their newest weather"
+
+
+def _published(running: System, stream: str, model: type[Message]) -> list[Message]:
+    """The messages of a stream, once each, in the order in which they came last."""
+    found: dict[str, bytes] = {}
+    all_ = messages(running, running.settings[f"RAINGAUGE_STREAMS__{stream}_TOPIC"])
+    for value, headers in all_:
+        name = headers["ce_id"].decode()
+        assert found.pop(name, value) == value, f"{name} has two contents"
+        found[name] = value or b""
+    running.figures[stream.lower()] = f"{len(found)} in {len(all_)} messages"
+    return [model.model_validate_json(value) for value in found.values()]
 
 
 def _check_output(lines: list[str], tracebacks: tuple[str, ...]) -> None:

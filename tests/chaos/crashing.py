@@ -64,6 +64,8 @@ CONSUMER = {
     "before-acknowledge": Point("raingauge.messaging.kafka.subscription", "KafkaSubscription.acknowledge", BEFORE),
     "before-commit": Point("aiokafka", "AIOKafkaConsumer.commit", BEFORE),
     "after-commit": Point("aiokafka", "AIOKafkaConsumer.commit", AFTER),
+    "after-posting-to-a-webhook": Point("consumer.webhooks", "WebhookSender._attempt", AFTER),
+    "delivery-before-commit": Point("raingauge.storage.events", "end_attempt", AFTER),
 }
 PRODUCER = {
     "accept-before-commit": Point("raingauge.storage.collections", "accept_all", AFTER),
@@ -74,6 +76,8 @@ PRODUCER = {
     "before-publish": Point("raingauge.messaging.kafka.publisher", "KafkaPublisher.publish", BEFORE),
     "after-publish": Point("raingauge.messaging.kafka.publisher", "KafkaPublisher.publish", AFTER),
     "mark-before-commit": Point("raingauge.storage.outbox", "mark_published", AFTER),
+    "report-before-commit": Point("raingauge.storage.events", "record", AFTER),
+    "after-publishing-an-event": Point("producer.event_relay", "EventRelay._publish", AFTER),
     "after-publishing-a-reading": Point("producer.stream_relay", "StreamRelay._publish", AFTER),
     "remove-before-commit": Point("raingauge.storage.streams", "remove_published", AFTER),
 }

@@ -1,10 +1,13 @@
 """A system of real processes on real parts, and what was asked of it: the audit compares the two."""
 
+import json
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import requests
@@ -12,9 +15,10 @@ from sqlalchemy import func, select
 
 from raingauge.clock import SystemClock
 from raingauge.storage.database import Database, open_database
-from raingauge.storage.models import Batch, Collection
+from raingauge.storage.models import Batch, Collection, Webhook
 from tests.support.eventually import eventually
 from tests.support.processes import Program, program, simulator
+from tests.support.receiver import Receiver, secret_file
 
 QUOTA = 60
 WINDOW_S = 3.0
@@ -27,6 +31,8 @@ KILLED = -9
 ANSWER_S = 1.0
 """Within which every request is answered."""
 SETTLED_S = 150.0
+Told = Callable[[str, object], None]
+"""Keeps a figure for the report of the tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,12 @@ class System:
     consumers: list[Program] = field(default_factory=list)
     posts: list[Post] = field(default_factory=list)
     poison: list[bytes | None] = field(default_factory=list)
+    receiver: Receiver | None = None
+    """Of a webhook that wants every event."""
+    reports: dict[str, int | None] = field(default_factory=dict)
+    """Events that were posted, by their descriptions: the status of the answer, or None when there was none."""
+    figures: dict[str, str] = field(default_factory=dict)
+    """What the audit counted."""
 
     @property
     def topic(self) -> str:
@@ -103,10 +115,22 @@ class System:
         self.posts.append(post)
         return post
 
+    def report(self, producer: Program | None = None) -> None:
+        """POST an event, once there is a consumer that has subscribed the webhook to it."""
+        if self.database.read(lambda c: c.scalar(select(func.count()).select_from(Webhook))):
+            body = {"user_id": "chaos", "description": f"report {len(self.reports)}"}
+            try:
+                url = f"{(producer or self.producers[0]).url}/events"
+                status: int | None = requests.post(url, json=body, timeout=10).status_code
+            except requests.RequestException:
+                status = None
+            self.reports[body["description"]] = status
+
     def keep_busy(self, random: Random, cities: int = 120) -> None:
         """POST as long as there is not that much to do."""
         while self.unsettled() < cities:
             self.post(random.sample(CITIES, random.randint(1, 90)), max_age_s=random.choice((0, 0, 600)))
+            self.report()
 
     def accepted(self) -> dict[str, frozenset[int]]:
         """The cities of every collection that was answered 2xx."""
@@ -160,11 +184,26 @@ def thaw(running: Program) -> None:
     running.process.send_signal(signal.SIGCONT)
 
 
+def outlets(topic: str, receiver: Receiver, folder: str) -> dict[str, str]:
+    """Settings that have readings published and events delivered."""
+    webhook = {"url": receiver.url(), "secret_file": secret_file(Path(folder))}
+    return {
+        "RAINGAUGE_STREAMS__ENABLED": "true",
+        "RAINGAUGE_STREAMS__READINGS_TOPIC": f"readings_{topic}",
+        "RAINGAUGE_STREAMS__LATEST_TOPIC": f"latest_{topic}",
+        "RAINGAUGE_NOTIFY__WEBHOOKS": json.dumps([webhook]),
+        "RAINGAUGE_NOTIFY__ALLOW_PRIVATE": "true",
+    }
+
+
 @contextmanager
 def system(
-    database_url: str, *, servers: str = KAFKA, weather: Sequence[str] = (), **settings: str
+    database_url: str, *, servers: str = KAFKA, weather: Sequence[str] = (), with_outlets: bool = False, **settings: str
 ) -> Iterator[System]:
-    """The simulator and one producer; consumers are started as the test wants them."""
+    """The simulator and one producer; consumers are started as the test wants them.
+
+    `with_outlets`: streams are enabled, and there is a webhook with its receiver.
+    """
     topic = f"chaos_{uuid4().hex[:8]}"
     with ExitStack() as parts:
         pace = ("--quota", str(QUOTA), "--window-s", str(WINDOW_S), "--latency-s", "0.05")
@@ -184,5 +223,8 @@ def system(
         } | {f"RAINGAUGE_{name}": value for name, value in settings.items()}
         database = parts.enter_context(closing(open_database(database_url, pool_size=4)))
         running = System(parts, provider, common, servers, database)
+        if with_outlets:
+            running.receiver = parts.enter_context(Receiver())
+            common |= outlets(topic, running.receiver, parts.enter_context(TemporaryDirectory()))
         running.producer()
         yield running

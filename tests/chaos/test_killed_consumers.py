@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.audit import audit
 from tests.chaos.crashing import CONSUMER
-from tests.chaos.system import CITIES, CLOCK, KILLED, assigned, freeze, let_pass, system, thaw
+from tests.chaos.system import CITIES, CLOCK, KILLED, Told, assigned, freeze, let_pass, system, thaw
 from tests.support.eventually import eventually
 from tests.support.processes import Program
 
@@ -20,10 +20,12 @@ SESSION_S = 10.0
 """After which the group takes a silent consumer for dead."""
 
 
-def test_consumers_killed_at_every_point_lose_nothing(database_url: str, crash_round: int, thorough: bool) -> None:
+def test_consumers_killed_at_every_point_lose_nothing(
+    database_url: str, crash_round: int, thorough: bool, record_property: Told
+) -> None:
     random = Random(crash_round)
     points = random.sample(sorted(CONSUMER), len(CONSUMER) if thorough else SAMPLE)
-    with system(database_url) as running:
+    with system(database_url, with_outlets=True) as running:
         doomed: list[Program] = []
 
         def one_died() -> bool:
@@ -39,6 +41,7 @@ def test_consumers_killed_at_every_point_lose_nothing(database_url: str, crash_r
                 doomed.remove(dead)
         running.consumer()
         audit(running)
+        record_property("published by killed consumers", running.figures)
 
 
 def test_a_consumer_frozen_past_its_session_sends_nothing_late(database_url: str, fault_round: int) -> None:

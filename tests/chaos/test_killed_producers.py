@@ -2,13 +2,12 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
-from uuid import uuid4
 
 import pytest
 
 from tests.chaos.audit import audit
 from tests.chaos.crashing import PRODUCER
-from tests.chaos.system import CITIES, KILLED, System, system
+from tests.chaos.system import CITIES, KILLED, System, Told, system
 from tests.support.eventually import eventually
 from tests.support.processes import Program
 
@@ -19,25 +18,21 @@ SAMPLE = 4
 """Points, when a sample has to do."""
 
 
-def streams() -> dict[str, str]:
-    """Settings that have readings published, too."""
-    name = uuid4().hex[:8]
-    topics = {"STREAMS__READINGS_TOPIC": f"readings_{name}", "STREAMS__LATEST_TOPIC": f"latest_{name}"}
-    return {"STREAMS__ENABLED": "true", **topics}
-
-
 def insist(running: System, random: Random, producer_number: int) -> None:
     """What a client does whose answer is lost: the same again, to whoever answers."""
     first = running.post(random.sample(CITIES, 30), producer=running.producers[producer_number])
     if first.status is None:
         again = running.post_as(first.name, sorted(first.city_ids), running.producers[0])
         assert again.status in {200, 202}, again
+    running.report(running.producers[producer_number])
 
 
-def test_producers_killed_at_every_point_lose_nothing(database_url: str, crash_round: int, thorough: bool) -> None:
+def test_producers_killed_at_every_point_lose_nothing(
+    database_url: str, crash_round: int, thorough: bool, record_property: Told
+) -> None:
     random = Random(crash_round)
     points = random.sample(sorted(PRODUCER), len(PRODUCER) if thorough else SAMPLE)
-    with system(database_url, **streams()) as running:
+    with system(database_url, with_outlets=True) as running:
         running.consumer()
         doomed: dict[int, Program] = {}
         while points or doomed:
@@ -56,6 +51,7 @@ def test_producers_killed_at_every_point_lose_nothing(database_url: str, crash_r
             for number in [n for n, program in doomed.items() if program.process.poll() is not None]:
                 assert doomed.pop(number).ended() == KILLED, running.producers[number].output
         audit(running)
+        record_property("published by killed producers", running.figures)
 
 
 def test_two_producers_publish_together(database_url: str, fault_round: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.chaos.audit import audit
-from tests.chaos.system import ANSWER_S, CITIES, CLOCK, System, assigned, let_pass, system
+from tests.chaos.system import ANSWER_S, CITIES, CLOCK, System, Told, assigned, let_pass, system
 from tests.support.eventually import eventually
 from tests.support.processes import Program
 from tests.support.servers import Kafka, MariaDB, Server
@@ -28,9 +28,6 @@ def assert_quick(took: list[float]) -> None:
     assert max(took) <= 2 * ANSWER_S
 
 
-Told = Callable[[str, object], None]
-
-
 def lasts(server: Server, seconds: float, meanwhile: Callable[[], object]) -> None:
     """Kill a server, go on for so long, start it again; return when it answers."""
     server.kill()
@@ -47,15 +44,22 @@ def resumes(running: System, name: str, within_s: float, before: int = 0) -> flo
     return CLOCK.monotonic() - began
 
 
+def post_and_report(running: System) -> None:
+    """POST collections and events."""
+    for number in range(20):
+        running.post(CITIES[number * 3 : number * 3 + 40])
+        running.report()
+
+
 def test_kafka_killed_and_started_again(
     kafka: Kafka, database_url: str, fault_round: int, record_property: Told
 ) -> None:
     outage_s = OUTAGES_S[fault_round % len(OUTAGES_S)]
-    with system(database_url, servers=kafka.servers) as running:
+    with system(database_url, servers=kafka.servers, with_outlets=True) as running:
         consumers = [running.consumer() for _ in range(2)]
         running.post(CITIES[:60])
         eventually(lambda: running.unsettled() < 60, 40)
-        lasts(kafka, outage_s, lambda: [running.post(CITIES[n * 3 : n * 3 + 40]) for n in range(20)])
+        lasts(kafka, outage_s, partial(post_and_report, running))
         posts = running.posts[1:]
         took = resumes(running, posts[0].name, AFTER_KAFKA_S)
         record_property(f"kafka away {outage_s} s, then resumes after s", round(took, 2))
@@ -64,6 +68,7 @@ def test_kafka_killed_and_started_again(
         assert {post.status for post in posts} == {202}
         assert_quick([post.took_s for post in posts])
         audit(running)
+        record_property("published around the outage", running.figures)
         assert all(consumer.process.poll() is None for consumer in consumers)
 
 
