@@ -105,7 +105,9 @@ def _check_webhook(running: System, receiver: Receiver) -> None:
     stored = running.database.read(lambda connection: connection.execute(select(Event)).all())
     expected = {(row.event_id, row.type, row.user_id, row.description, utc_text(row.created_at)) for row in stored}
     fields = ("event_id", "type", "user_id", "description", "created_at")
-    assert {tuple(body["data"][name] for name in fields) for body in receiver.received} == expected, "webhook"
+    assert {tuple(body["data"][name] for name in fields) for body in receiver.received} == expected, (
+        "events not delivered, or invented"
+    )
     running.figures["webhook"] = f"{len(expected)} in {len(receiver.received)} requests"
 
 
