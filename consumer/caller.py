@@ -9,7 +9,6 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection
@@ -78,10 +77,20 @@ class Outcome:
         if self.event is Event.SILENT:
             self.event = Event.ANSWERED
 
-    def fetched(self, charge_id: int, requested: Sequence[int], at: datetime, *, counts: bool) -> Fetched:
+    def fetched(self, reservation: Reservation, charge_id: int) -> Fetched:
         """The same, for the queue."""
         unknown, failed, split = map(frozenset, (self.unknown, self.failed, self.split))
-        return Fetched(charge_id, requested, at, self.observations, unknown, failed, counts, split)
+        return Fetched(
+            charge_id,
+            reservation.city_ids,
+            reservation.reserved_at,
+            self.observations,
+            unknown,
+            failed,
+            counts=reservation.clean and not self.unsent,
+            probe=reservation.plan.probe,
+            split=split,
+        )
 
 
 class Caller:
@@ -195,9 +204,7 @@ class Caller:
             is_local = outcome.unsent and outcome.event is Event.SILENT
             if not (is_ordinary or is_local):
                 await self._report_safely(reservation, outcome)
-            counts = reservation.clean and not outcome.unsent
-            fetched = outcome.fetched(charge_id, reservation.city_ids, reservation.reserved_at, counts=counts)
-            await self._settle(fetched, closes=outcome.closes)
+            await self._settle(outcome.fetched(reservation, charge_id), closes=outcome.closes)
         finally:
             self._return_lanes(reservation.lanes)
             self._news.set()

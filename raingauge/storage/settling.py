@@ -73,6 +73,8 @@ class Fetched:
     """No answer, or an unreadable one."""
     counts: bool = False
     """The failure counts against these cities: the provider answers for others."""
+    probe: bool = False
+    """It was the probe of a gate: if it failed, the next probe is to request another city."""
     split: frozenset[int] = frozenset()
     """A group call was refused because of some city in it: each is to be requested alone."""
 
@@ -99,6 +101,8 @@ Retry = Callable[[int], float | None]
 GIVEN_UP: Final = "the provider failed for this city, again and again"
 ALONE_AFTER: Final = 2
 """A city that failed that often is requested alone, so that it cannot fail others."""
+DOUBTED: Final = 1
+"""Attempts of a city whose probe failed: nobody knows whether the provider is out or has no answer for this city."""
 
 
 def settle(
@@ -192,7 +196,7 @@ def _judge(
         elif row.city_id in fetched.unknown:
             rests[row] = (row.attempts, UNKNOWN_TWICE_IN.total_seconds())
         elif row.city_id in failures:
-            attempts = failures[row.city_id] + fetched.counts
+            attempts = max(failures[row.city_id] + fetched.counts, DOUBTED if fetched.probe else 0)
             rest_s = retry(attempts)
             if rest_s is None:
                 outcomes[row] = GIVEN_UP

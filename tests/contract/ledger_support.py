@@ -132,7 +132,13 @@ class Consumer:
         other.pop("lost", None)
         seen = {city_id: an_observation(city_id) for city_id in taken.city_ids if city_id not in left_out}
         fetched = Fetched(
-            taken.charge_id or 0, taken.city_ids, taken.reserved_at, observations=seen, counts=taken.clean, **other
+            taken.charge_id or 0,
+            taken.city_ids,
+            taken.reserved_at,
+            observations=seen,
+            counts=taken.clean,
+            probe=taken.plan.probe,
+            **other,
         )
         return self.settle_fetched(fetched)
 

@@ -276,6 +276,23 @@ def test_while_the_provider_is_in_doubt_a_good_city_is_requested_instead_of_a_fa
     assert consumer.take().city_ids == [1]
 
 
+@pytest.mark.parametrize("refusal", [Event.QUOTA, Event.KEY])
+def test_a_closed_gate_is_probed_with_a_good_city_when_the_probe_of_the_only_wanted_one_failed(
+    database: Database, refusal: Event
+) -> None:
+    account, consumer = rich(database)
+    fetch(account, consumer, "good", [7])
+    account.want("bad", [1])
+    consumer.report(consumer.take(), refusal)
+    account.moment.forward(60)
+    probe = consumer.take()
+    assert probe.city_ids == [1]
+    consumer.report(probe, Event.SILENT)
+    consumer.settle(probe, failed=[1])
+    account.moment.forward(60)
+    assert consumer.take().city_ids == [7]
+
+
 @pytest.mark.long
 def test_a_thousand_collections_that_want_the_same_cities_are_settled_by_one_call(database: Database) -> None:
     account, consumer = rich(database)

@@ -198,6 +198,7 @@ class Audit:
         latest = [json.loads(delivery.value or b"") for delivery in self._streams.dead]  # not the topic's own messages
         last = {message["city_id"]: datetime.fromisoformat(message["fetched_at"]) for message in latest}
         for (_, city_id), fetched_at in stored.items():
+            assert fetched_at is None or city_id in last, f"not published: the latest weather of city {city_id}"
             assert fetched_at is None or last[city_id] >= fetched_at, f"the latest weather of city {city_id} is old"
 
     def _check_charges(self, connection: Connection) -> None:
