@@ -20,7 +20,7 @@ from raingauge.cities.search import open_cities
 from raingauge.errors import SettingsError
 
 ALTERNATES_ABOVE: Final = 15_000
-"""Inhabitants from which a city is found by its names in other languages; for all cities the file would be twice as big."""
+"""Inhabitants above which a city is found by its names in other languages; for all the file would be twice as big."""
 LONGEST_NAME: Final = 100
 SCHEMA: Final = """
 CREATE TABLE cities (
@@ -81,7 +81,7 @@ def add_provider_list(source: Path, file: Path) -> int:
 
 @contextmanager
 def _replacing(file: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to a new file that takes the place of this one when the block ends: readers see the old or the new."""
+    """A connection to a new file that replaces this one when the block ends: readers see the old or the new."""
     unfinished = file.with_name(f"{file.name}.new")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

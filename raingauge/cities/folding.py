@@ -5,10 +5,10 @@ import unicodedata
 from typing import Final
 
 LETTERS: Final = str.maketrans(
-    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ə": "e"}
-    | dict.fromkeys("'’‘ʻʼ`´ʹ")
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "\u0131": "i", "ħ": "h", "ə": "e"}
+    | dict.fromkeys("'`\u00b4\u02b9\u02bb\u02bc\u2018\u2019")
 )
-"""Letters that Unicode does not decompose, and marks that people leave out: St. John's, Sol’deu."""
+"""Letters that Unicode does not decompose, and marks that people leave out: St. John's, Sol'deu."""
 ACCENTS: Final = re.compile("[\u0300-\u036f]+")
 SEPARATORS: Final = re.compile("[^a-z0-9]+")
 

@@ -117,7 +117,7 @@ class Cities:
         return [name for (name,) in self._connection.execute(statement, given)]
 
     def admin1_codes(self, cities: Sequence[City]) -> dict[int, str]:
-        """GeoNames' codes of the cities' provinces, by city id."""
+        """GeoNames' code of the province of each city, by city id; for states of the US their postal code."""
         return {row[0]: row[-1] for row in self._rows([city.id for city in cities])}
 
     def _code(self, country: str) -> str:
@@ -187,7 +187,7 @@ def _sorted(near: Coordinates, rows: Iterable[tuple[int, float, float]], limit: 
 
 
 def _box(near: Coordinates, radius_km: float) -> dict[str, float]:
-    """What contains all places within the radius; all around the earth where it crosses the 180th meridian or a pole."""
+    """What contains all places within the radius; all longitudes where it crosses the 180th meridian or a pole."""
     latitude, longitude = near
     height = radius_km / KM_PER_DEGREE
     south, north = latitude - height, latitude + height
