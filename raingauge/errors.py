@@ -15,6 +15,7 @@ RaingaugeError
 └── Fatal                  a person has to act
     ├── NewerMessage
     ├── SettingsError
+    ├── UnusableFile
     └── GateMismatch
 
 The provider's refusals (429, 401, 404) are results, not errors: see `consumer.provider.port`. The docstring of an error
@@ -83,6 +84,10 @@ class NewerMessage(Fatal):
 
 class SettingsError(Fatal):
     """A setting is missing, invalid or in conflict with another one."""
+
+
+class UnusableFile(Fatal):
+    """A file of cities or places is missing, or not what it should be."""
 
 
 class GateMismatch(Fatal):

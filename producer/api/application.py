@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 
-from producer.api import collections, docs, events, messages, problems, quota, readings
+from producer.api import cities, collections, docs, events, messages, problems, quota, readings
 from producer.api.compat import collection_request, total, weather
 from producer.api.compat import events as older_events
 from producer.api.compat.default_collections import DefaultCollections
@@ -104,6 +105,7 @@ def _front_doors(
     yield quota.router(reports)
     yield readings.router(sums)
     yield events.router(reported, clock)
+    yield cities.router(Path(settings.cities.file))
 
     default_collections = DefaultCollections(use_cases, defaults, on_accepted)
     yield weather.router(default_collections)

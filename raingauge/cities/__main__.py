@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from raingauge.cities.building import add_provider_list, build
-from raingauge.errors import SettingsError
+from raingauge.errors import SettingsError, UnusableFile
 from raingauge.settings import load_settings
 
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         file = Path(load_settings().cities.file)
         count = given.program(given.source, file)
-    except SettingsError as error:
+    except (SettingsError, UnusableFile) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write(f"{count} cities added to {file}\n")

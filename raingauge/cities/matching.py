@@ -1,12 +1,12 @@
-"""Finds the city ids of a list of places. It guesses nothing: what fits several cities, or none, is reported as such."""
+"""Finds the city ids of a list of places. It guesses nothing: what fits several cities, or none, is reported so."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from raingauge.cities.folding import fold
 from raingauge.cities.search import Cities, City, Coordinates, UnknownCountry
-from raingauge.errors import SettingsError
+from raingauge.errors import UnusableFile
 
 NEAR_KM: Final = 25.0
 """How far a city may be from the coordinates of its place."""
@@ -21,15 +21,21 @@ COLUMNS: Final = {
 }
 """The names that a column may have in the header."""
 KINDS: Final = frozenset(
-    "province county region department district oblast state governorate municipality parish of".split()
+    ["province", "county", "region", "department", "district", "oblast", "state", "governorate", "municipality", "of"]
 )
 """Words of a province's name that do not count: Montevideo Department is Montevideo."""
+
+SEVERAL: Final = "several cities fit"
+NO_SUCH_NAME: Final = "there is no city of this name"
+NOT_THERE: Final = "the cities of this name are in other provinces"
+TOO_FAR: Final = f"the cities of this name are more than {NEAR_KM:g} km away from there"
+NONE_NEAR: Final = f"there is no city within {NEAR_KM:g} km"
 
 Suggest = Callable[[str, Sequence[str]], list[str]]
 """Names that resemble the first one, of all the others; both folded."""
 
 
-class PlacesError(SettingsError):
+class PlacesError(UnusableFile):
     """The list of places cannot be read."""
 
 
@@ -64,22 +70,10 @@ def read_places(text: str) -> list[Place]:
     """
     lines = text.removeprefix("\ufeff").splitlines()
     separator = max(",;\t", key=lines[0].count) if lines else ","
-    rows = csv.reader(lines, delimiter=separator)
-    header = [title.strip().lower() for title in next(rows, [])]
-    columns = {
-        column: header.index(title)
-        for column, titles in COLUMNS.items()
-        for title in reversed(titles)
-        if title in header
-    }
-    if "name" not in columns and not {"latitude", "longitude"} <= columns.keys():
-        raise PlacesError("line 1: expected a header with `name` and `country`, or with `lat` and `lon`")
-    places = []
-    for row in rows:
-        cells = {column: row[at].strip() for column, at in columns.items() if at < len(row)}
-        if any(cells.values()):
-            places.append(_place(rows.line_num, cells))
-    return places
+    try:
+        return list(_places(csv.reader(lines, delimiter=separator)))
+    except csv.Error as error:
+        raise PlacesError(f"this is not CSV: {error}") from None
 
 
 def match(
@@ -104,13 +98,6 @@ def match(
                 names[place.country] = cities.names(place.country)
             found = found._replace(suggestions=tuple(suggest(fold(place.name), names[place.country])))
         yield found
-
-
-SEVERAL: Final = "several cities fit"
-NO_SUCH_NAME: Final = "there is no city of this name"
-NOT_THERE: Final = "the cities of this name are in other provinces"
-TOO_FAR: Final = f"the cities of this name are more than {NEAR_KM:g} km away from there"
-NONE_NEAR: Final = f"there is no city within {NEAR_KM:g} km"
 
 
 def _by_name(cities: Cities, place: Place) -> Match:
@@ -142,6 +129,23 @@ def _in_province(cities: Cities, found: Sequence[City], admin1: str) -> list[Cit
 def _bare(province: str) -> list[str]:
     words = fold(province).split()
     return [word for word in words if word not in KINDS] or words
+
+
+def _places(rows: Any) -> Iterator[Place]:
+    """The places of a csv.reader, whose type the library keeps to itself."""
+    header = [title.strip().lower() for title in next(rows, [])]
+    columns = {
+        column: header.index(title)
+        for column, titles in COLUMNS.items()
+        for title in reversed(titles)
+        if title in header
+    }
+    if "name" not in columns and not {"latitude", "longitude"} <= columns.keys():
+        raise PlacesError("line 1: expected a header with `name` and `country`, or with `lat` and `lon`")
+    for row in rows:
+        cells = {column: row[at].strip() for column, at in columns.items() if at < len(row)}
+        if any(cells.values()):
+            yield _place(rows.line_num, cells)
 
 
 def _place(line: int, cells: Mapping[str, str]) -> Place:

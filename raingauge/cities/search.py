@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from raingauge.cities.folding import fold
-from raingauge.errors import SettingsError
+from raingauge.errors import UnusableFile
 
 Coordinates = tuple[float, float]
 """Latitude and longitude in degrees; north and east are positive."""
@@ -45,7 +45,7 @@ FROM cities LEFT JOIN admin1 ON admin1.country = cities.country AND code = admin
 """
 
 
-class NoCitiesFile(SettingsError):
+class NoCitiesFile(UnusableFile):
     """The file of cities is not there, or it is none."""
 
 

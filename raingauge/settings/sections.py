@@ -201,6 +201,12 @@ class StreamSettings(Section):
     format: StreamFormat = "json"
 
 
+class CitiesSettings(Section):
+    """Finding cities by name."""
+
+    file: str = "var/cities.db"
+
+
 class EnvironmentSource(EnvSettingsSource):
     """Environment variables, where `<variable>_FILE` names a file with the value of a URL."""
 
@@ -239,6 +245,7 @@ class Settings(BaseSettings):
     notify: NotifySettings = NotifySettings()
     export: ExportSettings = ExportSettings()
     streams: StreamSettings = StreamSettings()
+    cities: CitiesSettings = CitiesSettings()
 
     @classmethod
     def settings_customise_sources(

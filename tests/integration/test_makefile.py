@@ -15,14 +15,16 @@ case "$*" in
   "-c "*) exit {check} ;;
   "-m venv --clear .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
   "-m pip install "*) echo "$*" >> installed; exit {pip} ;;
+  "-m pip download "*) exit {download} ;;
+  "-m raingauge.cities build "*) echo built >> cities; mkdir -p var; touch var/cities.db ;;
   "-m standalone") echo runs ;;
 esac
 """
 
 
-def fake_python(folder: Path, *, check: int = 0, pip: int = 0) -> None:
+def fake_python(folder: Path, *, check: int = 0, pip: int = 0, download: int = 0) -> None:
     python = folder / "python"
-    python.write_text(FAKE.format(check=check, pip=pip))
+    python.write_text(FAKE.format(check=check, pip=pip, download=download))
     python.chmod(0o755)
 
 
@@ -64,7 +66,7 @@ def test_running_installs_no_development_tools_and_setup_serves_for_running_too(
     fake_python(folder)
     done = make(folder, "run")
     assert done.stdout.splitlines() == [
-        "Installing what running needs into .venv: about 140 MB, half a minute, once.",
+        "Installing what running needs into .venv: about 180 MB, half a minute, once.",
         "runs",
     ]
     assert stamps(folder) == [".run-ready"]
@@ -73,3 +75,16 @@ def test_running_installs_no_development_tools_and_setup_serves_for_running_too(
     assert make(folder, "run").stdout == "runs\n"
     installed = (folder / "installed").read_text().splitlines()
     assert [line.rpartition(" ")[2] for line in installed] == [".[producer,consumer,kafka,mysql,postgres]", ".[dev]"]
+
+
+@pytest.mark.parametrize("target", ["setup", "run"])
+def test_an_installation_builds_the_file_of_cities_once_and_works_without_it(folder: Path, target: str) -> None:
+    fake_python(folder, download=1)
+    done = make(folder, target)
+    assert done.returncode == 0
+    assert "until `make cities` works; everything else does" in done.stdout
+    fake_python(folder / ".venv/bin")
+    assert make(folder, "cities").returncode == 0
+    for again in ("setup", "run"):
+        assert make(folder, again).returncode == 0
+    assert (folder / "cities").read_text() == "built\n"

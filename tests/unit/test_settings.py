@@ -57,6 +57,7 @@ OTHER: dict[str, Any] = {
     "streams.readings_topic": "all",
     "streams.latest_topic": "newest",
     "streams.format": "connect-json",
+    "cities.file": "/srv/cities.db",
 }
 """For every setting a value that is not its default."""
 
