@@ -1,6 +1,7 @@
 """The default cities: what a collection that names none collects.
 
-Names and coordinates in `cities.csv` come from GeoNames (geonames.org), licensed under CC BY 4.0.
+Names and coordinates in `cities.csv` come from GeoNames (geonames.org), licensed under CC BY 4.0; those of places that
+are no cities there, such as departments and districts, from the provider's list, which is made from GeoNames too.
 """
 
 import csv

@@ -56,7 +56,7 @@ class Places:
     def __init__(self, unknown: frozenset[int] = frozenset()) -> None:
         self._unknown = unknown
         with files("producer").joinpath("cities.csv").open(encoding="utf-8") as lines:
-            named = [_read(row) for row in csv.DictReader(lines) if row["name"]]
+            named = [_read(row) for row in csv.DictReader(lines)]
         self._known = {place.city_id: place for place in named}
 
     def find(self, city_id: int) -> Place | None:

@@ -85,7 +85,8 @@ def test_the_icon_tells_day_from_night(hour: int, icon: str) -> None:
 
 def test_known_cities_have_their_places_others_are_invented_inside_uruguay_and_unknown_ones_have_none() -> None:
     assert place(3439525) == Place(3439525, "Young", "UY", -32.6984, -57.6269)
-    for city_id in (3440645, *CITIES):  # the first is in the list, without a name
+    assert place(3440645).name == "Departamento de San José"
+    for city_id in CITIES:
         found = place(city_id)
         assert found.name == f"Place {city_id}"
         assert -34.2 <= found.latitude <= -31.8

