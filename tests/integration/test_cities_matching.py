@@ -22,9 +22,14 @@ from raingauge.cities.suggestions import similar_names
 from tests.support.cities import build_small_file
 
 
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_small_file(tmp_path_factory.mktemp("cities"))
+
+
 @pytest.fixture
-def cities(tmp_path: Path) -> Iterator[Cities]:
-    with open_cities(build_small_file(tmp_path)) as opened:
+def cities(file: Path) -> Iterator[Cities]:
+    with open_cities(file) as opened:
         yield opened
 
 

