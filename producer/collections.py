@@ -8,21 +8,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mappin
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from threading import Lock
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-import orjson
-from cachetools import LRUCache
-from sqlalchemy import Connection, Row, update
+from sqlalchemy import Connection, update
 
 from producer.forecast import MAX_CHARGES, Competition, Forecast, Progress, Snapshot, ended
+from producer.pages import Page, PageQuery, RenderedPages
 from producer.single_flight import SingleFlight
-from raingauge.contracts import utc_text
 from raingauge.errors import DatabaseUnavailable
 from raingauge.model import CollectionRequest, CollectionState
 from raingauge.quota.fairness import unknown_since
 from raingauge.quota.pacing import Terms
-from raingauge.storage import cities, collections, queue, quota, readings
+from raingauge.storage import cities, collections, queue, quota
 from raingauge.storage.collections import OtherRequest
 from raingauge.storage.models import Collection
 from raingauge.storage.transactions import Transactions
@@ -45,8 +42,6 @@ GATHER_S: Final = 0.001
 PAGES_AT_ONCE: Final = 16
 """Pages read in one transaction: about ten milliseconds."""
 PAGES_PATIENCE_S: Final = 0.005
-CACHE_BYTES: Final = 16 * 2**20
-"""Pages that are kept rendered, until their collection makes progress."""
 FORECAST_KEPT_S: Final = 0.1
 """How long a GET's `reason` and `expected_at` are used again; its counters are those of now."""
 FEW: Final = 200
@@ -56,9 +51,6 @@ KEPT_FOR_EACH: Final = timedelta(milliseconds=5)
 KEPT_AT_MOST: Final = timedelta(seconds=10)
 DELIVERED_WITHIN: Final = timedelta(seconds=10)
 """If no partition waits, the batches of a collection are delivered within this time."""
-_MOMENTS: Final = ("fetched_at", "observed_at")
-ROW: Final = ("name", "temperature", "humidity", *_MOMENTS)
-"""The columns that every collected city shows; `datetime` is another name of `fetched_at`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,35 +74,6 @@ class Estimate:
         """Cities to request of the provider."""
         state = self.view.state
         return 0 if state.finished_at is not None else state.total - state.settled - self.fresh
-
-
-@dataclass(frozen=True, slots=True)
-class PageQuery:
-    """A page of readings: up to `limit` of a collection with city ids above `after`."""
-
-    collection_id: str
-    more: tuple[str, ...]
-    """Columns that are shown beside `ROW`."""
-    after: int
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Readings as JSON arrays, in the order of city ids."""
-
-    data: bytes
-    errors: bytes
-    next_after: int | None
-    """The city id after which the next page begins; None: there is none."""
-
-    @property
-    def size(self) -> int:
-        """Bytes in memory, about."""
-        return len(self.data) + len(self.errors) + 500
-
-
-EMPTY_PAGE: Final = Page(b"[]", b"[]", None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,8 +110,7 @@ class Collections:
         self._endpoint = endpoint
         self._competition = _CompetitionCache()
         self._kept_forecast: tuple[float, Forecast] | None = None
-        self._pages: LRUCache[PageQuery, tuple[Hashable, Page]] = LRUCache(CACHE_BYTES, lambda kept: kept[1].size)
-        self._pages_lock = Lock()
+        self._pages = RenderedPages()
         self._views: SingleFlight[str, View] = SingleFlight(
             self._in_thread(self._view), patience_s=PATIENCE_S, gather_s=GATHER_S
         )
@@ -235,22 +197,7 @@ class Collections:
     def _read(self, queries: Sequence[PageQuery], connection: Connection) -> dict[PageQuery, tuple[View, Page]]:
         views = self._view(list({query.collection_id for query in queries}), connection)
         found = [(query, views[query.collection_id]) for query in queries if query.collection_id in views]
-        return {query: (view, self._page(connection, query, view.state)) for query, view in found}
-
-    def _page(self, connection: Connection, query: PageQuery, state: CollectionState) -> Page:
-        if state.settled == 0:
-            return EMPTY_PAGE
-        version = (state.requested_at, state.collected, state.failed)
-        with self._pages_lock:
-            kept_version, page = self._pages.get(query, (None, EMPTY_PAGE))
-        if kept_version == version:
-            return page
-        rows = readings.page(connection, query.collection_id, (*ROW, *query.more), query.after, query.limit + 1)
-        page = render(rows, query)
-        if page.size < CACHE_BYTES // 8:
-            with self._pages_lock:
-                self._pages[query] = (version, page)
-        return page
+        return {query: (view, self._pages.page(connection, query, view.state)) for query, view in found}
 
     def _accept(self, posts: Sequence[_Post], connection: Connection) -> dict[_Post, Accepted | OtherRequest]:
         requests = [post.request for post in posts]
@@ -381,19 +328,3 @@ def _count_fresh(connection: Connection, taken: Sequence[tuple[CollectionState, 
         return len(cities.needing_no_call(known, state, request.city_ids))
 
     return [count(*pair) if is_counted else 0 for pair, is_counted in zip(taken, counted, strict=True)]
-
-
-def render(rows: Sequence[Row[Any]], query: PageQuery) -> Page:
-    """A page as JSON. `rows`: what was read for it, one more than it shows if there is a next page."""
-    data, errors = [], []
-    for row in rows[: query.limit]:
-        city_id, status, reason, name, temperature, humidity, fetched_at, observed_at, *more = tuple(row)
-        if status == "failed":
-            errors.append({"city_id": city_id, "reason": reason})
-            continue
-        fetched = utc_text(fetched_at)
-        shown = {"city_id": city_id, "name": name, "temperature": temperature, "humidity": humidity}
-        shown |= {"datetime": fetched, "fetched_at": fetched, "observed_at": observed_at and utc_text(observed_at)}
-        data.append(shown | dict(zip(query.more, more, strict=True)) if more else shown)
-    next_after = rows[query.limit - 1].city_id if len(rows) > query.limit else None
-    return Page(orjson.dumps(data), orjson.dumps(errors), next_after)

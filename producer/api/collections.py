@@ -40,7 +40,8 @@ from producer.api.schemas import (
     estimated,
     head,
 )
-from producer.collections import EMPTY_PAGE, Collections, Page, PageQuery, View
+from producer.collections import Collections, View
+from producer.pages import EMPTY_PAGE, Page, PageQuery
 from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID, CityId
 from raingauge.model import CollectionRequest, CollectionState
 from raingauge.observability import tracing

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
-from producer.collections import ROW, Estimate, View
+from producer.collections import Estimate, View
 from producer.forecast import Reason, Status
+from producer.pages import ROW
 from producer.quota import Endpoint, Proof, Standing
 from raingauge.contracts import utc_text
 from raingauge.model import batches_of

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import insert
 from sqlalchemy.exc import DBAPIError
 
-from producer.collections import ROW, Page, PageQuery, render
+from producer.pages import ROW, Page, PageQuery, render
 from raingauge.storage import readings
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import City, Collection, Reading

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from producer.api.schemas import AcceptedBody, EstimateBody
-from producer.collections import ROW
+from producer.pages import ROW
 from raingauge.storage.database import Database
 from tests.api_support import Front
 
