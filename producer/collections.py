@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mappin
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from sqlalchemy import Connection, update
 
-from producer.forecast import MAX_CHARGES, Competition, Forecast, Progress, Snapshot, ended
+from producer.forecast import MAX_CHARGES, Competition, Forecast, Progress, Snapshot, Status, ended
 from producer.pages import Page, PageQuery, RenderedPages
 from producer.single_flight import SingleFlight
 from raingauge.errors import DatabaseUnavailable
@@ -21,7 +21,7 @@ from raingauge.quota.fairness import unknown_since
 from raingauge.quota.pacing import Terms
 from raingauge.storage import cities, collections, queue, quota
 from raingauge.storage.collections import OtherRequest
-from raingauge.storage.models import Collection
+from raingauge.storage.models import CANCELLED, DONE, OPEN, Collection
 from raingauge.storage.transactions import Transactions
 
 K = TypeVar("K", bound=Hashable)
@@ -52,6 +52,21 @@ KEPT_AT_MOST: Final = timedelta(seconds=10)
 DELIVERED_WITHIN: Final = timedelta(seconds=10)
 """If no partition waits, the batches of a collection are delivered within this time."""
 
+ListedStatus = Literal["all", "open", "queued", "collecting", "waiting", "done", "cancelled"]
+"""What a list can be limited to; `open`: queued, collecting or waiting."""
+STANDINGS: Final[Mapping[ListedStatus, tuple[tuple[int, ...], Status | None]]] = {
+    "all": ((OPEN, DONE, CANCELLED), None),
+    "open": ((OPEN,), None),
+    "queued": ((OPEN,), "queued"),
+    "collecting": ((OPEN,), "collecting"),
+    "waiting": ((OPEN,), "waiting"),
+    "done": ((DONE,), None),
+    "cancelled": ((CANCELLED,), None),
+}
+"""How a status is found: what is stored, and what has to be computed beside it."""
+EXAMINED: Final = 1000
+"""Open collections whose status is computed for one page."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -74,6 +89,15 @@ class Estimate:
         """Cities to request of the provider."""
         state = self.view.state
         return 0 if state.finished_at is not None else state.total - state.settled - self.fresh
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """A page of collections."""
+
+    views: Sequence[View]
+    next_after: str | None
+    """The collection after which the next page begins; None: there is none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,6 +204,31 @@ class Collections:
                 return
             yield found[1]
             after = found[1].next_after
+
+    async def newest(self, status: ListedStatus, after: str | None, limit: int) -> ListPage | None:
+        """Up to `limit` collections of this status, the newest first; `after`: those older than this one.
+
+        Whether one waits is computed, not stored. So of those that are queued, collecting or waiting, a page is what
+        is found among the next `EXAMINED` open ones: it may be short. None: there is no collection `after`.
+        """
+        standings, shown = STANDINGS[status]
+
+        def work(connection: Connection) -> ListPage | None:
+            last = None if after is None else collections.find(connection, after)
+            if after is not None and last is None:
+                return None
+            examined = limit if shown is None else max(limit, EXAMINED)
+            states = collections.newest(connection, standings, last, examined + 1)
+            found = [
+                view
+                for view in self._views_of(connection, states[:examined])
+                if shown is None or view.progress.status == shown
+            ]
+            if len(found) > limit:
+                return ListPage(found[:limit], found[limit - 1].state.id)
+            return ListPage(found, states[examined - 1].id if len(states) > examined else None)
+
+        return await self.transactions.read(work, self._deadline_s)
 
     async def check(self) -> None:
         """Return when the database answers, has the tables and can be written to."""

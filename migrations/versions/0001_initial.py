@@ -15,6 +15,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+STANDING = "CASE WHEN finished_at IS NULL THEN 0 WHEN cancelled_at IS NULL THEN 1 ELSE 2 END"
+
 
 def exact(length: int) -> sa.String:
     """Text that compares byte by byte in every database."""
@@ -91,7 +93,9 @@ def _create_collections() -> None:
         sa.Column("finished_at", moment()),
         sa.Column("cancelled_at", moment()),
         sa.Column("traceparent", exact(55)),
+        sa.Column("standing", sa.SmallInteger(), sa.Computed(STANDING, persisted=True)),
     )
+    create_index("ix_collections_listed", "collections", ["standing", "requested_at", "id"])
     create_index("ix_collections_open", "collections", ["finished_at", "idle_since"])
     create_table(
         "batches",

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 
-from producer.api import cities, collections, docs, events, messages, problems, quota, readings
+from producer.api import cities, collections, docs, events, lists, messages, problems, quota, readings
 from producer.api.compat import collection_request, total, weather
 from producer.api.compat import events as older_events
 from producer.api.compat.default_collections import DefaultCollections
@@ -102,6 +102,7 @@ def _front_doors(
 
     defaults = collections.CollectDefaults(default_cities(), settings.collect.max_cities, settings.freshness.max_age_s)
     yield collections.router(use_cases, defaults, on_accepted)
+    yield lists.router(use_cases)
     yield quota.router(reports)
     yield readings.router(sums)
     yield events.router(reported, clock)

@@ -76,17 +76,24 @@ LINKS: Final[dict[str, Any]] = {
         },
     },
 }
+
+
+def link_to(example: str) -> dict[str, Any]:
+    """The OpenAPI entry of the header `Link`."""
+    return {
+        "description": 'Where the next page is (`rel="next"`), as in `next`; left out on the last one.',
+        "schema": {"type": "string"},
+        "example": f'<{example}>; rel="next"',
+    }
+
+
 HEADERS: Final = {
     "ETag": {
         "description": "Names what this answer says; send it back in `If-None-Match`.",
         "schema": {"type": "string"},
         "example": 'W/"0f3a9c5d2b7e4a618c9d0e1f"',
     },
-    "Link": {
-        "description": 'Where the next page is (`rel="next"`), as in `next`; left out on the last one.',
-        "schema": {"type": "string"},
-        "example": '</get?id=1&limit=1000&after=3441481>; rel="next"',
-    },
+    "Link": link_to("/get?id=1&limit=1000&after=3441481"),
 }
 COLLECT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     202: LOCATION | LINKS,

@@ -20,7 +20,8 @@ MORE: Final = tuple(name for name in COLUMNS if name not in ROW)
 Time = Annotated[str, Field(examples=["2026-11-20T16:00:00.123Z"], json_schema_extra={"format": "date-time"})]
 
 
-def _field(description: str, example: Any, default: Any = ...) -> Any:
+def field(description: str, example: Any, default: Any = ...) -> Any:
+    """A field of a body with its sentence and an example; without a default it is always there."""
     return Field(default, description=description, examples=[example])
 
 
@@ -33,27 +34,27 @@ def example_of(model: type[BaseModel]) -> dict[str, Any]:
 class Datum(BaseModel):
     """The weather of one city."""
 
-    city_id: int = _field("The provider's id of the city.", 3439525)
-    name: str | None = _field("The city's name as the provider spells it.", "Young")
-    temperature: float | None = _field("°C.", 19.4)
-    humidity: float | None = _field("Relative humidity, %; null when the provider left it out.", 55)
+    city_id: int = field("The provider's id of the city.", 3439525)
+    name: str | None = field("The city's name as the provider spells it.", "Young")
+    temperature: float | None = field("°C.", 19.4)
+    humidity: float | None = field("Relative humidity, %; null when the provider left it out.", 55)
     datetime: Time = Field(description="The same as `fetched_at`, which is the better name.")
     fetched_at: Time = Field(description="When it was fetched from the provider, ISO 8601 in UTC.")
     observed_at: Time = Field(description="When it was so, as the provider says, ISO 8601 in UTC.")
-    country: str | None = _field("Country code; with `fields=country`.", "UY", default=None)
-    latitude: float | None = _field("Degrees north; with `fields=latitude`.", -32.698, default=None)
-    longitude: float | None = _field("Degrees east; with `fields=longitude`.", -57.627, default=None)
-    feels_like: float | None = _field("°C; with `fields=feels_like`.", 18.9, default=None)
-    pressure: float | None = _field("hPa; with `fields=pressure`.", 1016, default=None)
-    wind_speed: float | None = _field("m/s; with `fields=wind_speed`.", 1.5, default=None)
-    wind_deg: float | None = _field("Degrees it blows from; with `fields=wind_deg`.", 220, default=None)
-    clouds: float | None = _field("% of the sky; with `fields=clouds`.", 0, default=None)
-    visibility: float | None = _field("m; with `fields=visibility`.", 10000, default=None)
-    rain_1h: float | None = _field("mm in the last hour; with `fields=rain_1h`.", 0.3, default=None)
-    snow_1h: float | None = _field("mm in the last hour; with `fields=snow_1h`.", 0.1, default=None)
-    condition_id: int | None = _field("Weather code; with `fields=condition_id`.", 800, default=None)
-    description: str | None = _field("In words; with `fields=description`.", "clear sky", default=None)
-    utc_offset_s: int | None = _field(
+    country: str | None = field("Country code; with `fields=country`.", "UY", default=None)
+    latitude: float | None = field("Degrees north; with `fields=latitude`.", -32.698, default=None)
+    longitude: float | None = field("Degrees east; with `fields=longitude`.", -57.627, default=None)
+    feels_like: float | None = field("°C; with `fields=feels_like`.", 18.9, default=None)
+    pressure: float | None = field("hPa; with `fields=pressure`.", 1016, default=None)
+    wind_speed: float | None = field("m/s; with `fields=wind_speed`.", 1.5, default=None)
+    wind_deg: float | None = field("Degrees it blows from; with `fields=wind_deg`.", 220, default=None)
+    clouds: float | None = field("% of the sky; with `fields=clouds`.", 0, default=None)
+    visibility: float | None = field("m; with `fields=visibility`.", 10000, default=None)
+    rain_1h: float | None = field("mm in the last hour; with `fields=rain_1h`.", 0.3, default=None)
+    snow_1h: float | None = field("mm in the last hour; with `fields=snow_1h`.", 0.1, default=None)
+    condition_id: int | None = field("Weather code; with `fields=condition_id`.", 800, default=None)
+    description: str | None = field("In words; with `fields=description`.", "clear sky", default=None)
+    utc_offset_s: int | None = field(
         "Seconds local time is ahead of UTC; with `fields=utc_offset_s`.", -10800, default=None
     )
 
@@ -61,30 +62,30 @@ class Datum(BaseModel):
 class Failure(BaseModel):
     """A city that could not be collected."""
 
-    city_id: int = _field("The id as it was asked for.", 99)
-    reason: str = _field("Why.", "unknown city")
+    city_id: int = field("The id as it was asked for.", 99)
+    reason: str = field("Why.", "unknown city")
 
 
 class CollectionHead(BaseModel):
     """A collection without its rows."""
 
-    id: str = _field("The collection's id.", "1")
-    status: Status = _field(
+    id: str = field("The collection's id.", "1")
+    status: Status = field(
         "queued: nothing is settled yet; collecting; waiting: see `reason`; done; cancelled.", "collecting"
     )
-    reason: Reason | None = _field(
+    reason: Reason | None = field(
         "What a waiting collection waits for: the next month's budget (month), a key that the provider "
         "accepts (key), the provider, the database's clock (database), a consumer that runs (no consumer), or one that "
         "can process a message of a newer version (newer message).",
         None,
     )
     progress: float = Field(description="Settled cities / total, 0 to 1.", ge=0, le=1, examples=[0.24])
-    total: int = _field("Distinct cities.", 167)
-    collected: int = _field("Cities with their weather.", 40)
-    failed: int = _field("Cities that could not be collected; see `errors`.", 0)
+    total: int = field("Distinct cities.", 167)
+    collected: int = field("Cities with their weather.", 40)
+    failed: int = field("Cities that could not be collected; see `errors`.", 0)
     requested_at: Time = Field(description="When it was accepted, ISO 8601 in UTC.")
-    finished_at: Time | None = _field("When the last city was settled, or it was cancelled; null before.", None)
-    expected_at: Time | None = _field(
+    finished_at: Time | None = field("When the last city was settled, or it was cancelled; null before.", None)
+    expected_at: Time | None = field(
         "When the last city will be settled; null when nobody knows.", "2026-11-20T16:02:40.000Z"
     )
 
@@ -92,19 +93,19 @@ class CollectionHead(BaseModel):
 class CollectionBody(CollectionHead):
     """A collection and a page of its readings."""
 
-    data: list[Datum] = _field("Readings in the order of city ids; empty with `data=false`.", [example_of(Datum)])
-    errors: list[Failure] = _field("Cities of this page that failed.", [example_of(Failure)])
-    next: str | None = _field("Where the next page is; null on the last one.", "/get?id=1&limit=1000&after=3441481")
+    data: list[Datum] = field("Readings in the order of city ids; empty with `data=false`.", [example_of(Datum)])
+    errors: list[Failure] = field("Cities of this page that failed.", [example_of(Failure)])
+    next: str | None = field("Where the next page is; null on the last one.", "/get?id=1&limit=1000&after=3441481")
 
 
 class AcceptedBody(BaseModel):
     """A collection that is accepted."""
 
-    id: str = _field("The collection's id, as text.", "1")
-    status: Status = _field("How it stands, as in `GET /get`.", "queued")
-    total: int = _field("Distinct cities to collect.", 167)
-    batches: int = _field("Messages of at most 20 cities that they travel in.", 9)
-    expected_at: Time | None = _field(
+    id: str = field("The collection's id, as text.", "1")
+    status: Status = field("How it stands, as in `GET /get`.", "queued")
+    total: int = field("Distinct cities to collect.", 167)
+    batches: int = field("Messages of at most 20 cities that they travel in.", 9)
+    expected_at: Time | None = field(
         "When the last city will be settled, if all goes on as it is, ISO 8601 in UTC; null when nobody knows.",
         "2026-11-20T16:02:40.000Z",
     )
@@ -113,17 +114,17 @@ class AcceptedBody(BaseModel):
 class EstimateBody(BaseModel):
     """What a collection would cost, or costs still: `settled`, `fresh` and `cost` make `total`."""
 
-    id: str = _field("The collection's id, as text.", "1")
-    total: int = _field("Distinct cities to collect.", 167)
-    batches: int = _field("Messages of at most 20 cities that they travel in.", 9)
-    settled: int = _field("Cities collected or failed already; 0 unless the same request was accepted before.", 0)
-    fresh: int = _field("Cities that need no call: observed late enough for `max_age_s`, or known to be unknown.", 27)
-    cost: int = _field(
+    id: str = field("The collection's id, as text.", "1")
+    total: int = field("Distinct cities to collect.", 167)
+    batches: int = field("Messages of at most 20 cities that they travel in.", 9)
+    settled: int = field("Cities collected or failed already; 0 unless the same request was accepted before.", 0)
+    fresh: int = field("Cities that need no call: observed late enough for `max_age_s`, or known to be unknown.", 27)
+    cost: int = field(
         "Cities to ask the provider for, each one unit of the quota: fewer where other collections have "
         "the same ones fetched first; 0 when the collection is done or cancelled.",
         140,
     )
-    expected_at: Time | None = _field(
+    expected_at: Time | None = field(
         "When it would be done if it was accepted now, ISO 8601 in UTC; of a collection that is done, when "
         "it was; null when nobody knows, and of a cancelled one.",
         "2026-11-20T16:02:20.000Z",
@@ -197,27 +198,27 @@ def _outlook(forecast: int, budget: int) -> str:
 class LimitBody(BaseModel):
     """What the provider takes."""
 
-    cities_per_window: int = _field("Cities in any rolling window at most.", 60)
-    window_s: float = _field("The window, seconds.", 60.0)
-    pacing: Pacing = _field("smooth: spread over the window; burst: as soon as possible.", "smooth")
+    cities_per_window: int = field("Cities in any rolling window at most.", 60)
+    window_s: float = field("The window, seconds.", 60.0)
+    pacing: Pacing = field("smooth: spread over the window; burst: as soon as possible.", "smooth")
 
 
 class ReleaseBody(BaseModel):
     """Quota that becomes free."""
 
     at: Time = Field(description="When, ISO 8601 in UTC.")
-    cities: int = _field("How many cities are free again then.", 20)
+    cities: int = field("How many cities are free again then.", 20)
 
 
 class GateBody(BaseModel):
     """Whether calls may go."""
 
-    state: State = _field("open, or what it is closed for.", "open")
-    why: str = _field("The state in words.", WHY["open"])
-    blocked_until: Time | None = _field(
+    state: State = field("open, or what it is closed for.", "open")
+    why: str = field("The state in words.", WHY["open"])
+    blocked_until: Time | None = field(
         "When a closed gate is tried again, ISO 8601 in UTC; null when it is open.", None
     )
-    endpoint: Endpoint = _field(
+    endpoint: Endpoint = field(
         "What is called: 20 cities in a group call, single cities, or unknown until a probe was answered.", "group"
     )
 
@@ -225,34 +226,34 @@ class GateBody(BaseModel):
 class MonthBody(BaseModel):
     """The calendar month, in UTC."""
 
-    month: str = _field("Which.", "2026-11")
-    ends_at: Time = _field("When the next begins, ISO 8601 in UTC.", "2026-12-01T00:00:00.000Z")
-    budget: int = _field("Cities that it may spend.", 1_000_000)
-    pacing: MonthPacing = _field("even: never more than the elapsed share and a day's; none: at any pace.", "even")
-    spent: int = _field("Cities spent.", 412_345)
-    allowed_now: int = _field("Cities that it allows at this moment, of one window's at most.", 60)
-    forecast: int = _field(
+    month: str = field("Which.", "2026-11")
+    ends_at: Time = field("When the next begins, ISO 8601 in UTC.", "2026-12-01T00:00:00.000Z")
+    budget: int = field("Cities that it may spend.", 1_000_000)
+    pacing: MonthPacing = field("even: never more than the elapsed share and a day's; none: at any pace.", "even")
+    spent: int = field("Cities spent.", 412_345)
+    allowed_now: int = field("Cities that it allows at this moment, of one window's at most.", 60)
+    forecast: int = field(
         "Cities spent at its end, were each hour until then like the last one; more than the budget: "
         "the budget would end before.",
         998_000,
     )
-    outlook: str = _field("The forecast in words.", _outlook(998_000, 1_000_000))
+    outlook: str = field("The forecast in words.", _outlook(998_000, 1_000_000))
 
 
 class QuotaBody(BaseModel):
     """The quota of the provider account as it stands."""
 
-    account: str = _field("The gate's name: `quota.account`.", "openweather")
+    account: str = field("The gate's name: `quota.account`.", "openweather")
     now: Time = Field(description="The database's time, ISO 8601 in UTC.")
-    limit: LimitBody = _field("What the provider takes, as the gate has it.", example_of(LimitBody))
-    held: int = _field("Cities that count against the limit now.", 40)
-    free: int = _field("Cities that could go now, as far as the limit goes.", 20)
-    charges_open: int = _field("Charges of those held that have no answer, or none yet.", 1)
-    next_release: ReleaseBody | None = _field(
+    limit: LimitBody = field("What the provider takes, as the gate has it.", example_of(LimitBody))
+    held: int = field("Cities that count against the limit now.", 40)
+    free: int = field("Cities that could go now, as far as the limit goes.", 20)
+    charges_open: int = field("Charges of those held that have no answer, or none yet.", 1)
+    next_release: ReleaseBody | None = field(
         "What becomes free next; null when nothing is held.", {"at": "2026-11-20T16:00:20.000Z", "cities": 20}
     )
-    gate: GateBody = _field("Whether calls may go, and if not, why.", example_of(GateBody))
-    month: MonthBody = _field("The month's budget.", example_of(MonthBody))
+    gate: GateBody = field("Whether calls may go, and if not, why.", example_of(GateBody))
+    month: MonthBody = field("The month's budget.", example_of(MonthBody))
 
 
 class WindowBody(BaseModel):
@@ -267,16 +268,16 @@ class ProofBody(BaseModel):
 
     since: Time = Field(alias="from", description="Begin of the time, as far as charges are kept.")
     until: Time = Field(alias="to", description="End of the time.")
-    window_s: float = _field("The window, seconds.", 60.0)
-    limit: int = _field("Cities that any window may see, as the gate says now.", 60)
-    worst: int = _field("Cities that some window can have seen at most.", 60)
-    window: WindowBody | None = _field(
+    window_s: float = field("The window, seconds.", 60.0)
+    limit: int = field("Cities that any window may see, as the gate says now.", 60)
+    worst: int = field("Cities that some window can have seen at most.", 60)
+    window: WindowBody | None = field(
         "The first such window; null when there was no charge.",
         {"begin": "2026-11-20T15:12:07.123456Z", "end": "2026-11-20T15:13:07.123456Z"},
     )
-    charges: int = _field("Charges whose calls can have arrived in one of the windows.", 180)
-    cities: int = _field("Cities of these charges.", 3600)
-    holds: bool = _field("Whether the promise holds: `worst` is not above `limit`.", True)
+    charges: int = field("Charges whose calls can have arrived in one of the windows.", 180)
+    cities: int = field("Cities of these charges.", 3600)
+    holds: bool = field("Whether the promise holds: `worst` is not above `limit`.", True)
 
 
 def quota_body(found: Standing) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, case, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, func, insert, or_, select, true, union_all, update
 from sqlalchemy.exc import IntegrityError
 
 from raingauge.contracts import split
@@ -34,7 +34,8 @@ class OtherRequest(Permanent):
     """A collection with this id exists, for another request."""
 
 
-_STATE: Final = select(*(getattr(Collection, name) for name in CollectionState.__dataclass_fields__)).where(
+_COLUMNS: Final = tuple(CollectionState.__dataclass_fields__)
+_STATE: Final = select(*(getattr(Collection, name) for name in _COLUMNS)).where(
     Collection.id.in_(bindparam("ids", expanding=True))
 )
 _LEFT: Final = (Collection.total - Collection.collected - Collection.failed).label("left")
@@ -72,6 +73,35 @@ def find_all(connection: Connection, ids: Sequence[str]) -> dict[str, Collection
 def find(connection: Connection, collection_id: str) -> CollectionState | None:
     """The collection, or None."""
     return find_all(connection, [collection_id]).get(collection_id)
+
+
+def newest(
+    connection: Connection, standings: Sequence[int], after: CollectionState | None, limit: int
+) -> list[CollectionState]:
+    """Up to `limit` collections of these standings, the newest first, of those older than `after`.
+
+    Those of the same moment are in the order of their ids, backwards. Of each standing at most `limit` rows are read,
+    by an index.
+    """
+    table = Collection.__table__.c
+    older = [true()]
+    if after is not None:
+        # The first condition bounds what is read of the index, the second only leaves out those of the same moment.
+        older = [
+            table.requested_at <= after.requested_at,
+            or_(table.requested_at < after.requested_at, table.id < after.id),
+        ]
+    selected = (
+        select(*(table[name] for name in _COLUMNS))
+        .where(table.standing == standing, *older)
+        .order_by(table.standing.desc(), table.requested_at.desc(), table.id.desc())
+        .limit(limit)
+        .subquery()
+        for standing in standings
+    )
+    found = union_all(*(select(rows) for rows in selected)).subquery().c
+    ordered = select(found).order_by(found.requested_at.desc(), found.id.desc()).limit(limit)
+    return [CollectionState(*row) for row in connection.execute(ordered)]
 
 
 def open_collections(connection: Connection) -> list[OpenCollection]:

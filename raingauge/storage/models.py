@@ -4,11 +4,29 @@ All times are UTC with microseconds. Ids that a client chose compare byte by byt
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Double, ForeignKey, Index, Integer, String, Text, TypeDecorator
+from sqlalchemy import (
+    BigInteger,
+    Computed,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    SmallInteger,
+    String,
+    Text,
+    TypeDecorator,
+)
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+OPEN: Final = 0
+DONE: Final = 1
+CANCELLED: Final = 2
+STANDING: Final = "CASE WHEN finished_at IS NULL THEN 0 WHEN cancelled_at IS NULL THEN 1 ELSE 2 END"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -79,8 +97,13 @@ class Collection(Schema):
     cancelled_at: Mapped[datetime | None]
     traceparent: Mapped[str | None] = mapped_column(exact(55))
     """The W3C trace context of the POST."""
+    standing: Mapped[int | None] = mapped_column(SmallInteger, Computed(STANDING, persisted=True))
+    """OPEN, DONE or CANCELLED: what lists are selected by. The database computes it."""
 
-    __table_args__ = (Index("ix_collections_open", "finished_at", "idle_since"),)
+    __table_args__ = (
+        Index("ix_collections_open", "finished_at", "idle_since"),
+        Index("ix_collections_listed", "standing", "requested_at", "id"),
+    )
 
 
 class Batch(Schema):

@@ -89,7 +89,16 @@ def test_mariadb_compares_ids_byte_by_byte_and_keeps_microseconds_and_every_char
     found = bare.read(lambda connection: connection.execute(text(query)).all())
     assert {row.collation for row in found if row.name in {"collection_id", "account", "leased_by"}} == {"ascii_bin"}
     assert {row.digits for row in found if row.kind == "datetime"} == {6}
-    assert {row.kind for row in found} <= {"varchar", "int", "bigint", "tinyint", "double", "datetime", "text"}
+    assert {row.kind for row in found} <= {
+        "varchar",
+        "int",
+        "bigint",
+        "tinyint",
+        "smallint",
+        "double",
+        "datetime",
+        "text",
+    }
     words = [row.collation for row in found if row.name in {"name", "country", "description", "reason", "user_id"}]
     assert len(words) == 7
     assert all(collation.startswith("utf8mb4_") for collation in words)

@@ -1,0 +1,77 @@
+"""The endpoint of the list of collections: `GET /collections`. It speaks HTTP."""
+
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+
+from producer.api.docs import link_to
+from producer.api.problems import UNAVAILABLE, Invalid, responses
+from producer.api.requests import StrictRoute
+from producer.api.schemas import CollectionHead, example_of, field, head
+from producer.collections import Collections, ListedStatus
+from raingauge.contracts import COLLECTION_ID
+from raingauge.web import UNEXPECTED, shown
+
+MAX_LISTED: Final = 1000
+JSON: Final = "application/json"
+
+
+class CollectionList(BaseModel):
+    """Collections, newest first."""
+
+    collections: list[CollectionHead] = field("Each as `GET /get` shows it.", [example_of(CollectionHead)])
+    next: str | None = field("Where the next page is; null on the last one.", "/collections?limit=100&after=1")
+
+
+RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"headers": {"Link": link_to("/collections?limit=100&after=1")}},
+    **responses(s422="after: there is no collection 7", s500=UNEXPECTED, s503=UNAVAILABLE),
+}
+
+
+def router(collections: Collections) -> APIRouter:
+    """The routes."""
+    api = APIRouter(tags=["collections"], route_class=StrictRoute)
+
+    @api.get(
+        "/collections",
+        operation_id="collections",
+        summary="Collections, newest first",
+        response_model=CollectionList,
+        response_description="A page of them.",
+        responses=RESPONSES,
+    )
+    async def listed(
+        request: Request,
+        status: Annotated[
+            ListedStatus,
+            Query(description="Only these; `open`: queued, collecting or waiting.", examples=["open"]),
+        ] = "all",
+        limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="Collections of a page.", examples=[100])] = 100,
+        after: Annotated[
+            str, Query(description="Only collections older than the one with this id.", examples=["1"])
+        ] = "",
+    ) -> Response:
+        """Lists collections without their readings. `next` and the `Link` header lead to the next page.
+
+        A page costs the same however many collections there are. With `status=queued`, `collecting` or `waiting` a
+        page can have fewer than `limit`, or none, and a `next` still.
+        """
+        page = None
+        if not after or COLLECTION_ID.fullmatch(after):
+            page = await collections.newest(status, after or None, limit)
+        if page is None:
+            raise Invalid(f"there is no collection {shown(after)}", "query", "after")
+        next_url, headers = None, {"Cache-Control": "no-cache"}
+        if page.next_after is not None:
+            chosen = {} if status == "all" else {"status": status}
+            query = urlencode({**chosen, "limit": limit, "after": page.next_after})
+            next_url = f"{request.scope['root_path']}/collections?{query}"
+            headers["Link"] = f'<{next_url}>; rel="next"'
+        body = {"collections": [head(view) for view in page.views], "next": next_url}
+        return Response(orjson.dumps(body), headers=headers, media_type=JSON)
+
+    return api
