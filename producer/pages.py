@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row
 from raingauge.contracts import utc_text
 from raingauge.model import CollectionState
 from raingauge.storage import readings
+from raingauge.units import Units, converted
 
 CACHE_BYTES: Final = 16 * 2**20
 """Pages that are kept rendered, until their collection makes progress."""
@@ -29,6 +30,7 @@ class PageQuery:
     """Columns that are shown beside `ROW`."""
     after: int
     limit: int
+    units: Units = "metric"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,11 @@ def render(rows: Sequence[Row[Any]], query: PageQuery) -> Page:
         if status == "failed":
             errors.append({"city_id": city_id, "reason": reason})
             continue
-        fetched = utc_text(fetched_at)
+        fetched, temperature = utc_text(fetched_at), converted("temperature", temperature, query.units)
         shown = {"city_id": city_id, "name": name, "temperature": temperature, "humidity": humidity}
         shown |= {"datetime": fetched, "fetched_at": fetched, "observed_at": observed_at and utc_text(observed_at)}
-        data.append(shown | dict(zip(query.more, more, strict=True)) if more else shown)
+        for field, value in zip(query.more, more, strict=True):
+            shown[field] = converted(field, value, query.units)
+        data.append(shown)
     next_after = rows[query.limit - 1].city_id if len(rows) > query.limit else None
     return Page(orjson.dumps(data), orjson.dumps(errors), next_after)

@@ -1,21 +1,41 @@
-"""The use case of readings over all collections: summaries. It speaks no HTTP."""
+"""The use cases of readings over all collections: summaries, and the latest of cities. It speaks no HTTP."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from producer.collections import DEADLINE_S
 from producer.single_flight import SingleFlight
-from raingauge.storage import collections, readings
+from raingauge.model import BATCH_SIZE
+from raingauge.storage import cities, collections, readings
 from raingauge.storage.readings import Selection, Summary
 from raingauge.storage.transactions import Transactions
 
 SUMMARY_S: Final = 10.0
 """Without a collection a summary reads all readings, a million in about a second, so it may take longer than others."""
+MAX_LATEST: Final = 1000
+"""Cities of one page of latest observations."""
 SUMMARIES_AT_ONCE: Final = 2
 """The others wait, so that threads and processors are left for quick requests."""
+
+BATCHES_AT_ONCE: Final = MAX_LATEST // BATCH_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The newest observations of cities, as they are at a moment of the database's clock."""
+
+    now: datetime
+    city_ids: Sequence[int]
+    """Those that were asked about."""
+    rows: Sequence[Row[Any]]
+    """Those that have one, as `raingauge.storage.cities.latest` gives them."""
+    go_on: int | None
+    """The batch at which the next page begins; None: there is none."""
 
 
 class Readings:
@@ -38,6 +58,25 @@ class Readings:
             TimeoutError: it took longer than `SUMMARY_S`.
         """
         return await self._summaries.get(selection, asyncio.get_running_loop().time() + SUMMARY_S)
+
+    async def latest(self, city_ids: Sequence[int]) -> Latest:
+        """The newest observation of each of these cities."""
+
+        def work(connection: Connection) -> Latest:
+            return Latest(self._transactions.now(connection), city_ids, cities.latest(connection, city_ids), None)
+
+        return await self._transactions.read(work, DEADLINE_S)
+
+    async def latest_of(self, collection_id: str, begin: int) -> Latest | None:
+        """The same for the cities of a collection's batches from `begin` on; None: there is no such collection."""
+
+        def work(connection: Connection) -> Latest | None:
+            if collections.find(connection, collection_id) is None:
+                return None
+            city_ids, go_on = collections.cities_of(connection, collection_id, begin, BATCHES_AT_ONCE)
+            return Latest(self._transactions.now(connection), city_ids, cities.latest(connection, city_ids), go_on)
+
+        return await self._transactions.read(work, DEADLINE_S)
 
     async def _load(self, selections: Sequence[Selection]) -> Mapping[Selection, Summary]:
         # By itself and first, so that a database that is away is reported at once.

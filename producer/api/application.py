@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 
-from producer.api import cities, collections, docs, events, lists, messages, problems, quota, readings
+from producer.api import cities, collections, docs, events, latest, lists, messages, problems, quota, readings
 from producer.api.compat import collection_request, total, weather
 from producer.api.compat import events as older_events
 from producer.api.compat.default_collections import DefaultCollections
@@ -105,6 +105,7 @@ def _front_doors(
     yield lists.router(use_cases)
     yield quota.router(reports)
     yield readings.router(sums)
+    yield latest.router(sums)
     yield events.router(reported, clock)
     yield cities.router(Path(settings.cities.file))
 

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import urlencode
@@ -45,6 +46,7 @@ from producer.pages import EMPTY_PAGE, Page, PageQuery
 from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID, CityId
 from raingauge.model import CollectionRequest, CollectionState
 from raingauge.observability import tracing
+from raingauge.units import Units
 from raingauge.web import shown
 
 log = logging.getLogger("raingauge.producer")
@@ -149,6 +151,14 @@ Fields = Annotated[
         json_schema_extra={"items": {"type": "string", "enum": [*Datum.model_fields]}},
     ),
 ]
+UnitsAre = Annotated[
+    Units,
+    Query(
+        description="metric: °C and m/s; imperial: °F and miles an hour; standard: K and m/s. "
+        "Other fields have the same unit in all three.",
+        examples=["imperial"],
+    ),
+]
 
 
 class CollectDefaults:
@@ -251,6 +261,7 @@ def _add_get(api: APIRouter, collections: Collections) -> None:
         ] = 0,
         # A plain default: with a factory of C code pydantic inspects its signature in each request.
         fields: Fields = [],  # noqa: B006
+        units: UnitsAre = "metric",
     ) -> Response:
         """Answers at any time, while the collection is under way too.
 
@@ -266,15 +277,15 @@ def _add_get(api: APIRouter, collections: Collections) -> None:
             if view is not None and _is_named(tag := _etag(view, query), request):
                 return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache"})
         more = tuple(name for name in MORE if name in fields)
+        wanted = PageQuery(collection_id, more, after, limit, units)
         if exists and data:
-            wanted = PageQuery(collection_id, more, after, limit)
             view, page = await collections.read(wanted, deadline) or (None, EMPTY_PAGE)
         if view is None:
             raise HTTPException(404, f"there is no collection {shown(collection_id)}")
         headers = {"ETag": _etag(view, query), "Cache-Control": "no-cache"}
         next_url = None
         if page.next_after is not None:
-            next_url = request.scope["root_path"] + _path_of(PageQuery(collection_id, more, page.next_after, limit))
+            next_url = request.scope["root_path"] + _path_of(replace(wanted, after=page.next_after))
             headers["Link"] = f'<{next_url}>; rel="next"'
         return Response(_body(view, page, next_url), headers=headers, media_type=JSON)
 
@@ -309,7 +320,8 @@ def _path_of(page: PageQuery) -> str:
     """The path and query that ask for a page."""
     parameters = {"id": page.collection_id, "limit": page.limit, "after": page.after}
     fields = {"fields": ",".join(page.more)} if page.more else {}
-    return f"/get?{urlencode(parameters | fields, safe=',')}"
+    units = {"units": page.units} if page.units != "metric" else {}
+    return f"/get?{urlencode(parameters | fields | units, safe=',')}"
 
 
 def _body(view: View, page: Page, next_url: str | None) -> bytes:

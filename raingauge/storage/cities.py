@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, or_, select, update
 
 from raingauge.model import CollectionState, Observation
 from raingauge.quota.fairness import needs_no_call, unknown_since
@@ -30,6 +30,13 @@ _KNOWN_SINCE: Final = select(City.id, City.fetched_at, City.unknown_at).where(
         City.fetched_at >= bindparam("since", type_=UtcDateTime),
         City.unknown_at >= bindparam("unknown_since", type_=UtcDateTime),
     ),
+)
+LATEST: Final = _OBSERVED
+"""Every field of an observation, and when it was fetched."""
+_LATEST: Final = (
+    select(City.id, *(getattr(City, name) for name in LATEST))
+    .where(City.id.in_(bindparam("cities", expanding=True, literal_execute=True)), City.fetched_at.is_not(None))
+    .order_by(City.id)
 )
 _SETTLED: Final = select(Reading.city_id).where(
     Reading.collection_id == bindparam("collection"),
@@ -76,6 +83,18 @@ def forget_unknown(connection: Connection, city_ids: Sequence[int]) -> dict[int,
         if since is not None:
             forgotten[city_id] = since
     return forgotten
+
+
+def latest(connection: Connection, city_ids: Sequence[int]) -> Sequence[Row[Any]]:
+    """The newest observation of each of these cities that has one, in the order of their ids.
+
+    Each row has `id` and the columns of `LATEST`.
+    """
+    return [
+        row
+        for start in range(0, len(city_ids), CITIES_AT_ONCE)
+        for row in connection.execute(_LATEST, {"cities": sorted(city_ids)[start : start + CITIES_AT_ONCE]})
+    ]
 
 
 def _fetched_later(new: Any) -> ColumnElement[bool]:
