@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 
-from producer.api import cities, collections, docs, events, latest, lists, messages, problems, quota, readings
+from producer.api import cities, collections, docs, events, export, latest, lists, messages, problems, quota, readings
 from producer.api.compat import collection_request, total, weather
 from producer.api.compat import events as older_events
 from producer.api.compat.default_collections import DefaultCollections
@@ -16,6 +16,7 @@ from producer.api.requests import Entrance
 from producer.cities import default_cities
 from producer.collections import Collections
 from producer.events import Events
+from producer.exports.exporting import Exports
 from producer.metrics import ProducerMetrics
 from producer.quota import QuotaReports
 from producer.readings import Readings
@@ -103,6 +104,7 @@ def _front_doors(
     defaults = collections.CollectDefaults(default_cities(), settings.collect.max_cities, settings.freshness.max_age_s)
     yield collections.router(use_cases, defaults, on_accepted)
     yield lists.router(use_cases)
+    yield export.router(Exports(transactions))
     yield quota.router(reports)
     yield readings.router(sums)
     yield latest.router(sums)

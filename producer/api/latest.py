@@ -69,7 +69,7 @@ def _city_ids(given: list[str]) -> list[int]:
     if wrong is not None:
         raise PydanticCustomError("city_id", "{id} is not a city id", {"id": shown(wrong) or "nothing"})
     if len(words) > MAX_LATEST:
-        raise PydanticCustomError("too_many", f"at most {MAX_LATEST} cities, not {len(words)}")  # type: ignore[arg-type]
+        raise PydanticCustomError("too_many", f"at most {MAX_LATEST} cities, not {len(words)}")
     return [int(word) for word in words]
 
 
@@ -155,7 +155,7 @@ def _body(found: Latest, units: Units) -> dict[str, Any]:
 
 
 def _reading(row: Row[Any], now: datetime, units: Units) -> Mapping[str, Any]:
-    observed = {name: converted(name, getattr(row, name), units) for name in LATEST}
+    observed: dict[str, Any] = {name: converted(name, getattr(row, name), units) for name in LATEST}
     observed_at = row.observed_at or row.fetched_at
     observed |= {"observed_at": utc_text(observed_at), "fetched_at": utc_text(row.fetched_at)}
     age_s = max(0.0, round((now - observed_at).total_seconds(), 3))

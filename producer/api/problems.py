@@ -28,6 +28,7 @@ MEANINGS: Final = {
     413: "The body is too long; nothing was changed.",
     422: "The request is not as described here: `errors` says what is wrong with it; nothing was changed.",
     500: "Something unexpected went wrong; the service's log says what.",
+    501: "This format needs a package that is not installed here.",
     503: "The database cannot be used now; nothing is half-done. Try again after `Retry-After` seconds.",
 }
 RETRY_AFTER: Final = {

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, case, func, insert, or_, select, true, union_all, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, insert, or_, select, true, union_all, update
 from sqlalchemy.exc import IntegrityError
 
 from raingauge.contracts import split
@@ -84,7 +84,7 @@ def newest(
     by an index.
     """
     table = Collection.__table__.c
-    older = [true()]
+    older: list[ColumnElement[bool]] = [true()]
     if after is not None:
         # The first condition bounds what is read of the index, the second only leaves out those of the same moment.
         older = [
@@ -99,8 +99,8 @@ def newest(
         .subquery()
         for standing in standings
     )
-    found = union_all(*(select(rows) for rows in selected)).subquery().c
-    ordered = select(found).order_by(found.requested_at.desc(), found.id.desc()).limit(limit)
+    found = union_all(*(select(rows) for rows in selected)).subquery()
+    ordered = select(found).order_by(found.c.requested_at.desc(), found.c.id.desc()).limit(limit)
     return [CollectionState(*row) for row in connection.execute(ordered)]
 
 

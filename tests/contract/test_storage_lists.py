@@ -1,6 +1,7 @@
 """The list of collections: its order, its pages, and what a page reads."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
@@ -40,11 +41,13 @@ def test_the_newest_go_first_and_each_is_on_one_page(database: Database, limit: 
 
 def fill(database: Database, first: int, last: int) -> None:
     """Collections of each standing in turn, one a second."""
-    usual = {"max_age_s": 600, "cities_hash": "x", "total": 60}
-    ended = {0: {"finished_at": None, "cancelled_at": None}, 1: {"finished_at": NOW, "cancelled_at": None}}
-    ended[2] = {"finished_at": NOW, "cancelled_at": NOW}
+    usual: dict[str, Any] = {"max_age_s": 600, "cities_hash": "x", "total": 60}
+    ends = [(None, None), (NOW, None), (NOW, NOW)]
     rows = [
-        usual | {"id": f"c{n}", "requested_at": NOW + timedelta(seconds=n)} | ended[n % 3] for n in range(first, last)
+        usual
+        | {"id": f"c{n}", "requested_at": NOW + timedelta(seconds=n)}
+        | dict(zip(("finished_at", "cancelled_at"), ends[n % 3], strict=True))
+        for n in range(first, last)
     ]
     database.write(lambda connection: connection.execute(insert(Collection), rows))
     analyze(database)

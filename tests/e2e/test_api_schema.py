@@ -25,11 +25,14 @@ from tests.support.cities import build_small_file
 EXAMPLES: Final = 30
 UNSAYABLE: Final = {
     "GET /cities",
+    "GET /collections",
     "GET /quota/proof",
+    "GET /readings/latest",
     "GET /readings/summary",
     "POST /compat/collection-request/collection-request",
 }
-"""No schema can say that `from` comes before `to`, that a country exists, nor that an id was never used before."""
+"""No schema can say that `from` comes before `to`, that a country exists, that one of two parameters is needed, or
+whether an id is used."""
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from tests.api_support import Front
 REQUESTS: Final = "/compat/collection-request/collection-request"
 ANSWERS: Final = {
     ("post", "/collect"): {"200", "202", "403", "409", "413", "422", "500", "503"},
+    ("get", "/collections/{id}/export"): {"200", "404", "422", "500", "501", "503"},
     ("post", "/collections/{id}/cancel"): {"200", "403", "404", "422", "500", "503"},
     ("get", "/get"): {"200", "304", "404", "422", "500", "503"},
     ("get", "/collections"): {"200", "422", "500", "503"},

@@ -1,0 +1,81 @@
+"""The endpoint of exports: `GET /collections/{id}/export`. It speaks HTTP."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import StreamingResponse
+from starlette.exceptions import HTTPException
+
+from producer.api.collections import ID_IS, UnitsAre
+from producer.api.problems import UNAVAILABLE, responses
+from producer.api.requests import StrictRoute
+from producer.exports.exporting import NO_PARQUET, Exports, Format, NoParquet
+from raingauge.contracts import COLLECTION_ID
+from raingauge.web import UNEXPECTED, shown
+
+MEDIA_TYPES: Final[Mapping[Format, str]] = {
+    "csv": "text/csv; charset=utf-8; header=present",
+    "json": "application/json",
+    "jsonl": "application/jsonl",
+    "geojson": "application/geo+json",
+    "parquet": "application/vnd.apache.parquet",
+}
+"""RFC 7111 (CSV), RFC 7946 (GeoJSON), IANA's registry (Parquet); JSON lines have none that is registered."""
+
+
+def _described() -> dict[int | str, dict[str, Any]]:
+    text = {"schema": {"type": "string"}}
+    content: dict[str, Any] = {media_type.partition(";")[0]: text for media_type in MEDIA_TYPES.values()}
+    content["text/csv"] = text | {"example": "city_id,status,reason,name,…\r\n3439525,collected,,Young,…\r\n"}
+    disposition = {
+        "description": "The name for the file.",
+        "schema": {"type": "string"},
+        "example": 'attachment; filename="raingauge-1.csv"',
+    }
+    return {
+        200: {"content": content, "headers": {"Content-Disposition": disposition}},
+        **responses(
+            s404="there is no collection 7",
+            s422="format: Input should be 'csv', 'json', 'jsonl', 'geojson' or 'parquet'",
+            s500=UNEXPECTED,
+            s501=NO_PARQUET,
+            s503=UNAVAILABLE,
+        ),
+    }
+
+
+def router(exports: Exports) -> APIRouter:
+    """The routes."""
+    api = APIRouter(tags=["collections"], route_class=StrictRoute)
+
+    @api.get(
+        "/collections/{id}/export",
+        operation_id="export",
+        summary="The readings of a collection as a file",
+        response_class=StreamingResponse,
+        response_description="The file.",
+        responses=_described(),
+    )
+    async def export(
+        collection_id: Annotated[str, Path(alias="id", description=ID_IS, examples=["1"])],
+        format_name: Annotated[Format, Query(alias="format", description="Of the file.", examples=["geojson"])] = "csv",
+        units: UnitsAre = "metric",
+    ) -> StreamingResponse:
+        """Answers all readings in the order of city ids, whatever their number; the columns say their units.
+
+        Cities that failed are among them, with their `status` and `reason`. A settled reading never changes; of what
+        is settled while the export is under way, some is in it and some is not. When the database goes away meanwhile,
+        the transfer breaks off: the file has no proper end.
+        """
+        if not COLLECTION_ID.fullmatch(collection_id) or not await exports.has(collection_id):
+            raise HTTPException(404, f"there is no collection {shown(collection_id)}")
+        try:
+            parts = exports.parts(collection_id, format_name, units)
+        except NoParquet as error:
+            raise HTTPException(501, str(error)) from None
+        name = f"raingauge-{collection_id.replace(':', '_')}.{format_name}"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-cache"}
+        return StreamingResponse(parts, headers=headers, media_type=MEDIA_TYPES[format_name])
+
+    return api
