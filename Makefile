@@ -8,9 +8,9 @@ READY := $(VENV)/.ready
 SERVICES := deploy/services/services.sh
 SEEDS ?= 10000
 FIRST ?= 0
-RUN_EXTRAS := producer,consumer,kafka,mysql,postgres
 CITIES := var/cities.db
 GEONAMES := $(VENV)/geonames
+RUN_EXTRAS := producer,consumer,kafka,mysql,parquet,postgres
 .DEFAULT_GOAL := help
 
 .PHONY: help

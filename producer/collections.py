@@ -64,8 +64,10 @@ STANDINGS: Final[Mapping[ListedStatus, tuple[tuple[int, ...], Status | None]]] =
     "cancelled": ((CANCELLED,), None),
 }
 """How a status is found: what is stored, and what has to be computed beside it."""
-EXAMINED: Final = 1000
+EXAMINED: Final = 200
 """Open collections whose status is computed for one page."""
+FORECASTS_PER_SECOND: Final = 500
+"""A long list gets a second more for each of these; the forecasts of many open collections depend on each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +214,12 @@ class Collections:
         is found among the next `EXAMINED` open ones: it may be short. None: there is no collection `after`.
         """
         standings, shown = STANDINGS[status]
+        examined = limit if shown is None else max(limit, EXAMINED)
 
         def work(connection: Connection) -> ListPage | None:
             last = None if after is None else collections.find(connection, after)
             if after is not None and last is None:
                 return None
-            examined = limit if shown is None else max(limit, EXAMINED)
             states = collections.newest(connection, standings, last, examined + 1)
             found = [
                 view
@@ -228,7 +230,7 @@ class Collections:
                 return ListPage(found[:limit], found[limit - 1].state.id)
             return ListPage(found, states[examined - 1].id if len(states) > examined else None)
 
-        return await self.transactions.read(work, self._deadline_s)
+        return await self.transactions.read(work, self._deadline_s + examined / FORECASTS_PER_SECOND)
 
     async def check(self) -> None:
         """Return when the database answers, has the tables and can be written to."""
