@@ -27,6 +27,8 @@ MEDIA_TYPES: Final[Mapping[Format, str]] = {
 def _described() -> dict[int | str, dict[str, Any]]:
     text = {"schema": {"type": "string"}}
     content: dict[str, Any] = {media_type.partition(";")[0]: text for media_type in MEDIA_TYPES.values()}
+    content[MEDIA_TYPES["json"]] = {"schema": {"type": "array", "items": {"type": "object"}}}
+    content[MEDIA_TYPES["geojson"]] = {"schema": {"type": "object"}}
     content["text/csv"] = text | {"example": "city_id,status,reason,name,…\r\n3439525,collected,,Young,…\r\n"}
     disposition = {
         "description": "The name for the file.",
