@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producer import forecast
 from producer.forecast import Competition, Forecast, Progress, Snapshot, expected_at
 from raingauge.model import Charge, CollectionState, Gate, OpenCollection
 from raingauge.quota.pacing import Terms
@@ -198,6 +199,20 @@ def test_the_others_get_as_many_cities_until_a_collection_is_done(
 def test_a_small_collection_beside_a_big_one_waits_for_its_share_only() -> None:
     around = replace(CALM, competition=Competition([OpenCollection("a", "a", 5000, 5, 5000, 5005)]))
     assert seconds(progress(replace(FRESH, total=20, last_turn=20, enqueued=20), around).expected_at) == 20
+
+
+def test_many_open_collections_are_summed_up_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [OpenCollection(f"{n}.", f"{n // 2 if n < 50 else n}", 7 * n + 30, 0, 11 * n, 5) for n in range(150)]
+    states = [
+        replace(FRESH, id=one.id, cities_hash=one.cities_hash, total=one.left, last_turn=one.last_turn, enqueued=5)
+        for one in others
+    ]
+    states += [FRESH, replace(FRESH, cities_hash="99")]
+    exact = [Competition(others).units(state, state.total) for state in states]
+    monkeypatch.setattr(forecast, "EXACT_UP_TO", 0)
+    quick = [Competition(others).units(state, state.total) for state in states]
+    # They differ by turns that are equal: one city of each at most.
+    assert all(few <= many <= few + len(others) for few, many in zip(exact, quick, strict=True))
 
 
 @pytest.mark.parametrize(
