@@ -74,7 +74,7 @@ def test_running_installs_no_development_tools_and_setup_serves_for_running_too(
     assert stamps(folder) == STAMPS
     assert make(folder, "run").stdout == "runs\n"
     installed = (folder / "installed").read_text().splitlines()
-    assert [line.rpartition(" ")[2] for line in installed] == [".[producer,consumer,kafka,mysql,postgres]", ".[dev]"]
+    assert [line.rpartition(" ")[2] for line in installed] == [".[producer,consumer,kafka,mysql,parquet,postgres]", ".[dev]"]
 
 
 @pytest.mark.parametrize("target", ["setup", "run"])
