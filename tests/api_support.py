@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
 
-import httpx
+import httpx2
 from sqlalchemy import Connection, func, insert, select
 
 from producer.api.application import create_api
@@ -105,11 +105,11 @@ class Front:
         )
         self.http = client(self.settings, self.collections, self.relay)
 
-    async def collect(self, id: int | str = 1, **more: Any) -> httpx.Response:  # noqa: A002
+    async def collect(self, id: int | str = 1, **more: Any) -> httpx2.Response:  # noqa: A002
         """POST /collect."""
         return await self.http.post("/collect", json={"id": id, **more})
 
-    async def get(self, id: int | str = 1, **query: Any) -> httpx.Response:  # noqa: A002
+    async def get(self, id: int | str = 1, **query: Any) -> httpx2.Response:  # noqa: A002
         """GET /get."""
         return await self.http.get("/get", params={"id": id, **query})
 
@@ -155,13 +155,13 @@ class Front:
         assert (self.rows(), self.shelf.keys) == ((0, 0, 0), [])
 
 
-def client(settings: Settings, collections: Collections, relay: Relay) -> httpx.AsyncClient:
+def client(settings: Settings, collections: Collections, relay: Relay) -> httpx2.AsyncClient:
     """Calls the front without a network; what it does not handle is answered as a server would."""
-    transport = httpx.ASGITransport(create_api(settings, collections, relay), raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://producer")
+    transport = httpx2.ASGITransport(create_api(settings, collections, relay), raise_app_exceptions=False)
+    return httpx2.AsyncClient(transport=transport, base_url="http://producer")
 
 
-async def scrape(http: httpx.AsyncClient) -> dict[str, float]:
+async def scrape(http: httpx2.AsyncClient) -> dict[str, float]:
     """The samples of `/metrics`."""
     answer = await http.get("/metrics")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
@@ -203,7 +203,7 @@ def observation(city_id: int, temperature: float = 19.4, **more: Any) -> Observa
     return Observation(city_id=city_id, temperature=temperature, **usual | more)
 
 
-def assert_problem(answer: httpx.Response, status: int, detail: str) -> dict[str, Any]:
+def assert_problem(answer: httpx2.Response, status: int, detail: str) -> dict[str, Any]:
     """The answer is a problem (RFC 9457) with that sentence; gives its body."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     body: dict[str, Any] = answer.json()

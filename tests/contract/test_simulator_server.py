@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
-import httpx
+import httpx2
 import pytest
 import uvicorn
 
@@ -22,7 +22,7 @@ Http = Literal["h11", "httptools"]
 
 
 @asynccontextmanager
-async def served(http: Http) -> AsyncIterator[httpx.AsyncClient]:
+async def served(http: Http) -> AsyncIterator[httpx2.AsyncClient]:
     app = create_app(SimulatorSettings(latency_s=0, quota=0), SystemClock())
     config = uvicorn.Config(app, port=0, http=http, lifespan="off", access_log=False, log_config=None)
     listener = config.bind_socket()
@@ -30,7 +30,7 @@ async def served(http: Http) -> AsyncIterator[httpx.AsyncClient]:
     serving = asyncio.ensure_future(server.serve([listener]))
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
-        async with httpx.AsyncClient(base_url=address, timeout=DEADLINE_S) as client:
+        async with httpx2.AsyncClient(base_url=address, timeout=DEADLINE_S) as client:
             yield client
     finally:
         server.should_exit = True
@@ -38,22 +38,22 @@ async def served(http: Http) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture(params=["h11", "httptools"])
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx2.AsyncClient]:
     async with served(request.param) as client:
         yield client
 
 
-async def set_fault(client: httpx.AsyncClient, **form: object) -> None:
+async def set_fault(client: httpx2.AsyncClient, **form: object) -> None:
     (await client.post("/control/faults", json=form)).raise_for_status()
 
 
 @pytest.mark.parametrize("fault", ["outage", "lose"])
 async def test_a_dropped_connection_ends_without_an_answer_was_seen_and_is_no_error_of_the_server(
-    client: httpx.AsyncClient, fault: str, caplog: pytest.LogCaptureFixture
+    client: httpx2.AsyncClient, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await set_fault(client, fault=fault)
     for _ in range(2):
-        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+        with pytest.raises((httpx2.RemoteProtocolError, httpx2.ReadError)):
             await client.get("/data/2.5/weather", params=ONE)
     await client.delete("/control/faults")
     assert (await client.get("/data/2.5/weather", params=ONE)).status_code == 200
@@ -62,7 +62,7 @@ async def test_a_dropped_connection_ends_without_an_answer_was_seen_and_is_no_er
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
-async def test_a_body_drips_byte_by_byte_and_stops_when_the_client_goes(client: httpx.AsyncClient) -> None:
+async def test_a_body_drips_byte_by_byte_and_stops_when_the_client_goes(client: httpx2.AsyncClient) -> None:
     # Without its end the server would go on for half an hour, and could not be stopped before the deadline.
     await set_fault(client, fault="drip", pause_s=5)
     async with client.stream("GET", "/data/2.5/weather", params=ONE) as answer:
@@ -79,7 +79,7 @@ async def test_the_command_serves_until_it_is_told_to_stop() -> None:
         assert program.stderr is not None
         line = (await asyncio.wait_for(program.stderr.readline(), DEADLINE_S)).decode()
         address = line.split("url=")[1].split()[0]
-        async with httpx.AsyncClient(base_url=address, timeout=DEADLINE_S) as client:
+        async with httpx2.AsyncClient(base_url=address, timeout=DEADLINE_S) as client:
             assert (await client.get("/data/2.5/weather", params=ONE)).status_code == 200
             assert (await client.get("/data/2.5/weather", params=ONE | {"id": "7"})).status_code == 404
         program.send_signal(signal.SIGTERM)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from raingauge.settings import Settings
 from raingauge.storage.database import Database
@@ -15,7 +15,7 @@ def front(sqlite: Database, file: Path) -> Front:
     return Front(sqlite, settings=Settings.model_validate({"cities": {"file": str(file)}}))
 
 
-async def search(sqlite: Database, file: Path, **query: Any) -> httpx.Response:
+async def search(sqlite: Database, file: Path, **query: Any) -> httpx2.Response:
     return await front(sqlite, file).http.get("/cities", params=query)
 
 

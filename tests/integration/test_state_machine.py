@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -171,8 +171,8 @@ class Raingauge(RuleBasedStateMachine):
             topic=TOPIC, account=ACCOUNT, terms=TERMS, holder="relay",
         )  # fmt: skip
         collections = Collections(self.transactions, TERMS, ACCOUNT)
-        transport = httpx.ASGITransport(create_api(Settings(), collections, relay))
-        self.http = httpx.AsyncClient(transport=transport, base_url="http://producer")
+        transport = httpx2.ASGITransport(create_api(Settings(), collections, relay))
+        self.http = httpx2.AsyncClient(transport=transport, base_url="http://producer")
         self.relay = asyncio.create_task(relay.run())
         await self._start_consumer()
 
@@ -192,7 +192,7 @@ class Raingauge(RuleBasedStateMachine):
         await asyncio.gather(self.working, return_exceptions=True)
         await self.subscription.aclose()
 
-    async def _post(self, body: Mapping[str, Any]) -> httpx.Response:
+    async def _post(self, body: Mapping[str, Any]) -> httpx2.Response:
         return await self.http.post("/collect", json=body)
 
     async def _pages(self, collection: str, limit: int) -> list[dict[str, Any]]:

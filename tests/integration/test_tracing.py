@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Iterator
 
-import httpx
+import httpx2
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -43,8 +43,8 @@ async def collect(front: Front, tracing: Tracing, headers: dict[str, str]) -> st
     """POST a collection; the traceparent that is stored with it."""
     api = create_api(front.settings, front.collections, front.relay, tracing=tracing)
     tracing.instrument(api, front.database.engine)
-    transport = httpx.ASGITransport(api)
-    async with httpx.AsyncClient(transport=transport, base_url="http://producer", headers=headers) as http:
+    transport = httpx2.ASGITransport(api)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://producer", headers=headers) as http:
         assert (await http.post("/collect", json={"id": 1, "cities": [1]})).status_code == 202
     stored: str | None = front.database.read(lambda connection: connection.scalar(select(Collection.traceparent)))
     assert stored is not None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import httpx
+import httpx2
 from jsonschema import Draft202012Validator
 from sqlalchemy import Engine
 
@@ -105,10 +105,10 @@ class Raingauge:
             topic=settings.broker.topic, account=quota.account, terms=terms, holder="relay",
         )  # fmt: skip
         collections = Collections(self._transactions, terms, quota.account, outstanding)
-        transport = httpx.ASGITransport(
+        transport = httpx2.ASGITransport(
             create_api(settings, collections, self.relay, on_event=self.event_relay.wake), raise_app_exceptions=False
         )
-        self.http = httpx.AsyncClient(transport=transport, base_url="http://producer")
+        self.http = httpx2.AsyncClient(transport=transport, base_url="http://producer")
 
     async def notify(self) -> None:
         """Be the notifier, for whom nobody waits."""
@@ -160,7 +160,7 @@ async def _outcome(case: Mapping[str, Any], system: Raingauge) -> str:
     return "\n".join([*wrong, f"the answer: {json.dumps(answer, ensure_ascii=False):.2000}"]) if wrong else ""
 
 
-async def _answer(case: Mapping[str, Any], http: httpx.AsyncClient) -> dict[str, Any]:
+async def _answer(case: Mapping[str, Any], http: httpx2.AsyncClient) -> dict[str, Any]:
     """Send the request of a case; the answer as scenarios describe it."""
     method, given = case.get("http_method", "GET"), case.get("input")
     content = {"json": given} if method in WITH_BODY and given is not None else {"params": given or None}

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import closing
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import select
 
@@ -140,7 +140,7 @@ async def test_ids_that_only_look_alike_are_different(front: Front, first: str, 
 @pytest.mark.parametrize("id", ["a" * 64, "A-Z_0.9", "..", "-", 10**63, -(10**62), "null"])
 async def test_the_location_of_every_allowed_id_leads_to_its_collection(front: Front, id: int | str) -> None:  # noqa: A002
     answer = await front.collect(id, cities=[1])
-    location = httpx.URL(answer.headers["location"])
+    location = httpx2.URL(answer.headers["location"])
     assert (location.path, dict(location.params)) == ("/get", {"id": str(id)})
     assert (await front.http.get(answer.headers["location"])).json()["id"] == str(id)
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from producer.collections import MAX_COUNTED
@@ -21,7 +21,7 @@ def front(sqlite: Database) -> Front:
     return front
 
 
-async def dry_run(front: Front, id: int | str = 1, **more: Any) -> httpx.Response:  # noqa: A002
+async def dry_run(front: Front, id: int | str = 1, **more: Any) -> httpx2.Response:  # noqa: A002
     return await front.http.post("/collect?dry_run=true", json={"id": id, **more})
 
 

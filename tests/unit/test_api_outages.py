@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Connection
 
@@ -69,7 +69,7 @@ def hanging(like: Database) -> Iterator[HangingDatabase]:
         database.let_go.set()
 
 
-def client_on(front: Front, database: Database, run: RunBlocking, deadline_s: float = DEADLINE_S) -> httpx.AsyncClient:
+def client_on(front: Front, database: Database, run: RunBlocking, deadline_s: float = DEADLINE_S) -> httpx2.AsyncClient:
     """The same front on another database."""
     transactions = Transactions(database, run, SystemClock())
     use_cases = Collections(transactions, front.settings.terms, front.account, deadline_s=deadline_s)
@@ -77,13 +77,13 @@ def client_on(front: Front, database: Database, run: RunBlocking, deadline_s: fl
 
 
 @contextmanager
-def failing(front: Front, error: Exception) -> Iterator[httpx.AsyncClient]:
+def failing(front: Front, error: Exception) -> Iterator[httpx2.AsyncClient]:
     """The same front on a database that raises."""
     broken = BrokenDatabase(front.database, error)
     yield client_on(front, broken, inline)
 
 
-async def _ask_everything(http: httpx.AsyncClient) -> dict[str, httpx.Response]:
+async def _ask_everything(http: httpx2.AsyncClient) -> dict[str, httpx2.Response]:
     paths = ("get?id=1", "ready", "quota", "quota/proof")
     posted, *got = await asyncio.gather(
         http.post("/collect", json={"id": 1}), *(http.get(f"/{path}") for path in paths)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import insert
 
@@ -51,7 +51,7 @@ async def standing(front: Front) -> dict[str, Any]:
 
 async def ask_proof(
     front: Front, begin: datetime | str | None = None, end: datetime | str | None = None
-) -> httpx.Response:
+) -> httpx2.Response:
     given = {"from": begin, "to": end}
     query = {name: each if isinstance(each, str) else each.isoformat() for name, each in given.items() if each}
     return await front.http.get("/quota/proof", params=query)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
-import httpx
+import httpx2
 import pytest
 
 from producer.api.readings import TOO_MANY
@@ -24,7 +24,7 @@ def front(sqlite: Database) -> Front:
     return Front(sqlite)
 
 
-async def summary(front: Front, **query: Any) -> httpx.Response:
+async def summary(front: Front, **query: Any) -> httpx2.Response:
     return await front.http.get("/readings/summary", params=query)
 
 

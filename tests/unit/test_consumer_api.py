@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-import httpx
+import httpx2
 
 from consumer.app import WorkerFacts, create_api
 from consumer.metrics import ConsumerMetrics
@@ -19,8 +19,8 @@ async def away() -> None:
 
 
 async def test_a_consumer_answers_errors_as_problems_and_head_as_get() -> None:
-    transport = httpx.ASGITransport(create_api(WorkerFacts(), away, Telemetry(SystemClock())))
-    async with httpx.AsyncClient(transport=transport, base_url="http://consumer") as http:
+    transport = httpx2.ASGITransport(create_api(WorkerFacts(), away, Telemetry(SystemClock())))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://consumer") as http:
         detail = "there is nothing at /get; there are /health, /ready and /metrics"
         assert_problem(await http.get("/get"), 404, detail)
         assert_problem(await http.post("/ready"), 405, "/ready takes GET, HEAD, not POST")
@@ -44,10 +44,10 @@ def test_the_lag_of_each_partition_is_shown_as_long_as_it_is_known() -> None:
     clock = VirtualClock(loop)
     telemetry = Telemetry(clock)
     ConsumerMetrics(telemetry).watch_lag(handoff)
-    transport = httpx.ASGITransport(create_api(WorkerFacts(), away, telemetry))
+    transport = httpx2.ASGITransport(create_api(WorkerFacts(), away, telemetry))
 
     async def program() -> None:
-        async with httpx.AsyncClient(transport=transport, base_url="http://consumer") as http:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://consumer") as http:
             found = []
             for handoff.away in (False, True):
                 await clock.sleep(KEPT_S)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 
@@ -18,14 +18,14 @@ class Facts:
         return {"waiting_for": "month"}
 
 
-async def get(path: str, missing: RaingaugeError | None = None) -> httpx.Response:
+async def get(path: str, missing: RaingaugeError | None = None) -> httpx2.Response:
     async def check() -> None:
         if missing is not None:
             raise missing
 
     app = FastAPI()
     app.include_router(health.router([Facts()], check, Telemetry(SystemClock())))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://service") as client:
         return await client.get(path)
 
 

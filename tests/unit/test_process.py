@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import uvloop
 from fastapi import FastAPI
@@ -36,8 +36,8 @@ def an_app() -> FastAPI:
     return app
 
 
-async def get(url: str, path: str) -> httpx.Response:
-    async with httpx.AsyncClient() as client:
+async def get(url: str, path: str) -> httpx2.Response:
+    async with httpx2.AsyncClient() as client:
         return await client.get(url + path, timeout=10)
 
 
@@ -191,12 +191,12 @@ async def test_an_app_is_served_while_the_block_runs_and_no_longer_even_after_an
             assert (await get(url, "/health")).json() == "ok"
             assert [signal.getsignal(number) for number in SIGNALS] == before, "signals are the program's own"
             raise GateMismatch("differs")
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(httpx2.ConnectError):
         await get(url, "/health")
 
 
 async def test_its_address_can_be_had_again_at_once() -> None:
-    async with httpx.AsyncClient() as client, serving(an_app(), "127.0.0.1", 0) as first:
+    async with httpx2.AsyncClient() as client, serving(an_app(), "127.0.0.1", 0) as first:
         assert (await client.get(f"{first}/health")).status_code == 200
         # The server was the one to close the connection, so its address lingers in TIME_WAIT.
     async with serving(an_app(), "127.0.0.1", int(first.rpartition(":")[2])) as second:

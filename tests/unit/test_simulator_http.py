@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from simulator.app import create_app
@@ -69,9 +69,9 @@ class Caller:
     def __init__(self, clock: HandClock, **settings: Any) -> None:
         self.clock = clock
         app = create_app(SimulatorSettings(**{"latency_s": 0, "quota": 0} | settings), clock)
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://simulator")
+        self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://simulator")
 
-    async def ask(self, endpoint: str, ids: str | None, key: str | None = "simulator", **query: str) -> httpx.Response:
+    async def ask(self, endpoint: str, ids: str | None, key: str | None = "simulator", **query: str) -> httpx2.Response:
         query |= {name: value for name, value in (("id", ids), ("appid", key)) if value is not None}
         return await self.http.get(f"/data/2.5/{endpoint}", params=query)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import Gauge
@@ -52,8 +52,8 @@ async def test_a_request_is_counted_by_route_template_method_and_status_class(
     method: str, path: str, labels: tuple[str, str, str]
 ) -> None:
     telemetry = Telemetry(SystemClock())
-    transport = httpx.ASGITransport(application(telemetry), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
+    transport = httpx2.ASGITransport(application(telemetry), raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://service") as http:
         for _ in range(2):
             await http.request(method, path)
     named = dict(zip(("route", "method", "status"), labels, strict=True))
