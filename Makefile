@@ -10,7 +10,7 @@ SEEDS ?= 10000
 FIRST ?= 0
 CITIES := var/cities.db
 GEONAMES := $(VENV)/geonames
-RUN_EXTRAS := producer,consumer,kafka,mysql,parquet,postgres
+RUN_EXTRAS := producer,consumer,kafka,mysql,parquet,postgres,cli
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -42,7 +42,7 @@ $(READY): pyproject.toml requirements.lock
 	@test -f $(CITIES) || { $(BUILD_CITIES); } || echo '$(NO_CITIES)'
 
 $(RUN_READY): pyproject.toml requirements.lock
-	@echo "Installing what running needs into $(VENV): about 180 MB, half a minute, once."
+	@echo "Installing what running needs into $(VENV): about 200 MB, half a minute, once."
 	$(call install,$(RUN_EXTRAS))
 	@touch $@
 	@test -f $(CITIES) || { $(BUILD_CITIES); } || echo '$(NO_CITIES)'
@@ -78,6 +78,10 @@ bench: $(READY) services ## measure: one table, results, plots for docs/performa
 	-@{ command -v wrk && command -v redis-server; } > /dev/null || [ "$$(id -u)" != 0 ] || \
 		{ apt-get update -qq && apt-get install -y -qq wrk redis-server; } > /dev/null
 	$(BIN)/python -m bench $(ARGS)
+
+.PHONY: reference
+reference: $(READY) ## write docs/command.md anew from the command's own help
+	$(BIN)/python -m cli.reference > docs/command.md
 
 .PHONY: check
 check: $(READY) ## lint, types, import rules, secrets, shell scripts, the compose file

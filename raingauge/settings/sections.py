@@ -23,6 +23,8 @@ from raingauge.streams import StreamFormat
 
 PREFIX: Final = "RAINGAUGE_"
 CONFIG_VARIABLE: Final = "RAINGAUGE_CONFIG"
+URL_VARIABLE: Final = "RAINGAUGE_URL"
+"""Where the command finds the API: no setting, and none of the services' business."""
 OPENWEATHER_URL: Final = "https://api.openweathermap.org"
 
 

@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ["producer", "consumer", "raingauge", "simulator", "standalone", "migrations"]
+PACKAGES = ["cli", "producer", "consumer", "raingauge", "simulator", "standalone", "migrations"]
 RUN_BY_ALEMBIC = "migrations.env"
 PATHS = [path.relative_to(ROOT).with_suffix("") for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
 MODULES = sorted(".".join(path.parts).removesuffix(".__init__") for path in PATHS)
@@ -96,3 +96,22 @@ def test_importing_a_package_needs_no_extras_but_its_own(importing: str, without
         print(sorted(set({without!r}) & set(sys.modules)))
     """
     assert python(script, tmp_path) == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["get", "1"], ["collect", "1", "--wait"], ["quota"], ["events"]]
+)
+def test_a_command_of_the_api_imports_neither_a_service_nor_what_only_services_need(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    """`--help` needs neither a client nor pydantic, which comes with typer's parser."""
+    script = f"""
+        import sys
+        from cli.__main__ import main
+        needless = {{"producer", "consumer", "standalone", "raingauge.settings", "sqlalchemy", "fastapi"}}
+        needless |= {{"pydantic", "httpx2", "rich"}} if {arguments == ["--help"]} else set()
+        status = main({arguments!r} + ([] if {arguments == ["--help"]} else ["--url", "http://127.0.0.1:1"]))
+        print("status", status, sorted(needless & set(sys.modules)))
+    """
+    expected = "status 0 []" if arguments == ["--help"] else "status 3 []"
+    assert python(script, tmp_path).splitlines()[-1] == expected

@@ -66,7 +66,7 @@ def test_running_installs_no_development_tools_and_setup_serves_for_running_too(
     fake_python(folder)
     done = make(folder, "run")
     assert done.stdout.splitlines() == [
-        "Installing what running needs into .venv: about 180 MB, half a minute, once.",
+        "Installing what running needs into .venv: about 200 MB, half a minute, once.",
         "runs",
     ]
     assert stamps(folder) == [".run-ready"]
@@ -74,7 +74,10 @@ def test_running_installs_no_development_tools_and_setup_serves_for_running_too(
     assert stamps(folder) == STAMPS
     assert make(folder, "run").stdout == "runs\n"
     installed = (folder / "installed").read_text().splitlines()
-    assert [line.rpartition(" ")[2] for line in installed] == [".[producer,consumer,kafka,mysql,parquet,postgres]", ".[dev]"]
+    assert [line.rpartition(" ")[2] for line in installed] == [
+        ".[producer,consumer,kafka,mysql,parquet,postgres,cli]",
+        ".[dev]",
+    ]
 
 
 @pytest.mark.parametrize("target", ["setup", "run"])

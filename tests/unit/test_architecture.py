@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ["producer", "consumer", "raingauge", "simulator", "standalone", "migrations"]
+PACKAGES = ["cli", "producer", "consumer", "raingauge", "simulator", "standalone", "migrations"]
 SOURCES = {path: path.read_text() for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
 WRITTEN = {path: text for path, text in SOURCES.items() if path.parent.name != "versions"}
 NODES = [(path, node) for path, text in WRITTEN.items() for node in ast.walk(ast.parse(text))]

@@ -14,14 +14,14 @@ from consumer.__main__ import parser as consumer_parser
 from producer.api.schemas import AcceptedBody, CollectionBody, Datum
 from raingauge.contracts import decode
 from raingauge.model import EventType
-from raingauge.settings import CONFIG_VARIABLE, FILE_SUFFIX, PREFIX, Settings
+from raingauge.settings import CONFIG_VARIABLE, FILE_SUFFIX, PREFIX, URL_VARIABLE, Settings
 from tests.support.metrics import exported
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 OPERATIONS = ROOT / "docs/operations.md"
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FOLDERS = "producer|consumer|raingauge|simulator|standalone|migrations|tests|bench|docs|deploy"
+FOLDERS = "cli|producer|consumer|raingauge|simulator|standalone|migrations|tests|bench|docs|deploy"
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -75,7 +75,10 @@ def test_every_command_that_is_named_exists() -> None:
 
 
 def test_every_environment_variable_that_is_named_is_a_setting() -> None:
-    known = {PREFIX + name.upper().replace(".", "__") for name in settings_with_defaults()} | {CONFIG_VARIABLE}
+    known = {PREFIX + name.upper().replace(".", "__") for name in settings_with_defaults()} | {
+        CONFIG_VARIABLE,
+        URL_VARIABLE,
+    }
     known |= {f"{PREFIX}{section}__URL{FILE_SUFFIX}" for section in ("DATABASE", "BROKER")}
     assert set(re.findall(rf"{PREFIX}[A-Z_]+", CODE)) <= known
 

@@ -1,0 +1,139 @@
+"""`raingauge admin …`: what an operator does on the database and on Kafka. It is all that `python -m consumer …` does.
+
+These commands need the settings of the consumer, not the API. Their imports take a second, so each does its own.
+"""
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from cli.errors import Misused
+
+admin = typer.Typer(name="admin", rich_markup_mode=None)
+dead_letters = typer.Typer(name="dead-letters", rich_markup_mode=None)
+quota = typer.Typer(name="quota", rich_markup_mode=None)
+
+
+@admin.callback()
+def about_admin() -> None:
+    """Operate the gate and the dead letters.
+
+    \b
+    Examples:
+      raingauge admin dead-letters list
+      raingauge admin quota set-month 412000
+
+    These commands use the consumer's settings, its database and its Kafka.
+    """
+
+
+@dead_letters.callback()
+def about_dead_letters() -> None:
+    """List, replay and bury messages that could not be processed.
+
+    \b
+    Examples:
+      raingauge admin dead-letters list
+      raingauge admin dead-letters replay --all
+      raingauge admin dead-letters bury --partition 0 --offset 17
+    """
+
+
+@quota.callback()
+def about_quota() -> None:
+    """Manage the gate of quota.account.
+
+    \b
+    Examples:
+      raingauge admin quota set-month 412000
+      raingauge admin quota open
+    """
+
+
+@dead_letters.command(name="list")
+def list_letters() -> None:
+    """Print one line for each dead letter."""
+    from consumer.dead_letters import list_all
+
+    _run(list_all)
+
+
+@dead_letters.command()
+def replay(
+    every: Annotated[bool, typer.Option("--all", help="All that were not replayed yet.")] = False,
+    offset: Annotated[int | None, typer.Option(help="The one with this offset, replayed or not.")] = None,
+    partition: Annotated[int, typer.Option(help="Of that one.")] = 0,
+) -> None:
+    """Publish dead letters to the topic again: after a fix."""
+    if every == (offset is not None):
+        raise Misused("give either --all or --offset; `raingauge admin dead-letters list` shows the offsets")
+    from consumer.app import dead_letter_publisher
+    from consumer.dead_letters import replay as replay_letters
+
+    chosen = None if offset is None else (partition, offset)
+    _run(partial(replay_letters, chosen=chosen, open_publisher=dead_letter_publisher))
+
+
+@dead_letters.command()
+def bury(
+    partition: Annotated[int, typer.Option(help="The message's partition.")],
+    offset: Annotated[int, typer.Option(help="The message's offset.")],
+) -> None:
+    """Let consumers pass a message of a newer version."""
+    from consumer.app import dead_letter_publisher
+    from consumer.dead_letters import bury as bury_message
+
+    _run(partial(bury_message, address=(partition, offset), open_publisher=dead_letter_publisher))
+
+
+@quota.command()
+def set_month(cities: Annotated[int, typer.Argument(metavar="CITIES", help="Cities spent in this month.")]) -> None:
+    """Say how many cities of this month are spent already."""
+    from consumer.commands import set_month as record
+
+    _run_on_ledger(partial(record, cities=cities))
+
+
+@quota.command()
+def adopt() -> None:
+    """Copy the limits of the settings to the gate."""
+    from consumer.commands import adopt as copy_limits
+
+    _run_on_ledger(copy_limits)
+
+
+@quota.command()
+def shut() -> None:
+    """Close the gate until every charge is released.
+
+    For a database that was restored from a backup.
+    """
+    from consumer.commands import shut as close
+
+    _run_on_ledger(close)
+
+
+@quota.command(name="open")
+def open_again() -> None:
+    """Open the gate at once."""
+    from consumer.commands import open_gate
+
+    _run_on_ledger(open_gate)
+
+
+def _run_on_ledger(program: Callable[..., Coroutine[Any, Any, None]]) -> None:
+    from consumer.app import command_ledger
+
+    _run(partial(program, open_ledger=command_ledger))
+
+
+def _run(program: Callable[..., Coroutine[Any, Any, None]]) -> None:
+    from raingauge.process import run_program
+
+    raise typer.Exit(run_program(program))
+
+
+admin.add_typer(dead_letters)
+admin.add_typer(quota)

@@ -1,0 +1,92 @@
+"""What commands print: data on stdout, everything else on stderr. Colours and columns are for terminals only.
+
+`NO_COLOR`, `FORCE_COLOR` and `TERM` are honoured by rich. Piped tables are lines of values with tabs between them.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+STYLES: Final = {"done": "green", "collecting": "cyan", "waiting": "yellow", "cancelled": "dim", "queued": ""}
+"""The colour of a collection's status."""
+FULL, EMPTY = "━", "─"
+
+Cell = str | Text
+
+
+def screen() -> Console:
+    """Stdout."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def notes() -> Console:
+    """Stderr."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Tell the person something that is not data."""
+    notes().print(Text(plain(text), style="dim"))
+
+
+def say(text: Cell) -> None:
+    """Print a line of data."""
+    screen().print(text if isinstance(text, Text) else Text(plain(text)))
+
+
+def document(body: bytes) -> None:
+    """Print the API's JSON as it is; only on a terminal a newline follows, for the prompt."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(body + b"\n" * sys.stdout.isatty())
+    sys.stdout.flush()
+
+
+def plain(text: str) -> str:
+    """Text fit for a terminal: what others wrote must not control it."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]], numbers: Sequence[str] = ()) -> None:
+    """Print rows in columns; piped, as lines with tabs. `numbers`: the headings of columns aligned to the right."""
+    console = screen()
+    if not console.is_terminal:
+        for row in (headings, *rows):
+            sys.stdout.write("\t".join(plain(str(cell)) for cell in row) + "\n")
+        return
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        shown.add_column(heading, justify="right" if heading in numbers else "left", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        shown.add_row(*(cell if isinstance(cell, Text) else Text(plain(cell)) for cell in row))
+    console.print(shown, soft_wrap=False)
+
+
+def facts(rows: Iterable[tuple[str, Cell]]) -> None:
+    """Print names and what they are, one below the other; piped, with a tab between them."""
+    console = screen()
+    if not console.is_terminal:
+        sys.stdout.writelines(f"{name}\t{plain(str(value))}\n" for name, value in rows)
+        return
+    shown = Table.grid(padding=(0, 2, 0, 0))
+    shown.add_column(no_wrap=True, style="bold")
+    shown.add_column(overflow="fold")
+    for name, value in rows:
+        shown.add_row(name, value if isinstance(value, Text) else Text(plain(value)))
+    console.print(shown, soft_wrap=False)
+
+
+def status(name: str) -> Text:
+    """A collection's status in its colour."""
+    return Text(plain(name), style=STYLES.get(name, ""))
+
+
+def bar(share: float, width: int = 12, style: str = "cyan") -> Text:
+    """A share from 0 to 1 as a line; empty on what is no terminal."""
+    if not screen().is_terminal:
+        return Text()
+    full = max(0, min(width, int(share * width)))
+    return Text.assemble((FULL * full, style), (EMPTY * (width - full), "dim"))
