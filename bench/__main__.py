@@ -17,6 +17,7 @@ from bench.plots import draw
 from bench.processes import CLOCK
 from bench.report import Outcome, from_json, load, save, table
 from bench.scenarios.api import api
+from bench.scenarios.command import command
 from bench.scenarios.distance import distance
 from bench.scenarios.eta import eta
 from bench.scenarios.fairness import fairness
@@ -47,6 +48,7 @@ SCENARIOS: Final[Mapping[str, Callable[[Size], Outcome]]] = {
         eta,
         memory,
         idle,
+        command,
     )
 }
 RESULTS: Final = Path("bench/results")

@@ -22,6 +22,7 @@ TITLES: Final = {
     "eta": "The expected end",
     "memory": "Memory",
     "idle": "Idle",
+    "command": "The command",
 }
 
 
