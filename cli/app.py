@@ -15,6 +15,7 @@ from cli.session import Session
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+cities = typer.Typer(name="cities", rich_markup_mode=None)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the API's JSON as it is.")]
 Url = Annotated[str, typer.Option("--url", envvar="RAINGAUGE_URL", metavar="URL", help="The address of the API.")]
@@ -23,6 +24,9 @@ NewId = Annotated[str, typer.Argument(metavar="ID", help="An id of your choice: 
 Units = Annotated[
     Literal["metric", "imperial", "standard"],
     typer.Option("--units", help="metric: °C; imperial: °F and mph; standard: K."),
+]
+CitiesFile = Annotated[
+    str, typer.Option("--file", envvar="RAINGAUGE_CITIES__FILE", metavar="FILE", help="The file of cities.")
 ]
 Status = Literal["queued", "collecting", "waiting", "done", "cancelled", "open"]
 Format = Literal["csv", "json", "jsonl", "geojson", "parquet"]
@@ -280,9 +284,76 @@ def events(
     happenings.events(Api(url, _session(context)), after, limit, json=json)
 
 
+@cities.callback()
+def about_cities() -> None:
+    """Find city ids by name or place.
+
+    \b
+    Examples:
+      raingauge cities search montev
+      raingauge cities match places.csv > ids.csv
+
+    Both work without the API, on the file of cities that `make cities` builds.
+    """
+
+
+@cities.command()
+def search(
+    query: Annotated[str, typer.Argument(metavar="[NAME]", help="How its name begins, in any language.")] = "",
+    country: Annotated[
+        str, typer.Option("--country", metavar="CODE|NAME", help="Only there: UY, URY or Uruguay.")
+    ] = "",
+    near: Annotated[str, typer.Option("--near", metavar="LAT,LON", help="The nearest ones first.")] = "",
+    limit: Annotated[int, typer.Option("--limit", metavar="ROWS", min=1, help="Rows at most.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="Print the JSON that GET /cities answers.")] = False,
+    file: CitiesFile = "var/cities.db",
+) -> None:
+    """Print the cities whose names begin so, the largest first.
+
+    \b
+    Examples:
+      raingauge cities search muen
+      raingauge cities search san --country UY
+      raingauge cities search --near=-34.9,-56.2 --limit 5
+    """
+    from cli.cities import search as search_cities
+
+    search_cities(file, query, country, near, limit, as_json=json)
+
+
+@cities.command()
+def match(
+    places: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-", help="A CSV with the columns name, country and, where known, admin1; or lat and lon."
+        ),
+    ],
+    prefer: Annotated[
+        Literal["largest"] | None, typer.Option("--prefer", help="Where several cities fit, take the largest.")
+    ] = None,
+    file: CitiesFile = "var/cities.db",
+) -> None:
+    """Print the city ids of a list of places, as CSV.
+
+    \b
+    Examples:
+      raingauge cities match places.csv > ids.csv
+      raingauge cities match places.csv --prefer largest > ids.csv
+      raingauge collect trip --cities ids.csv --wait
+
+    Nothing is guessed: rows that fit several cities, or none, are reported on
+    stderr with what is like them, and the exit status is 2.
+    """
+    from cli.cities import match_places
+
+    match_places(file, places, prefer_largest=prefer is not None)
+
+
 def _session(context: typer.Context) -> Session:
     """What the command was given; the network when it was given nothing."""
     return context.find_object(Session) or Session()
 
 
+app.add_typer(cities)
 app.add_typer(admin)

@@ -1,0 +1,141 @@
+"""The command `raingauge` as a process: against a running service, in a pipe, and completing in a shell."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ROOT, Program, program
+
+pytestmark = pytest.mark.long
+COMMAND = [sys.executable, "-m", "cli"]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """`raingauge run` in a folder of its own, on simulated weather."""
+    settings = {"RAINGAUGE_HTTP__PORT": "0", "PYTHONPATH": str(ROOT)}
+    with program("cli", "run", settings=settings, cwd=tmp_path_factory.mktemp("run")) as running:
+        yield running
+
+
+def environment(url: str = "http://127.0.0.1:1", **more: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "RAINGAUGE_URL": url, **more}
+
+
+def raingauge(*arguments: str, service: Program, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env=environment(service.url),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def completed(*words: str) -> list[str]:
+    """What bash would offer for the last of these words."""
+    asked = {"_RAINGAUGE_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(["raingauge", *words])}
+    variables = environment(**asked, COMP_CWORD=str(len(words)))
+    done = subprocess.run(COMMAND, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()
+
+
+def test_a_collection_is_collected_read_and_reported(service: Program) -> None:
+    done = raingauge("collect", "mine", "--cities", "-", "--wait", service=service, stdin="city_id\n3439525\n3439781\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "mine  done  2 of 2 collected\n", "")
+    rows = raingauge("get", "mine", "--fields", "country", service=service).stdout.splitlines()
+    assert [row.split("\t")[0] for row in rows] == ["city_id", "3439525", "3439781"]
+    shown = raingauge("get", "mine", "--json", service=service).stdout
+    assert json.loads(shown) == service.get("/get", id="mine")
+    assert "held now\t2 of 60 cities" in raingauge("quota", service=service).stdout
+    assert "collection.finished\tmine" in raingauge("events", service=service).stdout
+
+
+def test_a_cancelled_collection_ends_a_wait_with_5_and_a_refusal_with_4(service: Program) -> None:
+    assert raingauge("collect", "large", service=service).returncode == 0
+    assert raingauge("cancel", "large", service=service).stdout.startswith("large  cancelled  ")
+    done = raingauge("watch", "large", service=service)
+    assert (done.returncode, done.stdout[:16]) == (5, "large  cancelled")
+    refused = raingauge("collect", "large", "--max-age-s", "1", service=service)
+    assert (refused.returncode, refused.stdout, len(refused.stderr.splitlines())) == (4, "", 1)
+
+
+def test_ctrl_c_ends_a_wait_with_130_and_the_collection_goes_on(service: Program) -> None:
+    raingauge("collect", "long", service=service)
+    watching = subprocess.Popen(
+        [*COMMAND, "watch", "long"], env=environment(service.url), stderr=subprocess.PIPE, text=True
+    )
+    before = service.scrape()
+    while service.scrape() == before:  # until it polls
+        pass
+    watching.send_signal(signal.SIGINT)
+    _, err = watching.communicate(timeout=20)
+    assert watching.returncode == 130
+    assert err in {"", "long goes on without you; `raingauge watch long` follows it again\n"}
+    assert service.get("/get", id="long")["status"] == "collecting"
+
+
+def test_output_into_a_closed_pipe_ends_quietly(service: Program) -> None:
+    command = f"{sys.executable} -m cli quota | true"
+    done = subprocess.run(
+        ["sh", "-c", command], env=environment(service.url), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["col"], ["collect"]),
+        (["cities", "m"], ["match"]),
+        (["get", "1", "--un"], ["--units"]),
+        (["export", "1", "--format", "geo"], ["geojson"]),
+        (["admin", "dead-letters", ""], ["list", "replay", "bury"]),
+        (["watch", ""], []),
+    ],
+)
+def test_a_shell_completes_commands_options_and_values(words: list[str], offered: list[str]) -> None:
+    assert completed(*words) == offered
+
+
+def test_the_scripts_for_shells_name_the_command() -> None:
+    for shell in ("bash", "zsh", "fish"):
+        variables = environment(_RAINGAUGE_COMPLETE=f"source_{shell}")
+        done = subprocess.run(COMMAND, env=variables, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, "_RAINGAUGE_COMPLETE" in done.stdout) == (0, True)
+
+
+def test_admin_does_what_the_consumers_commands_do(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/own.db"
+    variables = environment(RAINGAUGE_DATABASE__URL=url)
+    subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "head"], env=variables, cwd=ROOT, check=True, timeout=60
+    )
+    shown = []
+    for command in ([*COMMAND, "admin"], [sys.executable, "-m", "consumer"]):
+        (tmp_path / "own.db").touch()
+        done = [
+            subprocess.run(
+                [*command, "quota", *words],
+                env=variables,
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            for words in (["adopt"], ["set-month", "77"], ["open"])
+        ]
+        assert [each.returncode for each in done] == [0, 0, 0]
+        shown.append([each.stdout.rpartition("->")[2] for each in done])
+    assert shown[0] == shown[1]
+    assert shown[0][1] == " 77 cities\n"
