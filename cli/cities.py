@@ -38,7 +38,7 @@ def search(file: str, query: str, country: str, near: str, limit: int, *, as_jso
     if not found:
         return note("there is no such city; `raingauge cities match` suggests similar names")
     headings = HEADINGS if place is None else (*HEADINGS, "distance (km)")
-    return table(headings, (_cells(city)[: len(headings)] for city in found), NUMBERS)
+    return table(headings, (_cells(city)[: len(headings)] for city in found), NUMBERS, ("name", "admin1"))
 
 
 def match_places(file: str, places: str, *, prefer_largest: bool) -> None:

@@ -15,7 +15,7 @@ from cli.client import Answer, Api, Parameters
 from cli.errors import Misused
 from cli.output import Cell, bar, document, note, plain, say, screen, status, table
 from cli.session import Session
-from cli.times import short, until
+from cli.times import ago, minute, moment, spelled, until
 from cli.waiting import ENDED, REASONS, check, follow
 
 Units = Literal["metric", "imperial", "standard"]
@@ -23,8 +23,14 @@ Format = Literal["csv", "json", "jsonl", "geojson", "parquet"]
 DEGREES: Final = {"metric": "°C", "imperial": "°F", "standard": "K"}
 SPEEDS: Final = {"metric": "m/s", "imperial": "mph", "standard": "m/s"}
 SHOWN: Final = ("city_id", "name", "temperature", "humidity", "observed_at")
+LONG: Final = ("name", "description")
 NUMBERS: Final = ("temperature", "humidity", "pressure", "wind_speed", "clouds", "city_id", "feels_like")
 FAILURES_SHOWN: Final = 10
+BAR: Final = 8
+LISTED: Final = (
+    "id", "status", "reason", "progress", "collected", "failed", "total", "requested_at", "finished_at", "expected_at"
+)  # fmt: skip
+"""The columns of a piped list, with the API's values; on a terminal a list is drawn instead."""
 
 
 def collect(
@@ -79,7 +85,7 @@ def get(api: Api, collection_id: str, parameters: Parameters, fields: list[str],
     headings = {name: _heading(name, units) for name in names}
     rows = ([_cell(name, row.get(name)) for name in names] for row in found["data"])
     if found["data"]:
-        table([*headings.values()], rows, [headings[name] for name in names if name in NUMBERS])
+        table([*headings.values()], rows, [headings[name] for name in names if name in NUMBERS], LONG)
     note(f"{_summary(found)}{_outlook(found, answer)}")
     _report_failures(found["errors"])
     if found["next"] is not None:
@@ -94,11 +100,21 @@ def list_all(api: Api, state: str | None, limit: int, after: str | None, *, json
     if json:
         return document(answer.body)
     found = answer.json
-    headings = ("id", "status", "progress", "collected", "failed", "requested (UTC)", "end (UTC)")
     if found["collections"]:
-        table(headings, (_row(each, answer) for each in found["collections"]), ("collected", "failed"))
+        if screen().is_terminal:
+            table(
+                ("id", "status", "progress", "collected", "requested", "end"),
+                _drawn(found, answer),
+                (),
+                ("id", "status"),
+            )
+        else:
+            table(
+                (*LISTED,),
+                (["" if each[name] is None else str(each[name]) for name in LISTED] for each in found["collections"]),
+            )
     else:
-        note("there are no collections; `raingauge collect 1` starts one" if state is None else "there are none")
+        note("there are none" if state or after else "there are no collections; `raingauge collect 1` starts one")
     if found["next"] is not None:
         following = dict(parse_qsl(urlsplit(found["next"]).query))["after"]
         note(f"there are older ones: --after {following}")
@@ -157,15 +173,22 @@ def _outlook(found: dict[str, Any], answer: Answer) -> str:
     return f"; done {until(open_until, answer.now)}" if open_until else ""
 
 
-def _row(each: dict[str, Any], answer: Answer) -> list[Cell]:
-    terminal = screen().is_terminal
-    reason = f" ({plain(each['reason'])})" if each["reason"] and terminal else ""
-    state = Text.assemble(status(each["status"]), (reason, "dim"))
-    percent = f"{100 * each['progress']:.0f} %"
-    end = short(each["finished_at"]) or until(each["expected_at"], answer.now)
-    counts = f"{each['collected']:,} of {each['total']:,}"
-    progress = Text.assemble(bar(each["progress"], 10), f" {percent:>5}") if terminal else percent
-    return [each["id"], state, progress, counts, f"{each['failed']:,}", short(each["requested_at"]), end]
+def _drawn(found: dict[str, Any], answer: Answer) -> Iterator[list[Cell]]:
+    """Rows for a terminal."""
+    for each in found["collections"]:
+        reason = f" ({plain(each['reason'])})" if each["reason"] else ""
+        state = Text.assemble(status(each["status"]), (reason, "dim"))
+        progress = Text.assemble(bar(each["progress"], BAR), f" {100 * each['progress']:3.0f} %")
+        failed = f", {each['failed']:,} failed" if each["failed"] else ""
+        counts = f"{each['collected']:,} of {each['total']:,}{failed}"
+        yield [each["id"], state, progress, counts, ago(each["requested_at"], answer.now), _end(each, answer)]
+
+
+def _end(each: dict[str, Any], answer: Answer) -> str:
+    """How long a collection took, or takes still."""
+    if each["finished_at"] is None:
+        return until(each["expected_at"], answer.now)
+    return f"took {spelled(moment(each['finished_at']) - moment(each['requested_at']))}"
 
 
 def _heading(name: str, units: Units) -> str:
@@ -178,7 +201,7 @@ def _cell(name: str, value: Any) -> str:
     if value is None:
         return ""
     if name.endswith("_at"):
-        return short(value)
+        return minute(value)
     return f"{value:.1f}" if isinstance(value, float) and name not in {"latitude", "longitude"} else str(value)
 
 

@@ -30,6 +30,6 @@ def _print(found: Iterable[dict[str, Any]]) -> None:
         for each in found
     ]
     if rows:
-        table(("number", "time (UTC)", "type", "of", "what happened"), rows, ("number",))
+        table(("number", "time (UTC)", "type", "of", "what happened"), rows, ("number",), ("of", "what happened"))
     else:
         note("there are no events")

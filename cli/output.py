@@ -5,7 +5,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -50,8 +50,14 @@ def plain(text: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]], numbers: Sequence[str] = ()) -> None:
-    """Print rows in columns; piped, as lines with tabs. `numbers`: the headings of columns aligned to the right."""
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[Cell]], numbers: Sequence[str] = (), long: Sequence[str] = ()
+) -> None:
+    """Print rows in columns; piped, as lines with tabs.
+
+    Headings of columns: `numbers` are aligned to the right; `long` ones give way where the terminal is narrow, the last
+    column by wrapping, the others by an ellipsis.
+    """
     console = screen()
     if not console.is_terminal:
         for row in (headings, *rows):
@@ -59,10 +65,21 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]], numbers: Sequ
         return
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
-        shown.add_column(heading, justify="right" if heading in numbers else "left", no_wrap=True, overflow="ellipsis")
+        justify: Literal["left", "right"] = "right" if heading in numbers else "left"
+        gives_way = heading in long
+        # A unit stands below its name.
+        title = Text(heading.replace(" (", "\n("), no_wrap=True, overflow="ellipsis")
+        shown.add_column(title, justify=justify, no_wrap=not gives_way, min_width=8 if gives_way else None)
     for row in rows:
-        shown.add_row(*(cell if isinstance(cell, Text) else Text(plain(cell)) for cell in row))
+        shown.add_row(*(_fitting(cell, wraps=place == len(headings) - 1) for place, cell in enumerate(row)))
     console.print(shown, soft_wrap=False)
+
+
+def _fitting(cell: Cell, *, wraps: bool) -> Text:
+    text = cell.copy() if isinstance(cell, Text) else Text(plain(cell))
+    if not wraps:
+        text.no_wrap, text.overflow = True, "ellipsis"
+    return text
 
 
 def facts(rows: Iterable[tuple[str, Cell]]) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import typer
 
@@ -42,7 +42,8 @@ def reference() -> str:
     return "\n".join([INTRODUCTION, *parts])
 
 
-def _helps(command: typer.main.TyperCommand, name: str, parent: typer.Context | None) -> Iterator[tuple[str, str]]:
+def _helps(command: Any, name: str, parent: typer.Context | None) -> Iterator[tuple[str, str]]:
+    """The path and the help of a command and of all below it. Typer has no public name for a command's type."""
     context = typer.Context(command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH)
     yield context.command_path, command.get_help(context).rstrip()
     for each, inner in getattr(command, "commands", {}).items():

@@ -37,3 +37,13 @@ def until(text: str | None, now: datetime | None) -> str:
 def short(text: str | None) -> str:
     """A time of the API to the second, in UTC: `2026-11-20 16:00:02`."""
     return "" if text is None else f"{moment(text):%Y-%m-%d %H:%M:%S}"
+
+
+def minute(text: str) -> str:
+    """A time of the API to the minute, in UTC: `2026-11-20 16:00`, as observations have it."""
+    return f"{moment(text):%Y-%m-%d %H:%M}"
+
+
+def ago(text: str, now: datetime | None) -> str:
+    """How long ago a moment of the API was: `3 min ago`; the moment itself when the present is unknown."""
+    return short(text) if now is None else f"{' '.join(spelled(now - moment(text)).split()[:2])} ago"

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
+from tests.support.eventually import eventually
 from tests.support.processes import ROOT, Program, program
 
 pytestmark = pytest.mark.long
@@ -70,18 +72,15 @@ def test_a_cancelled_collection_ends_a_wait_with_5_and_a_refusal_with_4(service:
 
 
 def test_ctrl_c_ends_a_wait_with_130_and_the_collection_goes_on(service: Program) -> None:
-    raingauge("collect", "long", service=service)
     watching = subprocess.Popen(
-        [*COMMAND, "watch", "long"], env=environment(service.url), stderr=subprocess.PIPE, text=True
+        [*COMMAND, "collect", "long", "--wait"], env=environment(service.url), stderr=subprocess.PIPE, text=True
     )
-    before = service.scrape()
-    while service.scrape() == before:  # until it polls
-        pass
+    eventually(lambda: requests.get(f"{service.url}/get?id=long", timeout=10).ok, 30)
     watching.send_signal(signal.SIGINT)
     _, err = watching.communicate(timeout=20)
     assert watching.returncode == 130
     assert err in {"", "long goes on without you; `raingauge watch long` follows it again\n"}
-    assert service.get("/get", id="long")["status"] == "collecting"
+    assert service.get("/get", id="long")["finished_at"] is None
 
 
 def test_output_into_a_closed_pipe_ends_quietly(service: Program) -> None:
