@@ -8,7 +8,7 @@ from cli.client import Answer, Api
 from cli.output import Cell, bar, document, facts
 from cli.times import short, until
 
-BAR: Final = 24
+BAR: Final = 20
 
 
 def quota(api: Api, *, json: bool) -> None:
@@ -43,7 +43,9 @@ def _rows(answer: Answer) -> list[tuple[str, Cell]]:
 
 def _gate(gate: dict[str, Any], answer: Answer) -> Text:
     if gate["state"] == "open":
-        return Text.assemble(("open", "green"), f": {gate['why']}")
+        return Text.assemble(
+            ("open", "green"), {"group": ", 20 cities a call", "single": ", 1 city a call"}.get(gate["endpoint"], "")
+        )
     again = until(gate["blocked_until"], answer.now)
     return Text.assemble(("closed", "yellow"), f": {gate['why']}; tried again {again}")
 

@@ -321,6 +321,8 @@ def test_the_quota_is_one_screen(terminal: Terminal) -> None:
     assert facts["next release"] == "20 cities in 12 s"
     assert facts["month 2026-11"] == "400 of 1,000 cities, ends in 10 d 12 h"
     assert facts["forecast"] == "900 of 1,000"
+    open_gate = QUOTA["gate"] | {"state": "open", "blocked_until": None}
+    assert "gate\topen, 20 cities a call\n" in terminal.run("quota", api=QUOTA | {"gate": open_gate})[1]
 
 
 def test_the_newest_events_are_shown_unless_a_number_is_given(terminal: Terminal) -> None:
@@ -357,7 +359,7 @@ def test_a_terminal_gets_columns_and_colours_unless_no_color_is_set(
     assert "\x1b[33mclosed" in coloured
     assert [line.rstrip()[-10:] for line in drawn[1:]] == ["2 min 10 s", "3 min 10 s"]
     assert "4 of 4, 1 failed" in drawn[2]
-    assert "━" * 16 + "─" not in coloured, "bars have two colours"
+    assert "\x1b[36m" + "━" * 13 + "\x1b[0m\x1b[2m" + "─" * 7 in coloured, "40 of 60"
     assert "\x1b[33m" not in plain
     assert "\t" not in plain
 
