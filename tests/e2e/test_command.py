@@ -42,10 +42,10 @@ def raingauge(*arguments: str, service: Program, stdin: str = "") -> subprocess.
     )
 
 
-def completed(*words: str) -> list[str]:
+def completed(*words: str, url: str = "http://127.0.0.1:1") -> list[str]:
     """What bash would offer for the last of these words."""
     asked = {"_RAINGAUGE_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(["raingauge", *words])}
-    variables = environment(**asked, COMP_CWORD=str(len(words)))
+    variables = environment(url, **asked, COMP_CWORD=str(len(words)))
     done = subprocess.run(COMMAND, env=variables, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.split()
@@ -60,6 +60,18 @@ def test_a_collection_is_collected_read_and_reported(service: Program) -> None:
     assert json.loads(shown) == service.get("/get", id="mine")
     assert "held now\t2 of 60 cities" in raingauge("quota", service=service).stdout
     assert "collection.finished\tmine" in raingauge("events", service=service).stdout
+
+
+def test_collections_are_listed_completed_and_exported(service: Program, tmp_path: Path) -> None:
+    assert raingauge("collect", "two", "--cities", "-", "--wait", service=service, stdin="[3439525]").returncode == 0
+    assert "two\tdone\t" in raingauge("list", "--status", "done", "--limit", "1", service=service).stdout
+    assert completed("get", "tw", url=service.url) == ["two"]
+    written = raingauge("export", "two", "-o", f"{tmp_path}/two.csv", "--units", "imperial", service=service)
+    assert (written.returncode, [path.name for path in tmp_path.iterdir()]) == (0, ["two.csv"])
+    heading, row = (tmp_path / "two.csv").read_text("utf-8").splitlines()
+    assert ("temperature_f" in heading, row.split(",")[0]) == (True, "3439525")
+    shown = raingauge("export", "two", "--format", "jsonl", service=service).stdout
+    assert json.loads(shown)["city_id"] == 3439525
 
 
 def test_a_cancelled_collection_ends_a_wait_with_5_and_a_refusal_with_4(service: Program) -> None:
