@@ -26,6 +26,7 @@ SORTED_AT_ONCE: Final = 5_000
 """Cities: sorting holds Python's lock, and other threads need it, too."""
 ENDED_WITHIN: Final = timedelta(hours=1)
 """What counts as ended lately."""
+NO_STANDING: Final = -1
 ROWS_AT_ONCE: Final = 2_000
 """Batches in one INSERT."""
 
@@ -93,7 +94,7 @@ def newest(
         ]
     selected = (
         select(*(table[name] for name in _COLUMNS))
-        .where(table.standing == standing, *older)
+        .where(_stands(connection, standing), *older)
         .order_by(table.standing.desc(), table.requested_at.desc(), table.id.desc())
         .limit(limit)
         .subquery()
@@ -102,6 +103,18 @@ def newest(
     found = union_all(*(select(rows) for rows in selected)).subquery()
     ordered = select(found).order_by(found.c.requested_at.desc(), found.c.id.desc()).limit(limit)
     return [CollectionState(*row) for row in connection.execute(ordered)]
+
+
+def _stands(connection: Connection, standing: int) -> ColumnElement[bool]:
+    """The condition on the index's first column.
+
+    With one value MariaDB sometimes reads all of that standing instead of those older than a moment; with two, of which
+    one never occurs, it reads the range.
+    """
+    column = Collection.__table__.c.standing
+    return (
+        column.in_((standing, NO_STANDING)) if connection.dialect.name in {"mysql", "mariadb"} else column == standing
+    )
 
 
 def open_collections(connection: Connection) -> list[OpenCollection]:
