@@ -11,6 +11,8 @@ FIRST ?= 0
 CITIES := var/cities.db
 GEONAMES := $(VENV)/geonames
 RUN_EXTRAS := producer,consumer,kafka,mysql,parquet,postgres,cli
+# Each worker of the tests would compile every module anew, and so would each process that they start.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 
 .PHONY: help

@@ -5,6 +5,7 @@ All of it is generated from the models that write the messages, so it must not d
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -105,15 +106,21 @@ def _cloud_event(kind: str) -> dict[str, Any]:
 
 def install(api: FastAPI, settings: Settings) -> None:
     """Serve the document and the schemas."""
-    document = asyncapi(settings, api.title, api.version)
-    described = {name: {"$schema": JSON_SCHEMA, **schema} for name, schema in schemas(settings).items()}
+
+    @cache
+    def document() -> dict[str, Any]:
+        return asyncapi(settings, api.title, api.version)
+
+    @cache
+    def described() -> dict[str, dict[str, Any]]:
+        return {name: {"$schema": JSON_SCHEMA, **schema} for name, schema in schemas(settings).items()}
 
     @api.get("/asyncapi.json", include_in_schema=False)
     async def messages() -> dict[str, Any]:
-        return document
+        return document()
 
     @api.get("/schemas/{name}.json", include_in_schema=False)
     async def schema(name: str) -> dict[str, Any]:
-        if name not in described:
-            raise HTTPException(404, f"there is no schema {shown(name)}; there are {', '.join(described)}")
-        return described[name]
+        if name not in described():
+            raise HTTPException(404, f"there is no schema {shown(name)}; there are {', '.join(described())}")
+        return described()[name]

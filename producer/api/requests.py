@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, Final, NoReturn, get_origin
 
 from fastapi import Request, Response
@@ -104,7 +104,10 @@ class StrictRoute(APIRoute):
         async def nothing(**_: Any) -> None:
             """Checks the same request, and does nothing."""
 
-        check = APIRoute(self.path, nothing, methods=self.methods, response_model=None).get_route_handler()
+        @cache
+        def checker() -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            return APIRoute(self.path, nothing, methods=self.methods, response_model=None).get_route_handler()
+
         known = {field.alias: get_origin(field.field_info.annotation) is list for field in self.dependant.query_params}
 
         async def handle_strictly(request: Request) -> Response:
@@ -113,7 +116,7 @@ class StrictRoute(APIRoute):
             if not wrong:
                 return await handle(strict)
             try:
-                await check(strict)
+                await checker()(strict)
             except RequestValidationError as error:
                 wrong += error.errors()
             except Invalid as error:

@@ -2,18 +2,24 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ["cli", "producer", "consumer", "raingauge", "simulator", "standalone", "migrations"]
 SOURCES = {path: path.read_text() for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
 WRITTEN = {path: text for path, text in SOURCES.items() if path.parent.name != "versions"}
-NODES = [(path, node) for path, text in WRITTEN.items() for node in ast.walk(ast.parse(text))]
 FORBIDDEN = {"manager", "service", "base", "impl", "utils", "helpers", "util", "helper"}
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 45
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@cache
+def nodes() -> list[tuple[Path, ast.AST]]:
+    """Every node of every module; parsed when a test needs it, since each worker imports this module."""
+    return [(path, node) for path, text in WRITTEN.items() for node in ast.walk(ast.parse(text))]
 
 
 def own_lines(function: Function) -> int:
@@ -33,12 +39,12 @@ def words(name: str) -> set[str]:
 
 def test_no_module_or_function_is_too_long_to_be_read_at_once() -> None:
     assert [path for path, text in WRITTEN.items() if len(text.splitlines()) > LONGEST_MODULE] == []
-    functions = [(path, node.name, own_lines(node)) for path, node in NODES if isinstance(node, Function)]
+    functions = [(path, node.name, own_lines(node)) for path, node in nodes() if isinstance(node, Function)]
     assert len(functions) > 500
     assert [found for found in functions if found[2] > LONGEST_FUNCTION] == []
 
 
 def test_names_say_what_a_thing_does() -> None:
-    names = [*(path.stem for path in WRITTEN), *(node.name for _, node in NODES if isinstance(node, ast.ClassDef))]
+    names = [*(path.stem for path in WRITTEN), *(node.name for _, node in nodes() if isinstance(node, ast.ClassDef))]
     assert [name for name in names if words(name) & FORBIDDEN] == []
     assert words("KafkaBaseClient") == words("kafka_base_client") == {"kafka", "base", "client"}
