@@ -112,12 +112,12 @@ def front(sqlite: Database) -> Front:
     return Front(sqlite, settings=settings_for(MAX_CITIES))
 
 
-@pytest.mark.parametrize("detail", BODIES)
-async def test_a_bad_body_is_refused_and_changes_nothing(front: Front, detail: str) -> None:
-    for body in BODIES[detail]:
-        problem = assert_problem(await front.http.post("/collect", content=body, headers=JSON), 422, detail)
-        assert problem["title"] == "Unprocessable Content"
-        assert "; ".join(f"{error['where']}: {error['what']}" for error in problem["errors"][:3]) == detail
+async def test_a_bad_body_is_refused_and_changes_nothing(front: Front) -> None:
+    for detail in BODIES:
+        for body in BODIES[detail]:
+            problem = assert_problem(await front.http.post("/collect", content=body, headers=JSON), 422, detail)
+            assert problem["title"] == "Unprocessable Content"
+            assert "; ".join(f"{error['where']}: {error['what']}" for error in problem["errors"][:3]) == detail
     await front.assert_nothing_happened()
 
 
@@ -129,9 +129,9 @@ async def test_a_body_of_another_type_is_refused_and_changes_nothing(front: Fron
     await front.assert_nothing_happened()
 
 
-@pytest.mark.parametrize("query", QUERIES)
-async def test_a_bad_query_is_refused(front: Front, query: str) -> None:
-    assert assert_problem(await front.http.get(f"/get?{query}"), 422, QUERIES[query])["errors"]
+async def test_a_bad_query_is_refused(front: Front) -> None:
+    for query in QUERIES:
+        assert assert_problem(await front.http.get(f"/get?{query}"), 422, QUERIES[query])["errors"]
 
 
 async def test_of_many_errors_the_first_twenty_are_told(front: Front) -> None:

@@ -88,13 +88,13 @@ async def test_a_client_with_a_tag_learns_of_it(front: Front) -> None:
     assert (await front.http.get("/get?id=1", headers={"If-None-Match": tag})).status_code == 200
 
 
-@pytest.mark.parametrize("id", ["2", "a", "sweep:1", "a" * 64, "a" * 65, "a b", "ñ", "1%00"])
-async def test_an_id_that_nothing_has_is_not_found(front: Front, id: str) -> None:  # noqa: A002
+async def test_an_id_that_nothing_has_is_not_found(front: Front) -> None:
     await front.collect(1)
-    answer = await front.http.post(f"/collections/{id}/cancel")
-    name = unquote(id) if len(id) <= 64 else "a" * 64
-    assert_problem(answer, 404, f"there is no collection {name}")
-    assert (await front.body(1))["status"] == "queued"
+    for id in ["2", "a", "sweep:1", "a" * 64, "a" * 65, "a b", "ñ", "1%00"]:  # noqa: A001
+        answer = await front.http.post(f"/collections/{id}/cancel")
+        name = unquote(id) if len(id) <= 64 else "a" * 64
+        assert_problem(answer, 404, f"there is no collection {name}")
+        assert (await front.body(1))["status"] == "queued"
 
 
 async def test_a_parameter_that_is_not_known_is_refused_and_cancels_nothing(front: Front) -> None:

@@ -137,12 +137,12 @@ async def test_ids_that_only_look_alike_are_different(front: Front, first: str, 
     assert [(await front.body(id))["id"] for id in (first, second)] == [first, second]  # noqa: A001
 
 
-@pytest.mark.parametrize("id", ["a" * 64, "A-Z_0.9", "..", "-", 10**63, -(10**62), "null"])
-async def test_the_location_of_every_allowed_id_leads_to_its_collection(front: Front, id: int | str) -> None:  # noqa: A002
-    answer = await front.collect(id, cities=[1])
-    location = httpx2.URL(answer.headers["location"])
-    assert (location.path, dict(location.params)) == ("/get", {"id": str(id)})
-    assert (await front.http.get(answer.headers["location"])).json()["id"] == str(id)
+async def test_the_location_of_every_allowed_id_leads_to_its_collection(front: Front) -> None:
+    for id in ["a" * 64, "A-Z_0.9", "..", "-", 10**63, -(10**62), "null"]:  # noqa: A001
+        answer = await front.collect(id, cities=[1])
+        location = httpx2.URL(answer.headers["location"])
+        assert (location.path, dict(location.params)) == ("/get", {"id": str(id)})
+        assert (await front.http.get(answer.headers["location"])).json()["id"] == str(id)
 
 
 async def test_a_byte_order_mark_and_parameters_of_the_content_type_do_no_harm(front: Front) -> None:

@@ -68,9 +68,8 @@ async def test_a_change_sets_what_it_names(front: Front, change: dict[str, str])
     assert (await front.http.get(f"/events/{event['event_id']}")).json() == event | change
 
 
-@pytest.mark.parametrize(
-    ("body", "where"),
-    [
+async def test_a_wrong_event_is_refused_and_stores_nothing(front: Front) -> None:
+    for body, where in [
         ({"description": "rain"}, "user_id"),
         ({"user_id": "1"}, "description"),
         ({"user_id": "", "description": "rain"}, "user_id"),
@@ -78,19 +77,17 @@ async def test_a_change_sets_what_it_names(front: Front, change: dict[str, str])
         ({"user_id": "1", "description": "r" * 2001}, "description"),
         ({"user_id": "1", "description": "\0"}, "description"),
         ({"user_id": "1", "description": "rain", "status": "Processed"}, "status"),
-    ],
-)
-async def test_a_wrong_event_is_refused_and_stores_nothing(front: Front, body: dict[str, object], where: str) -> None:
-    answer = await front.http.post("/events", json=body)
-    assert (answer.status_code, answer.json()["errors"][0]["where"]) == (422, where)
-    assert (await front.http.get("/events")).json()["events"] == []
+    ]:
+        answer = await front.http.post("/events", json=body)
+        assert (answer.status_code, answer.json()["errors"][0]["where"]) == (422, where)
+        assert (await front.http.get("/events")).json()["events"] == []
 
 
-@pytest.mark.parametrize("change", [{"status": "done"}, {"status": None}, {"event_id": UNKNOWN}, {"user_id": ""}])
-async def test_a_wrong_change_is_refused(front: Front, change: dict[str, object]) -> None:
+async def test_a_wrong_change_is_refused(front: Front) -> None:
     event = await report(front)
-    assert (await front.http.put(f"/events/{event['event_id']}", json=change)).status_code == 422
-    assert (await front.http.get(f"/events/{event['event_id']}")).json() == event
+    for change in [{"status": "done"}, {"status": None}, {"event_id": UNKNOWN}, {"user_id": ""}]:
+        assert (await front.http.put(f"/events/{event['event_id']}", json=change)).status_code == 422
+        assert (await front.http.get(f"/events/{event['event_id']}")).json() == event
 
 
 async def test_an_unknown_event_is_not_found(front: Front) -> None:

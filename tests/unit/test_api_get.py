@@ -162,11 +162,11 @@ async def test_progress_is_never_old_and_a_forecast_follows_it_at_once(front: Fr
     assert (body["status"], body["collected"], len(body["data"])) == ("done", 3, 3)
 
 
-@pytest.mark.parametrize("id", ["7", "1 ", "1\n", "ONE", "a/b", "ñ", "\0", "x" * 65, "'; DROP TABLE collections; --"])
-async def test_an_unknown_id_is_not_found(front: Front, id: str) -> None:  # noqa: A002
+async def test_an_unknown_id_is_not_found(front: Front) -> None:
     await front.collect(1)
     await front.collect("one")
-    assert_problem(await front.get(id), 404, f"there is no collection {id[:64]}")
+    for id in ["7", "1 ", "1\n", "ONE", "a/b", "ñ", "\0", "x" * 65, "'; DROP TABLE collections; --"]:  # noqa: A001
+        assert_problem(await front.get(id), 404, f"there is no collection {id[:64]}")
 
 
 async def test_a_collection_of_the_systems_own_can_be_read(front: Front) -> None:
