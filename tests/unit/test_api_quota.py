@@ -253,7 +253,7 @@ LONG: Final = "from: a proof is about 24 hours at most"
 
 
 async def test_a_time_that_cannot_be_proved_is_refused(front: Front) -> None:
-    for begin, end, detail in [
+    periods: list[tuple[Any, Any, str]] = [
         (NOON - timedelta(hours=24, seconds=1), None, LONG),
         (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), LONG),
         ("0001-01-01T00:00:00+23:59", None, LONG),
@@ -264,7 +264,8 @@ async def test_a_time_that_cannot_be_proved_is_refused(front: Front) -> None:
         (NOON, None, ORDER),
         (NOON + timedelta(hours=3), NOON + timedelta(hours=4), ORDER),
         ("9999-12-31T23:59:59-23:59", None, ORDER),
-    ]:
+    ]
+    for begin, end, detail in periods:
         where, _, what = detail.partition(": ")
         problem = assert_problem(await ask_proof(front, begin, end), 422, detail)
         assert problem["errors"] == [{"where": where, "what": what}]

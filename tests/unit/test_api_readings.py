@@ -47,14 +47,15 @@ async def test_a_field_of_what_is_selected_is_summed_up(front: Front) -> None:
 
 
 async def test_of_nothing_there_is_no_mean(front: Front) -> None:
-    for query in [
+    queries: list[dict[str, Any]] = [
         {},
         {"city_id": 7},
         {"to": "2026-11-20T12:00:00Z"},
         {"from": "9999-12-31T23:59:59-23:59"},
         {"to": "0001-01-01T00:00:01+23:59"},
         {"from": "0001-01-01T00:00:01+23:59", "to": "0001-01-01T00:00:02+23:59"},
-    ]:
+    ]
+    for query in queries:
         assert (await summary(front, **query)).json() == NOTHING
         assert (await front.http.get("/compat/total")).json() == {"total": 0.0}
 
@@ -65,7 +66,7 @@ async def test_an_unknown_collection_is_not_found(front: Front) -> None:
 
 
 async def test_a_wrong_parameter_is_refused(front: Front) -> None:
-    for query, where in [
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"field": "name"}, "field"),
         ({"field": "latitude"}, "field"),
         ({"field": ["humidity", "clouds"]}, "field"),
@@ -76,7 +77,8 @@ async def test_a_wrong_parameter_is_refused(front: Front) -> None:
         ({"to": "2026-11-20T12:00:00"}, "to"),
         ({"from": "2026-11-20T12:00:00Z", "to": "2026-11-20T12:00:00Z"}, "from"),
         ({"since": "2026-11-20T12:00:00Z"}, "since"),
-    ]:
+    ]
+    for query, where in wrong:
         answer = await summary(front, **query)
         assert (answer.status_code, answer.json()["errors"][0]["where"]) == (422, where)
 
