@@ -15,7 +15,6 @@ from tests.support.databases import (
     need_port,
     own_database,
     server_schema,
-    sqlite_again,
     sqlite_copy,
     sqlite_template,
 )
@@ -62,8 +61,8 @@ class _Schemas(dict[str, str]):
 @pytest.fixture
 def sqlite(template: Path) -> Iterator[Database]:
     """An empty SQLite database."""
-    with sqlite_again(template) as engine:
-        yield Database(engine)
+    with sqlite_copy(template) as database:
+        yield database
 
 
 @pytest.fixture(params=KINDS)

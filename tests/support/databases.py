@@ -84,7 +84,7 @@ def sqlite_copy(template: Path, clock: DatabaseClock = server_time) -> Iterator[
 @cache
 def _kept(path: Path) -> Engine:
     """An engine that keeps its compiled statements, for one file after the other under the same name."""
-    engine = open_database(f"sqlite:///{path}", pool_size=16).engine
+    engine = open_database(f"sqlite:///{path}").engine
 
     @event.listens_for(engine, "connect")
     def never_sync(connection: Any, _record: Any) -> None:
