@@ -93,7 +93,7 @@ def test_without_tables_or_with_old_ones_it_is_unavailable_and_says_what_to_do(b
     for is_old in (False, True):
         if is_old:
             Schema.metadata.create_all(bare.engine)
-            bare.write(lambda connection: connection.execute(text("ALTER TABLE collections DROP COLUMN cancelled_at")))
+            bare.write(lambda connection: connection.execute(text("ALTER TABLE collections DROP COLUMN max_age_s")))
             bare.write(lambda connection: connection.execute(text("ALTER TABLE cities DROP COLUMN name")))
         with pytest.raises(DatabaseUnavailable, match=advice):
             bare.read(lambda connection: collections.find(connection, "1"))
