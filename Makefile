@@ -85,6 +85,14 @@ bench: $(READY) services ## measure: one table, results, plots for docs/performa
 reference: $(READY) ## write docs/command.md anew from the command's own help
 	$(BIN)/python -m cli.reference > docs/command.md
 
+.PHONY: screenshots
+screenshots: $(READY) ## pictures of the page for docs/page (Chromium; two minutes)
+	$(BIN)/python -m tests.browser.screenshots docs/page
+
+.PHONY: vendor
+vendor: ## compare the page's libraries with the npm registry (ARGS=--fetch: write them anew)
+	@$(PYTHON) deploy/page/vendor.py $(ARGS)
+
 .PHONY: check
 check: $(READY) ## lint, types, import rules, secrets, shell scripts, the compose file
 	$(BIN)/ruff check .

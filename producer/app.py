@@ -44,10 +44,11 @@ async def producing(  # noqa: PLR0913
     tracing: Tracing | None = None,
     *,
     stream_publisher: Publisher | None = None,
+    watchers: contextlib.ExitStack | None = None,
 ) -> AsyncIterator[FastAPI]:
     """Run the relays, once the database answers, while the block runs; yields the application to serve.
 
-    `stream_publisher`: None if streams are disabled.
+    `stream_publisher`: None if streams are disabled. Closing `watchers` ends their connections.
 
     Raises (ends the block):
         SettingsError: the database refuses this program.
@@ -74,7 +75,7 @@ async def producing(  # noqa: PLR0913
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(publish())
         try:
-            api = create_api(settings, use_cases, relay, parts, event_relay.wake, telemetry, tracing)
+            api = create_api(settings, use_cases, relay, parts, event_relay.wake, telemetry, tracing, watchers)
             if tracing is not None:
                 tracing.instrument(api, database.engine)
             yield api
@@ -120,11 +121,15 @@ async def _serve(settings: Settings) -> None:
         await parts.enter_async_context(in_background(keep_topics(servers, topics, clock)))
         telemetry = Telemetry(clock)
         await parts.enter_async_context(in_background(telemetry.measure_loop()))
+        watchers = contextlib.ExitStack()
         made = producing(
-            settings, database, publisher, publisher, (), telemetry, tracing, stream_publisher=stream_publisher
+            *(settings, database, publisher, publisher, (), telemetry, tracing),
+            stream_publisher=stream_publisher,
+            watchers=watchers,
         )
         api = await parts.enter_async_context(made)
         http = settings.http
         url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
+        parts.enter_context(watchers)  # they end first: the server waits for open requests
         log.info("producer.serving", extra={"url": url})
         await asyncio.Event().wait()

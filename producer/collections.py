@@ -51,6 +51,8 @@ KEPT_FOR_EACH: Final = timedelta(milliseconds=5)
 KEPT_AT_MOST: Final = timedelta(seconds=10)
 DELIVERED_WITHIN: Final = timedelta(seconds=10)
 """If no partition waits, the batches of a collection are delivered within this time."""
+MAX_NEWEST: Final = 100
+"""Collections that watchers see at least, and open ones beyond them."""
 
 ListedStatus = Literal["all", "open", "queued", "collecting", "waiting", "done", "cancelled"]
 """What a list can be limited to; `open`: queued, collecting or waiting."""
@@ -231,6 +233,13 @@ class Collections:
             return ListPage(found, states[examined - 1].id if len(states) > examined else None)
 
         return await self.transactions.read(work, self._deadline_s + examined / FORECASTS_PER_SECOND)
+
+    def watched(self, connection: Connection) -> list[View]:
+        """The newest collections, and the newest of the open ones, within a transaction; the newest first."""
+        newest = collections.newest(connection, (OPEN, DONE, CANCELLED), None, MAX_NEWEST)
+        still_open = collections.newest(connection, (OPEN,), None, MAX_NEWEST)
+        states = {state.id: state for state in (*newest, *still_open)}
+        return self._views_of(connection, [*states.values()])
 
     async def check(self) -> None:
         """Return when the database answers, has the tables and can be written to."""

@@ -12,10 +12,10 @@ from typing import Final, Literal
 from sqlalchemy import Connection
 
 from producer.collections import DEADLINE_S
-from raingauge.model import Gate
+from raingauge.model import Charge, Gate
 from raingauge.quota.pacing import Release, Terms, month_allows, next_month
 from raingauge.quota.proof import Replay, Worst
-from raingauge.storage.quota import count_open, find_gate, held, next_ends, reserved_charges
+from raingauge.storage.quota import charges, consumers_alive, count_open, find_gate, held, next_ends, reserved_charges
 from raingauge.storage.transactions import Transactions
 
 RECENT: Final = timedelta(hours=1)
@@ -26,6 +26,11 @@ PORTION_S: Final = 5.0
 """Each portion of a proof may take that much longer than other answers."""
 MAX_RELEASED_AT_ONCE: Final = 1_000
 """Charges that are read to find what is released next."""
+WINDOWS_SHOWN: Final = 10
+"""How many windows the course of what is held goes back."""
+MAX_CHARGES_SHOWN: Final = 10_000
+"""Charges that are read for it; of a plan that has more it is shorter."""
+POINTS_SHOWN: Final = 240
 
 Endpoint = Literal["group", "single", "unknown"]
 Period = tuple[datetime, datetime]
@@ -47,6 +52,8 @@ class Standing:
     recent: int
     """Cities charged in the last hour, by the end of the charges."""
     endpoint: Endpoint
+    consumers: int
+    """Consumers of the account that are alive."""
 
     @property
     def free(self) -> int:
@@ -67,6 +74,15 @@ class Standing:
     def forecast(self) -> int:
         """Cities spent at the month's end, if each hour until then is like the last one."""
         return self.spent + round(self.recent * ((next_month(self.now) - self.now) / RECENT))
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What was held over time."""
+
+    terms: Terms
+    points: Sequence[tuple[datetime, int]]
+    """Moments at equal distances, and the cities held at each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +128,26 @@ class QuotaReports:
             next_release=_next_release(ends, window),
             recent=held(connection, self.account, now, RECENT.total_seconds()),
             endpoint=_endpoint_in_use(gate.endpoint, self._endpoint),
+            consumers=consumers_alive(connection, now, self.account)[0],
         )
+
+    async def course(self) -> Course | None:
+        """What was held during the last windows."""
+        return await self.transactions.read(self._read_course, DEADLINE_S)
+
+    def _read_course(self, connection: Connection) -> Course | None:
+        gate = find_gate(connection, self.account)
+        if gate is None:
+            return None
+        now = max(self.transactions.now(connection), gate.last_now)
+        window = timedelta(seconds=gate.window_s)
+        span, limit = WINDOWS_SHOWN * window, MAX_CHARGES_SHOWN
+        while len(found := charges(connection, self.account, now - span - window, now, limit)) == limit:
+            if span < window:
+                break
+            span /= 2
+        moments = [now - span + step * span / POINTS_SHOWN for step in range(POINTS_SHOWN + 1)]
+        return Course(_terms_of(gate, self.terms), held_at(found, window, moments))
 
     async def proof(self, period_of: Callable[[datetime], Period]) -> Proof | None:
         """The charges of a period replayed; `period_of` maps the database's time to the period.
@@ -139,6 +174,21 @@ class QuotaReports:
             await self.transactions.run_blocking(partial(replay.add, portion))
             after = end
         return Proof(since, until, terms, replay.worst)
+
+
+def held_at(found: Sequence[Charge], window: timedelta, moments: Sequence[datetime]) -> list[tuple[datetime, int]]:
+    """The cities held at each of these moments, which are in order. A charge is held until a window after its end."""
+    changes = sorted(
+        [(charge.reserved_at, charge.cost) for charge in found]
+        + [(charge.ends_at + window, -charge.cost) for charge in found]
+    )
+    points, total, next_change = [], 0, 0
+    for moment in moments:
+        while next_change < len(changes) and changes[next_change][0] <= moment:
+            total += changes[next_change][1]
+            next_change += 1
+        points.append((moment, total))
+    return points
 
 
 def _terms_of(gate: Gate, terms: Terms) -> Terms:

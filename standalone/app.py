@@ -85,12 +85,17 @@ async def _serve(settings: Settings) -> None:
         )
         worker.intake.tracing = tracing
         facts = [WorkerFacts(worker)]
-        streams = parts.enter_context(_stream_publisher(settings.streams, clock))
-        made = producing(settings, database, broker, events, facts, telemetry, tracing, stream_publisher=streams)
+        streams, watchers = parts.enter_context(_stream_publisher(settings.streams, clock)), contextlib.ExitStack()
+        made = producing(
+            *(settings, database, broker, events, facts, telemetry, tracing),
+            stream_publisher=streams,
+            watchers=watchers,
+        )
         api = await parts.enter_async_context(made)
         http = settings.http
         url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
         task = await parts.enter_async_context(working(worker, settings.openweather.timeout_s + GRACE_S))
+        parts.enter_context(watchers)  # they end first: the server waits for open requests
         _say(_welcome(settings, key, url))
         await asyncio.shield(task)  # a signal cancels the wait, not the work: that is for `working` to end
 
@@ -205,6 +210,7 @@ def _welcome(settings: Settings, key: str | None, url: str) -> str:
     return f"""Raingauge, embedded: {who}
   quota     {quota.cities_per_window} cities in {quota.window_s:g} s, {quota.pacing}, account {quota.account}
   database  {make_url(settings.database.url).render_as_string()}
+  page      {url}/
 {streams}  API       {url}  (documentation: {url}/docs)
 Try it:
   curl -X POST {url}/collect -H 'Content-Type: application/json' -d '{{"id": 1}}'

@@ -2,13 +2,29 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 
-from producer.api import cities, collections, docs, events, export, latest, lists, messages, problems, quota, readings
+from producer.api import (
+    cities,
+    collections,
+    docs,
+    events,
+    export,
+    latest,
+    lists,
+    messages,
+    page,
+    problems,
+    quota,
+    readings,
+    stream,
+)
 from producer.api.compat import collection_request, total, weather
 from producer.api.compat import events as older_events
 from producer.api.compat.default_collections import DefaultCollections
@@ -17,6 +33,7 @@ from producer.cities import default_cities
 from producer.collections import Collections
 from producer.events import Events
 from producer.exports.exporting import Exports
+from producer.live import Live
 from producer.metrics import ProducerMetrics
 from producer.quota import QuotaReports
 from producer.readings import Readings
@@ -52,7 +69,7 @@ class ProducerFacts:
         return {"publishing": self._relay.pending}
 
 
-def create_api(
+def create_api(  # noqa: PLR0913, PLR0917
     settings: Settings,
     use_cases: Collections,
     relay: Relay,
@@ -60,10 +77,11 @@ def create_api(
     on_event: Callable[[], None] = lambda: None,
     telemetry: Telemetry | None = None,
     tracing: Tracing | None = None,
+    watchers: ExitStack | None = None,
 ) -> FastAPI:
     """The HTTP application; `parts` add to health, and the producer's metrics are added to `telemetry`.
 
-    `on_event` is called when an event is due.
+    `on_event` is called when an event is due. Closing `watchers` ends their connections.
     """
     api = docs.DescribedApi(
         title="Raingauge",
@@ -76,8 +94,15 @@ def create_api(
     telemetry = telemetry or Telemetry(SystemClock())
     telemetry.measure_requests(api)
     api.add_middleware(TraceContext, tracing=tracing or Tracing())
-    for router in _front_doors(settings, use_cases, relay, on_event, telemetry):
+    reports = _quota_reports(settings, use_cases)
+    live = Live(use_cases.transactions, partial(stream.overview_of, use_cases, reports))
+    if watchers is not None:
+        watchers.callback(live.close)
+    for router in _front_doors(settings, use_cases, relay, on_event, ProducerMetrics(telemetry, relay, reports)):
         api.include_router(router)
+    api.include_router(quota.router(reports))
+    api.include_router(stream.router(live))
+    api.include_router(page.router(page.Page(settings.http.root_path)))
     api.include_router(health.router([ProducerFacts(relay), *parts], use_cases.check, telemetry))
     docs.install(api, settings.http.root_path)
     messages.install(api, settings)
@@ -87,14 +112,16 @@ def create_api(
     return api
 
 
+def _quota_reports(settings: Settings, use_cases: Collections) -> QuotaReports:
+    return QuotaReports(use_cases.transactions, settings.quota.account, settings.terms, settings.openweather.endpoint)
+
+
 def _front_doors(
-    settings: Settings, use_cases: Collections, relay: Relay, on_event: Callable[[], None], telemetry: Telemetry
+    settings: Settings, use_cases: Collections, relay: Relay, on_event: Callable[[], None], metrics: ProducerMetrics
 ) -> Iterable[APIRouter]:
     """One router for each subject, then the contracts of older services."""
     clock, transactions = SystemClock(), use_cases.transactions
-    reports = QuotaReports(transactions, settings.quota.account, settings.terms, settings.openweather.endpoint)
     sums, reported = Readings(transactions), Events(transactions, on_event)
-    metrics = ProducerMetrics(telemetry, relay, reports)
 
     def on_accepted(state: CollectionState) -> None:
         log.info("collection.accepted", extra={"collection_id": state.id, "cities": state.total})
@@ -105,7 +132,6 @@ def _front_doors(
     yield collections.router(use_cases, defaults, on_accepted)
     yield lists.router(use_cases)
     yield export.router(Exports(transactions))
-    yield quota.router(reports)
     yield readings.router(sums)
     yield latest.router(sums)
     yield events.router(reported, clock)

@@ -274,7 +274,7 @@ def _add_get(api: APIRouter, collections: Collections) -> None:
         page, view = EMPTY_PAGE, None
         if exists and (not data or "if-none-match" in request.headers):
             view = await collections.view(collection_id, deadline)
-            if view is not None and _is_named(tag := _etag(view, query), request):
+            if view is not None and is_named(tag := _etag(view, query), request):
                 return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache"})
         more = tuple(name for name in MORE if name in fields)
         wanted = PageQuery(collection_id, more, after, limit, units)
@@ -336,7 +336,7 @@ def _etag(view: View, query: bytes) -> str:
     return f'W/"{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}"'
 
 
-def _is_named(etag: str, request: Request) -> bool:
+def is_named(etag: str, request: Request) -> bool:
     """Whether `If-None-Match` names it, by weak comparison (RFC 9110, 8.8.3.2 and 13.1.2)."""
     if "if-none-match" not in request.headers:
         return False

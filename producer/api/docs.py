@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from producer.api import problems
@@ -25,7 +25,7 @@ class DescribedApi(FastAPI):
 
 
 def install(api: FastAPI, root_path: str) -> None:
-    """Serve Swagger UI from the files that `fastapi-swagger` brings; `/` leads there. Its links begin with `root_path`.
+    """Serve Swagger UI from the files that `fastapi-swagger` brings. Its links begin with `root_path`.
 
     FastAPI's own page loads them from a CDN: useless behind a firewall, and it would tell others who reads it.
     """
@@ -43,10 +43,6 @@ def install(api: FastAPI, root_path: str) -> None:
     @api.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(page.body)
-
-    @api.get("/", include_in_schema=False)
-    async def front() -> RedirectResponse:
-        return RedirectResponse(f"{root_path}/docs")
 
 
 EXAMPLES: Final[dict[str, Any]] = {

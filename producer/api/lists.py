@@ -1,5 +1,6 @@
 """The endpoint of the list of collections: `GET /collections`. It speaks HTTP."""
 
+import hashlib
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -7,7 +8,8 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from producer.api.docs import link_to
+from producer.api.collections import is_named
+from producer.api.docs import HEADERS, link_to
 from producer.api.problems import UNAVAILABLE, Invalid, responses
 from producer.api.requests import StrictRoute
 from producer.api.schemas import CollectionHead, example_of, field, head
@@ -27,7 +29,11 @@ class CollectionList(BaseModel):
 
 
 RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"headers": {"Link": link_to("/collections?limit=100&after=1")}},
+    200: {"headers": {"ETag": HEADERS["ETag"], "Link": link_to("/collections?limit=100&after=1")}},
+    304: {
+        "description": "Nothing has changed since the `ETag` that `If-None-Match` names.",
+        "headers": {"ETag": HEADERS["ETag"]},
+    },
     **responses(s422="after: there is no collection 7", s500=UNEXPECTED, s503=UNAVAILABLE),
 }
 
@@ -71,7 +77,10 @@ def router(collections: Collections) -> APIRouter:
             query = urlencode({**chosen, "limit": limit, "after": page.next_after})
             next_url = f"{request.scope['root_path']}/collections?{query}"
             headers["Link"] = f'<{next_url}>; rel="next"'
-        body = {"collections": [head(view) for view in page.views], "next": next_url}
-        return Response(orjson.dumps(body), headers=headers, media_type=JSON)
+        body = orjson.dumps({"collections": [head(view) for view in page.views], "next": next_url})
+        headers["ETag"] = f'W/"{hashlib.sha256(body).hexdigest()[:24]}"'
+        if is_named(headers["ETag"], request):
+            return Response(status_code=304, headers=headers)
+        return Response(body, headers=headers, media_type=JSON)
 
     return api

@@ -1,4 +1,7 @@
-"""`GET /quota`: how the account stands. `GET /quota/proof`: whether the quota's promise was kept."""
+"""`GET /quota`: how the account stands. `GET /quota/held`: what was held over time.
+
+`GET /quota/proof`: whether the quota's promise was kept.
+"""
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,7 +13,7 @@ from starlette.exceptions import HTTPException
 from producer.api.periods import FROM, NOT_GIVEN, TO, Moment, from_parameter, to_parameter
 from producer.api.problems import UNAVAILABLE, WORDS, Invalid, responses
 from producer.api.requests import StrictRoute
-from producer.api.schemas import ProofBody, QuotaBody, proof_body, quota_body
+from producer.api.schemas import CourseBody, ProofBody, QuotaBody, course_body, proof_body, quota_body
 from producer.quota import Period, QuotaReports
 from raingauge.contracts import utc_text
 from raingauge.storage.quota import KEPT_FOR
@@ -68,6 +71,24 @@ def router(quota: QuotaReports) -> APIRouter:
         if found is None:
             raise HTTPException(404, NO_GATE)
         return quota_body(found)
+
+    @api.get(
+        "/quota/held",
+        operation_id="quota_held",
+        summary="What was held over time",
+        response_model=CourseBody,
+        response_description="The course of what was held.",
+        responses=_problems(s422=f"at: {WORDS['extra_forbidden']}"),
+    )
+    async def course() -> dict[str, Any]:
+        """Tells how many cities were held against the limit during the last ten windows.
+
+        A charge whose answers came late counts until they came; one that is still open, until the worst case.
+        """
+        found = await quota.course()
+        if found is None:
+            raise HTTPException(404, NO_GATE)
+        return course_body(found)
 
     @api.get(
         "/quota/proof",

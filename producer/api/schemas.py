@@ -8,10 +8,10 @@ from pydantic import BaseModel, Field
 from producer.collections import Estimate, View
 from producer.forecast import Reason, Status
 from producer.pages import ROW
-from producer.quota import Endpoint, Proof, Standing
+from producer.quota import Course, Endpoint, Proof, Standing
 from raingauge.contracts import utc_text
 from raingauge.model import batches_of
-from raingauge.quota.pacing import MonthPacing, Pacing, month_of, next_month
+from raingauge.quota.pacing import MonthPacing, Pacing, Terms, month_of, next_month
 from raingauge.storage.readings import COLUMNS
 
 MORE: Final = tuple(name for name in COLUMNS if name not in ROW)
@@ -254,6 +254,23 @@ class QuotaBody(BaseModel):
     )
     gate: GateBody = field("Whether calls may go, and if not, why.", example_of(GateBody))
     month: MonthBody = field("The month's budget.", example_of(MonthBody))
+    consumers: int = field("Consumers of the account that are alive.", 3)
+
+
+class PointBody(BaseModel):
+    """What was held at a moment."""
+
+    at: Time = Field(description="When, ISO 8601 in UTC.")
+    held: int = field("Cities held then.", 40)
+
+
+class CourseBody(BaseModel):
+    """What was held over time."""
+
+    limit: LimitBody = field("What the provider takes, as the gate has it.", example_of(LimitBody))
+    points: list[PointBody] = field(
+        "Moments at equal distances, the last one now.", [{"at": "2026-11-20T16:00:20.000Z", "held": 40}]
+    )
 
 
 class WindowBody(BaseModel):
@@ -287,7 +304,7 @@ def quota_body(found: Standing) -> dict[str, Any]:
     return {
         "account": gate.account,
         "now": utc_text(found.now),
-        "limit": {"cities_per_window": terms.cities_per_window, "window_s": terms.window_s, "pacing": terms.pacing},
+        "limit": _limit(terms),
         "held": found.held,
         "free": found.free,
         "charges_open": found.charges_open,
@@ -308,7 +325,18 @@ def quota_body(found: Standing) -> dict[str, Any]:
             "forecast": found.forecast,
             "outlook": _outlook(found.forecast, terms.cities_per_month),
         },
+        "consumers": found.consumers,
     }
+
+
+def course_body(found: Course) -> dict[str, Any]:
+    """The body that tells what was held over time."""
+    points = [{"at": utc_text(moment), "held": held} for moment, held in found.points]
+    return {"limit": _limit(found.terms), "points": points}
+
+
+def _limit(terms: Terms) -> dict[str, Any]:
+    return {"cities_per_window": terms.cities_per_window, "window_s": terms.window_s, "pacing": terms.pacing}
 
 
 def proof_body(found: Proof) -> dict[str, Any]:

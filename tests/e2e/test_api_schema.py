@@ -6,6 +6,7 @@ seed), and sequences that follow its links; and checks statuses, bodies, headers
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,7 +48,8 @@ async def described(sqlite: Database, tmp_path: Path) -> BaseSchema:
         front.settle(id, [observation(1), observation(2, name=None, humidity=None)], {3: "unknown city"})
     generation = GenerationConfig(max_examples=EXAMPLES, deterministic=True)
     projects = ProjectsConfig(default=ProjectConfig(generation=generation))
-    api = create_api(front.settings, front.collections, front.relay)
+    with ExitStack() as watchers:  # closed below, so that the stream of collections ends at once
+        api = create_api(front.settings, front.collections, front.relay, watchers=watchers)
     config = SchemathesisConfig(seed=1, projects=projects)
     schema = schemathesis.openapi.from_asgi("/openapi.json", api, config=config)
     schema.hook("map_body")(whole_numbers)

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import insert
 
 from producer import quota
-from producer.api.schemas import WHY, ProofBody, QuotaBody
+from producer.api.schemas import WHY, CourseBody, ProofBody, QuotaBody
 from raingauge.contracts import utc_text
 from raingauge.settings import OpenWeatherSettings, QuotaSettings, Settings
 from raingauge.storage.database import Database
@@ -304,3 +304,35 @@ async def test_many_charges_are_replayed_portion_by_portion(
 
 
 # -- when the database is away, and the description --------------------------------------------------------------------
+
+
+# -- over time ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_course_of_what_is_held_has_its_steps_at_reservation_and_release(front: Front) -> None:
+    charge(front, ago_s=300, answered_s=1)
+    charge(front, ago_s=30, answered_s=None, cost=5)
+    body = (await front.http.get("/quota/held")).json()
+    CourseBody.model_validate(body)
+    held = {point["at"]: point["held"] for point in body["points"]}
+    shown = [held[utc_text(NOON - ago_s * SECOND)] for ago_s in (600, 302.5, 300, 240, 237.5, 32.5, 30, 0)]
+    assert shown == [0, 0, 20, 20, 0, 0, 5, 5]
+    assert (body["limit"]["cities_per_window"], len(held)) == (60, 241)
+
+
+async def test_of_very_many_charges_the_course_is_shorter(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quota, "MAX_CHARGES_SHOWN", 3)
+    for ago_s in (500, 400, 50, 40):
+        charge(front, ago_s)
+    points = (await front.http.get("/quota/held")).json()["points"]
+    assert (points[0]["at"], points[-1]["held"]) == (utc_text(NOON - 300 * SECOND), 40)
+
+
+async def test_before_there_is_a_gate_nothing_has_a_course(sqlite: Database) -> None:
+    assert_problem(await Front(sqlite).http.get("/quota/held"), 404, NO_GATE)
+
+
+async def test_consumers_that_are_alive_are_counted(front: Front) -> None:
+    assert (await standing(front))["consumers"] == 0
+    front.beat()
+    assert (await standing(front))["consumers"] == 1

@@ -1,0 +1,75 @@
+"""`GET /collections/stream`: collections and quota as they change, as server-sent events."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlalchemy import Connection
+
+from producer.api.problems import WORDS, responses
+from producer.api.requests import StrictRoute
+from producer.api.schemas import head, quota_body
+from producer.collections import Collections
+from producer.live import Change, Live, Overview
+from producer.quota import QuotaReports
+from raingauge.web import UNEXPECTED, about
+
+EXAMPLE: Final = 'event: quota\ndata: {"held":40,"free":20}\n\n'
+RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "Events until the client or the service ends.",
+        "content": {"text/event-stream": {"example": EXAMPLE}},
+    },
+    **responses(s422=f"at: {WORDS['extra_forbidden']}", s500=UNEXPECTED),
+}
+
+
+def overview_of(collections: Collections, quota: QuotaReports, connection: Connection) -> Overview:
+    """What watchers see: the newest collections and those that are open, and the quota."""
+    views = collections.watched(connection)
+    standing = quota.read_standing(connection)
+    bodies = {view.state.id: head(view) for view in views}
+    return Overview(bodies, None if standing is None else quota_body(standing))
+
+
+def router(live: Live) -> APIRouter:
+    """The route."""
+    api = APIRouter(tags=["collections"], route_class=StrictRoute)
+
+    @api.get(
+        "/collections/stream",
+        operation_id="collections_stream",
+        summary="Collections and quota as they change",
+        response_class=EventSourceResponse,
+        responses=RESPONSES,
+    )
+    async def stream() -> AsyncIterator[ServerSentEvent]:
+        """Sends what changed, each second, as server-sent events.
+
+        `collections` has the newest 100 and the open ones at first, then those that changed, each as in
+        `GET /collections`; `quota` is the answer of `GET /quota`, or null before a consumer has started; `problem` says
+        why nothing could be read. The stream ends when the service stops.
+        """
+        async with aclosing(live.watch()) as changes:
+            async for change in changes:
+                for event in events_of(change):
+                    yield event
+
+    return api
+
+
+def events_of(change: Change) -> list[ServerSentEvent]:
+    """The events that tell of a change."""
+    if change.unavailable is not None:
+        return [_event("problem", about(503, change.unavailable))]
+    events = [_event("quota", change.quota)]
+    if change.collections is not None:
+        events.insert(0, _event("collections", {"collections": change.collections}))
+    return events
+
+
+def _event(name: str, data: Any) -> ServerSentEvent:
+    return ServerSentEvent(event=name, raw_data=orjson.dumps(data).decode())

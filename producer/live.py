@@ -1,0 +1,106 @@
+"""What watchers see of the system: read from the database once a second for all of them, never when nobody watches.
+
+It speaks no HTTP. Every watcher gets everything first and then only what changed.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from producer.collections import DEADLINE_S
+from raingauge.errors import DatabaseUnavailable
+from raingauge.storage.transactions import Transactions
+
+log = logging.getLogger("raingauge.producer")
+
+EVERY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The system at a moment."""
+
+    collections: Mapping[str, Mapping[str, Any]]
+    """Bodies by id, the newest first."""
+    quota: Mapping[str, Any] | None
+    """The quota's body; None: no consumer has created the gate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is new for a watcher."""
+
+    collections: tuple[Mapping[str, Any], ...] | None
+    """None: none has changed. At first all of them, even if there are none."""
+    quota: Mapping[str, Any] | None
+    unavailable: str | None = None
+    """Why nothing could be read; then the rest is empty."""
+
+
+class Live:
+    """A poll that watchers share."""
+
+    def __init__(self, transactions: Transactions, read: Callable[[Connection], Overview]) -> None:
+        self._transactions = transactions
+        self._read = read
+        self._watchers = 0
+        self._polling: asyncio.Task[None] | None = None
+        self._closed = False
+        self._turn = asyncio.Event()
+        """Set, and replaced, after each poll."""
+        self._latest: Overview | DatabaseUnavailable | None = None
+
+    def close(self) -> None:
+        """End all watching, at once and for good."""
+        self._closed = True
+        self._announce(None)
+
+    async def watch(self) -> AsyncGenerator[Change, None]:
+        """Everything, then each second what changed, until `close`."""
+        known: Mapping[str, Mapping[str, Any]] | None = None
+        async with self._watching():
+            turn = self._turn if self._latest is None else None
+            while not self._closed:
+                if turn is not None:
+                    await turn.wait()
+                turn, latest = self._turn, self._latest
+                if isinstance(latest, DatabaseUnavailable):
+                    yield Change(None, None, str(latest))
+                elif latest is not None:
+                    before, is_first, known = known or {}, known is None, latest.collections
+                    new = tuple(body for name, body in known.items() if before.get(name) != body)
+                    yield Change(new if new or is_first else None, latest.quota)
+
+    @contextlib.asynccontextmanager
+    async def _watching(self) -> AsyncIterator[None]:
+        self._watchers += 1
+        if self._polling is None:
+            self._polling = asyncio.create_task(self._poll())
+        try:
+            yield
+        finally:
+            self._watchers -= 1
+            if self._watchers == 0 and self._polling is not None:
+                self._polling.cancel()
+                self._polling, self._latest = None, None
+
+    async def _poll(self) -> None:
+        while not self._closed:
+            try:
+                self._announce(await self._transactions.read(self._read, DEADLINE_S))
+            except DatabaseUnavailable as error:
+                self._announce(error)
+            except Exception:
+                log.exception("live.failed")
+                self._announce(DatabaseUnavailable("an unexpected error; it is in the log"))
+            await self._transactions.clock.sleep(EVERY_S)
+
+    def _announce(self, latest: Overview | DatabaseUnavailable | None) -> None:
+        self._latest = latest
+        turn, self._turn = self._turn, asyncio.Event()
+        turn.set()

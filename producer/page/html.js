@@ -1,0 +1,5 @@
+/** Markup: htm's templates make Preact's elements. */
+import htm from "htm";
+import { h } from "preact";
+
+export const html = htm.bind(h);

@@ -1,0 +1,130 @@
+/** A new collection: its name, its cities, what it would cost. */
+import { useEffect, useState } from "preact/hooks";
+import { call } from "./api.js";
+import { html } from "./html.js";
+import { ahead, take } from "./live.js";
+import { Paste } from "./paste.js";
+import { Search } from "./search.js";
+import { count, duration, time } from "./text.js";
+
+const WAYS = { default: "Default cities", search: "Search", paste: "Paste a list" };
+
+const two = (value) => String(value).padStart(2, "0");
+
+/** A name that nothing has yet, most likely. */
+function suggested() {
+  const now = new Date();
+  return `${now.getFullYear()}-${two(now.getMonth() + 1)}-${two(now.getDate())}-${two(now.getHours())}${two(now.getMinutes())}${two(now.getSeconds())}`;
+}
+
+/** What it would cost: asked of the API a moment after the last change. */
+function useEstimate(request) {
+  const [estimate, setEstimate] = useState(null);
+  const asked = JSON.stringify(request);
+  useEffect(() => {
+    setEstimate(null);
+    if (!request) return;
+    const stop = new AbortController();
+    const timer = setTimeout(() => {
+      call("/collect?dry_run=true", { json: JSON.parse(asked), signal: stop.signal }).then(setEstimate, (problem) => {
+        if (problem.name !== "AbortError") setEstimate({ problem: problem.message });
+      });
+    }, 300);
+    return () => {
+      clearTimeout(timer);
+      stop.abort();
+    };
+  }, [asked]);
+  return estimate;
+}
+
+function Estimate({ found }) {
+  if (!found) return html`<p class="estimate"> </p>`;
+  if (found.problem) return html`<p class="estimate bad">${found.problem}</p>`;
+  const left = found.expected_at && (Date.parse(found.expected_at) - Date.now() - ahead.value) / 1000;
+  const reused =
+    found.fresh > 0 ? ` ${count(found.fresh, "observation is", "observations are")} recent and used again.` : "";
+  const done =
+    left !== null && left < 1
+      ? " Done at once."
+      : left
+        ? ` Done about ${time(found.expected_at)}, in ${duration(left)}.`
+        : " Nobody knows when it is done.";
+  return html`<p class="estimate">${count(found.total, "city", "cities")}.${reused}${done}</p>`;
+}
+
+export function Start() {
+  const [name, setName] = useState(suggested);
+  const [way, setWay] = useState("default");
+  const [ids, setIds] = useState(/** @type {number[]} */ ([]));
+  const [anew, setAnew] = useState(false);
+  const [problem, setProblem] = useState(null);
+  const [busy, setBusy] = useState(false);
+  const complete = name && (way === "default" || ids.length > 0);
+  const request = complete
+    ? { id: name, ...(way !== "default" && { cities: ids }), ...(anew && { max_age_s: 0 }) }
+    : null;
+  const estimate = useEstimate(request);
+
+  const start = async (event) => {
+    event.preventDefault();
+    setBusy(true);
+    setProblem(null);
+    try {
+      const accepted = await call("/collect", { json: request });
+      take([await call(`/get?id=${encodeURIComponent(accepted.id)}&data=false`)]);
+      location.hash = `#/collections/${encodeURIComponent(accepted.id)}`;
+    } catch (error) {
+      setProblem(error.message);
+      setBusy(false);
+    }
+  };
+  const choose = (other) => {
+    setWay(other);
+    setIds([]);
+  };
+  return html`
+    <form class="start" onSubmit=${start}>
+      <label>Name <input
+        name="id"
+        required
+        maxlength="64"
+        pattern="[A-Za-z0-9._\\-]+"
+        title="Letters, digits, dots, hyphens, underscores"
+        autocomplete="off"
+        spellcheck=${false}
+        value=${name}
+        onInput=${(event) => setName(event.target.value)}
+      /></label>
+      <fieldset class="choice">
+        <legend>Cities</legend>
+        ${Object.entries(WAYS).map(
+          ([key, words]) => html`
+          <label key=${key}><input
+            type="radio"
+            name="way"
+            value=${key}
+            checked=${way === key}
+            onChange=${() => choose(key)}
+          /><span>${words}</span></label>
+        `,
+        )}
+      </fieldset>
+      ${way === "search" && html`<${Search} onChange=${setIds} />`}
+      ${way === "paste" && html`<${Paste} onChange=${setIds} />`}
+      <label class="check"><input
+        type="checkbox"
+        checked=${anew}
+        onChange=${(event) => setAnew(event.target.checked)}
+      /> Fetch every city anew</label>
+      <div aria-live="polite"><${Estimate} found=${estimate} />${
+        problem &&
+        html`<p
+        class="bad"
+        role="alert"
+      >${problem}</p>`
+      }</div>
+      <button class="primary" disabled=${!complete || busy}>${busy ? "Starting…" : "Start"}</button>
+    </form>
+  `;
+}

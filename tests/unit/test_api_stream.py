@@ -1,0 +1,80 @@
+"""What watchers get: the bodies of the API as events, or polled with ETags where streams do not get through."""
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from producer.api.stream import events_of, overview_of
+from producer.live import Change, Overview
+from producer.quota import QuotaReports
+from raingauge.storage.database import Database
+from tests.api_support import Front, observation
+
+
+@pytest.fixture
+def front(sqlite: Database) -> Front:
+    front = Front(sqlite)
+    front.beat()
+    return front
+
+
+def overview(front: Front) -> Overview:
+    transactions, terms = front.collections.transactions, front.settings.terms
+    reports = QuotaReports(transactions, front.account, terms, "auto")
+    return front.database.read(lambda connection: overview_of(front.collections, reports, connection))
+
+
+async def test_watchers_see_what_the_list_and_the_quota_answer(front: Front) -> None:
+    front.open_gate()
+    for name in ("first", "second"):
+        await front.collect(name, cities=[1, 2])
+    front.settle("first", [observation(1), observation(2)])
+    seen = overview(front)
+    listed = (await front.http.get("/collections")).json()["collections"]
+    assert sorted(seen.collections) == ["first", "second"]
+    assert list(seen.collections.values()) == listed
+    assert seen.quota == (await front.http.get("/quota")).json()
+
+
+async def test_before_a_consumer_has_started_the_quota_is_null(front: Front) -> None:
+    assert overview(front) == Overview({}, None)
+
+
+async def test_an_open_collection_is_seen_however_many_newer_ones_there_are(front: Front) -> None:
+    await front.collect("oldest", cities=[1, 2])
+    front.clock.moment += timedelta(seconds=1)
+    for number in range(101):
+        await front.collect(f"newer-{number}", cities=[1])
+        front.settle(f"newer-{number}", [observation(1)])
+    seen = overview(front).collections
+    assert (len(seen), "oldest" in seen) == (101, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "events"),
+    [
+        (Change(({"id": "1"},), None), [("collections", {"collections": [{"id": "1"}]}), ("quota", None)]),
+        (Change((), {"held": 1}), [("collections", {"collections": []}), ("quota", {"held": 1})]),
+        (Change(None, {"held": 1}), [("quota", {"held": 1})]),
+    ],
+)
+def test_a_change_becomes_events(change: Change, events: list[tuple[str, object]]) -> None:
+    assert [(event.event, json.loads(event.raw_data or "")) for event in events_of(change)] == events
+
+
+def test_that_nothing_can_be_read_is_a_problem() -> None:
+    (event,) = events_of(Change(None, None, "no answer within 0.7 s"))
+    body = json.loads(event.raw_data or "")
+    assert (event.event, body["status"], body["detail"]) == ("problem", 503, "no answer within 0.7 s")
+
+
+async def test_an_unchanged_list_is_answered_304(front: Front) -> None:
+    await front.collect(1, cities=[1, 2])
+    front.settle("1", [observation(1), observation(2)])
+    first = await front.http.get("/collections")
+    again = await front.http.get("/collections", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    await front.collect(2, cities=[1])
+    changed = await front.http.get("/collections", headers={"If-None-Match": first.headers["etag"]})
+    assert (changed.status_code, len(changed.json()["collections"])) == (200, 2)
