@@ -1,0 +1,105 @@
+"""Chromium, and the system in embedded mode that its pages look at."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
+
+from tests.e2e.running import settings_for
+from tests.support.databases import need
+from tests.support.processes import Program, program, simulator
+
+CHROMIUM: Final = Path("/usr/bin/chromium")
+PATIENCE_MS: Final = 15_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium. Not for the session: while Playwright runs, no other test can run an event loop."""
+    need(CHROMIUM.exists(), "there is no Chromium: apt install chromium")
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+class Watched:
+    """Pages, and everything that must not happen in them."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.wrong: list[str] = []
+        self.tolerated: tuple[str, ...] = ()
+        self._browser = browser
+        self._contexts: list[BrowserContext] = []
+
+    def open(self, url: str, *, blocked: str | None = None, **options: Any) -> Page:
+        """A page in a window of its own; `blocked`: addresses that do not get through."""
+        context = self._browser.new_context(**options)
+        self._contexts.append(context)
+        page = context.new_page()
+        page.on("console", self._spoke)
+        page.on("pageerror", lambda error: self.wrong.append(f"{error} {error.stack}"))
+        page.on("request", lambda request: self._requested(request, url))
+        if blocked is not None:
+            page.route(blocked, lambda route: route.abort())
+        page.goto(url)
+        return page
+
+    def close(self) -> None:
+        """Close the windows."""
+        for context in self._contexts:
+            context.close()
+
+    def _spoke(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"} and not any(part in message.text for part in self.tolerated):
+            self.wrong.append(message.text)
+
+    def _requested(self, request: Request, url: str) -> None:
+        own = "/".join(url.split("/")[:3]) + "/"
+        if not request.url.startswith(own):
+            self.wrong.append(f"a request to another host: {request.url}")
+
+
+@pytest.fixture
+def pages(browser: Browser) -> Iterator[Watched]:
+    """Opens pages; afterwards no console error, no violation of the policy, no request to another host."""
+    watched = Watched(browser)
+    yield watched
+    watched.close()
+    assert watched.wrong == []
+
+
+@pytest.fixture(scope="module")
+def weather() -> Iterator[Program]:
+    """The simulator, without a limit of its own."""
+    with simulator("--quota", "0", "--latency-s", "0.02") as running:
+        yield running
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def embedded(provider: Program, folder: Path, **more: object) -> Iterator[Program]:
+    """Embedded mode with a quota of 150 cities in 3 s."""
+    quota: dict[str, object] = {"quota__cities_per_window": 150, "quota__window_s": 3}
+    settings = settings_for(provider.url, f"sqlite:///{folder}/raingauge.db", quota | more)
+    with program("standalone", settings=settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def system(weather: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """One that all tests share; each collects under names of its own."""
+    with embedded(weather, tmp_path_factory.mktemp("system")) as running:
+        yield running
