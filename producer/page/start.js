@@ -49,7 +49,7 @@ function Estimate({ found }) {
       ? " Done at once."
       : left
         ? ` Done about ${time(found.expected_at)}, in ${duration(left)}.`
-        : " Nobody knows when it is done.";
+        : " No forecast yet.";
   return html`<p class="estimate">${count(found.total, "city", "cities")}.${reused}${done}</p>`;
 }
 
