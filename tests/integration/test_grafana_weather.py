@@ -1,0 +1,35 @@
+"""The dashboard for Grafana's Infinity datasource requests what the API answers. Grafana itself is not started."""
+
+import json
+from functools import reduce
+from pathlib import Path
+from typing import Any, Final
+
+from raingauge.storage.database import Database
+from tests.api_support import Front, observation
+
+ROOT: Final = Path(__file__).parents[2]
+DASHBOARD: Final = json.loads((ROOT / "deploy/grafana/weather.json").read_text("utf-8"))
+TARGETS: Final = [target for panel in DASHBOARD["panels"] for target in panel["targets"]]
+
+
+def selected(value: Any, selector: str) -> Any:
+    """The value at a path of names with dots between; a name that is missing is an error."""
+    return reduce(lambda inner, name: inner[name], filter(None, selector.split(".")), value)
+
+
+async def test_every_request_of_the_dashboard_is_answered_with_the_columns_that_it_shows(sqlite: Database) -> None:
+    front = Front(sqlite)
+    front.open_gate()
+    await front.collect(1, cities=[1])
+    front.settle("1", [observation(1)])
+    variables = [variable["name"] for variable in DASHBOARD["templating"]["list"]]
+    assert variables == ["datasource", "collection"] and TARGETS
+    for target in TARGETS:
+        answer = await front.http.get(target["url"].replace("${collection}", "1"))
+        assert answer.status_code == 200, target["url"]
+        found = selected(answer.json(), target["root_selector"])
+        (row,) = found if isinstance(found, list) else [found]
+        for column in target["columns"]:
+            value = selected(row, column["selector"])
+            assert value is None or isinstance(value, int | float) == (column["type"] == "number"), column
