@@ -19,6 +19,7 @@ from tests.support.metrics import exported
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+INDEX = ROOT / "docs/README.md"
 OPERATIONS = ROOT / "docs/operations.md"
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FOLDERS = "cli|producer|consumer|raingauge|simulator|standalone|migrations|tests|bench|docs|deploy"
@@ -105,6 +106,23 @@ def test_every_path_and_relative_link_leads_somewhere() -> None:
             goal = (document.parent / path).resolve() if path else document
             assert goal.exists(), (document, path)
             assert not anchor or anchor in anchors(goal), (document, anchor)
+
+
+def test_every_command_line_of_raingauge_is_one_that_it_knows() -> None:
+    reference = TEXTS[ROOT / "docs/command.md"]
+    sections = dict(re.findall(r"^## (raingauge[a-z -]*)\n(.*?)(?=^## |\Z)", reference, re.MULTILINE | re.DOTALL))
+    for line in re.findall(r"^(?:export \S+ )?(raingauge [a-z].*)$", CODE, re.MULTILINE):
+        words = line.partition(" #")[0].split()
+        command = max((" ".join(words[:n]) for n in range(1, 5) if " ".join(words[:n]) in sections), key=len)
+        assert command != "raingauge", line
+        options = set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", line.partition("|")[0].partition(" #")[0]))
+        assert options <= set(re.findall(r"--?[a-z][a-z-]*", sections[command])), line
+
+
+def test_every_document_and_guide_is_in_the_index() -> None:
+    listed = {(ROOT / "docs" / target.partition("#")[0]).resolve() for target in LINK.findall(TEXTS[INDEX])}
+    folders = (ROOT / "docs", ROOT / "docs/guides")
+    assert {path for folder in folders for path in folder.glob("*.md")} - {INDEX} <= listed
 
 
 def test_the_table_of_settings_has_all_of_them_with_their_defaults() -> None:
