@@ -24,7 +24,8 @@ async def test_every_request_of_the_dashboard_is_answered_with_the_columns_that_
     await front.collect(1, cities=[1])
     front.settle("1", [observation(1)])
     variables = [variable["name"] for variable in DASHBOARD["templating"]["list"]]
-    assert variables == ["datasource", "collection"] and TARGETS
+    assert variables == ["datasource", "collection"]
+    assert TARGETS
     for target in TARGETS:
         answer = await front.http.get(target["url"].replace("${collection}", "1"))
         assert answer.status_code == 200, target["url"]
