@@ -12,7 +12,7 @@ from typing import Final
 
 from bench.walk import files_passed
 
-PRODUCT: Final = ("producer", "consumer", "raingauge", "simulator", "standalone", "migrations")
+PRODUCT: Final = ("cli", "producer", "consumer", "raingauge", "simulator", "standalone", "migrations")
 ENTERED: Final = "consumer"
 MOST_IN_FOLDER: Final = 15
 MOST_LINES: Final = 400

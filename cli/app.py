@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.admin import admin
+from cli.commands.admin import admin
 from cli.completion import complete_collections
 from cli.session import Session
 
@@ -78,7 +78,7 @@ def run() -> None:
     Without a key the weather is simulated. Settings come from config.env.yml and
     the environment; data is in var/. Ctrl-C stops it; it goes on where it was.
     """
-    from cli.embedded import run_embedded
+    from cli.commands.embedded import run_embedded
 
     run_embedded()
 
@@ -117,8 +117,8 @@ def collect(
 
     The API accepts it at once and goes on by itself. The same command again collects nothing twice.
     """
-    from cli import collections
     from cli.client import Api
+    from cli.commands import collections
 
     body = {} if max_age_s is None else {"max_age_s": max_age_s}
     if dry_run:
@@ -138,8 +138,8 @@ def watch(context: typer.Context, collection_id: Id, json: Json = False, url: Ur
 
     Ends with exit status 5 when cities failed or it was cancelled. Ctrl-C ends the watching, not the collection.
     """
-    from cli import collections
     from cli.client import Api
+    from cli.commands import collections
 
     session = _session(context)
     collections.watch(Api(url, session), session, collection_id, json=json)
@@ -166,8 +166,8 @@ def get(
       raingauge get 1 --fields country,wind_speed --units imperial
       raingauge get 1 --json | jq '.data[].temperature'
     """
-    from cli import collections
     from cli.client import Api
+    from cli.commands import collections
 
     names = [name for name in fields.split(",") if name]
     parameters = {"limit": limit, "after": after}
@@ -191,8 +191,8 @@ def list_collections(
       raingauge list --status open
       raingauge list --json | jq -r '.collections[].id'
     """
-    from cli import collections
     from cli.client import Api
+    from cli.commands import collections
 
     collections.list_all(Api(url, _session(context)), status, limit, after, json=json)
 
@@ -205,8 +205,8 @@ def cancel(context: typer.Context, collection_id: Id, json: Json = False, url: U
     Examples:
       raingauge cancel 1
     """
-    from cli import collections
     from cli.client import Api
+    from cli.commands import collections
 
     collections.cancel(Api(url, _session(context)), collection_id, json=json)
 
@@ -232,8 +232,8 @@ def export(
 
     The file appears when it is complete, and replaces one of the same name.
     """
-    from cli import collections
     from cli.client import Api
+    from cli.commands import collections
 
     collections.export(Api(url, _session(context)), collection_id, form, units, output)
 
@@ -250,8 +250,8 @@ def quota(context: typer.Context, json: Json = False, url: Url = DEFAULT_URL) ->
     One screen: the quota held now, what is released next, the month's budget and
     forecast, and why the gate is closed when it is.
     """
-    from cli import account
     from cli.client import Api
+    from cli.commands import account
 
     account.quota(Api(url, _session(context)), json=json)
 
@@ -278,10 +278,10 @@ def events(
     Collections that ended, the gate that closed, what clients reported. With
     --json it is one page of the API, from --after on.
     """
-    from cli import happenings
     from cli.client import Api
+    from cli.commands import events as reported
 
-    happenings.events(Api(url, _session(context)), after, limit, json=json)
+    reported.list_events(Api(url, _session(context)), after, limit, json=json)
 
 
 @cities.callback()
@@ -316,7 +316,7 @@ def search(
       raingauge cities search san --country UY
       raingauge cities search --near=-34.9,-56.2 --limit 5
     """
-    from cli.cities import search as search_cities
+    from cli.commands.cities import search as search_cities
 
     search_cities(file, query, country, near, limit, as_json=json)
 
@@ -345,7 +345,7 @@ def match(
     Nothing is guessed: rows that fit several cities, or none, are reported on
     stderr with what is like them, and the exit status is 2.
     """
-    from cli.cities import match_places
+    from cli.commands.cities import match_places
 
     match_places(file, places, prefer_largest=prefer is not None)
 

@@ -59,7 +59,7 @@ if __name__ == "__main__":
         raise SystemExit(__doc__)
     try:
         for name, rows in copy_database(*sys.argv[1:]).items():
-            print(f"{name}: {rows} rows")  # noqa: T201
+            print(f"{name}: {rows} rows")
     except RaingaugeError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(error, file=sys.stderr)
         raise SystemExit(2) from None

@@ -10,21 +10,8 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 
-from producer.api import (
-    cities,
-    collections,
-    docs,
-    events,
-    export,
-    latest,
-    lists,
-    messages,
-    page,
-    problems,
-    quota,
-    readings,
-    stream,
-)
+from producer.api import cities, docs, events, latest, messages, page, problems, quota, readings
+from producer.api.collections import export, lists, one, stream
 from producer.api.compat import collection_request, total, weather
 from producer.api.compat import events as older_events
 from producer.api.compat.default_collections import DefaultCollections
@@ -128,8 +115,8 @@ def _front_doors(
         metrics.accepted.inc()
         relay.wake()
 
-    defaults = collections.CollectDefaults(default_cities(), settings.collect.max_cities, settings.freshness.max_age_s)
-    yield collections.router(use_cases, defaults, on_accepted)
+    defaults = one.CollectDefaults(default_cities(), settings.collect.max_cities, settings.freshness.max_age_s)
+    yield one.router(use_cases, defaults, on_accepted)
     yield lists.router(use_cases)
     yield export.router(Exports(transactions))
     yield readings.router(sums)

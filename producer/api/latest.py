@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import Row
 from starlette.exceptions import HTTPException
 
-from producer.api.collections import UnitsAre
+from producer.api.collections.one import UnitsAre
 from producer.api.docs import link_to
 from producer.api.problems import UNAVAILABLE, Invalid, responses
 from producer.api.requests import StrictRoute

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from producer.api.stream import events_of, overview_of
+from producer.api.collections.stream import events_of, overview_of
 from producer.live import Change, Overview
 from producer.quota import QuotaReports
 from raingauge.storage.database import Database

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ WRITTEN = {path: text for path, text in SOURCES.items() if path.parent.name != "
 FORBIDDEN = {"manager", "service", "base", "impl", "utils", "helpers", "util", "helper"}
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 45
+MOST_IN_A_FOLDER = 15
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -42,6 +44,11 @@ def test_no_module_or_function_is_too_long_to_be_read_at_once() -> None:
     functions = [(path, node.name, own_lines(node)) for path, node in nodes() if isinstance(node, Function)]
     assert len(functions) > 500
     assert [found for found in functions if found[2] > LONGEST_FUNCTION] == []
+
+
+def test_no_folder_has_too_many_modules_to_be_looked_through() -> None:
+    sizes = Counter(path.parent for path in WRITTEN if path.name != "__init__.py")
+    assert [folder for folder, size in sizes.items() if size > MOST_IN_A_FOLDER] == []
 
 
 def test_names_say_what_a_thing_does() -> None:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from producer.api.collections import JSON, CollectionId
+from producer.api.collections.one import JSON, CollectionId
 from producer.api.compat.default_collections import DefaultCollections, IdInPath, describe_get, describe_post
 from producer.api.requests import StrictRoute
 from producer.api.schemas import Time

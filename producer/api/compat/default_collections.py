@@ -7,7 +7,7 @@ import orjson
 from fastapi import Path
 from starlette.exceptions import HTTPException
 
-from producer.api.collections import CollectBody, CollectDefaults
+from producer.api.collections.one import CollectBody, CollectDefaults
 from producer.api.problems import ELSEWHERE, UNAVAILABLE, WORDS, responses
 from producer.collections import Collections, View
 from raingauge.contracts import COLLECTION_ID

@@ -5,7 +5,7 @@ from typing import Final
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from producer.api.collections import CollectionId
+from producer.api.collections.one import CollectionId
 from producer.api.compat.default_collections import DefaultCollections, IdInPath, describe_get, describe_post
 from producer.api.requests import StrictRoute
 

@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from producer.api.collections import is_named
+from producer.api.collections.one import is_named
 from producer.api.docs import HEADERS, link_to
 from producer.api.problems import UNAVAILABLE, Invalid, responses
 from producer.api.requests import StrictRoute

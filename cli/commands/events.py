@@ -11,7 +11,7 @@ from cli.times import short
 PAGE: Final = 1000
 
 
-def events(api: Api, after: int | None, limit: int, *, json: bool) -> None:
+def list_events(api: Api, after: int | None, limit: int, *, json: bool) -> None:
     """Print events, the oldest first: those after a number, or the newest. `json`: a page of the API."""
     if json:
         return document(api.get("/events", {"after": after or 0, "limit": limit}).body)

@@ -1,0 +1,1 @@
+"""The endpoints of collections: one of them, lists, files and the stream of changes."""
