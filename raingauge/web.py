@@ -70,7 +70,7 @@ def _methods(request: Request) -> list[str]:
 
 
 class Head:
-    """Answers HEAD as GET, without the body (RFC 9110, 9.3.2)."""
+    """Answers HEAD as GET, without the body (RFC 9110, 9.3.2). What would be a long body ends with its first part."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -79,8 +79,14 @@ class Head:
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
+        has_ended = False
 
         async def without_body(message: Message) -> None:
-            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+            nonlocal has_ended
+            if message["type"] != "http.response.body":
+                await send(message)
+            elif not has_ended:
+                has_ended = True  # the server says so by `http.disconnect`, which ends a response that is streamed
+                await send({"type": "http.response.body", "body": b""})
 
         await self._app({**scope, "method": "GET"}, receive, without_body)

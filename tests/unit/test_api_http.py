@@ -1,11 +1,13 @@
 """Every path alike: slashes, methods and limits."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import StreamingResponse
+from starlette.types import Message
 
 from raingauge.settings import HttpSettings, Settings
 from raingauge.storage.database import Database
@@ -96,22 +98,30 @@ async def test_head_answers_as_get_without_the_body(front: Front) -> None:
         assert (head.status_code, dict(head.headers)) == (get.status_code, dict(get.headers))
 
 
-async def test_not_even_the_server_sees_a_body_in_answer_to_head() -> None:
+async def test_a_long_body_is_not_made_in_answer_to_head() -> None:
     sent: list[Message] = []
+    made = []
+    ended = asyncio.Event()
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        assert scope["method"] == "GET"
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"all", "more_body": True})
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            made.append(b"part")
+            yield made[-1]
+            await asyncio.sleep(0)
 
     async def receive() -> Message:
+        await ended.wait()
         return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
         sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            ended.set()  # as a server does
 
-    await Head(app)({"type": "http", "method": "HEAD"}, receive, send)
+    async with asyncio.timeout(10):
+        await Head(StreamingResponse(endless()))({"type": "http", "method": "HEAD"}, receive, send)
     assert [message.get("body") for message in sent] == [None, b""]
+    assert len(made) < 10
 
 
 async def test_head_knows_tags_too(front: Front) -> None:
