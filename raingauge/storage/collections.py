@@ -124,10 +124,8 @@ def open_collections(connection: Connection) -> list[OpenCollection]:
 
 def cities_of(connection: Connection, collection_id: str, begin: int, batches: int) -> tuple[list[int], int | None]:
     """The cities of up to `batches` batches from number `begin` on; and where to go on, or None if these are all."""
-    of_these = select(Batch.city_ids).where(
-        Batch.collection_id == collection_id, Batch.batch >= begin, Batch.batch <= begin + batches
-    )
-    found = connection.scalars(of_these.order_by(Batch.batch)).all()
+    of_these = select(Batch.city_ids).where(Batch.collection_id == collection_id, Batch.batch >= begin)
+    found = connection.scalars(of_these.order_by(Batch.batch).limit(batches + 1)).all()
     city_ids = [city_id for text in found[:batches] for city_id in json.loads(text)]
     return city_ids, begin + batches if len(found) > batches else None
 

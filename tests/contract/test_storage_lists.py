@@ -66,3 +66,9 @@ def test_a_page_reads_no_more_rows_when_there_are_thousands_of_collections(datab
             ]
         )
     assert all(more < 2 * few + 50 for few, more in zip(*read, strict=True)), read
+
+
+def test_the_cities_of_a_collection_are_read_from_any_batch_on(database: Database) -> None:
+    accept(database, "a", range(1, 71))
+    for begin, found in ((0, ([*range(1, 41)], 2)), (2, ([*range(41, 71)], None)), (2**31 - 1, ([], None))):
+        assert database.read(lambda c, n=begin: collections.cities_of(c, "a", n, 2)) == found  # type: ignore[misc]
