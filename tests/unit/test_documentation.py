@@ -27,6 +27,8 @@ FOLDERS = "cli|producer|consumer|raingauge|simulator|standalone|migrations|tests
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+PICTURE = re.compile(r"<(?:img|source)\b[^>]*?\b(?:src|srcset)=\"([^\"]+)\"")
+"""Of HTML: its `srcset` may name several files with their widths."""
 
 TEXTS = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
 WITHOUT_FENCES = {path: FENCE.sub("", text) for path, text in TEXTS.items()}
@@ -106,6 +108,18 @@ def test_every_path_and_relative_link_leads_somewhere() -> None:
             goal = (document.parent / path).resolve() if path else document
             assert goal.exists(), (document, path)
             assert not anchor or anchor in anchors(goal), (document, anchor)
+
+
+def test_every_picture_in_html_is_there() -> None:
+    pictures = [
+        document.parent / candidate.split()[0]
+        for document, text in WITHOUT_FENCES.items()
+        for sources in PICTURE.findall(text)
+        for candidate in sources.split(",")
+        if "://" not in candidate
+    ]
+    assert {ROOT / "docs/page/overview.png", ROOT / "docs/page/overview-dark.png"} <= set(pictures)
+    assert [picture for picture in pictures if not picture.is_file()] == []
 
 
 def test_every_command_line_of_raingauge_is_one_that_it_knows() -> None:
