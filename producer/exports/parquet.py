@@ -15,6 +15,8 @@ from raingauge.units import Units
 
 ROWS_IN_GROUP: Final = 10_000
 """Rows of a row group, which is held in memory."""
+TAKEN_WITHIN_S: Final = 120.0
+"""A client that takes no row group in that time, which is less than 10 kB a second, must not hold a thread any longer."""
 TYPES: Final[dict[Kind, DataType]] = {
     "integer": DataType.int32(),
     "number": DataType.float64(),
@@ -103,9 +105,15 @@ class _Parts(io.RawIOBase):
             self._coming.cancel()
 
     async def _next(self) -> RecordBatch | None:
+        """The next batch, when the parts so far are taken.
+
+        Raises:
+            Abandoned, TimeoutError: the client does not take them.
+        """
         if self._abandoned:
             raise Abandoned
-        await self._written.join()  # what is written and not sent is held in memory
+        async with asyncio.timeout(TAKEN_WITHIN_S):
+            await self._written.join()  # what is written and not sent is held in memory
         return await anext(self._batches, None)
 
     # -- in the thread -------------------------------------------------------------------------------------------------

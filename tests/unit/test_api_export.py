@@ -13,7 +13,7 @@ import pytest
 from arro3.io import read_parquet
 from sqlalchemy import insert
 
-from producer.exports import exporting
+from producer.exports import exporting, parquet
 from producer.exports.columns import KINDS, SHOWN
 from producer.exports.exporting import NO_PARQUET, Exports
 from producer.exports.parquet import ParquetFormat
@@ -140,20 +140,28 @@ async def test_a_file_has_no_proper_end_when_the_database_goes_away_meanwhile(
             pass
 
 
-async def test_an_export_as_parquet_that_nobody_reads_on_ends_its_thread() -> None:
-    parquet, threads, given = ParquetFormat("metric"), Threads(1, "parquet"), 0
+@pytest.mark.parametrize("closes", [True, False], ids=["one that leaves", "one that takes nothing more"])
+async def test_a_client_that_reads_no_further_frees_the_thread_of_its_parquet(
+    closes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "TAKEN_WITHIN_S", 600.0 if closes else 0.05)
+    form, threads, given = ParquetFormat("metric"), Threads(1, "parquet"), 0
 
     async def endless() -> AsyncIterator[Any]:
         nonlocal given
         while True:
             given += 1
             values = {"city_id": given, "status": "collected", "fetched_at": NOON + timedelta(seconds=given)}
-            yield parquet.encode([[values.get(name) for name in KINDS]] * 20_000)
+            yield form.encode([[values.get(name) for name in KINDS]] * 20_000)
 
-    file = parquet.file(endless(), threads)
+    file = form.file(endless(), threads)
     assert (await anext(file)).startswith(b"PAR1")
     read = given
-    await file.aclose()  # type: ignore[attr-defined]
+    if closes:
+        await file.aclose()  # type: ignore[attr-defined]
     await asyncio.wait_for(threads(lambda: None), 10)  # the only thread is free
     assert given <= read + 1
+    if not closes:
+        with pytest.raises(Exception, match="Timeout"):
+            [part async for part in file]
     threads.close()
