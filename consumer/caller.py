@@ -88,7 +88,7 @@ class Outcome:
             unknown,
             failed,
             counts=reservation.clean and not self.unsent,
-            probe=reservation.plan.probe,
+            probe=reservation.plan.probe and not self.unsent,
             split=split,
         )
 

@@ -237,6 +237,12 @@ def test_a_call_without_weather_leaves_its_cities_wanted(
     assert scene.counted == {outcome: 1, "requested": 5}
 
 
+@pytest.mark.parametrize(("answer", "failures"), [(ProviderUnavailable("timeout"), 1), (NotSent("late"), 0)])
+def test_a_probe_counts_against_its_city_only_if_it_was_sent(sqlite: Database, answer: Answer, failures: int) -> None:
+    probe = charge((1,), plan=Plan("single", probe=True), clean=False)
+    assert Scene(sqlite, probe, answer=answer).run().queued[1] == (None, failures)
+
+
 def test_an_answer_that_is_readable_in_part_is_counted(sqlite: Database) -> None:
     scene = Scene(sqlite, charge(), answer=weather(1, 2, 3, 4, unreadable=[5])).run()
     assert scene.counted == {"unreadable": 1, "requested": 5, "collected": 4}
