@@ -201,18 +201,24 @@ def test_a_small_collection_beside_a_big_one_waits_for_its_share_only() -> None:
     assert seconds(progress(replace(FRESH, total=20, last_turn=20, enqueued=20), around).expected_at) == 20
 
 
-def test_many_open_collections_are_summed_up_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    others = [OpenCollection(f"{n}.", f"{n // 2 if n < 50 else n}", 7 * n + 30, 0, 11 * n, 5) for n in range(150)]
-    states = [
-        replace(FRESH, id=one.id, cities_hash=one.cities_hash, total=one.left, last_turn=one.last_turn, enqueued=5)
-        for one in others
-    ]
-    states += [FRESH, replace(FRESH, cities_hash="99")]
-    exact = [Competition(others).units(state, state.total) for state in states]
-    monkeypatch.setattr(forecast, "EXACT_UP_TO", 0)
-    quick = [Competition(others).units(state, state.total) for state in states]
-    # They differ by turns that are equal: one city of each at most.
-    assert all(few <= many <= few + len(others) for few, many in zip(exact, quick, strict=True))
+OTHERS: st.SearchStrategy[list[OpenCollection]] = st.lists(
+    st.builds(OpenCollection, st.just(""), st.sampled_from("abcdef"), *[st.integers(0, 100)] * 4), max_size=12
+)
+
+
+@given(others=OTHERS, gate_turn=st.integers(0, 100), is_open=st.booleans())
+def test_many_open_collections_are_summed_up_as_few_are(
+    others: list[OpenCollection], gate_turn: int, is_open: bool
+) -> None:
+    others = [one._replace(id=f"{n:02}") for n, one in enumerate(others)]
+    # Its id is the highest: of many, all others count as those that go first where turns are equal.
+    state = replace(FRESH, id="~", cities_hash="a", total=50, last_turn=40, enqueued=30)
+    if is_open:
+        others.append(OpenCollection("~", "a", 50, 0, 40, 30))
+    exact = Competition(others, gate_turn).units(state, 50)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forecast, "EXACT_UP_TO", -1)
+        assert Competition(others, gate_turn).units(state, 50) == exact
 
 
 @pytest.mark.parametrize(
