@@ -16,7 +16,7 @@ from raingauge.units import Units
 ROWS_IN_GROUP: Final = 10_000
 """Rows of a row group, which is held in memory."""
 TAKEN_WITHIN_S: Final = 120.0
-"""A client that takes no row group in that time, which is less than 10 kB a second, must not hold a thread any longer."""
+"""A client that does not take a row group in that time gives its thread back."""
 TYPES: Final[dict[Kind, DataType]] = {
     "integer": DataType.int32(),
     "number": DataType.float64(),

@@ -9,6 +9,7 @@ import pytest
 from starlette.responses import StreamingResponse
 from starlette.types import Message
 
+from raingauge.clock import SystemClock
 from raingauge.settings import HttpSettings, Settings
 from raingauge.storage.database import Database
 from raingauge.web import Head
@@ -107,7 +108,7 @@ async def test_a_long_body_is_not_made_in_answer_to_head() -> None:
         while True:
             made.append(b"part")
             yield made[-1]
-            await asyncio.sleep(0)
+            await SystemClock().sleep(0)
 
     async def receive() -> Message:
         await ended.wait()
