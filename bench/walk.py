@@ -19,7 +19,7 @@ from sqlalchemy import select
 from bench.processes import CLOCK, stub
 from consumer.app import make_worker, opened, working
 from consumer.intake import Intake
-from producer.app import producing
+from producer.app import Publishers, producing
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.settings import OpenWeatherSettings, QuotaSettings, Settings
 from raingauge.storage.database import Database
@@ -53,7 +53,8 @@ async def _walk(database: Database, settings: Settings, root: Path) -> Mapping[s
         with _following(root) as files:  # threads that are started here can be followed
             provider, threads = parts.enter_context(opened(settings, "key", CLOCK))
             worker = make_worker(settings, database, provider, threads, subscription, broker, CLOCK)
-            await parts.enter_async_context(producing(settings, database, broker, InProcessBroker("events", 100)))
+            publishers = Publishers(broker, InProcessBroker("events", 100))
+            await parts.enter_async_context(producing(settings, database, publishers))
             await parts.enter_async_context(working(worker, 5.0))
             await _done(database, worker.intake, "first")
             await front.collect("then", cities=list(range(201, 221)))

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fastapi import FastAPI
@@ -19,9 +20,9 @@ from raingauge.blocking import Threads, until_available
 from raingauge.clock import SystemClock
 from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of, stream_topics, topics_of
 from raingauge.messaging.port import Publisher
-from raingauge.observability import health
+from raingauge.observability.instrumentation import Instrumentation
 from raingauge.observability.metrics import Telemetry
-from raingauge.observability.tracing import Tracing, make_tracing
+from raingauge.observability.tracing import make_tracing
 from raingauge.process import serving, until_signalled
 from raingauge.settings import Settings
 from raingauge.storage.database import Database, open_database
@@ -33,38 +34,44 @@ log = logging.getLogger("raingauge.producer")
 THREADS = 16
 
 
+@dataclass(frozen=True, slots=True)
+class Publishers:
+    """Where the relays publish."""
+
+    batches: Publisher
+    events: Publisher
+    streams: Publisher | None = None
+    """None: streams are disabled."""
+
+
 @contextlib.asynccontextmanager
-async def producing(  # noqa: PLR0913
+async def producing(
     settings: Settings,
     database: Database,
-    publisher: Publisher,
-    event_publisher: Publisher,
-    parts: Iterable[health.Facts] = (),
-    telemetry: Telemetry | None = None,
-    tracing: Tracing | None = None,
-    *,
-    stream_publisher: Publisher | None = None,
+    publishers: Publishers,
+    observed: Instrumentation | None = None,
     watchers: contextlib.ExitStack | None = None,
 ) -> AsyncIterator[FastAPI]:
     """Run the relays, once the database answers, while the block runs; yields the application to serve.
 
-    `stream_publisher`: None if streams are disabled. Closing `watchers` ends their connections.
+    Closing `watchers` ends their connections.
 
     Raises (ends the block):
         SettingsError: the database refuses this program.
     """
+    observed = observed or Instrumentation()
     threads, clock = Threads(THREADS, "producer"), SystemClock()
     transactions = Transactions(database, threads, clock)
     limits = settings.quota
     outstanding = outstanding_limit(settings.collect.outstanding_batches, limits.cities_per_window, limits.window_s)
-    relay = _relay(settings, transactions, publisher)
+    relay = _relay(settings, transactions, publishers.batches)
     endpoint = settings.openweather.endpoint
-    use_cases = Collections(transactions, settings.terms, limits.account, outstanding, endpoint=endpoint)
-    event_relay = EventRelay(transactions, event_publisher, settings.relay, settings.broker.events_topic)
+    collections = Collections(transactions, settings.terms, limits.account, outstanding, endpoint=endpoint)
+    event_relay = EventRelay(transactions, publishers.events, settings.relay, settings.broker.events_topic)
     relays: list[Relay | EventRelay | StreamRelay] = [relay, event_relay]
-    if stream_publisher is not None:
+    if publishers.streams is not None:
         every_s = settings.relay.every_s
-        relays.append(StreamRelay(transactions, stream_publisher, clock, settings.streams, every_s))
+        relays.append(StreamRelay(transactions, publishers.streams, clock, settings.streams, every_s))
 
     async def publish() -> None:
         await until_available(threads, database.check_at_start, clock)
@@ -75,9 +82,8 @@ async def producing(  # noqa: PLR0913
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(publish())
         try:
-            api = create_api(settings, use_cases, relay, parts, event_relay.wake, telemetry, tracing, watchers)
-            if tracing is not None:
-                tracing.instrument(api, database.engine)
+            api = create_api(settings, collections, relay, event_relay.wake, observed, watchers)
+            observed.tracing.instrument(api, database.engine)
             yield api
         finally:
             task.cancel()
@@ -112,22 +118,18 @@ async def _serve(settings: Settings) -> None:
         tracing = parts.enter_context(contextlib.closing(make_tracing("producer")))
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size=THREADS)))
         publisher = await parts.enter_async_context(KafkaPublisher(servers, clock))
+        publishers = Publishers(batches=publisher, events=publisher)
         broker = settings.broker
         topics = topics_of(broker.topic, broker.partitions, broker.events_topic)
-        stream_publisher = None
         if settings.streams.enabled:  # a client of its own: what cannot be published there must not hold up batches
             topics += stream_topics(settings.streams.readings_topic, settings.streams.latest_topic, broker.partitions)
-            stream_publisher = await parts.enter_async_context(KafkaPublisher(servers, clock))
+            of_streams = await parts.enter_async_context(KafkaPublisher(servers, clock))
+            publishers = replace(publishers, streams=of_streams)
         await parts.enter_async_context(in_background(keep_topics(servers, topics, clock)))
-        telemetry = Telemetry(clock)
-        await parts.enter_async_context(in_background(telemetry.measure_loop()))
+        observed = Instrumentation(Telemetry(clock), tracing)
+        await parts.enter_async_context(in_background(observed.telemetry.measure_loop()))
         watchers = contextlib.ExitStack()
-        made = producing(
-            *(settings, database, publisher, publisher, (), telemetry, tracing),
-            stream_publisher=stream_publisher,
-            watchers=watchers,
-        )
-        api = await parts.enter_async_context(made)
+        api = await parts.enter_async_context(producing(settings, database, publishers, observed, watchers))
         http = settings.http
         url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
         parts.enter_context(watchers)  # they end first: the server waits for open requests

@@ -20,13 +20,14 @@ from consumer.app import DATABASE_THREADS, EVENT_WINDOW, WorkerFacts, delivering
 from consumer.export import open_export
 from consumer.metrics import ConsumerMetrics
 from consumer.notifier import Notifier
-from producer.app import THREADS, producing
+from producer.app import THREADS, Publishers, producing
 from raingauge.background import in_background
 from raingauge.blocking import Threads, until_available
 from raingauge.clock import Clock, SystemClock
 from raingauge.errors import SettingsError
 from raingauge.messaging.files import FilePublisher, make_files
 from raingauge.messaging.inprocess import InProcessBroker
+from raingauge.observability.instrumentation import Instrumentation
 from raingauge.observability.metrics import Telemetry
 from raingauge.observability.tracing import make_tracing
 from raingauge.process import serving, until_signalled
@@ -84,14 +85,10 @@ async def _serve(settings: Settings) -> None:
             delivering(settings.notify, secrets, transactions, clock, metrics.webhook_attempts)
         )
         worker.intake.tracing = tracing
-        facts = [WorkerFacts(worker)]
-        streams, watchers = parts.enter_context(_stream_publisher(settings.streams, clock)), contextlib.ExitStack()
-        made = producing(
-            *(settings, database, broker, events, facts, telemetry, tracing),
-            stream_publisher=streams,
-            watchers=watchers,
-        )
-        api = await parts.enter_async_context(made)
+        observed = Instrumentation(telemetry, tracing, facts=[WorkerFacts(worker)])
+        streams = parts.enter_context(_stream_publisher(settings.streams, clock))
+        publishers, watchers = Publishers(broker, events, streams), contextlib.ExitStack()
+        api = await parts.enter_async_context(producing(settings, database, publishers, observed, watchers))
         http = settings.http
         url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
         task = await parts.enter_async_context(working(worker, settings.openweather.timeout_s + GRACE_S))

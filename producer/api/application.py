@@ -28,8 +28,8 @@ from producer.relay import Relay
 from raingauge.clock import SystemClock
 from raingauge.model import CollectionState
 from raingauge.observability import health
-from raingauge.observability.metrics import Telemetry
-from raingauge.observability.tracing import TraceContext, Tracing
+from raingauge.observability.instrumentation import Instrumentation
+from raingauge.observability.tracing import TraceContext
 from raingauge.settings import Settings
 
 log = logging.getLogger("raingauge.producer")
@@ -56,20 +56,20 @@ class ProducerFacts:
         return {"publishing": self._relay.pending}
 
 
-def create_api(  # noqa: PLR0913, PLR0917
+def create_api(
     settings: Settings,
-    use_cases: Collections,
+    collections: Collections,
     relay: Relay,
-    parts: Iterable[health.Facts] = (),
     on_event: Callable[[], None] = lambda: None,
-    telemetry: Telemetry | None = None,
-    tracing: Tracing | None = None,
+    observed: Instrumentation | None = None,
     watchers: ExitStack | None = None,
 ) -> FastAPI:
-    """The HTTP application; `parts` add to health, and the producer's metrics are added to `telemetry`.
+    """The HTTP application; the producer's metrics and facts are added to those that `observed` has.
 
     `on_event` is called when an event is due. Closing `watchers` ends their connections.
     """
+    observed = observed or Instrumentation()
+    telemetry = observed.telemetry
     api = docs.DescribedApi(
         title="Raingauge",
         version=version("raingauge"),
@@ -78,19 +78,18 @@ def create_api(  # noqa: PLR0913, PLR0917
         docs_url=None,
         redoc_url=None,
     )
-    telemetry = telemetry or Telemetry(SystemClock())
     telemetry.measure_requests(api)
-    api.add_middleware(TraceContext, tracing=tracing or Tracing())
-    reports = _quota_reports(settings, use_cases)
-    live = Live(use_cases.transactions, partial(stream.overview_of, use_cases, reports))
+    api.add_middleware(TraceContext, tracing=observed.tracing)
+    reports = _quota_reports(settings, collections)
+    live = Live(collections.transactions, partial(stream.overview_of, collections, reports))
     if watchers is not None:
         watchers.callback(live.close)
-    for router in _front_doors(settings, use_cases, relay, on_event, ProducerMetrics(telemetry, relay, reports)):
+    for router in _front_doors(settings, collections, relay, on_event, ProducerMetrics(telemetry, relay, reports)):
         api.include_router(router)
     api.include_router(quota.router(reports))
     api.include_router(stream.router(live))
     api.include_router(page.router(page.Page(settings.http.root_path)))
-    api.include_router(health.router([ProducerFacts(relay), *parts], use_cases.check, telemetry))
+    api.include_router(health.router([ProducerFacts(relay), *observed.facts], collections.check, telemetry))
     docs.install(api, settings.http.root_path)
     messages.install(api, settings)
     problems.install(api)
@@ -99,15 +98,15 @@ def create_api(  # noqa: PLR0913, PLR0917
     return api
 
 
-def _quota_reports(settings: Settings, use_cases: Collections) -> QuotaReports:
-    return QuotaReports(use_cases.transactions, settings.quota.account, settings.terms, settings.openweather.endpoint)
+def _quota_reports(settings: Settings, collections: Collections) -> QuotaReports:
+    return QuotaReports(collections.transactions, settings.quota.account, settings.terms, settings.openweather.endpoint)
 
 
 def _front_doors(
-    settings: Settings, use_cases: Collections, relay: Relay, on_event: Callable[[], None], metrics: ProducerMetrics
+    settings: Settings, collections: Collections, relay: Relay, on_event: Callable[[], None], metrics: ProducerMetrics
 ) -> Iterable[APIRouter]:
     """One router for each subject, then the contracts of older services."""
-    clock, transactions = SystemClock(), use_cases.transactions
+    clock, transactions = SystemClock(), collections.transactions
     sums, reported = Readings(transactions), Events(transactions, on_event)
 
     def on_accepted(state: CollectionState) -> None:
@@ -116,15 +115,15 @@ def _front_doors(
         relay.wake()
 
     defaults = one.CollectDefaults(default_cities(), settings.collect.max_cities, settings.freshness.max_age_s)
-    yield one.router(use_cases, defaults, on_accepted)
-    yield lists.router(use_cases)
+    yield one.router(collections, defaults, on_accepted)
+    yield lists.router(collections)
     yield export.router(Exports(transactions))
     yield readings.router(sums)
     yield latest.router(sums)
     yield events.router(reported, clock)
     yield cities.router(Path(settings.cities.file))
 
-    default_collections = DefaultCollections(use_cases, defaults, on_accepted)
+    default_collections = DefaultCollections(collections, defaults, on_accepted)
     yield weather.router(default_collections)
     yield collection_request.router(default_collections)
     yield total.router(sums)

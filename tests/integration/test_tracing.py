@@ -15,6 +15,7 @@ from producer.api.application import create_api
 from raingauge.contracts import TRACEPARENT, decode
 from raingauge.errors import SettingsError
 from raingauge.model import trace_id
+from raingauge.observability.instrumentation import Instrumentation
 from raingauge.observability.opentelemetry import QUIET, OpenTelemetry
 from raingauge.observability.tracing import ENDPOINT, TraceFilter, Tracing, make_tracing
 from raingauge.storage import outbox
@@ -41,7 +42,7 @@ def recorded(exporter: InMemorySpanExporter) -> Iterator[OpenTelemetry]:
 
 async def collect(front: Front, tracing: Tracing, headers: dict[str, str]) -> str:
     """POST a collection; the traceparent that is stored with it."""
-    api = create_api(front.settings, front.collections, front.relay, tracing=tracing)
+    api = create_api(front.settings, front.collections, front.relay, observed=Instrumentation(tracing=tracing))
     tracing.instrument(api, front.database.engine)
     transport = httpx2.ASGITransport(api)
     async with httpx2.AsyncClient(transport=transport, base_url="http://producer", headers=headers) as http:
