@@ -13,7 +13,7 @@ from raingauge.storage.database import open_database
 from raingauge.storage.models import City, Collection, Reading
 from tests.contract.storage_support import NOW
 from tests.e2e.running import settings_for
-from tests.support.databases import SERVER_KINDS, own_database
+from tests.support.databases import SERVER_KINDS, SERVERS, own_database
 from tests.support.processes import Program, program
 
 ROWS: Final = 250_000
@@ -62,7 +62,7 @@ def test_it_takes_constant_memory(kind: str) -> None:
         with closing(open_database(url)) as database:
             database.write(fill)
         rest_mb = memory_mb(running, "VmRSS")
-        formats = ("csv", "parquet") if kind in SERVER_KINDS else (*TEXT, "parquet")
+        formats = ("csv", "parquet") if kind in SERVERS else (*TEXT, "parquet")
         lengths = {name: exported_mb(running, name) for name in formats}
         most_mb = memory_mb(running, "VmHWM") - rest_mb
     assert min(length for name, length in lengths.items() if name in TEXT) > ALLOWED_MB / 2, lengths
