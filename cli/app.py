@@ -263,7 +263,9 @@ def events(
         int | None,
         typer.Option("--after", metavar="NUMBER", help="Only events above this number. Left out: the newest."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="ROWS", help="Rows at most, 1 to 1000.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="ROWS", min=1, max=1000, help="Rows at most, 1 to 1000.")
+    ] = 20,
     json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -304,7 +306,9 @@ def search(
         str, typer.Option("--country", metavar="CODE|NAME", help="Only there: UY, URY or Uruguay.")
     ] = "",
     near: Annotated[str, typer.Option("--near", metavar="LAT,LON", help="The nearest ones first.")] = "",
-    limit: Annotated[int, typer.Option("--limit", metavar="ROWS", min=1, help="Rows at most.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="ROWS", min=1, max=10_000, help="Rows at most, 1 to 10000.")
+    ] = 20,
     json: Annotated[bool, typer.Option("--json", help="Print the JSON that GET /cities answers.")] = False,
     file: CitiesFile = "var/cities.db",
 ) -> None:

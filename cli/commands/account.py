@@ -22,8 +22,9 @@ def quota(api: Api, *, json: bool) -> None:
 def _rows(answer: Answer) -> list[tuple[str, Cell]]:
     found = answer.json
     limit, month, release = found["limit"], found["month"], found["next_release"]
-    pace = f"{found['held']:,} of {limit['cities_per_window']:,} cities in {limit['window_s']:g} s, {limit['pacing']}"
-    spent = f"{month['spent']:,} of {month['budget']:,} cities, ends {until(month['ends_at'], answer.now)}"
+    window = f"{_cities(limit['cities_per_window'])} in {limit['window_s']:g} s"
+    pace = f"{found['held']:,} of {window}, {limit['pacing']}"
+    spent = f"{month['spent']:,} of {_cities(month['budget'])}, ends {until(month['ends_at'], answer.now)}"
     rows: list[tuple[str, Cell]] = [
         ("account", found["account"]),
         ("gate", _gate(found["gate"], answer)),
@@ -31,14 +32,27 @@ def _rows(answer: Answer) -> list[tuple[str, Cell]]:
         ("free now", f"{found['free']:,}"),
     ]
     if release is not None:
-        rows.append(("next release", f"{release['cities']:,} cities {until(release['at'], answer.now)}"))
+        rows.append(("next release", f"{_cities(release['cities'])} {until(release['at'], answer.now)}"))
     rows += [
         (f"month {month['month']}", _drawn(month["spent"], month["budget"], spent)),
-        ("allowed now", f"{month['allowed_now']:,} by the month's budget, pacing {month['pacing']}"),
+        ("allowed now", _allowed(month, answer)),
         ("forecast", Text(month["outlook"], style="yellow" if month["forecast"] > month["budget"] else "")),
         ("as of (UTC)", short(found["now"])),
     ]
     return rows
+
+
+def _cities(count: int) -> str:
+    """A number of cities: `1 city`, `1,200 cities`."""
+    return "1 city" if count == 1 else f"{count:,} cities"
+
+
+def _allowed(month: dict[str, Any], answer: Answer) -> Cell:
+    """What the month's budget allows; when it is nothing, why nothing is fetched although the gate is open."""
+    if month["allowed_now"] > 0:
+        return f"{month['allowed_now']:,} by the month's budget, pacing {month['pacing']}"
+    begins = until(month["ends_at"], answer.now)
+    return Text(f"0: the month's budget allows no more cities yet; a new month begins {begins}", style="yellow")
 
 
 def _gate(gate: dict[str, Any], answer: Answer) -> Text:

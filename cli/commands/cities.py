@@ -55,8 +55,8 @@ def match_places(file: str, places: str, *, prefer_largest: bool) -> None:
         raise Misused(str(error)) from error
     if missing:
         raise Misused(
-            f"{missing:,} of {len(wanted):,} places in {places} have no city id, the others are on stdout; "
-            "correct their rows, or choose by --prefer largest"
+            f"{missing:,} of {len(wanted):,} places in {places} fit no city or several, the others are on stdout; "
+            f"correct their rows{'' if prefer_largest else ', or choose by --prefer largest'}"
         )
 
 
@@ -80,7 +80,8 @@ def _report(each: Match) -> None:
     note(f"line {place.line}: {name}: {each.reason}{similar}")
     for city in each.candidates:
         away = "" if city.distance_km is None else f", {city.distance_km:.0f} km away"
-        note(f"  {city.id}  {city.name}, {city.admin1}, {city.country}, population {city.population:,}{away}")
+        where = ", ".join(filter(None, (city.name, city.admin1, city.country)))
+        note(f"  {city.id}  {where}, population {city.population:,}{away}")
 
 
 def _cells(city: City) -> tuple[str, ...]:

@@ -41,7 +41,12 @@ def collect(
     Raises:
         Unfinished: it ended with failed cities, or cancelled.
     """
-    answer = api.post("/collect", _request(collection_id, body, cities))
+    request = _request(collection_id, body, cities)
+    try:
+        answer = api.post("/collect", request)
+    except KeyboardInterrupt:
+        note(f"{collection_id} may be accepted; `raingauge get {collection_id}` shows it, or repeat the command")
+        raise
     if not wait:
         return document(answer.body) if json else _accepted(answer)
     return watch(api, session, collection_id, json=json)

@@ -64,7 +64,9 @@ def test_what_fits_several_cities_or_none_is_reported_and_never_guessed(
     assert "line 2: Springfield, US: several cities fit\n  4409896  Springfield, " in err
     assert "line 3: Montevidio, UY: there is no city of this name; similar names: montevideo\n" in err
     assert "2 of 3 places in" in err
-    status, out, _ = run(capsys, "match", f"{tmp_path}/places.csv", "--prefer", "largest", "--file", file)
+    assert "--prefer largest" in err.splitlines()[-1]
+    status, out, err = run(capsys, "match", f"{tmp_path}/places.csv", "--prefer", "largest", "--file", file)
+    assert "--prefer" not in err
     assert (status, read_city_ids("out", out)) == (2, [4409896, 3439525])
 
 
@@ -74,6 +76,7 @@ def test_what_fits_several_cities_or_none_is_reported_and_never_guessed(
         (["search", "x", "--file", "/nowhere/cities.db"], "there is no file of cities at /nowhere/cities.db"),
         (["search", "x", "--country", "Atlantis"], "there is no country Atlantis"),
         (["search", "--near", "95,0"], "--near 95,0: expected latitude and longitude"),
+        (["search", "x", "--limit", "9" * 30], "invalid value for '--limit'"),
         (["match", "/nowhere/places.csv"], "/nowhere/places.csv: No such file"),
         (["match", "/dev/null"], "expected a header"),
     ],

@@ -151,8 +151,10 @@ def test_a_failure_is_one_line_on_stderr_and_decides_the_exit_status(
     ("arguments", "line"),
     [
         (["colect"], "no such command 'colect'. Did you mean 'collect'? (see `raingauge --help`)"),
-        (["get", "1", "--unit"], "Possible options: --limit, --units) (see `raingauge get --help`)"),
         (["get", "1", "--units", "kelvin"], "'kelvin' is not one of 'metric', 'imperial', 'standard'"),
+        (["get", "1", "--unit", "metric"], "no such option '--unit'. Did you mean '--units'? (see"),
+        (["get", "1", "--nothing"], "no such option '--nothing' (see"),
+        (["events", "--limit", "-1"], "invalid value for '--limit'"),
         (["watch"], "missing argument 'ID' (see `raingauge watch --help`)"),
         (["admin", "dead-letters", "replay"], "give either --all or --offset"),
         (["collect", "1", "--cities", "/nowhere/ids.csv"], "/nowhere/ids.csv: No such file or directory"),
@@ -206,6 +208,15 @@ def test_collecting_posts_the_cities_of_a_file_and_prints_what_was_accepted(term
     assert (status, out) == (0, "1  queued  2 cities, done in 2 min 10 s\n")
     assert "raingauge watch 1" in err
     assert json.loads(terminal.requests[0].content) == {"id": "1", "max_age_s": 0, "cities": [7, 8]}
+
+
+def test_ctrl_c_while_the_api_accepts_says_how_to_go_on(terminal: Terminal) -> None:
+    def interrupt(_: httpx2.Request) -> httpx2.Response:
+        raise KeyboardInterrupt
+
+    status, out, err = terminal.run("collect", "1", api=interrupt)
+    assert (status, out) == (130, "")
+    assert "1 may be accepted; `raingauge get 1` shows it, or repeat the command" in err
 
 
 def test_a_dry_run_prints_the_cost(terminal: Terminal) -> None:
@@ -322,7 +333,12 @@ def test_the_quota_is_one_screen(terminal: Terminal) -> None:
     assert facts["month 2026-11"] == "400 of 1,000 cities, ends in 10 d 12 h"
     assert facts["forecast"] == "900 of 1,000"
     open_gate = QUOTA["gate"] | {"state": "open", "blocked_until": None}
-    assert "gate\topen, 20 cities a call\n" in terminal.run("quota", api=QUOTA | {"gate": open_gate})[1]
+    spent = QUOTA["month"] | {"allowed_now": 0}
+    one = QUOTA["next_release"] | {"cities": 1}
+    _, out, _ = terminal.run("quota", api=QUOTA | {"gate": open_gate, "month": spent, "next_release": one})
+    assert "gate\topen, 20 cities a call\n" in out
+    assert "next release\t1 city in 12 s\n" in out
+    assert "\t0: the month's budget allows no more cities yet; a new month begins in 10 d 12 h\n" in out
 
 
 def test_the_newest_events_are_shown_unless_a_number_is_given(terminal: Terminal) -> None:
