@@ -40,9 +40,12 @@ SELECT city FROM names WHERE name >= :first AND name < :last AND (:country = '' 
 """
 EXACT: Final = "SELECT city FROM names WHERE name = :name AND (:country = '' OR country = :country)"
 ROWS: Final = """
-SELECT id, cities.name, cities.country, coalesce(admin1.name, admin1), latitude, longitude, population, admin1
+SELECT
+    id, cities.name, cities.country, coalesce(admin1.name, nullif(admin1, '00'), ''),
+    latitude, longitude, population, admin1
 FROM cities LEFT JOIN admin1 ON admin1.country = cities.country AND code = admin1 WHERE id IN ({})
 """
+"""GeoNames' code 00 means that the province is not known."""
 
 
 class NoCitiesFile(UnusableFile):

@@ -56,6 +56,10 @@ def test_a_city_is_found_by_the_beginning_of_its_name_in_any_language(cities: Ci
     assert cities.search(query)[0].name == name
 
 
+def test_a_province_that_geonames_does_not_know_is_empty(cities: Cities) -> None:
+    assert [city.admin1 for city in cities.search("loma")] == [""]
+
+
 @pytest.mark.parametrize("query", ["unich", "...", "Not kept", "m%ch", "%", "\U0010ffff"])
 def test_nothing_is_found_inside_a_name_by_signs_or_by_another_name_of_a_small_place(
     cities: Cities, query: str

@@ -34,7 +34,7 @@ CITIES: Final[list[tuple[int, str, str, str, float, float, int, list[str]]]] = [
     (4409896, "Springfield", "US", "MO", 37.21533, -93.29824, 169176, []),
     (2198148, "Suva", "FJ", "01", -18.14161, 178.44149, 93970, []),
     (2204506, "Labasa", "FJ", "02", -16.43318, 179.36451, 27949, []),
-    (2199295, "Lomaloma", "FJ", "02", -17.28, -178.98, 900, ["Not kept"]),
+    (2199295, "Lomaloma", "FJ", "00", -17.28, -178.98, 900, ["Not kept"]),
 ]
 FIELDS: Final = ("geonameid", "name", "countrycode", "admin1code", "latitude", "longitude", "population")
 
