@@ -53,6 +53,8 @@ DELIVERED_WITHIN: Final = timedelta(seconds=10)
 """If no partition waits, the batches of a collection are delivered within this time."""
 MAX_NEWEST: Final = 100
 """Collections that watchers see at least, and open ones beyond them."""
+JUST: Final = timedelta(seconds=10)
+"""For how long watchers see a collection that has ended, however old it is."""
 
 ListedStatus = Literal["all", "open", "queued", "collecting", "waiting", "done", "cancelled"]
 """What a list can be limited to; `open`: queued, collecting or waiting."""
@@ -235,10 +237,14 @@ class Collections:
         return await self.transactions.read(work, self._deadline_s + examined / FORECASTS_PER_SECOND)
 
     def watched(self, connection: Connection) -> list[View]:
-        """The newest collections, and the newest of the open ones, within a transaction; the newest first."""
+        """The newest collections, the newest of the open ones and of those that just ended, within a transaction.
+
+        So a watcher of an open collection also learns that it ended, however many newer ones there are.
+        """
         newest = collections.newest(connection, (OPEN, DONE, CANCELLED), None, MAX_NEWEST)
         still_open = collections.newest(connection, (OPEN,), None, MAX_NEWEST)
-        states = {state.id: state for state in (*newest, *still_open)}
+        just_ended = collections.finished_since(connection, self.transactions.now(connection) - JUST, MAX_NEWEST)
+        states = {state.id: state for state in (*newest, *still_open, *just_ended)}
         return self._views_of(connection, [*states.values()])
 
     async def check(self) -> None:

@@ -26,7 +26,7 @@ class Overview:
     """The system at a moment."""
 
     collections: Mapping[str, Mapping[str, Any]]
-    """Bodies by id, the newest first."""
+    """Bodies by id."""
     quota: Mapping[str, Any] | None
     """The quota's body; None: no consumer has created the gate."""
 

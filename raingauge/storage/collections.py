@@ -105,6 +105,18 @@ def newest(
     return [CollectionState(*row) for row in connection.execute(ordered)]
 
 
+def finished_since(connection: Connection, since: datetime, limit: int) -> list[CollectionState]:
+    """Up to `limit` collections that were settled or cancelled after this moment, the last first; by an index."""
+    table = Collection.__table__.c
+    found = (
+        select(*(table[name] for name in _COLUMNS))
+        .where(table.finished_at > since)
+        .order_by(table.finished_at.desc())
+        .limit(limit)
+    )
+    return [CollectionState(*row) for row in connection.execute(found)]
+
+
 def _stands(connection: Connection, standing: int) -> ColumnElement[bool]:
     """The condition on the index's first column.
 

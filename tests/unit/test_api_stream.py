@@ -48,7 +48,12 @@ async def test_an_open_collection_is_seen_however_many_newer_ones_there_are(fron
         await front.collect(f"newer-{number}", cities=[1])
         front.settle(f"newer-{number}", [observation(1)])
     seen = overview(front).collections
-    assert (len(seen), "oldest" in seen) == (101, True)
+    assert (len(seen), seen["oldest"]["finished_at"]) == (101, None)
+    front.clock.moment += timedelta(seconds=1)
+    front.settle("oldest", [observation(1), observation(2)])
+    assert overview(front).collections["oldest"]["status"] == "done"
+    front.clock.moment += timedelta(seconds=11)
+    assert "oldest" not in overview(front).collections
 
 
 @pytest.mark.parametrize(

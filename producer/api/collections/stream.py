@@ -28,7 +28,7 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def overview_of(collections: Collections, quota: QuotaReports, connection: Connection) -> Overview:
-    """What watchers see: the newest collections and those that are open, and the quota."""
+    """What watchers see: the newest collections, those that are open or just ended, and the quota."""
     views = collections.watched(connection)
     standing = quota.read_standing(connection)
     bodies = {view.state.id: head(view) for view in views}
@@ -49,9 +49,9 @@ def router(live: Live) -> APIRouter:
     async def stream() -> AsyncIterator[ServerSentEvent]:
         """Sends what changed, each second, as server-sent events.
 
-        `collections` has the newest 100 and the open ones at first, then those that changed, each as in
-        `GET /collections`; `quota` is the answer of `GET /quota`, or null before a consumer has started; `problem` says
-        why nothing could be read. The stream ends when the service stops.
+        `collections` has the newest 100 collections, the newest 100 open ones and those that just ended at first, then
+        those of them that changed, each as in `GET /collections`; `quota` is the answer of `GET /quota`, or null before
+        a consumer has started; `problem` says why nothing could be read. The stream ends when the service stops.
         """
         async with aclosing(live.watch()) as changes:
             async for change in changes:
@@ -62,7 +62,7 @@ def router(live: Live) -> APIRouter:
 
 
 def events_of(change: Change) -> list[ServerSentEvent]:
-    """The events that tell of a change."""
+    """The events that describe a change."""
     if change.unavailable is not None:
         return [_event("problem", about(503, change.unavailable))]
     events = [_event("quota", change.quota)]
