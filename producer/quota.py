@@ -15,7 +15,16 @@ from producer.collections import DEADLINE_S
 from raingauge.model import Charge, Gate
 from raingauge.quota.pacing import Release, Terms, month_allows, next_month
 from raingauge.quota.proof import Replay, Worst
-from raingauge.storage.quota import charges, consumers_alive, count_open, find_gate, held, next_ends, reserved_charges
+from raingauge.storage.quota import (
+    KEPT_FOR,
+    charges,
+    consumers_alive,
+    count_open,
+    find_gate,
+    held,
+    next_ends,
+    reserved_charges,
+)
 from raingauge.storage.transactions import Transactions
 
 RECENT: Final = timedelta(hours=1)
@@ -27,7 +36,7 @@ PORTION_S: Final = 5.0
 MAX_RELEASED_AT_ONCE: Final = 1_000
 """Charges that are read to find what is released next."""
 WINDOWS_SHOWN: Final = 10
-"""How many windows the course of what is held goes back."""
+"""How many windows the course of what is held goes back, as far as charges are kept."""
 MAX_CHARGES_SHOWN: Final = 10_000
 """Charges that are read for it; of a plan that has more it is shorter."""
 POINTS_SHOWN: Final = 240
@@ -141,7 +150,7 @@ class QuotaReports:
             return None
         now = max(self.transactions.now(connection), gate.last_now)
         window = timedelta(seconds=gate.window_s)
-        span, limit = WINDOWS_SHOWN * window, MAX_CHARGES_SHOWN
+        span, limit = min(WINDOWS_SHOWN * window, KEPT_FOR), MAX_CHARGES_SHOWN
         while len(found := charges(connection, self.account, now - span - window, now, limit)) == limit:
             if span < window:
                 break

@@ -81,9 +81,10 @@ def router(quota: QuotaReports) -> APIRouter:
         responses=_problems(s422=f"at: {WORDS['extra_forbidden']}"),
     )
     async def course() -> dict[str, Any]:
-        """Tells how many cities were held against the limit during the last ten windows.
+        """Shows how many cities were held against the limit during the last ten windows, of a day at most.
 
-        A charge whose answers came late counts until they came; one that is still open, until the worst case.
+        A charge is held for a window after its answers were in. One that has none yet counts as if they came as late as
+        they can. With very many charges the time is shorter.
         """
         found = await quota.course()
         if found is None:

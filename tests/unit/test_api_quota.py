@@ -320,6 +320,13 @@ async def test_the_course_of_what_is_held_has_its_steps_at_reservation_and_relea
     assert (body["limit"]["cities_per_window"], len(held)) == (60, 241)
 
 
+async def test_the_course_is_no_longer_than_charges_are_kept(sqlite: Database) -> None:
+    front = Front(sqlite)
+    front.open_gate(window_s=86_400.0)
+    points = (await front.http.get("/quota/held")).json()["points"]
+    assert points[0]["at"] == utc_text(NOON - timedelta(days=1))
+
+
 async def test_of_very_many_charges_the_course_is_shorter(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quota, "MAX_CHARGES_SHOWN", 3)
     for ago_s in (500, 400, 50, 40):
