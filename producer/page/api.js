@@ -6,6 +6,9 @@ export const ROOT = new URL("../../", import.meta.url).pathname;
 /** @param {string} path such as `/get?id=1` */
 export const url = (path) => ROOT + path.replace(/^\//, "");
 
+/** @param {string} link as an answer has it, such as `<root>get?id=1` @returns {string} the path for `call` */
+export const pathOf = (link) => link.slice(ROOT.length - 1);
+
 /** An answer that is not a success; status 0: there was no answer. */
 export class Problem extends Error {
   /** @param {number} status @param {string} detail */
@@ -30,14 +33,13 @@ export async function call(path, { json, ...options } = {}) {
       headers: { "Content-Type": "application/json" },
     };
   }
-  let answer;
   try {
-    answer = await fetch(url(path), options);
+    const answer = await fetch(url(path), options);
+    const body = await answer.json().catch((error) => (answer.ok ? Promise.reject(error) : {}));
+    if (!answer.ok) throw new Problem(answer.status, body.detail ?? `the answer has status ${answer.status}`);
+    return body;
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    if (error instanceof Problem || error.name === "AbortError") throw error;
     throw new Problem(0, "Raingauge does not answer.");
   }
-  const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Problem(answer.status, body.detail ?? `The answer has status ${answer.status}.`);
-  return body;
 }

@@ -36,14 +36,24 @@ function Trouble() {
   if (connection.value === "offline")
     return html`<p class="trouble" role="alert">Raingauge does not answer. The page goes on by itself when it does.${since}</p>`;
   if (trouble.value)
-    return html`<p class="trouble" role="alert">The database cannot be read: ${trouble.value}.${since}</p>`;
+    return html`<p class="trouble" role="alert">Nothing can be read: ${trouble.value}.${since}</p>`;
   return null;
 }
 
+/** Which collection an address shows, if any. */
+function shownId(hash) {
+  const [, id] = /^#\/collections\/(.+)$/.exec(hash) ?? [];
+  try {
+    return id && decodeURIComponent(id);
+  } catch {
+    return id; // no escape that anything has: there is no such collection
+  }
+}
+
 function App() {
-  const [, id] = /^#\/collections\/(.+)$/.exec(view.value) ?? [];
+  const id = shownId(view.value);
   useEffect(() => {
-    document.title = id ? `${decodeURIComponent(id)} · Raingauge` : "Raingauge";
+    document.title = id ? `${id} · Raingauge` : "Raingauge";
   }, [id]);
   return html`
     <a
@@ -54,7 +64,7 @@ function App() {
     <${Head} />
     <${Trouble} />
     <main id="main" tabindex="-1" class=${connection.value}>
-      ${id ? html`<${CollectionView} key=${id} id=${decodeURIComponent(id)} />` : html`<${Overview} />`}
+      ${id ? html`<${CollectionView} key=${id} id=${id} />` : html`<${Overview} />`}
     </main>
     <footer>Weather: <a href="https://openweathermap.org">OpenWeather</a>. City names: <a href="https://www.geonames.org">GeoNames</a>, CC BY 4.0. Borders: Natural Earth.</footer>
   `;

@@ -1,6 +1,6 @@
 /** Charts on a canvas. Whoever draws one also shows its figures as text or as a table. */
 import { signal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { html } from "./html.js";
 
 /** Changes when the system turns light or dark. */
@@ -51,19 +51,22 @@ const load = () => (library ??= import("echarts"));
 export function Chart({ option, label, kind, prepare }) {
   const place = useRef();
   const chart = useRef();
+  const [isLost, setIsLost] = useState(false);
   const latest = useRef(option);
   latest.current = option;
   useEffect(() => {
     let gone = false;
     // A chart without a size, as of an element that was just removed, cannot be drawn.
     const resized = new ResizeObserver(() => place.current?.clientWidth && chart.current?.resize());
-    load().then(async (echarts) => {
+    const draw = async () => {
+      const echarts = await load();
       await prepare?.(echarts);
       if (gone) return;
       chart.current = echarts.init(place.current);
       chart.current.setOption(latest.current);
       resized.observe(place.current);
-    });
+    };
+    draw().catch(() => !gone && setIsLost(true)); // the producer is away, or has files of another version now
     return () => {
       gone = true;
       resized.disconnect();
@@ -72,5 +75,6 @@ export function Chart({ option, label, kind, prepare }) {
     };
   }, []);
   useEffect(() => chart.current?.setOption(option, { notMerge: true }), [option]);
+  if (isLost) return html`<p class="chart ${kind} empty">The chart cannot be loaded. Reload the page to try again.</p>`;
   return html`<div class="chart ${kind}" role="img" aria-label=${label} ref=${place}></div>`;
 }

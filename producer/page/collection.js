@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { call, url } from "./api.js";
 import { Distribution } from "./distribution.js";
 import { html } from "./html.js";
-import { collectionOf, collections, quota, take } from "./live.js";
+import { collectionOf, collections, quota, STREAMED, take } from "./live.js";
 import { WeatherMap } from "./map.js";
 import { Bar, isOpen, outlook, STATUS } from "./overview.js";
 import { Rows } from "./rows.js";
@@ -12,8 +12,7 @@ import { count, time, whole, why } from "./text.js";
 const MOST_ROWS = 10_000;
 const FIELDS = "country,latitude,longitude";
 const REST_MS = 1_000;
-/** How many open collections the stream follows, and how often others are read. */
-const STREAMED = 100;
+/** How often a collection is read that the stream does not follow. */
 const ALONE_MS = 5_000;
 const FORMATS = { csv: "CSV", json: "JSON", jsonl: "JSON Lines", geojson: "GeoJSON", parquet: "Parquet" };
 
@@ -27,10 +26,18 @@ function useHead(id) {
   const isCrowded = isKnown && isOpen(head) && collections.value.filter(isOpen).length >= STREAMED;
   useEffect(() => {
     if (isKnown && !isCrowded) return;
-    const read = () => call(path(id, "data=false")).then((body) => take([body]), setProblem);
+    const stop = new AbortController();
+    const read = () =>
+      call(path(id, "data=false"), { signal: stop.signal }).then(
+        (body) => take([body]),
+        (error) => error.name !== "AbortError" && setProblem(error),
+      );
     read();
     const again = setInterval(read, ALONE_MS);
-    return () => clearInterval(again);
+    return () => {
+      clearInterval(again);
+      stop.abort();
+    };
   }, [id, isKnown, isCrowded]);
   return [head, problem];
 }
@@ -38,7 +45,7 @@ function useHead(id) {
 /** Its readings and failures, read again while it makes progress, and less often the longer that takes. */
 function useRows(id, head) {
   const [rows, setRows] = useState({ data: [], errors: [], more: false, loaded: false });
-  const reading = useRef({ busy: false, wanted: "" });
+  const reading = useRef({ busy: false, wanted: "", gone: false });
   const version = head && `${head.requested_at} ${head.collected} ${head.failed}`;
   useEffect(() => {
     const now = reading.current;
@@ -52,6 +59,7 @@ function useRows(id, head) {
       setTimeout(
         () => {
           now.busy = false;
+          if (now.gone) return;
           if (now.wanted !== wanted || !body) read();
         },
         Math.max(REST_MS, 5 * (performance.now() - began)),
@@ -60,7 +68,7 @@ function useRows(id, head) {
     read();
     return undefined;
   }, [id, version]);
-  useEffect(() => () => (reading.current = { busy: true, wanted: "" }), []);
+  useEffect(() => () => (reading.current.gone = true), []);
   return rows;
 }
 
@@ -72,6 +80,7 @@ function Cancel({ id }) {
     try {
       take([await call(`/collections/${encodeURIComponent(id)}/cancel`, { method: "POST" })]);
       dialog.current?.close();
+      document.getElementById("main").focus({ preventScroll: true }); // the button and the dialog are gone
     } catch (error) {
       setProblem(error.message);
     }
@@ -154,6 +163,7 @@ export function CollectionView({ id }) {
     `;
   }
   const failed = rows.loaded && head.failed > 0;
+  const read = rows.data.length + rows.errors.length;
   return html`
     <p class="back"><a href="#/">All collections</a></p>
     <div class="title">
@@ -164,6 +174,7 @@ export function CollectionView({ id }) {
     ${head.status === "waiting" && html`<p class="reason">${why(head.reason, quota.value)}</p>`}
     <div class="progress"><${Bar} one=${head} /><span class="figure">${Math.floor(head.progress * 100)} %</span></div>
     <${Facts} head=${head} />
+    ${rows.more && html`<p class="note">What follows is of the first ${count(read, "city", "cities")} by id. Downloads have all readings.</p>`}
     ${
       head.collected > 0
         ? html`<div class="pictures"><${WeatherMap} rows=${rows.data} /><${Distribution} rows=${rows.data} /></div>`
@@ -175,7 +186,6 @@ export function CollectionView({ id }) {
       html`
       <section aria-labelledby="rows-title">
         <div class="heading"><h2 id="rows-title">Readings</h2><${Downloads} id=${id} /></div>
-        ${rows.more && html`<p class="note">These are the first ${count(rows.data.length, "city", "cities")} by id. Downloads have all of them.</p>`}
         <${Rows} rows=${rows.data} />
       </section>
     `

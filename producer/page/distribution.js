@@ -3,7 +3,7 @@ import { useMemo } from "preact/hooks";
 import { basics, Chart, colour, scheme, warmth } from "./chart.js";
 import { html } from "./html.js";
 import { span } from "./map.js";
-import { degrees, whole } from "./text.js";
+import { count, degrees, whole } from "./text.js";
 
 const MOST_BINS = 16;
 const WIDTHS = [0.5, 1, 2, 5, 10];
@@ -31,7 +31,7 @@ function histogramOption(bins, [from, to]) {
     tooltip: {
       ...basics().tooltip,
       trigger: "item",
-      formatter: ({ dataIndex: at }) => `${bins[at].from} to ${bins[at].to} °C\n${bins[at].cities}`,
+      formatter: ({ dataIndex: at }) => `${bins[at].from} to ${bins[at].to} °C\n${count(bins[at].cities, "city", "cities")}`,
     },
     xAxis: {
       type: "category",
@@ -68,9 +68,9 @@ export function Distribution({ rows }) {
     <section class="distribution" aria-labelledby="distribution-title">
       <h2 id="distribution-title">Temperatures</h2>
       <dl class="extremes">
-        <div><dt>Lowest</dt><dd>${degrees(coldest.temperature)} <span class="of">${coldest.name}</span></dd></div>
+        <div><dt>Lowest</dt><dd>${degrees(coldest.temperature)} <span class="of">${coldest.name ?? `City ${coldest.city_id}`}</span></dd></div>
         <div><dt>Mean</dt><dd>${degrees(mean)}</dd></div>
-        <div><dt>Highest</dt><dd>${degrees(warmest.temperature)} <span class="of">${warmest.name}</span></dd></div>
+        <div><dt>Highest</dt><dd>${degrees(warmest.temperature)} <span class="of">${warmest.name ?? `City ${warmest.city_id}`}</span></dd></div>
       </dl>
       <${Chart} kind="histogram" option=${option} label="How many cities have which temperature. The table has the figures." />
       <details>

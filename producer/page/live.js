@@ -9,6 +9,13 @@ const POLL_MS = 2_000;
 const SILENT_MS = 6_000;
 const LONGEST_RETRY_MS = 10_000;
 const WINDOWS_SHOWN = 10;
+const POINTS_SHOWN = 600;
+/** Without a figure for so long, the course is read again. */
+const GAP_MS = 6_000;
+/** How many open collections are listed and streamed, the newest. */
+export const STREAMED = 100;
+/** A balancer's answers where there is no producer. */
+const AWAY = [0, 502, 504];
 
 /** "connecting", "live", "polling" or "offline" */
 export const connection = signal("connecting");
@@ -35,8 +42,24 @@ export const collectionOf = (id) => known.value?.get(id);
 /** @param {Collection[]} changed */
 export function take(changed) {
   const all = new Map(known.value);
-  for (const one of changed) all.set(one.id, one);
+  for (const one of changed) {
+    const before = all.get(one.id);
+    // An answer can be older than an event that came before it: what has ended stays so.
+    const isOlder = before?.finished_at && !one.finished_at && before.requested_at === one.requested_at;
+    if (!isOlder) all.set(one.id, one);
+  }
   known.value = all;
+}
+
+/** Take the newest and the open ones. What is open here, and is not among them, has ended meanwhile. */
+function takeAll(current) {
+  const ids = new Set(current.map((one) => one.id));
+  const isComplete = current.filter((one) => !one.finished_at).length < STREAMED;
+  const left = [...(known.value ?? [])].filter(([id, one]) => one.finished_at || ids.has(id) || !isComplete);
+  batch(() => {
+    known.value = new Map(left);
+    take(current);
+  });
 }
 
 function takeQuota(body) {
@@ -47,8 +70,11 @@ function takeQuota(body) {
     if (!body) return;
     const at = Date.parse(body.now);
     ahead.value = at - Date.now();
-    const since = at - WINDOWS_SHOWN * body.limit.window_s * 1000;
-    course.value = [...course.value.filter((point) => point.at >= since && point.at < at), { at, held: body.held }];
+    const span = WINDOWS_SHOWN * body.limit.window_s * 1000;
+    const points = course.value.filter((point) => point.at >= at - span && point.at < at);
+    if (!points.length || at - points.at(-1).at > GAP_MS) loadCourse();
+    if (points.length > 1 && at - points.at(-2).at < span / POINTS_SHOWN) points.pop();
+    course.value = [...points, { at, held: body.held }];
   });
 }
 
@@ -59,29 +85,31 @@ async function loadCourse() {
 
 /** @type {EventSource|null} */
 let source = null;
+/** @type {AbortController|null} */
+let polling = null;
 let retryMs = 1_000;
-let silence, retry, poll;
+let silence, retry;
 
 function hear(listener) {
   return (event) => {
     clearTimeout(silence);
     silence = setTimeout(fall, SILENT_MS);
-    if (connection.value !== "live") {
-      connection.value = "live";
-      retryMs = 1_000;
-      clearTimeout(poll);
-      loadCourse();
-    }
+    stopPolling();
+    retryMs = 1_000;
+    connection.value = "live";
     listener(JSON.parse(event.data));
   };
 }
 
 function connect() {
-  disconnect();
+  let isFirst = true;
   source = new EventSource(url("/collections/stream"));
   source.addEventListener(
     "collections",
-    hear((data) => take(data.collections)),
+    hear((data) => {
+      (isFirst ? takeAll : take)(data.collections);
+      isFirst = false;
+    }),
   );
   source.addEventListener("quota", hear(takeQuota));
   source.addEventListener(
@@ -95,7 +123,8 @@ function connect() {
 function disconnect() {
   source?.close();
   source = null;
-  for (const timer of [silence, retry, poll]) clearTimeout(timer);
+  clearTimeout(silence);
+  clearTimeout(retry);
 }
 
 /** The stream ended or is silent: poll, and try it again. */
@@ -103,31 +132,53 @@ function fall() {
   disconnect();
   retry = setTimeout(connect, retryMs);
   retryMs = Math.min(2 * retryMs, LONGEST_RETRY_MS);
-  pollOnce();
+  if (polling) return;
+  polling = new AbortController();
+  poll(polling.signal);
 }
 
-async function pollOnce() {
+function stopPolling() {
+  polling?.abort();
+  polling = null;
+}
+
+async function poll(signal) {
+  while (!signal.aborted) {
+    await pollOnce(signal);
+    await new Promise((resume) => setTimeout(resume, POLL_MS));
+  }
+}
+
+async function pollOnce(stopped) {
+  const options = { signal: AbortSignal.any([stopped, AbortSignal.timeout(SILENT_MS)]) };
   try {
-    const [list, body] = await Promise.all([
-      call("/collections"),
-      call("/quota").catch((problem) => (problem.status === 404 ? null : Promise.reject(problem))),
+    const [newest, open, body] = await Promise.all([
+      call("/collections", options),
+      call("/collections?status=open", options),
+      call("/quota", options).catch((problem) => (problem.status === 404 ? null : Promise.reject(problem))),
     ]);
-    if (connection.value === "live" && source) return;
+    if (stopped.aborted) return;
     batch(() => {
-      take(list.collections);
+      takeAll([...newest.collections, ...open.collections]);
       takeQuota(body);
       connection.value = "polling";
     });
   } catch (problem) {
-    if (problem.status) trouble.value = problem.message;
-    connection.value = problem.status ? "polling" : "offline";
+    if (stopped.aborted) return;
+    const isAway = AWAY.includes(problem.status);
+    if (!isAway) trouble.value = problem.message;
+    connection.value = isAway ? "offline" : "polling";
   }
-  poll = setTimeout(pollOnce, POLL_MS);
 }
 
 /** Follow the system while the page is visible: browsers allow a host only six connections. */
 export function follow() {
-  const look = () => (document.hidden ? disconnect() : connect());
+  const look = () => {
+    disconnect();
+    stopPolling();
+    connection.value = "connecting";
+    if (!document.hidden) connect();
+  };
   document.addEventListener("visibilitychange", look);
   look();
 }

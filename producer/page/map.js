@@ -26,6 +26,7 @@ async function prepare(echarts) {
     import("topojson"),
     fetch(new URL("./vendor/countries-50m.json", import.meta.url)).then((answer) => answer.json()),
   ]).then(([{ default: feature }, atlas]) => echarts.registerMap("world", feature(atlas, "countries")));
+  borders.catch(() => (borders = undefined)); // the next map tries again
   await borders;
 }
 

@@ -1,6 +1,6 @@
 /** The first view: the system in a sentence, the quota, a new collection, all collections. */
 import { useState } from "preact/hooks";
-import { call, url } from "./api.js";
+import { call, pathOf, url } from "./api.js";
 import { html } from "./html.js";
 import { ahead, collections, quota, take } from "./live.js";
 import { Start } from "./start.js";
@@ -16,6 +16,9 @@ export const STATUS = {
 };
 export const isOpen = (one) => one.finished_at === null;
 const SHOWN = 12;
+/** How many collections are known at least; older ones are read page by page. */
+const NEWEST = 100;
+const OLDER = "those older than the newest";
 
 /** When it will be done, or was; or why it waits. */
 export function outlook(one) {
@@ -53,20 +56,26 @@ function Line({ one }) {
 function List() {
   const [only, setOnly] = useState("all");
   const [most, setMost] = useState(SHOWN);
-  const [next, setNext] = useState(/** @type {string|null|undefined} */ (undefined));
+  const [next, setNext] = useState(/** @type {string|null} */ (OLDER));
+  const [problem, setProblem] = useState(null);
   const all = collections.value;
   if (all === null) return html`<div class="skeleton rows"></div>`;
   const found = all.filter((one) => only === "all" || isOpen(one) === (only === "open"));
   const shown = found.slice(0, most);
   const more = async () => {
     if (found.length > most) return setMost(most + 100);
-    const page = await call(next ?? "/collections").catch(() => null);
-    if (!page) return;
-    take(page.collections);
-    setNext(page.next);
-    setMost(most + 100);
+    try {
+      const after = all[NEWEST - 1].id;
+      const page = await call(next === OLDER ? `/collections?after=${encodeURIComponent(after)}` : pathOf(next));
+      take(page.collections);
+      setNext(page.next);
+      setMost(most + page.collections.length);
+      setProblem(null);
+    } catch (error) {
+      setProblem(error.message);
+    }
   };
-  const canHaveMore = found.length > most || (all.length >= 100 && next !== null);
+  const canHaveMore = found.length > most || (all.length >= NEWEST && next !== null);
   return html`
     ${
       all.length > 0 &&
@@ -89,6 +98,7 @@ function List() {
         ? html`<ol class="lines">${shown.map((one) => html`<${Line} key=${one.id} one=${one} />`)}</ol>`
         : html`<p class="empty">${all.length ? "There is none of these." : "No collection yet. Press Start to collect the default cities."}</p>`
     }
+    ${problem && html`<p class="bad" role="alert">${problem}</p>`}
     ${canHaveMore && html`<button type="button" class="plain" onClick=${more}>Show older ones</button>`}
   `;
 }

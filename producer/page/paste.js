@@ -1,5 +1,5 @@
 /** A pasted list of ids, names or coordinates, resolved line by line. Nothing is guessed: who has several candidates chooses. */
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { call } from "./api.js";
 import { html } from "./html.js";
 import { where } from "./search.js";
@@ -37,10 +37,10 @@ async function resolve(line) {
   }
 }
 
-/** @param {string[]} lines */
-async function resolveAll(lines) {
+/** @param {string[]} lines @param {() => boolean} isWanted whether to go on */
+async function resolveAll(lines, isWanted) {
   const results = [];
-  for (let start = 0; start < lines.length; start += AT_ONCE) {
+  for (let start = 0; start < lines.length && isWanted(); start += AT_ONCE) {
     results.push(...(await Promise.all(lines.slice(start, start + AT_ONCE).map(resolve))));
   }
   return results;
@@ -72,6 +72,8 @@ export function Paste({ onChange }) {
   const [results, setResults] = useState(/** @type {any[]|null} */ (null));
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState(null);
+  const latest = useRef(0);
+  useEffect(() => () => (latest.current = -1), []);
   const put = (next) => {
     setResults(next);
     onChange([...new Set((next ?? []).map((one) => one.id).filter(Boolean))]);
@@ -83,11 +85,25 @@ export function Paste({ onChange }) {
     lines.delete("");
     setBusy(true);
     setProblem(null);
-    await resolveAll([...lines]).then(put, (error) => {
+    latest.current += 1;
+    const mine = latest.current;
+    const isWanted = () => latest.current === mine;
+    try {
+      const found = await resolveAll([...lines], isWanted);
+      if (isWanted()) put(found);
+    } catch (error) {
+      if (!isWanted()) return;
       setProblem(error.message);
       put([...lines].filter((line) => ID.test(line)).map((line) => ({ line, candidates: [], id: Number(line) })));
-    });
+    }
+    if (isWanted()) setBusy(false);
+  };
+  const change = (event) => {
+    latest.current += 1; // what is being looked up is no longer wanted
+    setText(event.target.value);
     setBusy(false);
+    setProblem(null);
+    put(null);
   };
   const open = (results ?? []).filter((one) => !one.id);
   return html`
@@ -98,7 +114,7 @@ export function Paste({ onChange }) {
           spellcheck=${false}
           placeholder=${"Montevideo, UY\n3441575\n-34.9, -56.2"}
           value=${text}
-          onInput=${(event) => (setText(event.target.value), put(null), setProblem(null))}
+          onInput=${change}
         ></textarea>
       </label>
       <button

@@ -5,8 +5,8 @@ import { count, country, degrees, time, whole } from "./text.js";
 
 const PAGE = 50;
 const COLUMNS = [
-  { key: "name", words: "City", value: (row) => row.name ?? "" },
-  { key: "country", words: "Country", value: (row) => country(row.country) ?? "" },
+  { key: "name", words: "City", value: (row) => row.name ?? `City ${row.city_id}` },
+  { key: "country", words: "Country", value: (row) => country(row.country) },
   { key: "temperature", words: "Temperature", figure: true, value: (row) => row.temperature, show: degrees },
   {
     key: "humidity",
@@ -20,13 +20,13 @@ const COLUMNS = [
     words: "Observed",
     figure: true,
     value: (row) => row.observed_at,
-    show: (value) => (value ? time(value) : "–"),
+    show: time,
   },
   { key: "city_id", words: "City id", figure: true, value: (row) => row.city_id },
 ];
 
-const compare = (a, b) =>
-  typeof a === "string" && typeof b === "string" ? a.localeCompare(b) : (a ?? -Infinity) - (b ?? -Infinity);
+const { compare: compareTexts } = new Intl.Collator("en");
+const compare = (a, b) => (typeof a === "string" ? compareTexts(a, b) : (a ?? -Infinity) - (b ?? -Infinity));
 
 /** @param {{rows: any[]}} props */
 export function Rows({ rows }) {
@@ -37,7 +37,7 @@ export function Rows({ rows }) {
     const wanted = filter.trim().toLowerCase();
     const column = COLUMNS.find((one) => one.key === by.key);
     const left = wanted
-      ? rows.filter((row) => `${row.name} ${country(row.country)} ${row.city_id}`.toLowerCase().includes(wanted))
+      ? rows.filter((row) => `${row.name ?? ""} ${country(row.country)} ${row.city_id}`.toLowerCase().includes(wanted))
       : [...rows];
     left.sort((a, b) => compare(column.value(a), column.value(b)) * (by.down ? -1 : 1));
     return left;

@@ -31,6 +31,8 @@ export function Search({ onChange }) {
     setChosen(cities);
     onChange(cities.map((city) => city.id));
   };
+  const toggle = (city) =>
+    change(isChosen(city) ? chosen.filter((one) => one.id !== city.id) : [...chosen, city]);
   const isChosen = (city) => chosen.some((one) => one.id === city.id);
   return html`
     <div class="search">
@@ -52,7 +54,7 @@ export function Search({ onChange }) {
           ${found.map(
             (city) => html`
             <li key=${city.id}>
-              <button type="button" disabled=${isChosen(city)} onClick=${() => change([...chosen, city])}>
+              <button type="button" aria-pressed=${isChosen(city)} onClick=${() => toggle(city)}>
                 <b>${city.name}</b> <span>${where(city)}</span> ${city.population > 0 && html`<span class="figure">${whole(city.population)}</span>`}
               </button>
             </li>

@@ -5,9 +5,11 @@ import { html } from "./html.js";
 import { ahead, take } from "./live.js";
 import { Paste } from "./paste.js";
 import { Search } from "./search.js";
-import { count, duration, time } from "./text.js";
+import { count, duration } from "./text.js";
 
 const WAYS = { default: "Default cities", search: "Search", paste: "Paste a list" };
+
+const AGAIN_MS = 30_000;
 
 const two = (value) => String(value).padStart(2, "0");
 
@@ -17,7 +19,7 @@ function suggested() {
   return `${now.getFullYear()}-${two(now.getMonth() + 1)}-${two(now.getDate())}-${two(now.getHours())}${two(now.getMinutes())}${two(now.getSeconds())}`;
 }
 
-/** What it would cost: asked of the API a moment after the last change. */
+/** What it would cost: asked of the API a moment after the last change, and again while nothing changes. */
 function useEstimate(request) {
   const [estimate, setEstimate] = useState(null);
   const asked = JSON.stringify(request);
@@ -25,13 +27,20 @@ function useEstimate(request) {
     setEstimate(null);
     if (!request) return;
     const stop = new AbortController();
-    const timer = setTimeout(() => {
-      call("/collect?dry_run=true", { json: JSON.parse(asked), signal: stop.signal }).then(setEstimate, (problem) => {
+    const ask = async () => {
+      try {
+        const found = await call("/collect?dry_run=true", { json: JSON.parse(asked), signal: stop.signal });
+        const takes_s = found.expected_at && (Date.parse(found.expected_at) - Date.now() - ahead.peek()) / 1000;
+        setEstimate({ ...found, takes_s });
+      } catch (problem) {
         if (problem.name !== "AbortError") setEstimate({ problem: problem.message });
-      });
-    }, 300);
+      }
+    };
+    const first = setTimeout(ask, 300);
+    const again = setInterval(() => document.hidden || ask(), AGAIN_MS);
     return () => {
-      clearTimeout(timer);
+      clearTimeout(first);
+      clearInterval(again);
       stop.abort();
     };
   }, [asked]);
@@ -41,14 +50,14 @@ function useEstimate(request) {
 function Estimate({ found }) {
   if (!found) return html`<p class="estimate"> </p>`;
   if (found.problem) return html`<p class="estimate bad">${found.problem}</p>`;
-  const left = found.expected_at && (Date.parse(found.expected_at) - Date.now() - ahead.value) / 1000;
+  const left = found.takes_s;
   const reused =
     found.fresh > 0 ? ` ${count(found.fresh, "observation is", "observations are")} recent and used again.` : "";
   const done =
     left !== null && left < 1
       ? " Done at once."
       : left
-        ? ` Done about ${time(found.expected_at)}, in ${duration(left)}.`
+        ? ` Done in about ${duration(left)}, if started now.`
         : " No forecast yet.";
   return html`<p class="estimate">${count(found.total, "city", "cities")}.${reused}${done}</p>`;
 }
@@ -65,6 +74,7 @@ export function Start() {
     ? { id: name, ...(way !== "default" && { cities: ids }), ...(anew && { max_age_s: 0 }) }
     : null;
   const estimate = useEstimate(request);
+  useEffect(() => setProblem(null), [JSON.stringify(request)]);
 
   const start = async (event) => {
     event.preventDefault();
@@ -89,8 +99,8 @@ export function Start() {
         name="id"
         required
         maxlength="64"
-        pattern="[A-Za-z0-9._\\-]+"
-        title="Letters, digits, dots, hyphens, underscores"
+        pattern="[A-Za-z0-9._:\\-]+"
+        title="Letters, digits, dots, hyphens, underscores, colons"
         autocomplete="off"
         spellcheck=${false}
         value=${name}
@@ -117,13 +127,7 @@ export function Start() {
         checked=${anew}
         onChange=${(event) => setAnew(event.target.checked)}
       /> Fetch every city anew</label>
-      <div aria-live="polite"><${Estimate} found=${estimate} />${
-        problem &&
-        html`<p
-        class="bad"
-        role="alert"
-      >${problem}</p>`
-      }</div>
+      <div aria-live="polite">${problem ? html`<p class="bad" role="alert">${problem}</p>` : html`<${Estimate} found=${estimate} />`}</div>
       <button class="primary" disabled=${!complete || busy}>${busy ? "Starting…" : "Start"}</button>
     </form>
   `;

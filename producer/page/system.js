@@ -4,7 +4,7 @@ import { url } from "./api.js";
 import { basics, Chart, colour, scheme } from "./chart.js";
 import { html } from "./html.js";
 import { course, quota } from "./live.js";
-import { count, perWindow, time, whole } from "./text.js";
+import { clock, count, perWindow, time, whole } from "./text.js";
 
 function heldOption(points, limit) {
   const accent = colour("accent");
@@ -27,7 +27,7 @@ function heldOption(points, limit) {
       axisLabel: {
         ...label,
         hideOverlap: true,
-        formatter: (at) => time(at).slice(0, points.at(-1).at - points[0].at > 240_000 ? 5 : 8),
+        formatter: (at) => clock(at, points.at(-1).at - points[0].at <= 240_000),
       },
     },
     yAxis: {
