@@ -64,6 +64,7 @@ def test_a_page_reads_no_more_rows_when_there_are_thousands_of_collections(datab
                 for standings in (ALL, (OPEN,), (DONE,), (CANCELLED,))
                 for after in (None, middle)
             ]
+            + [rows_read(database, lambda c: collections.finished_since(c, NOW - timedelta(seconds=1), 20))]
         )
     assert all(more < 2 * few + 50 for few, more in zip(*read, strict=True)), read
 
