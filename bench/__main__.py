@@ -30,6 +30,7 @@ from bench.scenarios.paid import paid
 from bench.scenarios.pipeline import pipeline
 from bench.scenarios.saturation import saturation
 from bench.scenarios.summary import summary
+from bench.scenarios.watchers import watchers
 from bench.size import Size
 
 SCENARIOS: Final[Mapping[str, Callable[[Size], Outcome]]] = {
@@ -45,6 +46,7 @@ SCENARIOS: Final[Mapping[str, Callable[[Size], Outcome]]] = {
         ledger,
         api,
         summary,
+        watchers,
         eta,
         memory,
         idle,
