@@ -99,8 +99,13 @@ def test_what_is_looked_up_for_a_list_that_changed_is_dropped(pages: Watched, sy
     page.get_by_role("button", name="Find these cities").click()
     eventually(lambda: page.evaluate("1") == 1 and bool(held), 10)
     page.get_by_label("One city a line").fill("3441575")
-    held[0].fulfill(json={"cities": [{"id": 3, "name": "Minas", "country": "UY", "admin1": None, "population": 1}]})
     page.get_by_role("button", name="Find these cities").click()
+    expect(page.locator(".resolved li")).to_have_text(re.compile("3441575"))
+    city = {"id": 3, "name": "Minas", "country": "UY", "admin1": None, "population": 1, "distance_km": None}
+    with page.expect_response("**/cities?*"):
+        held[0].fulfill(json={"cities": [city]})
+    page.locator("input[name=id]").fill("another")
+    expect(page.locator(".estimate")).to_contain_text("1 city.")
     expect(page.locator(".resolved li")).to_have_text(re.compile("3441575"))
 
 
