@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## list what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-16s %s\n", "make " $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-18s %s\n", "make " $$1, $$2 }'
 
 .PHONY: setup
 setup: $(READY) ## install everything into .venv (the others install what they need)
@@ -50,7 +50,7 @@ $(RUN_READY): pyproject.toml requirements.lock
 	@test -f $(CITIES) || { $(BUILD_CITIES); } || echo '$(NO_CITIES)'
 
 .PHONY: cities
-cities: $(RUN_READY) ## build the file in which cities are found by name anew
+cities: $(RUN_READY) ## rebuild the file that names of cities are looked up in
 	@$(BUILD_CITIES)
 
 .PHONY: run
