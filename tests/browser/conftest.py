@@ -52,8 +52,8 @@ class Watched:
 
     def close(self) -> None:
         """Close the windows."""
-        for context in self._contexts:
-            context.close()
+        while self._contexts:
+            self._contexts.pop().close()
 
     def _spoke(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"} and not any(part in message.text for part in self.tolerated):
@@ -96,6 +96,14 @@ def embedded(provider: Program, folder: Path, **more: object) -> Iterator[Progra
     settings = settings_for(provider.url, f"sqlite:///{folder}/raingauge.db", quota | more)
     with program("standalone", settings=settings) as running:
         yield running
+
+
+@contextmanager
+def watched_system(pages: Watched, provider: Program, folder: Path, **more: object) -> Iterator[Program]:
+    """Embedded mode whose pages are closed before it stops: they would complain that it is away."""
+    with embedded(provider, folder, **more) as running:
+        yield running
+        pages.close()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import Watched, embedded
+from tests.browser.conftest import Watched, watched_system
 from tests.support.eventually import eventually
 from tests.support.processes import Program
 
@@ -27,7 +27,7 @@ def of_text(page: Page, expression: str) -> Any:
 
 def test_a_producer_that_hangs_is_not_shown_as_live(pages: Watched, weather: Program, tmp_path: Path) -> None:
     pages.tolerated = ("signal timed out",)
-    with embedded(weather, tmp_path) as system:
+    with watched_system(pages, weather, tmp_path) as system:
         page = pages.open(f"{system.url}/")
         expect(page.get_by_text("Live")).to_be_visible()
         system.process.send_signal(signal.SIGSTOP)
@@ -51,7 +51,7 @@ def test_an_address_of_no_collection_is_answered_in_words(pages: Watched, system
 def test_below_a_path_older_collections_are_shown_page_by_page(
     pages: Watched, weather: Program, tmp_path: Path
 ) -> None:
-    with embedded(weather, tmp_path, http__root_path="/rain") as system:
+    with watched_system(pages, weather, tmp_path, http__root_path="/rain") as system:
         for number in range(230):
             assert system.collect(id=f"c{number:03}", cities=[3441575]).status_code == 202
         page = pages.open(f"{system.url}/rain/")

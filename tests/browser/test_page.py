@@ -9,7 +9,7 @@ import requests
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import Watched, embedded, free_port
+from tests.browser.conftest import Watched, embedded, free_port, watched_system
 from tests.support.eventually import eventually
 from tests.support.processes import Program
 
@@ -51,7 +51,7 @@ def test_a_collection_is_started_on_the_page_and_watched_until_it_is_done(pages:
 def test_a_thousand_rows_are_sorted_filtered_and_turned_smoothly(
     pages: Watched, weather: Program, tmp_path: Path
 ) -> None:
-    with embedded(weather, tmp_path, quota__cities_per_window=3000) as system:
+    with watched_system(pages, weather, tmp_path, quota__cities_per_window=3000) as system:
         collected(system, "many", MANY)
         page = pages.open(f"{system.url}/#/collections/many")
         expect(page.get_by_text("1 of 20")).to_be_visible()
@@ -92,7 +92,7 @@ def test_a_collection_is_cancelled_after_a_confirmation_by_keyboard_alone(pages:
 def test_why_everything_waits_is_a_sentence(pages: Watched, weather: Program, tmp_path: Path) -> None:
     requests.post(f"{weather.url}/control/faults", json={"fault": "refuse_key"}, timeout=10).raise_for_status()
     try:
-        with embedded(weather, tmp_path) as system:
+        with watched_system(pages, weather, tmp_path) as system:
             system.collect(id="waits", cities=MANY)
             page = pages.open(f"{system.url}/")
             sentence = "The provider does not accept the API key."
@@ -110,7 +110,7 @@ def test_the_page_reconnects_when_the_producer_was_restarted(pages: Watched, wea
         expect(page.get_by_text("Live")).to_be_visible()
         assert system.stop() == 0
         expect(page.get_by_role("alert")).to_contain_text("Raingauge does not answer.")
-    with embedded(weather, tmp_path, http__port=port) as system:
+    with watched_system(pages, weather, tmp_path, http__port=port) as system:
         expect(page.get_by_text("Live")).to_be_visible()
         expect(page.get_by_role("alert")).to_be_hidden()
         system.collect(id="after", cities=[3441575])
