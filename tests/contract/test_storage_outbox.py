@@ -303,10 +303,10 @@ def fill(database: Database, first: int, last: int, *, ended: bool = False) -> N
     analyze(database)
 
 
-def analyze(database: Database) -> None:
+def analyze(database: Database, tables: Sequence[str] = ("batches", "collections", "queue")) -> None:
     """Have the planner's statistics made, which a server does by itself within a minute."""
     word = "ANALYZE TABLE" if database.dialect in {"mysql", "mariadb"} else "ANALYZE"
-    for table in ("batches", "collections", "queue"):
+    for table in tables:
         database.write(lambda connection, table=table: connection.execute(text(f"{word} {table}")))  # type: ignore[misc]
 
 

@@ -12,6 +12,7 @@ from producer.exports.exporting import TEXT
 from raingauge.storage.database import open_database
 from raingauge.storage.models import City, Collection, Reading
 from tests.contract.storage_support import NOW
+from tests.contract.test_storage_outbox import analyze
 from tests.e2e.running import settings_for
 from tests.support.databases import SERVER_KINDS, SERVERS, own_database
 from tests.support.processes import Program, program
@@ -61,6 +62,7 @@ def test_it_takes_constant_memory(kind: str) -> None:
     with own_database(kind) as url, program("standalone", settings=settings_for(NOBODY, url, settings)) as running:
         with closing(open_database(url)) as database:
             database.write(fill)
+            analyze(database, ("cities", "readings"))
         rest_mb = memory_mb(running, "VmRSS")
         formats = ("csv", "parquet") if kind in SERVERS else (*TEXT, "parquet")
         lengths = {name: exported_mb(running, name) for name in formats}
