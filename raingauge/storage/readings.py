@@ -15,6 +15,7 @@ from sqlalchemy import (
     Row,
     Select,
     String,
+    and_,
     bindparam,
     case,
     cast,
@@ -62,7 +63,8 @@ def _page(columns: tuple[str, ...]) -> Select[Any]:
     shown = (getattr(City if name in OF_THE_CITY else Reading, name) for name in columns)
     return (
         select(Reading.city_id, Reading.status, Reading.reason, *shown)
-        .outerjoin(City, City.id == Reading.city_id)
+        # Without the second condition PostgreSQL merges with all cities from the first one on.
+        .outerjoin(City, and_(City.id == Reading.city_id, City.id > bindparam("after", type_=Integer)))
         .where(
             Reading.collection_id == bindparam("collection_id", type_=String),
             Reading.city_id > bindparam("after", type_=Integer),

@@ -16,6 +16,7 @@ from raingauge.storage import readings
 from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import City, Collection, Reading
 from tests.contract.storage_support import LONGEST, NOW
+from tests.contract.test_storage_outbox import analyze, rows_read
 from tests.support.servers import MariaDB
 
 MORE: Final = ("condition_id", "description", "latitude")
@@ -151,3 +152,15 @@ def test_a_page_may_be_larger_than_the_largest_packet_of_the_server(mariadb: Mar
     with closing(open_database(mariadb.url)) as database:
         assert len(page(database).data) > 16_384
         assert [row["description"] for row in data(database)] == descriptions
+
+
+def test_a_page_far_behind_reads_no_more_rows_than_the_first(database: Database) -> None:
+    numbers = range(1, 20_001)
+    database.write(lambda c: c.execute(insert(City), [{"id": number, "name": "x"} for number in numbers]))
+    store(database, ({"city_id": number} for number in numbers))
+    analyze(database, ("cities", "readings"))
+    first, last = (
+        rows_read(database, lambda c, after=after: readings.page(c, "1", ROW, after, 100))  # type: ignore[misc]
+        for after in (0, 19_000)
+    )
+    assert last < 2 * first
