@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from producer.api.answers import link
 from producer.api.problems import ELSEWHERE, UNAVAILABLE, WORDS, responses
 from producer.api.requests import StrictRoute
 from producer.api.schemas import Time
@@ -152,7 +153,7 @@ def router(events: Events, clock: Clock) -> APIRouter:
         if len(found) > limit:
             query = urlencode({"after": shown[-1].number, "limit": limit})
             next_url = f"{request.scope['root_path']}/events?{query}"
-            response.headers["Link"] = f'<{next_url}>; rel="next"'
+            response.headers["Link"] = link(next_url)
         return EventPage.model_validate({"events": [event_body(one) for one in shown], "next": next_url})
 
     @api.get(

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import Row
 from starlette.exceptions import HTTPException
 
-from producer.api.collections.one import UnitsAre
+from producer.api.answers import UnitsAre, link
 from producer.api.docs import link_to
 from producer.api.problems import UNAVAILABLE, Invalid, responses
 from producer.api.requests import StrictRoute
@@ -139,7 +139,7 @@ def router(readings: Readings) -> APIRouter:
             chosen = {} if units == "metric" else {"units": units}
             query = urlencode({"id": collection_id, "after": found.go_on, **chosen})
             body["next"] = f"{request.scope['root_path']}/readings/latest?{query}"
-            headers["Link"] = f'<{body["next"]}>; rel="next"'
+            headers["Link"] = link(body["next"])
         return Response(orjson.dumps(body), headers=headers, media_type=JSON)
 
     return api

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from producer.api.collections.one import ID_IS
+from producer.api.answers import ID_IS
 from producer.api.periods import FROM, LATEST, NOT_GIVEN, Moment, from_parameter, to_parameter
 from producer.api.problems import RETRY_AFTER_S, Invalid, responses
 from producer.api.requests import StrictRoute

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
-from producer.api.collections.one import ID_IS, UnitsAre
+from producer.api.answers import ID_IS, UnitsAre
 from producer.api.problems import UNAVAILABLE, responses
 from producer.api.requests import StrictRoute
 from producer.exports.exporting import NO_PARQUET, Exports, Format, NoParquet

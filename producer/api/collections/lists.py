@@ -1,6 +1,5 @@
 """The endpoint of the list of collections: `GET /collections`. It speaks HTTP."""
 
-import hashlib
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -8,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from producer.api.collections.one import is_named
+from producer.api.answers import is_named, link, weak_etag
 from producer.api.docs import HEADERS, link_to
 from producer.api.problems import UNAVAILABLE, Invalid, responses
 from producer.api.requests import StrictRoute
@@ -76,9 +75,9 @@ def router(collections: Collections) -> APIRouter:
             chosen = {} if status == "all" else {"status": status}
             query = urlencode({**chosen, "limit": limit, "after": page.next_after})
             next_url = f"{request.scope['root_path']}/collections?{query}"
-            headers["Link"] = f'<{next_url}>; rel="next"'
+            headers["Link"] = link(next_url)
         body = orjson.dumps({"collections": [head(view) for view in page.views], "next": next_url})
-        headers["ETag"] = f'W/"{hashlib.sha256(body).hexdigest()[:24]}"'
+        headers["ETag"] = weak_etag(body)
         if is_named(headers["ETag"], request):
             return Response(status_code=304, headers=headers)
         return Response(body, headers=headers, media_type=JSON)

@@ -1,6 +1,5 @@
-"""The endpoints of collections: `POST /collect`, `GET /get`, `POST /collections/{id}/cancel`. They speak HTTP."""
+"""The endpoints of one collection: `POST /collect`, `GET /get`, `POST /collections/{id}/cancel`. They speak HTTP."""
 
-import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +27,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from starlette.exceptions import HTTPException
 
+from producer.api.answers import ID_IS, UnitsAre, is_named, link, weak_etag
 from producer.api.docs import CANCEL_RESPONSES, COLLECT_RESPONSES, EXAMPLES, GET_RESPONSES
 from producer.api.problems import MAX_VIOLATIONS, Invalid
 from producer.api.requests import StrictRoute
@@ -46,14 +46,12 @@ from producer.pages import EMPTY_PAGE, Page, PageQuery
 from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID, CityId
 from raingauge.model import CollectionRequest, CollectionState
 from raingauge.observability import tracing
-from raingauge.units import Units
 from raingauge.web import shown
 
 log = logging.getLogger("raingauge.producer")
 
 MAX_ROWS: Final = 10_000
 JSON: Final = "application/json"
-ID_IS: Final = "The collection's id, for example `1`."
 ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -149,14 +147,6 @@ Fields = Annotated[
         description="What else to show, with commas or one by one, as in `fields=country,pressure`.",
         examples=[["country", "pressure"]],
         json_schema_extra={"items": {"type": "string", "enum": [*Datum.model_fields]}},
-    ),
-]
-UnitsAre = Annotated[
-    Units,
-    Query(
-        description="metric: °C and m/s; imperial: °F and miles an hour; standard: K and m/s. "
-        "Other fields have the same unit in all three.",
-        examples=["imperial"],
     ),
 ]
 
@@ -286,7 +276,7 @@ def _add_get(api: APIRouter, collections: Collections) -> None:
         next_url = None
         if page.next_after is not None:
             next_url = request.scope["root_path"] + _path_of(replace(wanted, after=page.next_after))
-            headers["Link"] = f'<{next_url}>; rel="next"'
+            headers["Link"] = link(next_url)
         return Response(_body(view, page, next_url), headers=headers, media_type=JSON)
 
 
@@ -333,12 +323,4 @@ def _etag(view: View, query: bytes) -> str:
     """A weak ETag: of what a client sees change, and of the query."""
     state, progress = view.state, view.progress
     parts = (state.id, state.requested_at, state.collected, state.failed, progress.status, progress.reason, query)
-    return f'W/"{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}"'
-
-
-def is_named(etag: str, request: Request) -> bool:
-    """Whether `If-None-Match` names it, by weak comparison (RFC 9110, 8.8.3.2 and 13.1.2)."""
-    if "if-none-match" not in request.headers:
-        return False
-    named = {tag.strip().removeprefix("W/") for tag in ",".join(request.headers.getlist("if-none-match")).split(",")}
-    return etag.removeprefix("W/") in named or "*" in named
+    return weak_etag(repr(parts).encode())
