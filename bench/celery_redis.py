@@ -22,10 +22,10 @@ from celery.signals import worker_ready
 from sqlalchemy import create_engine, func, insert, select
 
 from bench.processes import CLOCK, until
+from raingauge.database import Database, open_database
+from raingauge.database.upsert import upsert
 from raingauge.model import BATCH_SIZE
-from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import City, Collection, Reading
-from raingauge.storage.upsert import upsert
 from tests.support.processes import program
 
 TASK: Final = "collect"

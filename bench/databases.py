@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from sqlalchemy import create_engine, make_url, text
 
-from raingauge.storage.database import open_database
+from raingauge.database import open_database
 from standalone.app import prepare
 from tests.support.databases import SERVERS
 

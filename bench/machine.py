@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from bench.databases import MARIADB
 from raingauge.clock import SystemClock
+from raingauge.database import open_database
 from raingauge.errors import RaingaugeError
-from raingauge.storage.database import open_database
 
 _ASKED = ("version", "innodb_flush_log_at_trx_commit", "innodb_buffer_pool_size")
 

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from sqlalchemy import func, select
 
 from raingauge.clock import SystemClock
-from raingauge.storage.database import Database, open_database
+from raingauge.database import Database, open_database
 from raingauge.storage.models import Collection
 from tests.support.processes import Program, program
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from sqlalchemy import insert, literal, select
 
+from raingauge.database import Database, open_database
 from raingauge.model import BATCH_SIZE
-from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, ConsumerBeat, QueuedCity, Reading, Schema
 
 CITIES: Final = 167

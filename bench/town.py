@@ -20,12 +20,12 @@ from sqlalchemy import Engine, func, select
 
 from bench.size import Size
 from producer.collections import Collections, View
-from producer.relay import Relay
+from producer.relays.batches import Relay
+from raingauge.database import open_database
 from raingauge.model import CollectionRequest, CollectionState
 from raingauge.quota.pacing import Pacing, Terms
 from raingauge.settings import Settings
 from raingauge.storage.collections import find
-from raingauge.storage.database import open_database
 from raingauge.storage.models import Collection
 from raingauge.storage.outbox import outstanding_limit
 from tests.simulation.handoff import Sender

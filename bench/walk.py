@@ -20,9 +20,9 @@ from bench.processes import CLOCK, stub
 from consumer.app import make_worker, opened, working
 from consumer.intake import Intake
 from producer.app import Publishers, producing
+from raingauge.database import Database
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.settings import OpenWeatherSettings, QuotaSettings, Settings
-from raingauge.storage.database import Database
 from raingauge.storage.models import Collection
 from tests.api_support import Front
 from tests.support.databases import sqlite_copy, sqlite_template

@@ -26,6 +26,8 @@ from raingauge.background import in_background
 from raingauge.blocking import Threads, inline, until_available
 from raingauge.clock import Clock, SystemClock, happens_within
 from raingauge.contracts import MAX_MESSAGE_BYTES
+from raingauge.database import Database, open_database
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable, Fatal, HandoffUnavailable, SettingsError
 from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics, servers_of, topics_of
 from raingauge.messaging.port import Publisher, Subscription
@@ -44,10 +46,8 @@ from raingauge.settings import (
     webhook_secrets,
 )
 from raingauge.storage import events
-from raingauge.storage.database import Database, open_database
 from raingauge.storage.events import Subscription as EventSubscription
 from raingauge.storage.quota import BEAT_S
-from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.consumer")
 

@@ -20,12 +20,12 @@ from consumer.provider.port import Provider, Reason, Refusal, Reply, Weather
 from consumer.retry import INTERNAL_ERROR, rest_s
 from raingauge.blocking import RunBlocking
 from raingauge.clock import Clock, happens_within
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable
 from raingauge.model import Observation
 from raingauge.quota.pacing import SEND_DELAY_S
 from raingauge.storage import quota, settling
 from raingauge.storage.settling import Fetched, Settled
-from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.caller")
 

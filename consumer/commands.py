@@ -9,10 +9,10 @@ from typing import Final
 
 from consumer.ledger import Ledger
 from raingauge.contracts import utc_text
+from raingauge.database import Database
 from raingauge.errors import SettingsError
 from raingauge.settings import Settings
 from raingauge.storage.cities import forget_unknown
-from raingauge.storage.database import Database
 
 MAX_CITIES: Final = 10**15
 """More than any plan allows, and well within the database's integers."""

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from raingauge.contracts import NUMERIC_ID, utc_text
+from raingauge.database import Database
 from raingauge.errors import SettingsError
 from raingauge.model import CollectionState
 from raingauge.storage import collections, readings
-from raingauge.storage.database import Database
 
 PAGE: Final = 1000
 """Cities in memory at once."""

@@ -19,6 +19,7 @@ from consumer.metrics import dead_letter_counter
 from consumer.retry import INTERNAL_ERROR
 from raingauge.clock import Clock, happens_within
 from raingauge.contracts import BatchMessage, dead_letter_topic, decode, newer_version
+from raingauge.database.transactions import Transactions
 from raingauge.errors import (
     DatabaseUnavailable,
     HandoffUnavailable,
@@ -32,7 +33,6 @@ from raingauge.observability.tracing import Tracing
 from raingauge.storage import enqueueing, events, quota
 from raingauge.storage.events import NewEvent
 from raingauge.storage.settling import Settled
-from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.intake")
 

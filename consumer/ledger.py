@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from consumer import gate as gates
 from consumer.gate import EndpointSetting, Event, Plan
 from raingauge.clock import Clock
+from raingauge.database.transactions import Transactions
 from raingauge.errors import GateMismatch
 from raingauge.model import CALL_SIZE, Gate
 from raingauge.quota.pacing import (
@@ -33,7 +34,6 @@ from raingauge.storage import cities, queue, quota
 from raingauge.storage.models import QuotaGate
 from raingauge.storage.queue import Candidate
 from raingauge.storage.settling import ALONE_AFTER
-from raingauge.storage.transactions import Transactions
 
 T = TypeVar("T")
 

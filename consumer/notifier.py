@@ -16,12 +16,12 @@ from typing import Final
 from sqlalchemy import Connection
 
 from consumer.export import Export
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
 from raingauge.messaging.port import Delivery, Subscription
 from raingauge.model import EventState
 from raingauge.storage import events
 from raingauge.storage.events import PROCESSED
-from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.notifier")
 

@@ -20,12 +20,12 @@ from standardwebhooks import Webhook
 from raingauge.background import repeated
 from raingauge.clock import Clock
 from raingauge.contracts import event_body, utc_text
+from raingauge.database.transactions import Transactions
 from raingauge.errors import NotDelivered
 from raingauge.model import DeliveryStatus, EventState
 from raingauge.settings import WebhookSettings
 from raingauge.storage import events
 from raingauge.storage.events import DueDelivery, Outcome
-from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.webhooks")
 

@@ -9,8 +9,8 @@ from contextlib import ExitStack, closing
 
 from sqlalchemy import Column, Connection, Table, func, insert, select, text
 
+from raingauge.database import open_database
 from raingauge.errors import RaingaugeError, SettingsError
-from raingauge.storage.database import open_database
 from raingauge.storage.models import Schema
 
 ROWS = 1000

@@ -7,9 +7,9 @@ from alembic import context
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, make_url
 
+from raingauge.database import Database, open_database
 from raingauge.errors import RaingaugeError
 from raingauge.settings import load_settings
-from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import Schema
 
 

@@ -12,12 +12,14 @@ from fastapi import FastAPI
 
 from producer.api.application import create_api
 from producer.collections import Collections
-from producer.event_relay import EventRelay
-from producer.relay import Relay
-from producer.stream_relay import StreamRelay
+from producer.relays.batches import Relay
+from producer.relays.events import EventRelay
+from producer.relays.streams import StreamRelay
 from raingauge.background import in_background
 from raingauge.blocking import Threads, until_available
 from raingauge.clock import SystemClock
+from raingauge.database import Database, open_database
+from raingauge.database.transactions import Transactions
 from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of, stream_topics, topics_of
 from raingauge.messaging.port import Publisher
 from raingauge.observability.instrumentation import Instrumentation
@@ -25,9 +27,7 @@ from raingauge.observability.metrics import Telemetry
 from raingauge.observability.tracing import make_tracing
 from raingauge.process import serving, until_signalled
 from raingauge.settings import Settings
-from raingauge.storage.database import Database, open_database
 from raingauge.storage.outbox import outstanding_limit, widen
-from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.producer")
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, update
 from producer.forecast import MAX_CHARGES, Competition, Forecast, Progress, Snapshot, Status, ended
 from producer.pages import Page, PageQuery, RenderedPages
 from producer.single_flight import SingleFlight
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
 from raingauge.model import CollectionRequest, CollectionState
 from raingauge.quota.fairness import unknown_since
@@ -22,7 +23,6 @@ from raingauge.quota.pacing import Terms
 from raingauge.storage import cities, collections, queue, quota
 from raingauge.storage.collections import OtherRequest
 from raingauge.storage.models import CANCELLED, DONE, OPEN, Collection
-from raingauge.storage.transactions import Transactions
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")

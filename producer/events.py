@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from raingauge.database.transactions import Transactions
 from raingauge.model import DeliveryState, EventState
 from raingauge.storage import events
 from raingauge.storage.events import NewEvent
-from raingauge.storage.transactions import Transactions
 
 DEADLINE_S: Final = 0.7
 PAGE: Final = 1000

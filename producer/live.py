@@ -13,8 +13,8 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from producer.collections import DEADLINE_S
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
-from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.producer")
 

@@ -12,7 +12,7 @@ from prometheus_client import Counter, Gauge
 from sqlalchemy import Connection
 
 from producer.quota import QuotaReports, Standing
-from producer.relay import Relay
+from producer.relays.batches import Relay
 from raingauge.model import Charge
 from raingauge.observability.metrics import Telemetry
 from raingauge.quota.pacing import Terms

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from sqlalchemy import Connection
 
 from producer.collections import DEADLINE_S
+from raingauge.database.transactions import Transactions
 from raingauge.model import Charge, Gate
 from raingauge.quota.pacing import Release, Terms, month_allows, next_month
 from raingauge.quota.proof import Replay, Worst
@@ -25,7 +26,6 @@ from raingauge.storage.quota import (
     next_ends,
     reserved_charges,
 )
-from raingauge.storage.transactions import Transactions
 
 RECENT: Final = timedelta(hours=1)
 """What the present rate is taken from."""

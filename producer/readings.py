@@ -10,10 +10,10 @@ from sqlalchemy import Connection, Row
 
 from producer.collections import DEADLINE_S
 from producer.single_flight import SingleFlight
+from raingauge.database.transactions import Transactions
 from raingauge.model import BATCH_SIZE
 from raingauge.storage import cities, collections, readings
 from raingauge.storage.readings import Selection, Summary
-from raingauge.storage.transactions import Transactions
 
 SUMMARY_S: Final = 10.0
 """Without a collection a summary reads all readings, a million in about a second, so it may take longer than others."""

@@ -24,6 +24,8 @@ from producer.app import THREADS, Publishers, producing
 from raingauge.background import in_background
 from raingauge.blocking import Threads, until_available
 from raingauge.clock import Clock, SystemClock
+from raingauge.database import Database, open_database
+from raingauge.database.transactions import Transactions
 from raingauge.errors import SettingsError
 from raingauge.messaging.files import FilePublisher, make_files
 from raingauge.messaging.inprocess import InProcessBroker
@@ -33,9 +35,7 @@ from raingauge.observability.tracing import make_tracing
 from raingauge.process import serving, until_signalled
 from raingauge.settings import OPENWEATHER_URL, Settings, StreamSettings, provider_key, webhook_secrets
 from raingauge.storage import events, outbox
-from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import QuotaGate
-from raingauge.storage.transactions import Transactions
 from simulator.app import create_app
 from simulator.settings import SimulatorSettings
 

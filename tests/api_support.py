@@ -10,16 +10,16 @@ from sqlalchemy import Connection, func, insert, select
 
 from producer.api.application import create_api
 from producer.collections import DEADLINE_S, Collections
-from producer.relay import Relay
+from producer.relays.batches import Relay
 from raingauge.blocking import RunBlocking, inline
 from raingauge.clock import SystemClock
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
 from raingauge.messaging.port import Headers
 from raingauge.model import Observation
 from raingauge.settings import CollectSettings, Settings
 from raingauge.storage import quota
-from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection, QuotaGate, Reading
-from raingauge.storage.transactions import Transactions
 from tests.support.metrics import samples
 from tests.support.settling import settle_cities
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from raingauge.storage.database import Database, open_database
+from raingauge.database import Database, open_database
 from tests.support.databases import (
     SERVER_KINDS,
     empty,

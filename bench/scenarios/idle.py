@@ -16,9 +16,9 @@ from bench.report import Figure, Outcome, at_most
 from bench.size import Size
 from bench.stored import ACCOUNT
 from raingauge.contracts import split
+from raingauge.database import Database, open_database
 from raingauge.model import BATCH_SIZE
 from raingauge.settings import Settings
-from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import Batch, Collection, QueuedCity
 from tests.support.processes import Program
 

@@ -24,12 +24,12 @@ from bench.stored import ACCOUNT, queue_behind, queue_cities
 from consumer.ledger import Ledger, Reservation
 from consumer.retry import rest_s
 from raingauge.blocking import inline
+from raingauge.database import Database, open_database
+from raingauge.database.transactions import Transactions
 from raingauge.model import Observation
 from raingauge.quota.pacing import Terms
 from raingauge.storage import quota, settling
-from raingauge.storage.database import Database, open_database
 from raingauge.storage.settling import Fetched
-from raingauge.storage.transactions import Transactions
 
 TERMS: Final = Terms(100_000_000, 2.5, "burst", 10**12, "none", timeout_s=10.0)
 WORKERS: Final = (1, 4, 16)

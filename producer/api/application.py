@@ -24,7 +24,7 @@ from producer.live import Live
 from producer.metrics import ProducerMetrics
 from producer.quota import QuotaReports
 from producer.readings import Readings
-from producer.relay import Relay
+from producer.relays.batches import Relay
 from raingauge.clock import SystemClock
 from raingauge.model import CollectionState
 from raingauge.observability import health

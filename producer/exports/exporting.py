@@ -13,9 +13,9 @@ from producer.collections import DEADLINE_S
 from producer.exports.columns import SHOWN, Values
 from producer.exports.text import Csv, GeoJson, JsonLines, TextFormat, json_list
 from raingauge.blocking import Threads
+from raingauge.database.transactions import Transactions
 from raingauge.errors import Permanent
 from raingauge.storage import collections, readings
-from raingauge.storage.transactions import Transactions
 from raingauge.units import Units
 
 T = TypeVar("T")

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, or_, select, update
 
+from raingauge.database.types import UtcDateTime
+from raingauge.database.upsert import upsert
 from raingauge.model import CollectionState, Observation
 from raingauge.quota.fairness import needs_no_call, unknown_since
-from raingauge.storage.models import City, Reading, UtcDateTime
-from raingauge.storage.upsert import upsert
+from raingauge.storage.models import City, Reading
 
 UNKNOWN_TWICE_IN: Final = timedelta(seconds=60)
 """A city is unknown when the provider said so twice, at least that far apart: for a while it may not know its own."""

@@ -12,11 +12,11 @@ from sqlalchemy import ColumnElement, Connection, bindparam, case, func, insert,
 from sqlalchemy.exc import IntegrityError
 
 from raingauge.contracts import split
+from raingauge.database import is_duplicate
 from raingauge.errors import Overtaken, Permanent
 from raingauge.model import CollectionRequest, CollectionState, OpenCollection, batches_of
 from raingauge.storage import events, queue
 from raingauge.storage.counters import lock_collections
-from raingauge.storage.database import is_duplicate
 from raingauge.storage.events import NewEvent
 from raingauge.storage.models import Batch, Collection
 

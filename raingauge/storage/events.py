@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, insert, select, true, update
 
+from raingauge.database.upsert import upsert
 from raingauge.model import DeliveryState, DeliveryStatus, EventState, EventType
 from raingauge.storage.models import Event, Webhook, WebhookDelivery
-from raingauge.storage.upsert import upsert
 
 NOT_PROCESSED: Final = "NotProcessed"
 PROCESSED: Final = "Processed"

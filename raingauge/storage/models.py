@@ -3,66 +3,28 @@
 All times are UTC with microseconds. Ids that a client chose compare byte by byte in every database.
 """
 
-from datetime import UTC, datetime
-from typing import Any, Final
+from datetime import datetime
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
     Computed,
-    DateTime,
-    Dialect,
     Double,
     ForeignKey,
     Index,
     Integer,
     SmallInteger,
-    String,
     Text,
-    TypeDecorator,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from raingauge.database.types import UtcDateTime, exact, words
 
 OPEN: Final = 0
 DONE: Final = 1
 CANCELLED: Final = 2
 STANDING: Final = "CASE WHEN finished_at IS NULL THEN 0 WHEN cancelled_at IS NULL THEN 1 ELSE 2 END"
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime in UTC, stored without its zone and with microseconds."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        return dialect.type_descriptor(mysql.DATETIME(fsp=6) if dialect.name in {"mysql", "mariadb"} else DateTime())
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        if value.tzinfo is not UTC:
-            if value.tzinfo is None:
-                raise ValueError("a time without its zone")
-            value = value.astimezone(UTC)
-        # PyMySQL would produce the same text, three times more slowly.
-        if dialect.name in {"mysql", "mariadb"}:
-            return value.isoformat(" ").removesuffix("+00:00")
-        return value.replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        return None if value is None else value.replace(tzinfo=UTC)
-
-
-def exact(length: int) -> String:
-    """Text that compares byte by byte: MySQL's default collation would take "A" and "a" for the same id."""
-    text = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
-    return String(length).with_variant(text, "mysql", "mariadb")
-
-
-def words(length: int) -> String:
-    """Text of any language, whatever the database's default character set is."""
-    return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4"), "mysql", "mariadb")
 
 
 class Schema(DeclarativeBase):
@@ -97,12 +59,18 @@ class Collection(Schema):
     cancelled_at: Mapped[datetime | None]
     traceparent: Mapped[str | None] = mapped_column(exact(55))
     """The W3C trace context of the POST."""
+    requested_by: Mapped[str | None] = mapped_column(exact(64))
+    """The name of the token that the POST carried."""
+    readings_pruned_at: Mapped[datetime | None]
+    """When its readings were deleted because of their age."""
     standing: Mapped[int | None] = mapped_column(SmallInteger, Computed(STANDING, persisted=True))
     """OPEN, DONE or CANCELLED: what lists are selected by. The database computes it."""
 
     __table_args__ = (
         Index("ix_collections_open", "finished_at", "idle_since"),
         Index("ix_collections_listed", "standing", "requested_at", "id"),
+        Index("ix_collections_requested_by", "requested_by", "finished_at"),
+        Index("ix_collections_prunable", "readings_pruned_at", "finished_at"),
     )
 
 
@@ -207,6 +175,8 @@ class Reading(Weather, Schema):
     """collected or failed."""
     reason: Mapped[str | None]
 
+    __table_args__ = (Index("ix_readings_history", "city_id", "fetched_at"),)
+
 
 class QuotaGate(Schema):
     """The quota's row for one provider account; locking it orders all reservations."""
@@ -240,6 +210,8 @@ class QuotaGate(Schema):
     """What the last seconds of the month have spent of the next one, too."""
     refused_key: Mapped[str | None] = mapped_column(exact(64))
     """A salted hash of the key that the provider refused last."""
+    database_id: Mapped[str | None] = mapped_column(exact(200))
+    """Which server the gate was last seen in: see `raingauge.database.identity`."""
 
 
 class QuotaCharge(Schema):
@@ -261,6 +233,60 @@ class QuotaCharge(Schema):
         Index("ix_quota_charges_held", "account", "ends_at", "cost", "closed_at"),
         Index("ix_quota_charges_reserved", "account", "reserved_at"),
     )
+
+
+class Schedule(Schema):
+    """A collection that is started again and again."""
+
+    __tablename__ = "schedules"
+
+    name: Mapped[str] = mapped_column(exact(40), primary_key=True)
+    cron: Mapped[str | None] = mapped_column(exact(120))
+    every_s: Mapped[int | None]
+    zone: Mapped[str] = mapped_column(exact(64))
+    city_ids: Mapped[str | None] = mapped_column(Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb"))
+    """JSON list; NULL: the default cities."""
+    max_age_s: Mapped[int]
+    missed: Mapped[str] = mapped_column(exact(16))
+    """skip or latest."""
+    overlap: Mapped[str] = mapped_column(exact(16))
+    """skip, queue or cancel_previous."""
+    origin: Mapped[str] = mapped_column(exact(16))
+    """settings or api."""
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+    paused_at: Mapped[datetime | None]
+    next_at: Mapped[datetime | None] = mapped_column(index=True)
+    """The nominal time of the next run; NULL while it is paused."""
+
+
+class ScheduledRun(Schema):
+    """A nominal time of a schedule that has passed, and what became of it."""
+
+    __tablename__ = "scheduled_runs"
+
+    schedule: Mapped[str] = mapped_column(exact(40), primary_key=True)
+    nominal_at: Mapped[datetime] = mapped_column(primary_key=True)
+    decided_at: Mapped[datetime]
+    collection_id: Mapped[str | None] = mapped_column(exact(64))
+    """NULL: the run was skipped."""
+    reason: Mapped[str | None]
+    """Why it was skipped."""
+
+
+class Token(Schema):
+    """A client's key to the API. The key itself is not stored."""
+
+    __tablename__ = "tokens"
+
+    name: Mapped[str] = mapped_column(exact(64), primary_key=True)
+    sha256: Mapped[str] = mapped_column(exact(64), unique=True)
+    scope: Mapped[str] = mapped_column(exact(8))
+    """read, write or admin; each includes those before it."""
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
 
 
 class ConsumerBeat(Schema):

@@ -16,9 +16,10 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Integer, and_, bindparam, func, or_, select, update
 
 from raingauge.contracts import BatchMessage
+from raingauge.database.types import UtcDateTime
 from raingauge.model import BATCH_SIZE, BatchKey, batches_of
 from raingauge.storage import counters
-from raingauge.storage.models import Batch, Collection, QueuedCity, UtcDateTime
+from raingauge.storage.models import Batch, Collection, QueuedCity
 
 BATCHES_AT_ONCE: Final = 50
 """In one statement: the time that MariaDB takes to plan it grows with their number's square."""

@@ -7,11 +7,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from raingauge.contracts import utc_text
+from raingauge.database.upsert import upsert
 from raingauge.model import Charge, Gate
 from raingauge.storage import events
 from raingauge.storage.events import NewEvent
 from raingauge.storage.models import ConsumerBeat, QuotaCharge, QuotaGate
-from raingauge.storage.upsert import upsert
 
 BEAT_S: Final = 5.0
 ALIVE_FOR: Final = timedelta(seconds=20)

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Integer, and_, bindparam, delete, insert, select, update
 
-from raingauge.storage.models import City, OutgoingReading, Reading, UtcDateTime
+from raingauge.database.types import UtcDateTime
+from raingauge.storage.models import City, OutgoingReading, Reading
 from raingauge.storage.readings import OF_THE_CITY
 from raingauge.streams import LatestMessage, ReadingMessage
 

@@ -70,15 +70,15 @@ CONSUMER = {
 PRODUCER = {
     "accept-before-commit": Point("raingauge.storage.collections", "accept_all", AFTER),
     "after-accept-commit": Point("producer.collections", "Collections.accept", AFTER),
-    "before-lease": Point("producer.relay", "Relay._lease", BEFORE),
+    "before-lease": Point("producer.relays.batches", "Relay._lease", BEFORE),
     "lease-before-commit": Point("raingauge.storage.outbox", "lease", AFTER, took),
-    "after-lease": Point("producer.relay", "Relay._lease", AFTER, took),
+    "after-lease": Point("producer.relays.batches", "Relay._lease", AFTER, took),
     "before-publish": Point("raingauge.messaging.kafka.publisher", "KafkaPublisher.publish", BEFORE),
     "after-publish": Point("raingauge.messaging.kafka.publisher", "KafkaPublisher.publish", AFTER),
     "mark-before-commit": Point("raingauge.storage.outbox", "mark_published", AFTER),
     "report-before-commit": Point("raingauge.storage.events", "record", AFTER),
-    "after-publishing-an-event": Point("producer.event_relay", "EventRelay._publish", AFTER),
-    "after-publishing-a-reading": Point("producer.stream_relay", "StreamRelay._publish", AFTER),
+    "after-publishing-an-event": Point("producer.relays.events", "EventRelay._publish", AFTER),
+    "after-publishing-a-reading": Point("producer.relays.streams", "StreamRelay._publish", AFTER),
     "remove-before-commit": Point("raingauge.storage.streams", "remove_published", AFTER),
 }
 PROGRAMS: dict[str, tuple[Callable[..., Any], dict[str, Point]]] = {

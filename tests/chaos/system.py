@@ -14,7 +14,7 @@ import requests
 from sqlalchemy import func, select
 
 from raingauge.clock import SystemClock
-from raingauge.storage.database import Database, open_database
+from raingauge.database import Database, open_database
 from raingauge.storage.models import Batch, Collection, Webhook
 from tests.support.eventually import eventually
 from tests.support.processes import Program, program, simulator

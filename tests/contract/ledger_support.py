@@ -14,14 +14,14 @@ from sqlalchemy.engine import Row
 from consumer.gate import EndpointSetting, Event
 from consumer.ledger import Ledger, NotNow, Reservation
 from raingauge.blocking import inline
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
 from raingauge.model import BatchKey
 from raingauge.quota.pacing import Terms
 from raingauge.storage import enqueueing, quota, settling
 from raingauge.storage.cities import remember
-from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, Collection, QuotaCharge, QuotaGate, Reading
 from raingauge.storage.settling import Fetched, Settled
-from raingauge.storage.transactions import Transactions
 from tests.contract.storage_support import NOW, Moment, accept, an_observation, cancel, rows
 
 T = TypeVar("T")

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import Connection, inspect, select
 from sqlalchemy.engine import Row
 
+from raingauge.database import Database
 from raingauge.model import BatchKey, CollectionRequest, CollectionState, Observation
 from raingauge.storage import collections
-from raingauge.storage.database import Database
 from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import Schema
 from tests.support.accepting import accept as accept_one

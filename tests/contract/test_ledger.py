@@ -7,8 +7,8 @@ import pytest
 
 from consumer.gate import Event
 from consumer.ledger import NotNow
+from raingauge.database import Database
 from raingauge.errors import GateMismatch
-from raingauge.storage.database import Database
 from raingauge.storage.models import QueuedCity, QuotaCharge
 from tests.contract.ledger_support import CLAIM_S, WORST_S, Account, Consumer, finish, milliseconds
 from tests.contract.storage_support import MICROSECOND, NOW, SECOND, rows

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Row
 
 from consumer.gate import Event, Plan
 from consumer.ledger import NotNow, Reservation
-from raingauge.storage.database import Database
+from raingauge.database import Database
 from tests.contract.ledger_support import Account, Consumer, milliseconds
 from tests.contract.storage_support import NOW, SECOND
 

@@ -12,8 +12,8 @@ from sqlalchemy.engine import Row
 
 from consumer.gate import EndpointSetting, Event
 from consumer.ledger import Reservation
+from raingauge.database import Database
 from raingauge.quota.pacing import Terms
-from raingauge.storage.database import Database
 from raingauge.storage.models import QuotaCharge, QuotaGate
 from tests.contract.ledger_support import TERMS, Account, Consumer, assert_exact
 from tests.contract.storage_support import at_once, rows

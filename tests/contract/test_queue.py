@@ -7,10 +7,10 @@ import pytest
 
 from consumer.gate import Event
 from consumer.ledger import Reservation
+from raingauge.database import Database
 from raingauge.model import BatchKey, CollectionRequest
 from raingauge.storage import enqueueing
 from raingauge.storage.collections import accept_all
-from raingauge.storage.database import Database
 from raingauge.storage.models import QueuedCity, Reading
 from tests.contract.ledger_support import CLAIM_S, Account, Consumer, assert_exact
 from tests.contract.storage_support import NOW, SECOND, rows

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
+from raingauge.database import Database, open_database
 from raingauge.storage import settling
 from raingauge.storage.cities import UNKNOWN_TWICE_IN
-from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import Batch, City, Collection, QueuedCity, Reading
 from raingauge.storage.settling import GIVEN_UP, Fetched, Settled
 from tests.contract.ledger_support import Account, Consumer, assert_exact

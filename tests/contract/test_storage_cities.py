@@ -9,9 +9,9 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection
 
+from raingauge.database import Database
 from raingauge.model import Observation
 from raingauge.storage import cities
-from raingauge.storage.database import Database
 from raingauge.storage.models import WEATHER_COLUMNS, City, Reading
 from tests.contract.storage_support import LONGEST, MICROSECOND, NOW, SECOND, accept, an_observation, at_once, rows
 from tests.support.settling import settle_cities

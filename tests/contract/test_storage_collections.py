@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from raingauge.database import Database
+from raingauge.database.database import TRIES
 from raingauge.errors import DatabaseUnavailable
 from raingauge.model import BatchKey, CollectionRequest, CollectionState, OpenCollection
 from raingauge.storage import cities, collections, outbox
 from raingauge.storage.collections import OtherRequest
-from raingauge.storage.database import TRIES, Database
 from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import Batch, Collection, QueuedCity, Reading
 from raingauge.storage.outbox import Lease

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Connection, insert, make_url, select, text
 
 from raingauge.clock import SystemClock
+from raingauge.database import Database, engines, open_database
+from raingauge.database.engines import STATEMENT_S
 from raingauge.errors import DatabaseUnavailable
-from raingauge.storage import database as database_module
-from raingauge.storage.database import STATEMENT_S, Database, open_database
 from raingauge.storage.models import City
 from tests.contract.storage_support import ON_SERVERS, rows, url_of
 from tests.e2e.network import Door, door
@@ -47,7 +47,7 @@ def one(database: Database) -> int | None:
 def test_a_reader_does_not_notice_that_its_connection_broke_between_transactions(
     far: Database, road: Door, monkeypatch: pytest.MonkeyPatch, ping_after_s: float
 ) -> None:
-    monkeypatch.setattr(database_module, "PING_AFTER_S", ping_after_s)
+    monkeypatch.setattr(engines, "PING_AFTER_S", ping_after_s)
     assert one(far) == 1
     road.cut()
     assert one(far) == 1
@@ -60,7 +60,7 @@ def test_one_who_writes_is_told_once_of_a_connection_that_broke_right_after_its_
     def add(connection: Connection) -> None:
         connection.execute(insert(City), [{"id": 1}])
 
-    monkeypatch.setattr(database_module, "PING_AFTER_S", 60.0)
+    monkeypatch.setattr(engines, "PING_AFTER_S", 60.0)
     assert one(far) == 1
     road.cut()
     with pytest.raises(DatabaseUnavailable):

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import OperationalError, StatementError
 
 from raingauge.clock import SystemClock
+from raingauge.database import Database
+from raingauge.database.database import TRIES
 from raingauge.errors import DatabaseUnavailable
-from raingauge.storage.database import TRIES, Database
 from raingauge.storage.models import City, Collection
 from tests.contract.storage_support import MICROSECOND, NOW, ON_SERVERS, Moment, accept, at_once, found, rows
 

@@ -2,9 +2,9 @@
 
 from datetime import datetime, timedelta
 
+from raingauge.database import Database
 from raingauge.model import EventState
 from raingauge.storage import events
-from raingauge.storage.database import Database
 from raingauge.storage.events import NewEvent
 from tests.contract.storage_support import NOW, SECOND, accept, at_once, cancel
 

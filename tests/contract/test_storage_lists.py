@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
+from raingauge.database import Database
 from raingauge.model import CollectionState
 from raingauge.storage import collections
-from raingauge.storage.database import Database
 from raingauge.storage.models import CANCELLED, DONE, OPEN, Collection
 from tests.contract.storage_support import NOW, SECOND, accept, cancel, settle_batches
 from tests.contract.test_storage_outbox import analyze, rows_read

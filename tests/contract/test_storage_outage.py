@@ -11,10 +11,10 @@ from sqlalchemy import URL, Connection, insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
 from raingauge.clock import SystemClock
+from raingauge.database import Database, engines, open_database
+from raingauge.database.engines import CONNECT_S
 from raingauge.errors import DatabaseUnavailable, SettingsError
 from raingauge.storage import cities, collections
-from raingauge.storage import database as database_module
-from raingauge.storage.database import CONNECT_S, Database, open_database
 from raingauge.storage.models import City, Schema
 from tests.contract.storage_support import NOW, ON_SERVERS, an_observation, rows, url_of
 from tests.support.databases import SERVER_KINDS, SERVERS, need_port
@@ -131,7 +131,7 @@ def test_sqlite_locked_by_another_process_for_too_long_is_unavailable_to_writers
 
 
 def test_a_busy_pool_is_unavailable_in_bounded_time(sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "CONNECT_S", 0.05)
+    monkeypatch.setattr(engines, "CONNECT_S", 0.05)
     with (
         closing(open_database(url_of(sqlite), pool_size=1)) as narrow,
         narrow.engine.connect(),

@@ -10,18 +10,18 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Connection, insert, text, update
 
-from producer.relay import MAX_AT_ONCE, Relay
+from producer.relays.batches import MAX_AT_ONCE, Relay
 from raingauge.clock import SystemClock, happens_within
 from raingauge.contracts import BatchMessage
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
 from raingauge.model import BatchKey
 from raingauge.settings import RelaySettings, Settings
 from raingauge.storage import outbox
 from raingauge.storage.collections import count_states
-from raingauge.storage.database import Database
 from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import Batch, Collection, QueuedCity
 from raingauge.storage.outbox import Lease
-from raingauge.storage.transactions import Transactions
 from tests.api_support import Shelf
 from tests.contract.storage_support import MICROSECOND, NOW, SECOND, accept, at_once, cancel, rows, settle_batches
 from tests.support.eventually import eventually

@@ -12,8 +12,8 @@ from sqlalchemy import insert
 from sqlalchemy.exc import DBAPIError
 
 from producer.pages import ROW, Page, PageQuery, render
+from raingauge.database import Database, open_database
 from raingauge.storage import readings
-from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import City, Collection, Reading
 from tests.contract.storage_support import LONGEST, NOW
 from tests.contract.test_storage_outbox import analyze, rows_read

@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import Connection
 
+from raingauge.database import Database
 from raingauge.model import BatchKey
 from raingauge.storage import settling, streams
 from raingauge.storage.cities import remember
-from raingauge.storage.database import Database
 from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import OutgoingReading, Reading
 from raingauge.storage.settling import Fetched

@@ -10,8 +10,8 @@ from typing import Any, get_args
 import pytest
 from sqlalchemy import insert
 
+from raingauge.database import Database
 from raingauge.storage import readings
-from raingauge.storage.database import Database
 from raingauge.storage.models import WEATHER_COLUMNS, Collection, Reading
 from raingauge.storage.readings import NumericField, Selection, Summary
 from tests.contract.storage_support import NOW, SECOND

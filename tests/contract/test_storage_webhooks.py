@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
+from raingauge.database import Database
 from raingauge.model import DeliveryState, EventType
 from raingauge.storage import events
-from raingauge.storage.database import Database
 from raingauge.storage.events import DueDelivery, NewEvent, Outcome, Subscription
 from raingauge.storage.models import Webhook, WebhookDelivery
 from tests.contract.storage_support import NOW, SECOND, accept, at_once, cancel, rows

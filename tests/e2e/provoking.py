@@ -6,7 +6,7 @@ from typing import Final
 import requests
 from sqlalchemy import select
 
-from raingauge.storage.database import Database
+from raingauge.database import Database
 from raingauge.storage.models import Schema
 from tests.e2e.echo import FAILURES, GOOD, REFUSED, THROTTLED, Echo
 from tests.e2e.marks import assert_unmarked

@@ -18,8 +18,8 @@ from schemathesis.hooks import HookContext
 from schemathesis.schemas import BaseSchema
 
 from producer.api.application import create_api
+from raingauge.database import Database
 from raingauge.settings import Settings
-from raingauge.storage.database import Database
 from tests.api_support import Front, observation
 from tests.support.cities import build_small_file
 

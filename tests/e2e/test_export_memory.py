@@ -9,7 +9,7 @@ import requests
 from sqlalchemy import Connection, insert
 
 from producer.exports.exporting import TEXT
-from raingauge.storage.database import open_database
+from raingauge.database import open_database
 from raingauge.storage.models import City, Collection, Reading
 from tests.contract.storage_support import NOW
 from tests.contract.test_storage_outbox import analyze

@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import func, select
 
+from raingauge.database import open_database
 from raingauge.settings import Settings
-from raingauge.storage.database import open_database
 from raingauge.storage.models import Reading
 from tests.e2e.running import kafka_settings, settings_for
 from tests.support.databases import server_schema

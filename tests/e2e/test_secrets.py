@@ -20,10 +20,10 @@ from sqlalchemy import make_url
 
 import standalone.app
 from raingauge.contracts import dead_letter_topic
+from raingauge.database import open_database
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.observability.log import LIBRARIES, LineFormatter
 from raingauge.settings import Settings, load_settings
-from raingauge.storage.database import open_database
 from simulator.settings import SimulatorSettings
 from tests.e2e.echo import echoing
 from tests.e2e.marks import KEY, PASSWORD, assert_unmarked, url_with_password

@@ -20,8 +20,8 @@ import requests
 from sqlalchemy import make_url, select
 
 from raingauge.clock import SystemClock
+from raingauge.database import Database, open_database
 from raingauge.model import CollectionRequest
-from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import Collection, QueuedCity, Reading
 from tests.e2e.network import Door, closed_port, door
 from tests.e2e.running import kafka_settings, settings_for

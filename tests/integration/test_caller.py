@@ -16,13 +16,13 @@ from consumer.ledger import Ledger, NotNow, Reservation
 from consumer.metrics import OUTCOMES, CallMetrics
 from consumer.provider.port import Reason, Refusal, Reply, Weather
 from raingauge.blocking import inline
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable, NotSent, ProviderUnavailable, Unreadable
 from raingauge.model import BatchKey, CollectionRequest, Observation
 from raingauge.storage import enqueueing, queue, quota
-from raingauge.storage.database import Database
 from raingauge.storage.models import QueuedCity, QuotaCharge, Reading
 from raingauge.storage.settling import Settled
-from raingauge.storage.transactions import Transactions
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
 from tests.support.accepting import accept
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import httpx2
 
+from raingauge.database import Database
 from raingauge.settings import Settings
-from raingauge.storage.database import Database
 from tests.api_support import Front, assert_problem
 from tests.support.cities import build_small_file
 

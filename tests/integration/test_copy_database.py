@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Column, Connection, insert, select
 
-from raingauge.storage.database import Database, open_database
+from raingauge.database import Database, open_database
 from raingauge.storage.models import Event, Schema
 from tests.support.databases import SERVER_KINDS, own_database, prepare
 

@@ -9,8 +9,8 @@ import pytest
 import requests
 from sqlalchemy import create_engine, delete, make_url, text
 
+from raingauge.database import Database, open_database
 from raingauge.errors import DatabaseUnavailable
-from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import City
 from tests.support.databases import need, own_database
 from tests.support.eventually import eventually

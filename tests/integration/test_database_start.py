@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, event, insert
 
+from raingauge.database import Database, open_database
 from raingauge.errors import DatabaseUnavailable, SettingsError
-from raingauge.storage.database import Database, open_database
 from raingauge.storage.models import City
 from tests.api_support import Front, assert_problem
 from tests.support.processes import ROOT

@@ -25,12 +25,12 @@ from consumer.dead_letters import Letter, TopicReader, find_buried, list_all, pr
 from consumer.intake import Intake
 from raingauge.blocking import inline
 from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
 from raingauge.errors import Fatal, UndecodableMessage
 from raingauge.messaging.kafka import KafkaPublisher
 from raingauge.messaging.port import Delivery, Headers, Subscription
 from raingauge.settings import BrokerSettings, Settings
-from raingauge.storage.database import Database
-from raingauge.storage.transactions import Transactions
 from tests.contract.messaging_helpers import (
     CLOCK,
     KafkaPlace,

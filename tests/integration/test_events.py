@@ -8,18 +8,18 @@ from typing import ClassVar
 import pytest
 
 from consumer.notifier import Notifier
-from producer.event_relay import MAX_AT_ONCE, EventRelay
+from producer.relays.events import MAX_AT_ONCE, EventRelay
 from raingauge.blocking import inline
 from raingauge.clock import SystemClock
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable, HandoffUnavailable
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.port import Delivery, Headers, Publisher
 from raingauge.model import EventState
 from raingauge.settings import RelaySettings
 from raingauge.storage import events
-from raingauge.storage.database import Database
 from raingauge.storage.events import NewEvent
-from raingauge.storage.transactions import Transactions
 from tests.support.handoff import FakeHandoff
 
 CLOCK = SystemClock()
@@ -84,7 +84,7 @@ async def test_a_notification_is_one_line(sqlite: Database) -> None:
 async def test_what_could_not_be_published_is_due_again_after_its_lease(
     sqlite: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("producer.event_relay.LEASE", timedelta(milliseconds=20))
+    monkeypatch.setattr("producer.relays.events.LEASE", timedelta(milliseconds=20))
 
     class Fails:
         tries = 0

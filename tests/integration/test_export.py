@@ -15,12 +15,12 @@ import pytest
 
 from consumer.export import ABANDONED_S, UNFINISHED, Export, open_export
 from consumer.notifier import EXPORT_AGAIN_AFTER, Notifier
-from producer.event_relay import LEASE
+from producer.relays.events import LEASE
+from raingauge.database import Database
 from raingauge.errors import DatabaseUnavailable, SettingsError
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.model import CollectionRequest
 from raingauge.storage import events
-from raingauge.storage.database import Database
 from tests.contract.storage_support import NOW, an_observation, at_once, cancel, url_of
 from tests.integration.test_events import all_processed, listed, run_until, transactions_of
 from tests.support.accepting import accept
@@ -115,7 +115,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from consumer.export import Export
-from raingauge.storage.database import open_database
+from raingauge.database import open_database
 Path.replace = lambda unfinished, path: os.kill(os.getpid(), signal.SIGKILL)
 Export(Path(sys.argv[1]), open_database(sys.argv[2])).write("1")
 """
@@ -180,7 +180,7 @@ async def test_an_event_whose_file_cannot_be_written_is_tried_again(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("producer.event_relay.LEASE", timedelta(milliseconds=200))
+    monkeypatch.setattr("producer.relays.events.LEASE", timedelta(milliseconds=200))
     monkeypatch.setattr("consumer.notifier.EXPORT_AGAIN_AFTER", timedelta(milliseconds=300))
     if before:
         (tmp_path / "1.json").write_text(before)

@@ -8,10 +8,10 @@ from sqlalchemy import insert
 
 from producer.api.application import create_api
 from producer.exports import exporting
+from raingauge.database import Database
 from raingauge.errors import DatabaseUnavailable
 from raingauge.process import serving
 from raingauge.storage import readings
-from raingauge.storage.database import Database
 from raingauge.storage.models import Reading
 from tests.api_support import NOON, Front
 

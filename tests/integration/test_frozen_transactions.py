@@ -13,13 +13,13 @@ from consumer.ledger import Reservation
 from producer.collections import Collections
 from raingauge.blocking import Threads
 from raingauge.clock import SystemClock
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
 from raingauge.model import CollectionRequest
 from raingauge.storage import collections, outbox
-from raingauge.storage.database import Database
 from raingauge.storage.models import Batch
 from raingauge.storage.outbox import Lease
-from raingauge.storage.transactions import Transactions
 from tests.contract.ledger_support import Account, Consumer, assert_exact
 from tests.contract.storage_support import NOW, ON_SERVERS, SECOND, Moment
 from tests.support.accepting import accept

@@ -5,7 +5,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Final
 
-from raingauge.storage.database import Database
+from raingauge.database import Database
 from tests.api_support import Front, observation
 
 ROOT: Final = Path(__file__).parents[2]

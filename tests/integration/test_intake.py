@@ -14,14 +14,14 @@ from consumer.intake import ATTEMPTS, BATCHES_AT_ONCE, REMIND_EVERY_S, Intake
 from consumer.metrics import dead_letter_counter
 from raingauge.blocking import inline
 from raingauge.contracts import BatchMessage, dead_letter_topic
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable, HandoffUnavailable, Permanent
 from raingauge.messaging.port import Delivery
 from raingauge.model import BatchKey, CollectionRequest
 from raingauge.storage.collections import cancel_all
-from raingauge.storage.database import Database
 from raingauge.storage.models import Batch, City, QueuedCity, Reading
 from raingauge.storage.settling import Settled
-from raingauge.storage.transactions import Transactions
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
 from tests.support.accepting import accept
 from tests.support.handoff import FakeHandoff

@@ -12,12 +12,12 @@ from sqlalchemy import make_url
 
 from consumer.provider.openweather import OpenWeather
 from raingauge.clock import SystemClock
+from raingauge.database import open_database
 from raingauge.errors import ProviderUnavailable
 from raingauge.messaging.kafka import servers_of
 from raingauge.observability.log import LIBRARIES
 from raingauge.process import run_program
 from raingauge.settings import Settings, load_settings
-from raingauge.storage.database import open_database
 from tests.e2e.echo import echoing
 from tests.e2e.marks import (
     HEADS_AND_TAILS,

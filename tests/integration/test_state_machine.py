@@ -29,8 +29,9 @@ from consumer.ledger import Ledger
 from consumer.provider.port import Reason, Refusal, Reply, Weather
 from producer.api.application import create_api
 from producer.collections import Collections
-from producer.relay import Relay
+from producer.relays.batches import Relay
 from raingauge.blocking import inline
+from raingauge.database.transactions import Transactions
 from raingauge.errors import ProviderUnavailable
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.port import Headers
@@ -40,7 +41,6 @@ from raingauge.quota.pacing import Terms
 from raingauge.settings import RelaySettings, Settings
 from raingauge.storage.models import Batch, Collection, Reading
 from raingauge.storage.settling import GIVEN_UP
-from raingauge.storage.transactions import Transactions
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop
 from tests.support.databases import sqlite_copy
 

@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import pytest
 from sqlalchemy import Connection
 
-from producer.stream_relay import StreamRelay
+from producer.relays.streams import StreamRelay
 from raingauge.blocking import inline
 from raingauge.clock import SystemClock
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable, HandoffUnavailable
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.port import Headers, Publisher
@@ -19,10 +21,8 @@ from raingauge.model import BatchKey, CollectionRequest
 from raingauge.settings import StreamSettings
 from raingauge.storage import streams
 from raingauge.storage.cities import remember
-from raingauge.storage.database import Database
 from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import OutgoingReading
-from raingauge.storage.transactions import Transactions
 from tests.contract.storage_support import an_observation, rows
 from tests.support.accepting import accept
 
@@ -82,7 +82,7 @@ def lag_s(database: Database) -> float:
 async def test_each_reading_and_the_latest_weather_are_published(
     sqlite: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("producer.stream_relay.MAX_AT_ONCE", 2)
+    monkeypatch.setattr("producer.relays.streams.MAX_AT_ONCE", 2)
     collect(sqlite, "1", 7, 8, 9)
     kept = Kept()
     await relay_until(lambda: is_done(sqlite), sqlite, kept)
@@ -109,7 +109,7 @@ async def test_an_in_process_hand_off_takes_them_too(sqlite: Database) -> None:
 async def test_what_is_not_stored_for_sure_is_published_again_whole(
     sqlite: Database, monkeypatch: pytest.MonkeyPatch, published_before: int
 ) -> None:
-    monkeypatch.setattr("producer.stream_relay.LEASE", timedelta(milliseconds=20))
+    monkeypatch.setattr("producer.relays.streams.LEASE", timedelta(milliseconds=20))
     collect(sqlite, "1", 7)
 
     class Fails(Kept):

@@ -13,13 +13,13 @@ from sqlalchemy import select
 
 from producer.api.application import create_api
 from raingauge.contracts import TRACEPARENT, decode
+from raingauge.database import Database
 from raingauge.errors import SettingsError
 from raingauge.model import trace_id
 from raingauge.observability.instrumentation import Instrumentation
 from raingauge.observability.opentelemetry import QUIET, OpenTelemetry
 from raingauge.observability.tracing import ENDPOINT, TraceFilter, Tracing, make_tracing
 from raingauge.storage import outbox
-from raingauge.storage.database import Database
 from raingauge.storage.models import Collection
 from raingauge.storage.outbox import Lease
 from tests.api_support import NOON, Front

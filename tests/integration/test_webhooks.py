@@ -27,13 +27,13 @@ from consumer.webhooks import AT_ONCE, JITTER, PAUSES_S, WebhookSender
 from raingauge.blocking import Threads, inline
 from raingauge.clock import SystemClock
 from raingauge.contracts import event_body, utc_text
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable, NotDelivered
 from raingauge.model import DeliveryState, EventState
 from raingauge.settings import NotifySettings, WebhookSettings
 from raingauge.storage import events
-from raingauge.storage.database import Database
 from raingauge.storage.events import NewEvent, Subscription
-from raingauge.storage.transactions import Transactions
 from tests.simulation.virtual import VirtualClock, VirtualLoop, run_virtually
 from tests.support.databases import sqlite_again
 from tests.support.receiver import OTHER_SECRET, SECRET, Receiver, status

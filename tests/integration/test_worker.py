@@ -14,14 +14,14 @@ from consumer.ledger import Ledger, NotNow, Reservation
 from consumer.provider.port import Reply, Weather
 from raingauge.blocking import inline
 from raingauge.contracts import BatchMessage
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable, Fatal
 from raingauge.messaging.port import Delivery
 from raingauge.model import CollectionRequest, Observation
 from raingauge.quota.pacing import Terms
-from raingauge.storage.database import Database
 from raingauge.storage.models import ConsumerBeat, Reading
 from raingauge.storage.quota import BEAT_S
-from raingauge.storage.transactions import Transactions
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
 from tests.support.accepting import accept
 from tests.support.handoff import FakeHandoff

@@ -21,15 +21,15 @@ from consumer.notifier import Notifier
 from consumer.provider.port import Reply, Weather
 from producer.api.application import create_api
 from producer.collections import Collections
-from producer.event_relay import EventRelay
-from producer.relay import Relay
+from producer.relays.batches import Relay
+from producer.relays.events import EventRelay
 from raingauge.blocking import inline
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.model import Observation
 from raingauge.settings import Settings
-from raingauge.storage.database import Database
 from raingauge.storage.outbox import outstanding_limit
-from raingauge.storage.transactions import Transactions
 from tests.scenarios.matching import mismatches
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from raingauge.storage.database import open_database
+from raingauge.database import open_database
 from tests.scenarios.matching import mismatches
 from tests.scenarios.playing import faults, play
 from tests.support.databases import SERVER_KINDS, empty, sqlite_again

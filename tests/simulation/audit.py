@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from raingauge.database import Database
 from raingauge.messaging.port import ADDED_HEADERS, Delivery
 from raingauge.storage import quota
-from raingauge.storage.database import Database
 from raingauge.storage.events import NOT_PROCESSED
 from raingauge.storage.models import Batch, Collection, Event, OutgoingReading, QueuedCity, QuotaCharge, Reading
 from tests.simulation.handoff import POISON, Topic

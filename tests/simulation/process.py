@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, event
 
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
-from raingauge.storage.database import Database
-from raingauge.storage.transactions import Transactions
 from tests.simulation.plan import Plan
 from tests.simulation.virtual import VirtualClock
 

@@ -16,13 +16,13 @@ from consumer.caller import Caller
 from consumer.intake import Intake
 from consumer.ledger import NotNow, Reservation
 from consumer.notifier import Notifier
-from producer.relay import Relay
-from producer.stream_relay import StreamRelay
+from producer.relays.batches import Relay
+from producer.relays.streams import StreamRelay
 from raingauge.contracts import BatchMessage
+from raingauge.database import Database
 from raingauge.messaging.port import Delivery
 from raingauge.model import BatchKey, EventState
 from raingauge.storage import events, queue, settling
-from raingauge.storage.database import Database
 from raingauge.storage.events import NewEvent
 from raingauge.storage.models import Batch, Collection, QueuedCity, QuotaCharge
 from raingauge.storage.settling import Fetched

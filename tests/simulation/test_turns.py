@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from raingauge.database import open_database
 from raingauge.model import CollectionRequest
 from raingauge.storage import collections
-from raingauge.storage.database import open_database
 from tests.simulation.test_optimum import CalmWorld
 from tests.simulation.virtual import VirtualLoop, run_virtually
 from tests.simulation.world import Parts

@@ -16,13 +16,13 @@ from consumer.intake import Intake
 from consumer.ledger import Ledger, NotNow, Reservation
 from consumer.notifier import Notifier
 from producer.collections import Collections
-from producer.event_relay import EventRelay
-from producer.relay import Relay
-from producer.stream_relay import StreamRelay
+from producer.relays.batches import Relay
+from producer.relays.events import EventRelay
+from producer.relays.streams import StreamRelay
+from raingauge.database import Database
 from raingauge.errors import RaingaugeError
 from raingauge.model import CollectionRequest
 from raingauge.settings import RelaySettings, StreamSettings
-from raingauge.storage.database import Database
 from tests.simulation.audit import Audit
 from tests.simulation.handoff import POISON, Member, Sender, Topic
 from tests.simulation.plan import CALM_AT, CITIES, Plan

@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine, create_engine, delete, event, make_url, text
 
-from raingauge.storage.database import Database, DatabaseClock, open_database, server_time
+from raingauge.database import Database, DatabaseClock, open_database, server_time
 from raingauge.storage.models import Schema
 
 SERVERS = {

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from raingauge.storage.database import open_database
+from raingauge.database import open_database
 from standalone.app import prepare
 from tests.support.databases import SERVERS, port_open
 from tests.support.eventually import eventually

@@ -7,7 +7,7 @@ import pytest
 
 from producer.api.collections.one import NO_CITY_ID
 from producer.api.requests import MAX_FIELDS
-from raingauge.storage.database import Database
+from raingauge.database import Database
 from tests.api_support import JSON, Front, assert_problem, settings_for
 
 MAX_CITIES: Final = 100

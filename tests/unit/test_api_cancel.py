@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from raingauge.storage.database import Database
+from raingauge.database import Database
 from tests.api_support import JSON, NOON, Front, assert_problem, observation
 
 

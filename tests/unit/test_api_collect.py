@@ -10,8 +10,8 @@ from sqlalchemy import select
 from producer.api.schemas import AcceptedBody
 from producer.cities import default_cities
 from raingauge.blocking import Threads
+from raingauge.database import Database
 from raingauge.model import BATCH_SIZE
-from raingauge.storage.database import Database
 from raingauge.storage.models import Batch
 from tests.api_support import JSON, Front, assert_problem, observation, settings_for
 

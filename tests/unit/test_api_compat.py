@@ -4,7 +4,7 @@ import pytest
 
 from producer.api.compat.default_collections import PAGE_ROWS
 from producer.api.compat.weather import percent
-from raingauge.storage.database import Database
+from raingauge.database import Database
 from tests.api_support import Front, observation
 
 

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 
 from producer.collections import MAX_COUNTED
+from raingauge.database import Database
 from raingauge.storage import cities
-from raingauge.storage.database import Database
 from tests.api_support import NOON, Front, assert_problem, observation, settings_for
 
 

@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import Connection
 
+from raingauge.database import Database
 from raingauge.storage import events
-from raingauge.storage.database import Database
 from raingauge.storage.events import NewEvent, Outcome, Subscription
 from tests.api_support import NOON, Front
 

@@ -18,10 +18,10 @@ from producer.exports.columns import KINDS, SHOWN
 from producer.exports.exporting import NO_PARQUET, Exports
 from producer.exports.parquet import ParquetFormat
 from raingauge.blocking import Threads
+from raingauge.database import Database
 from raingauge.errors import DatabaseUnavailable
 from raingauge.model import Observation
 from raingauge.storage import readings
-from raingauge.storage.database import Database
 from raingauge.storage.models import WEATHER_COLUMNS, Reading
 from raingauge.storage.readings import OF_THE_CITY
 from tests.api_support import NOON, OBSERVED_AT, Front, assert_problem, observation

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, insert, update
 
-from raingauge.storage.database import Database
+from raingauge.database import Database
 from raingauge.storage.models import Collection, QueuedCity, QuotaGate
 from tests.api_support import NOON, Front, assert_problem, observation
 

@@ -10,8 +10,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message
 
 from raingauge.clock import SystemClock
+from raingauge.database import Database
 from raingauge.settings import HttpSettings, Settings
-from raingauge.storage.database import Database
 from raingauge.web import Head
 from tests.api_support import JSON, Front, assert_problem, observation, settings_for
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from producer.readings import MAX_LATEST
-from raingauge.storage.database import Database
+from raingauge.database import Database
 from tests.api_support import OBSERVED_AT, Front, observation
 
 

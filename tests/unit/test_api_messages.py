@@ -10,8 +10,8 @@ import pytest
 
 from producer.api.messages import asyncapi, schemas
 from raingauge.contracts import BatchMessage, EventMessage
+from raingauge.database import Database
 from raingauge.settings import Settings, StreamSettings
-from raingauge.storage.database import Database
 from raingauge.streams import CityWeather, LatestMessage, encode, headers
 from tests.api_support import Front, assert_problem
 

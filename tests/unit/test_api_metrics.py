@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sqlalchemy import insert
 
 from producer.metrics import REASONS, RunningProof
+from raingauge.database import Database
 from raingauge.model import Charge
 from raingauge.quota.pacing import Terms
-from raingauge.storage.database import Database
 from raingauge.storage.models import QuotaCharge
 from tests.api_support import NOON, Front, observation, scrape
 from tests.support.windows import worst_window

@@ -8,7 +8,7 @@ import pytest
 
 from producer.api.schemas import AcceptedBody, EstimateBody
 from producer.pages import ROW
-from raingauge.storage.database import Database
+from raingauge.database import Database
 from tests.api_support import Front
 
 REQUESTS: Final = "/compat/collection-request/collection-request"

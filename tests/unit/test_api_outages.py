@@ -15,9 +15,9 @@ from sqlalchemy import Connection
 from producer.collections import DEADLINE_S, Collections
 from raingauge.blocking import RunBlocking, Threads, inline
 from raingauge.clock import SystemClock
+from raingauge.database import Database, open_database
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
-from raingauge.storage.database import Database, open_database
-from raingauge.storage.transactions import Transactions
 from tests.api_support import Front, assert_problem, client, scrape
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from producer.api.page import LIBRARIES, Page
-from raingauge.storage.database import Database
+from raingauge.database import Database
 from tests.api_support import Front, assert_problem
 
 PAGE: Final = Page()

@@ -10,8 +10,8 @@ from sqlalchemy import insert
 from producer import quota
 from producer.api.schemas import WHY, CourseBody, ProofBody, QuotaBody
 from raingauge.contracts import utc_text
+from raingauge.database import Database
 from raingauge.settings import OpenWeatherSettings, QuotaSettings, Settings
-from raingauge.storage.database import Database
 from raingauge.storage.models import QuotaCharge
 from tests.api_support import NOON, Front, assert_problem
 

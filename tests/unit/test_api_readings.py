@@ -11,7 +11,7 @@ import pytest
 from producer.api.readings import TOO_MANY
 from producer.collections import DEADLINE_S
 from producer.readings import SUMMARIES_AT_ONCE, SUMMARY_S
-from raingauge.storage.database import Database
+from raingauge.database import Database
 from tests.api_support import NOON, Front, assert_problem, observation
 
 T = TypeVar("T")

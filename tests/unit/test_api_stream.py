@@ -8,7 +8,7 @@ import pytest
 from producer.api.collections.stream import events_of, overview_of
 from producer.live import Change, Overview
 from producer.quota import QuotaReports
-from raingauge.storage.database import Database
+from raingauge.database import Database
 from tests.api_support import Front, observation
 
 

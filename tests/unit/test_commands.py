@@ -15,12 +15,12 @@ from consumer import commands
 from consumer.__main__ import parser
 from consumer.app import command_database, command_ledger, run
 from raingauge.contracts import utc_text
+from raingauge.database import Database, open_database
 from raingauge.errors import Fatal, GateMismatch, SettingsError
 from raingauge.model import Gate
 from raingauge.quota.pacing import month_of
 from raingauge.settings import Settings, load_settings
 from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
-from raingauge.storage.database import Database, open_database
 from raingauge.storage.quota import find_gate
 
 adopt = partial(commands.adopt, open_ledger=command_ledger)

@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 from producer.live import Change, Live, Overview
 from raingauge.blocking import inline
 from raingauge.clock import SystemClock
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
-from raingauge.storage.database import Database
-from raingauge.storage.transactions import Transactions
 
 
 class StepClock(SystemClock):

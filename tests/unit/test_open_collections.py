@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import event
 
 from producer import collections
-from raingauge.storage.database import Database
+from raingauge.database import Database
 from tests.api_support import Front
 
 

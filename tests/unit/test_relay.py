@@ -9,18 +9,18 @@ from typing import Any, cast
 
 import pytest
 
-from producer.relay import MAX_REST_S, REST_FACTOR, Relay
+from producer.relays.batches import MAX_REST_S, REST_FACTOR, Relay
 from raingauge.blocking import RunBlocking, inline
 from raingauge.clock import SystemClock
 from raingauge.contracts import BatchMessage
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
 from raingauge.errors import HandoffUnavailable
 from raingauge.messaging.port import Headers, Publisher
 from raingauge.model import BatchKey
 from raingauge.quota.pacing import Terms
 from raingauge.settings import RelaySettings
-from raingauge.storage.database import Database
 from raingauge.storage.outbox import Leased
-from raingauge.storage.transactions import Transactions
 from tests.simulation.virtual import VirtualLoop, run_virtually
 
 UNTIL = datetime(2026, 11, 10, tzinfo=UTC)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from raingauge.database import open_database
 from raingauge.errors import SettingsError
 from raingauge.settings import NotifySettings, Settings, ca_file, load_settings, provider_key, webhook_secrets
-from raingauge.storage.database import open_database
 
 DOCUMENTED = yaml.safe_load((Path(__file__).parents[2] / "config.env.yml").read_text())
 PASSWORD = "geheim"  # pragma: allowlist secret

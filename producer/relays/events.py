@@ -14,12 +14,12 @@ from sqlalchemy import Connection
 from raingauge.background import repeated
 from raingauge.clock import happens_within
 from raingauge.contracts import EventMessage
+from raingauge.database.transactions import Transactions
 from raingauge.errors import RaingaugeError
 from raingauge.messaging.port import Publisher
 from raingauge.model import EventState
 from raingauge.settings import RelaySettings
 from raingauge.storage import events
-from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.relay")
 

@@ -13,12 +13,12 @@ from sqlalchemy import Connection
 
 from raingauge.background import repeated
 from raingauge.clock import Clock
+from raingauge.database.transactions import Transactions
 from raingauge.errors import RaingaugeError
 from raingauge.messaging.port import Publisher
 from raingauge.settings import StreamSettings
 from raingauge.storage import streams
 from raingauge.storage.streams import Outgoing
-from raingauge.storage.transactions import Transactions
 from raingauge.streams import LatestMessage, ReadingMessage, encode, headers
 
 log = logging.getLogger("raingauge.relay")

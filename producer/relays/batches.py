@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from raingauge.clock import happens_within
 from raingauge.contracts import BatchMessage
+from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable, RaingaugeError
 from raingauge.messaging.port import Publisher
 from raingauge.model import BatchKey
@@ -21,7 +22,6 @@ from raingauge.settings import RelaySettings
 from raingauge.storage import outbox
 from raingauge.storage.outbox import Lease, Leased
 from raingauge.storage.quota import consumers_alive, find_gate
-from raingauge.storage.transactions import Transactions
 
 log = logging.getLogger("raingauge.relay")
 

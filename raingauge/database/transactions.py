@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 
 from raingauge.blocking import RunBlocking, until_available
 from raingauge.clock import Clock
+from raingauge.database import Database
 from raingauge.errors import DatabaseUnavailable
-from raingauge.storage.database import Database
 
 T = TypeVar("T")
 

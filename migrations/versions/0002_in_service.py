@@ -1,0 +1,126 @@
+"""Schedules, tokens, retention, the history of a city, and the identity of the database.
+
+It only adds, and all that it adds may be missing from a statement: version 0.1.0 keeps working on the new schema.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import mysql
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+NEW_COLUMNS = {
+    "collections": ("requested_by", "readings_pruned_at"),
+    "quota_gate": ("database_id",),
+}
+NEW_INDICES = {
+    "ix_collections_requested_by": ("collections", ["requested_by", "finished_at"]),
+    "ix_collections_prunable": ("collections", ["readings_pruned_at", "finished_at"]),
+    "ix_readings_history": ("readings", ["city_id", "fetched_at"]),
+}
+
+
+def exact(length: int) -> sa.String:
+    """Text that compares byte by byte in every database."""
+    text = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
+    return sa.String(length).with_variant(text, "mysql", "mariadb")
+
+
+def words(length: int) -> sa.String:
+    """Text in any language."""
+    return sa.String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4"), "mysql", "mariadb")
+
+
+def moment() -> sa.DateTime:
+    """UTC with microseconds."""
+    return sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+
+
+def long_text() -> sa.Text:
+    """Text of a list of 250,000 numbers."""
+    return sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+
+
+def create_table(name: str, *parts: sa.schema.SchemaItem) -> None:
+    """Create a table that is not there yet."""
+    if not sa.inspect(op.get_bind()).has_table(name):
+        op.create_table(name, *parts)
+
+
+def add_column(table: str, column: sa.Column[Any]) -> None:
+    """Add a column that is not there yet."""
+    if column.name not in {found["name"] for found in sa.inspect(op.get_bind()).get_columns(table)}:
+        op.add_column(table, column)
+
+
+def create_index(name: str, table: str, columns: list[str]) -> None:
+    """Create an index that is not there yet."""
+    if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
+        op.create_index(name, table, columns)
+
+
+def upgrade() -> None:
+    add_column("collections", sa.Column("requested_by", exact(64)))
+    add_column("collections", sa.Column("readings_pruned_at", moment()))
+    add_column("quota_gate", sa.Column("database_id", exact(200)))
+    for name, (table, columns) in NEW_INDICES.items():
+        create_index(name, table, columns)
+    _create_schedules()
+    _create_tokens()
+
+
+def _create_schedules() -> None:
+    create_table(
+        "schedules",
+        sa.Column("name", exact(40), primary_key=True),
+        sa.Column("cron", exact(120)),
+        sa.Column("every_s", sa.Integer()),
+        sa.Column("zone", exact(64), nullable=False),
+        sa.Column("city_ids", long_text()),
+        sa.Column("max_age_s", sa.Integer(), nullable=False),
+        sa.Column("missed", exact(16), nullable=False),
+        sa.Column("overlap", exact(16), nullable=False),
+        sa.Column("origin", exact(16), nullable=False),
+        sa.Column("created_at", moment(), nullable=False),
+        sa.Column("changed_at", moment(), nullable=False),
+        sa.Column("paused_at", moment()),
+        sa.Column("next_at", moment()),
+    )
+    create_index("ix_schedules_next_at", "schedules", ["next_at"])
+    create_table(
+        "scheduled_runs",
+        sa.Column("schedule", exact(40), primary_key=True),
+        sa.Column("nominal_at", moment(), primary_key=True),
+        sa.Column("decided_at", moment(), nullable=False),
+        sa.Column("collection_id", exact(64)),
+        sa.Column("reason", words(200)),
+    )
+
+
+def _create_tokens() -> None:
+    create_table(
+        "tokens",
+        sa.Column("name", exact(64), primary_key=True),
+        sa.Column("sha256", exact(64), nullable=False),
+        sa.Column("scope", exact(8), nullable=False),
+        sa.Column("created_at", moment(), nullable=False),
+        sa.Column("expires_at", moment()),
+        sa.Column("revoked_at", moment()),
+        sa.Column("last_used_at", moment()),
+        sa.UniqueConstraint("sha256"),
+    )
+
+
+def downgrade() -> None:
+    for table in ("tokens", "scheduled_runs", "schedules"):
+        op.drop_table(table)
+    for name, (table, _) in NEW_INDICES.items():
+        op.drop_index(name, table)
+    for table, columns in NEW_COLUMNS.items():
+        for column in columns:
+            op.drop_column(table, column)

@@ -1,0 +1,1 @@
+"""The relays: each publishes what its outbox holds."""

@@ -1,0 +1,19 @@
+"""One way to the database, whatever it is: engines, transactions, the database's clock, the causes of its errors."""
+
+from raingauge.database.causes import is_deadlock, is_duplicate, is_outage, is_read_only, is_refusal, lacks_schema
+from raingauge.database.database import Database, DatabaseClock, open_database, server_time
+from raingauge.database.engines import DRIVERS
+
+__all__ = [
+    "DRIVERS",
+    "Database",
+    "DatabaseClock",
+    "is_deadlock",
+    "is_duplicate",
+    "is_outage",
+    "is_read_only",
+    "is_refusal",
+    "lacks_schema",
+    "open_database",
+    "server_time",
+]
