@@ -84,7 +84,8 @@ def test_mariadb_compares_ids_byte_by_byte_and_keeps_microseconds_and_every_char
     migrate(bare, "head")
     assert differences(bare) == []
     query = (
-        "SELECT table_name AS parent, column_name AS name, data_type AS kind, datetime_precision AS digits, collation_name AS collation"
+        "SELECT table_name AS parent, column_name AS name, data_type AS kind,"
+        " datetime_precision AS digits, collation_name AS collation"
         " FROM information_schema.columns WHERE table_schema = database() AND table_name <> 'alembic_version'"
     )
     found = bare.read(lambda connection: connection.execute(text(query)).all())
