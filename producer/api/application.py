@@ -77,6 +77,8 @@ def create_api(
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
+        # FastAPI would look for receivers of its own telemetry in each request; `observed` observes this process.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     telemetry.measure_requests(api)
     api.add_middleware(TraceContext, tracing=observed.tracing)
