@@ -261,21 +261,21 @@ def _add_get(api: APIRouter, collections: Collections) -> None:
         deadline = collections.deadline()
         exists = COLLECTION_ID.fullmatch(collection_id) is not None
         query: bytes = request.scope["query_string"]
-        page, view = EMPTY_PAGE, None
-        if exists and (not data or "if-none-match" in request.headers):
+        is_conditional = "if-none-match" in request.headers
+        page, view, next_url = EMPTY_PAGE, None, None
+        if exists and (is_conditional or not data):
             view = await collections.view(collection_id, deadline)
-            if view is not None and is_named(tag := _etag(view, query), request):
+            if is_conditional and view is not None and is_named(tag := _etag(view, query), request):
                 return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache"})
-        more = tuple(name for name in MORE if name in fields)
-        wanted = PageQuery(collection_id, more, after, limit, units)
         if exists and data:
+            wanted = PageQuery(collection_id, tuple(name for name in MORE if name in fields), after, limit, units)
             view, page = await collections.read(wanted, deadline) or (None, EMPTY_PAGE)
+            if page.next_after is not None:
+                next_url = request.scope["root_path"] + _path_of(replace(wanted, after=page.next_after))
         if view is None:
             raise HTTPException(404, f"there is no collection {shown(collection_id)}")
         headers = {"ETag": _etag(view, query), "Cache-Control": "no-cache"}
-        next_url = None
-        if page.next_after is not None:
-            next_url = request.scope["root_path"] + _path_of(replace(wanted, after=page.next_after))
+        if next_url is not None:
             headers["Link"] = link(next_url)
         return Response(_body(view, page, next_url), headers=headers, media_type=JSON)
 
