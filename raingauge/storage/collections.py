@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final
@@ -256,7 +255,7 @@ def _insert(
         connection.execute(
             insert(Collection),
             [
-                asdict(states[request.id])
+                {name: getattr(states[request.id], name) for name in _COLUMNS}
                 | {
                     "idle_since": now,
                     "released": min(outstanding, batches_of(len(request.city_ids))),
