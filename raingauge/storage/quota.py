@@ -32,6 +32,11 @@ _COUNT_OPEN: Final = select(func.count() - func.count(QuotaCharge.closed_at)).wh
 _CHARGED: Final = select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(
     QuotaCharge.account == bindparam("account"), QuotaCharge.reserved_at > bindparam("after")
 )
+_CHARGES: Final = (
+    _CHARGE.where(*_ENDS_LATER, QuotaCharge.reserved_at <= bindparam("until"))
+    .order_by(QuotaCharge.ends_at)
+    .limit(bindparam("limit"))
+)
 _RESERVED: Final = (
     _CHARGE.where(QuotaCharge.account == bindparam("account"))
     .where(QuotaCharge.reserved_at > bindparam("after"), QuotaCharge.reserved_at <= bindparam("until"))
@@ -42,6 +47,9 @@ _NEXT_ENDS: Final = (
     .where(*_ENDS_LATER)
     .order_by(QuotaCharge.ends_at)
     .limit(bindparam("limit"))
+)
+_CONSUMERS_ALIVE: Final = select(func.count(), func.coalesce(func.sum(ConsumerBeat.partitions_held), 0)).where(
+    ConsumerBeat.account == bindparam("account"), ConsumerBeat.seen_at >= bindparam("since")
 )
 
 
@@ -145,13 +153,8 @@ def charges(
     connection: Connection, account: str, ended_after: datetime, reserved_until: datetime, limit: int
 ) -> list[Charge]:
     """Up to `limit` charges that ended after one moment and were reserved up to another, the first to end first."""
-    found = (
-        _CHARGE.where(QuotaCharge.account == account)
-        .where(QuotaCharge.ends_at > ended_after, QuotaCharge.reserved_at <= reserved_until)
-        .order_by(QuotaCharge.ends_at)
-        .limit(limit)
-    )
-    return [Charge(*row) for row in connection.execute(found)]
+    given = {"account": account, "after": ended_after, "until": reserved_until, "limit": limit}
+    return [Charge(*row) for row in connection.execute(_CHARGES, given)]
 
 
 def reserved_charges(connection: Connection, account: str, after: datetime, until: datetime) -> list[Charge]:
@@ -177,7 +180,5 @@ def leave(connection: Connection, consumer: str) -> None:
 
 def consumers_alive(connection: Connection, now: datetime, account: str) -> tuple[int, int]:
     """How many consumers of the account were alive lately, and how many partitions they hold."""
-    alive = (ConsumerBeat.account == account, ConsumerBeat.seen_at >= now - ALIVE_FOR)
-    counts = select(func.count(), func.coalesce(func.sum(ConsumerBeat.partitions_held), 0)).where(*alive)
-    consumers, partitions = connection.execute(counts).one()
+    consumers, partitions = connection.execute(_CONSUMERS_ALIVE, {"account": account, "since": now - ALIVE_FOR}).one()
     return consumers, int(partitions)
