@@ -203,12 +203,11 @@ def _add_collect(
     )
     async def collect(
         request: Request,
-        response: Response,
         body: Annotated[CollectBody, Body(openapi_examples=EXAMPLES)],
         dry_run: Annotated[
             bool, Query(description="true: answer what it would cost, and accept nothing.", examples=[False])
         ] = False,
-    ) -> Any:
+    ) -> Response:
         """Accepts a collection and answers at once, whatever its size; the collecting goes on by itself.
 
         Sending the same request again collects nothing twice: it answers 200 and the state as it stands. The same id
@@ -224,9 +223,8 @@ def _add_collect(
         view, is_new = await collections.accept(wanted)
         if is_new:
             on_accepted(view.state)
-        response.status_code = 202 if is_new else 200
-        response.headers["Location"] = f"{request.scope['root_path']}/get?id={view.state.id}"
-        return accepted(view)
+        location = {"Location": f"{request.scope['root_path']}/get?id={view.state.id}"}
+        return Response(accepted(view).model_dump_json(), 202 if is_new else 200, location, media_type=JSON)
 
 
 def _add_get(api: APIRouter, collections: Collections) -> None:
