@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 
-from producer.api import cities, docs, events, latest, messages, page, problems, quota, readings
+from producer.api import cities, docs, events, messages, page, problems, quota
 from producer.api.collections import export, lists, one, stream
 from producer.api.compat import collection_request, total, weather
 from producer.api.compat import events as older_events
 from producer.api.compat.default_collections import DefaultCollections
+from producer.api.readings import history, latest, summary
 from producer.api.requests import Entrance
 from producer.cities import default_cities
 from producer.collections import Collections
@@ -118,8 +119,9 @@ def _front_doors(
     yield one.router(collections, defaults, on_accepted)
     yield lists.router(collections)
     yield export.router(Exports(transactions))
-    yield readings.router(sums)
+    yield summary.router(sums)
     yield latest.router(sums)
+    yield history.router(sums)
     yield events.router(reported, clock)
     yield cities.router(Path(settings.cities.file))
 

@@ -28,6 +28,7 @@ UNSAYABLE: Final = {
     "GET /cities",
     "GET /collections",
     "GET /quota/proof",
+    "GET /readings",
     "GET /readings/latest",
     "GET /readings/summary",
     "POST /compat/collection-request/collection-request",

@@ -42,6 +42,7 @@ ANSWERS: Final = {
     ("get", "/compat/events/events/{event_id}"): {"200", "404", "422", "500", "503"},
     ("put", "/compat/events/events/{event_id}"): {"200", "403", "404", "413", "422", "500", "503"},
     ("get", "/compat/events/ping"): {"200", "422", "500"},
+    ("get", "/readings"): {"200", "304", "422", "500", "503"},
     ("get", "/health"): {"200"},
     ("get", "/ready"): {"200", "503"},
     ("get", "/metrics"): {"200"},
