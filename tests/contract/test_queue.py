@@ -120,7 +120,8 @@ def test_it_says_which_batches_need_no_further_work_and_counts_attempts_at_the_o
     account.enqueue(half[:1])
     consumer.settle(consumer.take())
     account.cancel("over")
-    assert database.read(lambda c: enqueueing.settled_batches(c, [*half, *over, gone])) == {half[0], over[0]}
+    keys = dict.fromkeys([*half, *over, gone], NOW)
+    assert database.read(lambda c: enqueueing.settled_batches(c, keys)) == {half[0], over[0]}
     attempts = [database.write(lambda c, key=key: enqueueing.count_attempt(c, key)) for key in (half[1], half[1], gone)]  # type: ignore[misc]
     assert attempts == [1, 2, 0]
 

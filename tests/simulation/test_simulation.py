@@ -1,7 +1,6 @@
 """A sample of the simulation, and the proof that it sees: each kind of planted bug is caught."""
 
 import random
-from collections.abc import Collection as Many
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -194,7 +193,7 @@ def test_a_cause_without_its_event_is_caught(template: Path, monkeypatch: pytest
 
 def test_an_event_without_its_cause_is_caught(template: Path) -> None:
     class AnnouncesTooEarly(Intake):
-        async def _enqueue(self, keys: Many[BatchKey]) -> None:
+        async def _enqueue(self, keys: Mapping[BatchKey, datetime]) -> None:
             await super()._enqueue(keys)
             done = [NewEvent("collection.finished", key.collection_id, "") for key in keys]
             now = self._transactions.now

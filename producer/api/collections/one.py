@@ -322,5 +322,6 @@ def _body(view: View, page: Page, next_url: str | None) -> bytes:
 def _etag(view: View, query: bytes) -> str:
     """A weak ETag: of what a client sees change, and of the query."""
     state, progress = view.state, view.progress
-    parts = (state.id, state.requested_at, state.collected, state.failed, progress.status, progress.reason, query)
+    counts = (state.id, state.requested_at, state.collected, state.failed)
+    parts = (*counts, state.readings_pruned_at, progress.status, progress.reason, query)
     return weak_etag(repr(parts).encode())
