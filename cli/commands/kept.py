@@ -27,7 +27,8 @@ def history(
     if form == "csv":
         with api.stream("/readings", {**given, "format": "csv"}) as chunks:
             sys.stdout.buffer.writelines(chunks)
-        return sys.stdout.flush()
+        sys.stdout.flush()
+        return None
     names = [*dict.fromkeys((*SHOWN[:4], *filter(None, fields.split(",")), SHOWN[4]))]
     found = api.pages("/readings", "data", {**given, "limit": PAGE})
     rows = [[cell(name, row[name]) for name in names] for row in found]

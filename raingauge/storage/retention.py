@@ -32,6 +32,7 @@ from raingauge.storage.models import (
     WebhookDelivery,
 )
 from raingauge.storage.outbox import EPOCH
+from raingauge.storage.queue import keep_claims
 
 STEP_ROWS: Final = 1000
 MARKED_AT_ONCE: Final = 100
@@ -196,6 +197,7 @@ def _remove_rows(connection: Connection, collection_id: str, removing: int, afte
         still = (this, Collection.removing == REMOVING_READINGS)  # it may be deleted meanwhile
         connection.execute(update(Collection).where(*still).values(removing=None))
         return Removed(removed, has_more=True)
+    keep_claims(connection, collection_id)
     for table, number in ((Batch, Batch.batch), (QueuedCity, QueuedCity.city_id)):
         if _remove_range(connection, table, number, collection_id, -1, removed) is not None:
             # Readings begin anew, and there is none: it is a look at an index.

@@ -335,7 +335,7 @@ def test_a_history_is_a_table_of_all_pages_or_the_api_s_own_bytes(terminal: Term
     }
     csv = httpx2.Response(200, content=iter([b"a,b\n", b"1,2\n"]))
     assert terminal.run("history", "7", "--format", "csv", api=lambda _: csv)[:2] == (0, "a,b\n1,2\n")
-    body = {"data": [], "next": None}
+    body: dict[str, Any] = {"data": [], "next": None}
     assert terminal.run("history", "7", "--format", "json", api=body)[:2] == (0, '{"data":[],"next":null}')
     assert terminal.run("history", "7", api=body)[:2] == (0, "")
 
