@@ -286,6 +286,7 @@ def _add_cancel(api: APIRouter, collections: Collections) -> None:
         operation_id="cancel",
         summary="Cancel a collection",
         response_model=CollectionHead,
+        response_model_exclude_unset=True,
         response_description="The collection as it stands: cancelled, unless it was done before.",
         responses=CANCEL_RESPONSES,
     )
