@@ -76,7 +76,7 @@ chaos: $(READY) services ## kill, freeze and cut off real parts, again and again
 	$(BIN)/python -m pytest tests/chaos -n 2 --dist loadgroup --chaos-rounds $(or $(ROUNDS),20)
 
 .PHONY: bench
-bench: $(READY) services ## measure: one table, results, plots for docs/performance.md (some 20 minutes; ARGS=--quick: small sizes)
+bench: $(READY) services ## measure: one table, results, plots for docs/performance.md (some 30 minutes; ARGS=--quick: small sizes)
 	-@{ command -v wrk && command -v redis-server; } > /dev/null || [ "$$(id -u)" != 0 ] || \
 		{ apt-get update -qq && apt-get install -y -qq wrk redis-server; } > /dev/null
 	$(BIN)/python -m bench $(ARGS)

@@ -28,8 +28,9 @@ from bench.scenarios.overlap import overlap
 from bench.scenarios.pace import pace
 from bench.scenarios.paid import paid
 from bench.scenarios.pipeline import pipeline
+from bench.scenarios.readings.history import history
+from bench.scenarios.readings.summary import summary
 from bench.scenarios.saturation import saturation
-from bench.scenarios.summary import summary
 from bench.scenarios.watchers import watchers
 from bench.size import Size
 
@@ -46,6 +47,7 @@ SCENARIOS: Final[Mapping[str, Callable[[Size], Outcome]]] = {
         ledger,
         api,
         summary,
+        history,
         watchers,
         eta,
         memory,

@@ -19,6 +19,7 @@ TITLES: Final = {
     "ledger": "The ledger",
     "api": "The API",
     "summary": "Sums",
+    "history": "Histories and pruning",
     "watchers": "Watchers",
     "eta": "The expected end",
     "memory": "Memory",

@@ -1,15 +1,16 @@
 """Collections and a queue that are in the database before a scenario begins, written without the system."""
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import insert, literal, select
+from sqlalchemy import Index, insert, literal, select
 
 from raingauge.database import Database, open_database
+from raingauge.database.types import UtcDateTime
 from raingauge.model import BATCH_SIZE
 from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, ConsumerBeat, QueuedCity, Reading, Schema
 
@@ -26,6 +27,8 @@ EACH: Final = 10_000
 """Cities of a collection that is queued behind others."""
 BEHIND: Final = 1_000_000_000
 """Their ids and turns are above."""
+INDEX_S: Final = 1800
+"""For creating an index of ten million rows."""
 WEATHER: Final = (21.4, 59.0, 21.1, 1016.0, 4.1, 140.0, 0.0, 10_000.0, None, None, 800, "clear sky", -10_800)
 
 Row = dict[str, Any]
@@ -52,23 +55,42 @@ def store_collections(url: str, collections: int, with_rows: int) -> None:
         _store(database, Reading, _readings(with_rows, cities))
 
 
-def store_readings(url: str, number: int) -> None:
-    """That many readings, in collections of ten thousand each. The first collection is written, the others copied."""
+def store_readings(url: str, number: int, apart: timedelta = timedelta()) -> None:
+    """That many readings, in collections of ten thousand each, fetched so far apart; and their cities' latest.
+
+    The first collection is written, the others are copied by the database.
+    """
     weather = {"status": "collected"} | dict(zip(WEATHER_COLUMNS, (NOW, NOW, *WEATHER), strict=True))
+    latest = dict(zip(WEATHER_COLUMNS, (NOW, NOW, *WEATHER), strict=True))
     reading = Reading.__table__.c
-    with closing(open_database(url)) as database:
+    with closing(open_database(url, statement_s=INDEX_S)) as database, _without_indices(database):
         now = database.read(database.now)
         names = [name_of(n) for n in range(OPEN + 1, OPEN + 1 - (-number // EACH))]
         _store(database, Collection, (_collection(OPEN + 1, now) | {"id": name} for name in names))
         cities = range(FIRST_CITY, FIRST_CITY + min(EACH, number))
+        _store(database, City, ({"id": city, "name": "Somewhere"} | latest for city in cities))
         _store(database, Reading, ({"collection_id": names[0], "city_id": city} | weather for city in cities))
         for place, name in enumerate(names[1:], 1):
-            copied = {column.name: column for column in reading} | {"collection_id": literal(name)}
+            moment = literal(NOW + place * apart, UtcDateTime)
+            own: dict[str, Any] = {"collection_id": literal(name), "fetched_at": moment, "observed_at": moment}
+            copied: dict[str, Any] = {column.name: column for column in reading} | own
             rows = select(*copied.values()).where(
                 reading.collection_id == names[0], reading.city_id < FIRST_CITY + number - place * EACH
             )
             copy = insert(Reading).from_select([*copied], rows)
             database.write(lambda connection, copy=copy: connection.execute(copy))  # type: ignore[misc]
+
+
+@contextmanager
+def _without_indices(database: Database) -> Iterator[None]:
+    """Create the secondary indices of readings after the block: one by one their entries would take hours."""
+    indices: Sequence[Index] = [*Reading.__table__.indexes]  # type: ignore[attr-defined]
+    for index in indices:
+        index.drop(database.engine)
+    yield
+    for index in indices:
+        with database.engine.begin() as connection:
+            index.create(connection)
 
 
 def queue_cities(database: Database, name: str, cities: range) -> None:

@@ -38,14 +38,14 @@ class Export:
         self._database = database
 
     def write(self, collection_id: str) -> bool:
-        """Write a collection's file, or write it again. False: there is no finished collection with this id.
+        """Write a collection's file, or write it again. False: there is no finished one with readings under this id.
 
         Raises:
             OSError: the folder cannot be written to; a file that was there before is still whole.
             DatabaseUnavailable: the database does not answer.
         """
         state = self._database.read(partial(collections.find, collection_id=collection_id))
-        if state is None or state.finished_at is None or state.cancelled_at is not None:
+        if state is None or state.finished_at is None or state.cancelled_at is not None or state.readings_pruned_at:
             return False
         with whole_file(self._folder / f"{state.id}.json") as file:
             self._fill(file, state)

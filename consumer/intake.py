@@ -6,8 +6,9 @@ It must not call the provider: that is the caller's work.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import Final, TypeVar
 
@@ -46,6 +47,8 @@ RETRY_S: Final = 1.0
 ATTEMPTS: Final = 5
 
 T = TypeVar("T")
+_Requested = tuple[datetime, Delivery]
+"""A delivery, and when its message says that the collection was requested."""
 FindBuried = Callable[[Sequence[Delivery]], Awaitable[Sequence[Delivery]]]
 """Which of these deliveries a person has copied to the dead letters. Raises HandoffUnavailable."""
 
@@ -77,7 +80,7 @@ class Intake:
         self._account = account
         self._buried = buried or dead_letter_counter()
         self._streams = streams
-        self._deliveries: dict[BatchKey, list[Delivery]] = {}
+        self._deliveries: dict[BatchKey, list[_Requested]] = {}
         self._stop = asyncio.Event()
         self.on_enqueued: Callable[[], None] = lambda: None
         self.find_buried: FindBuried = _none_buried
@@ -119,7 +122,7 @@ class Intake:
         for done in settled.collections:
             log.info("collection.done", extra=done.facts)
         for key in settled.batches:
-            for delivery in self._deliveries.pop(key, ()):
+            for _, delivery in self._deliveries.pop(key, ()):
                 self._subscription.acknowledge(delivery)
 
     async def _receive(self) -> None:
@@ -129,16 +132,18 @@ class Intake:
                 await self._take(deliveries[start : start + BATCHES_AT_ONCE])
 
     async def _take(self, deliveries: Sequence[Delivery]) -> None:
-        keys: dict[BatchKey, str | None] = {}
+        keys: dict[BatchKey, datetime] = {}
+        traces: list[str | None] = []
         for delivery in deliveries:
             message = await self._read(delivery)
             if message is not None:
                 key = BatchKey(message.collection_id, message.batch)
-                self._deliveries.setdefault(key, []).append(delivery)
-                keys[key] = message.traceparent
+                self._deliveries.setdefault(key, []).append((message.requested_at, delivery))
+                keys[key] = max(message.requested_at, keys.get(key, message.requested_at))
+                traces.append(message.traceparent)
         if keys:
-            with self.tracing.linked("batches.enqueue", keys.values()):
-                await self._enqueue(keys.keys())
+            with self.tracing.linked("batches.enqueue", traces):
+                await self._enqueue(keys)
 
     async def _read(self, delivery: Delivery) -> BatchMessage | None:
         """The message of a delivery; None if it was buried or held."""
@@ -150,49 +155,69 @@ class Intake:
             self._hold(delivery)
         return None
 
-    async def _enqueue(self, keys: Collection[BatchKey]) -> None:
-        """Enqueue batches; after an unexpected error each by itself, so that one cannot stop the others."""
+    async def _enqueue(self, keys: Mapping[BatchKey, datetime]) -> None:
+        """Enqueue batches; after an unexpected error each by itself, so that one cannot stop the others.
+
+        Of each, `keys` has when its message says that the collection was requested.
+        """
         try:
             settled = await self._transactions.persist(lambda connection: self._transaction(connection, keys))
         except Exception:
             log.exception("intake.unexpected", extra={"batches": len(keys)})
         else:
-            await self._finish(settled)
+            await self._finish(settled, keys)
             return
-        if len(keys) > 1:
-            for key in keys:
-                await self._enqueue([key])
-        else:
-            await self._retry(*keys)
+        for key, requested_at in keys.items():
+            if len(keys) > 1:
+                await self._enqueue({key: requested_at})
+            else:
+                await self._retry(key, requested_at)
 
-    async def _retry(self, key: BatchKey) -> None:
+    async def _retry(self, key: BatchKey, requested_at: datetime) -> None:
         """Try a batch again later; after a few attempts fail what is left of it."""
         if await self._transactions.persist(lambda connection: enqueueing.count_attempt(connection, key)) < ATTEMPTS:
             if not await happens_within(self._stop, RETRY_S):
-                await self._enqueue([key])
+                await self._enqueue({key: requested_at})
             return
         log.error("batch.given_up", extra={"collection_id": key.collection_id, "batch": key.batch})
         deliveries = self._deliveries.pop(key, ())
+        this = {key: requested_at}
         try:
-            self.acknowledge(await self._transactions.persist(lambda c: self._transaction(c, [key], INTERNAL_ERROR)))
+            self.acknowledge(await self._transactions.persist(lambda c: self._transaction(c, this, INTERNAL_ERROR)))
         except Exception:
             log.exception("intake.cannot_fail", extra={"collection_id": key.collection_id, "batch": key.batch})
-        for delivery in deliveries:
+        for _, delivery in deliveries:
             await self._bury(delivery, Permanent(INTERNAL_ERROR))
 
-    def _transaction(self, connection: Connection, keys: Collection[BatchKey], failing: str | None = None) -> Settled:
+    def _transaction(
+        self, connection: Connection, keys: Mapping[BatchKey, datetime], failing: str | None = None
+    ) -> Settled:
         gate = quota.find_gate(connection, self._account)
         turn = 0 if gate is None else gate.turn
         now, account = self._transactions.now(connection), self._account
-        return enqueueing.enqueue(connection, now, account, turn, keys, failing, streams=self._streams)
+        return enqueueing.enqueue(
+            connection, now, account, turn, keys, failing, requested_at=keys, streams=self._streams
+        )
 
-    async def _finish(self, settled: Settled) -> None:
-        """Acknowledge what needs no further work; bury what the database does not know."""
+    async def _finish(self, settled: Settled, keys: Mapping[BatchKey, datetime]) -> None:
+        """Acknowledge what needs no further work, or was deleted; bury what the database does not know."""
         self.acknowledge(settled)
+        for key in settled.outdated:
+            log.info("message.dropped", extra={"collection_id": key.collection_id, "batch": key.batch})
+            self._acknowledge_until(key, keys[key])
         self.on_enqueued()
         for key in settled.unknown:
-            for delivery in self._deliveries.pop(key, ()):
+            for _, delivery in self._deliveries.pop(key, ()):
                 await self._bury(delivery, UnknownBatch("the database knows no such batch"))
+
+    def _acknowledge_until(self, key: BatchKey, until: datetime) -> None:
+        """Acknowledge the deliveries of a batch; those of a collection that was requested later by this id stay."""
+        deliveries = self._deliveries.pop(key, [])
+        for requested_at, delivery in deliveries:
+            if requested_at <= until:
+                self._subscription.acknowledge(delivery)
+        if later := [one for one in deliveries if one[0] > until]:
+            self._deliveries[key] = later
 
     async def _bury(self, delivery: Delivery, error: Permanent) -> None:
         """Send a delivery to the dead letters, whole; then acknowledge it."""
@@ -241,15 +266,16 @@ class Intake:
     async def _watch(self) -> None:
         """Acknowledge what other consumers settled, until stopped."""
         while not await happens_within(self._stop, LOOK_EVERY_S):
-            keys = list(self._deliveries)
-            if not keys:
+            if not self._deliveries:
                 continue
+            keys = {key: max(moment for moment, _ in some) for key, some in self._deliveries.items()}
             try:
-                over = await self._transactions.read(partial(enqueueing.settled_batches, keys=keys))
+                over = await self._transactions.read(partial(enqueueing.settled_batches, requested_at=keys))
             except DatabaseUnavailable as error:
                 log.warning("database.unavailable", extra={"error": str(error)})
             else:
-                self.acknowledge(Settled(batches=over))
+                for key in over:
+                    self._acknowledge_until(key, keys[key])
 
 
 async def _none_buried(_: Sequence[Delivery]) -> Sequence[Delivery]:

@@ -15,6 +15,7 @@ from producer.collections import Collections
 from producer.relays.batches import Relay
 from producer.relays.events import EventRelay
 from producer.relays.streams import StreamRelay
+from producer.retention import Retention
 from raingauge.background import in_background
 from raingauge.blocking import Threads, until_available
 from raingauge.clock import SystemClock
@@ -68,7 +69,9 @@ async def producing(
     endpoint = settings.openweather.endpoint
     collections = Collections(transactions, settings.terms, limits.account, outstanding, endpoint=endpoint)
     event_relay = EventRelay(transactions, publishers.events, settings.relay, settings.broker.events_topic)
-    relays: list[Relay | EventRelay | StreamRelay] = [relay, event_relay]
+    streams = settings.streams.enabled
+    retention = Retention(transactions, settings.retention, streams=streams, holder=secrets.token_hex(8))
+    relays: list[Relay | EventRelay | StreamRelay | Retention] = [relay, event_relay, retention]
     if publishers.streams is not None:
         every_s = settings.relay.every_s
         relays.append(StreamRelay(transactions, publishers.streams, clock, settings.streams, every_s))
@@ -82,7 +85,7 @@ async def producing(
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(publish())
         try:
-            api = create_api(settings, collections, relay, event_relay.wake, observed, watchers)
+            api = create_api(settings, collections, relay, event_relay.wake, observed, watchers, retention)
             observed.tracing.instrument(api, database.engine)
             yield api
         finally:

@@ -268,7 +268,7 @@ class Collections:
     def _accept(self, posts: Sequence[_Post], connection: Connection) -> dict[_Post, Accepted | OtherRequest]:
         requests = [post.request for post in posts]
         now = self.transactions.now(connection)
-        existing = collections.find_all(connection, [request.id for request in requests])
+        existing = collections.find_all(connection, [request.id for request in requests], deleted=True)
         stored = collections.accept_all(connection, now, requests, existing, self._outstanding)
         results: dict[_Post, Accepted | OtherRequest] = {}
         taken: list[tuple[_Post, CollectionState, bool]] = []

@@ -38,6 +38,7 @@ class ProducerMetrics:
         self._reports = reports
         self._proof = RunningProof()
         self.accepted = Counter("raingauge_collections_accepted", "New collections.", registry=self._registry)
+        self._removed = Counter("raingauge_removed_rows", "Rows that were pruned.", ["table"], registry=self._registry)
         pending = Gauge(
             "raingauge_relay_pending_batches",
             "Batches given to the hand-off and not confirmed yet.",
@@ -75,6 +76,11 @@ class ProducerMetrics:
             "raingauge_gate_closed", "1 while the gate is closed for this reason.", ["reason"], registry=self._registry
         )
         telemetry.read_before_scrapes(self._read)
+
+    def count_removed(self, rows: Mapping[str, int]) -> None:
+        """Count rows that were removed, by table."""
+        for table, number in rows.items():
+            self._removed.labels(table).inc(number)
 
     def _gauge(self, name: str, help_text: str, value: float = UNREAD) -> Gauge:
         gauge = Gauge(f"raingauge_{name}", help_text, registry=self._registry)

@@ -60,7 +60,7 @@ class RenderedPages:
 
     def page(self, connection: Connection, query: PageQuery, state: CollectionState) -> Page:
         """A page of a collection that stands at `state`."""
-        if state.settled == 0:
+        if state.settled == 0 or state.readings_pruned_at is not None:
             return EMPTY_PAGE
         version = (state.requested_at, state.collected, state.failed)
         with self._lock:

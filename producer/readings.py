@@ -1,4 +1,4 @@
-"""The use cases of readings over all collections: summaries, and the latest of cities. It speaks no HTTP."""
+"""The use cases of readings over all collections: summaries, the latest of cities, their history. It speaks no HTTP."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,8 @@ from producer.collections import DEADLINE_S
 from producer.single_flight import SingleFlight
 from raingauge.database.transactions import Transactions
 from raingauge.model import BATCH_SIZE
-from raingauge.storage import cities, collections, readings
+from raingauge.storage import cities, collections, history, readings
+from raingauge.storage.history import Period, Place
 from raingauge.storage.readings import Selection, Summary
 
 SUMMARY_S: Final = 10.0
@@ -21,7 +22,8 @@ MAX_LATEST: Final = 1000
 """Cities of one page of latest observations."""
 SUMMARIES_AT_ONCE: Final = 2
 """The others wait, so that threads and processors are left for quick requests."""
-
+HISTORY_ROWS_PER_SECOND: Final = 50_000
+"""A long page of a history gets a second more for each of these."""
 BATCHES_AT_ONCE: Final = MAX_LATEST // BATCH_SIZE
 
 
@@ -77,6 +79,13 @@ class Readings:
             return Latest(self._transactions.now(connection), city_ids, cities.latest(connection, city_ids), go_on)
 
         return await self._transactions.read(work, DEADLINE_S)
+
+    async def history(
+        self, period: Period, columns: tuple[str, ...], after: Place | None, limit: int
+    ) -> Sequence[Row[Any]]:
+        """Up to `limit` observations behind `after`, as `raingauge.storage.history.page` gives them."""
+        within_s = DEADLINE_S + limit * len(period.city_ids) / HISTORY_ROWS_PER_SECOND
+        return await self._transactions.read(lambda c: history.page(c, period, columns, after, limit), within_s)
 
     async def _load(self, selections: Sequence[Selection]) -> Mapping[Selection, Summary]:
         # By itself and first, so that a database that is away is reported at once.

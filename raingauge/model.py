@@ -63,6 +63,10 @@ class CollectionState:
     cancelled_at: datetime | None
     enqueued: int = 0
     """Cities of its delivered batches, settled ones too."""
+    readings_pruned_at: datetime | None = None
+    """When its readings were deleted because of their age."""
+    removing: int | None = None
+    """What is being removed of it, as in `raingauge.storage.models.Collection`."""
 
     @property
     def settled(self) -> int:

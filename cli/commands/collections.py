@@ -87,8 +87,8 @@ def get(api: Api, collection_id: str, parameters: Parameters, fields: list[str],
         return document(answer.body)
     found = answer.json
     names = [*SHOWN[:4], *fields, SHOWN[4]]
-    headings = {name: _heading(name, units) for name in names}
-    rows = ([_cell(name, row.get(name)) for name in names] for row in found["data"])
+    headings = {name: heading(name, units) for name in names}
+    rows = ([cell(name, row.get(name)) for name in names] for row in found["data"])
     if found["data"]:
         table([*headings.values()], rows, [headings[name] for name in names if name in NUMBERS], LONG)
     note(f"{_summary(found)}{_outlook(found, answer)}")
@@ -196,13 +196,15 @@ def _end(each: dict[str, Any], answer: Answer) -> str:
     return f"took {spelled(moment(each['finished_at']) - moment(each['requested_at']))}"
 
 
-def _heading(name: str, units: Units) -> str:
+def heading(name: str, units: Units) -> str:
+    """A field's heading, with its unit."""
     unit = {"temperature": DEGREES[units], "feels_like": DEGREES[units], "wind_speed": SPEEDS[units]}.get(name)
     unit = unit or {"humidity": "%", "pressure": "hPa", "clouds": "%", "observed_at": "UTC"}.get(name)
     return f"{name} ({unit})" if unit else name
 
 
-def _cell(name: str, value: Any) -> str:
+def cell(name: str, value: Any) -> str:
+    """A field's value for people."""
     if value is None:
         return ""
     if name.endswith("_at"):

@@ -15,12 +15,13 @@ branch_labels = None
 depends_on = None
 
 NEW_COLUMNS = {
-    "collections": ("requested_by", "readings_pruned_at"),
+    "collections": ("requested_by", "readings_pruned_at", "removing"),
     "quota_gate": ("database_id",),
 }
 NEW_INDICES = {
     "ix_collections_requested_by": ("collections", ["requested_by", "finished_at"]),
     "ix_collections_prunable": ("collections", ["readings_pruned_at", "finished_at"]),
+    "ix_collections_removing": ("collections", ["removing"]),
     "ix_readings_history": ("readings", ["city_id", "fetched_at"]),
 }
 
@@ -67,11 +68,13 @@ def create_index(name: str, table: str, columns: list[str]) -> None:
 def upgrade() -> None:
     add_column("collections", sa.Column("requested_by", exact(64)))
     add_column("collections", sa.Column("readings_pruned_at", moment()))
+    add_column("collections", sa.Column("removing", sa.SmallInteger()))
     add_column("quota_gate", sa.Column("database_id", exact(200)))
     for name, (table, columns) in NEW_INDICES.items():
         create_index(name, table, columns)
     _create_schedules()
     _create_tokens()
+    _create_retention()
 
 
 def _create_schedules() -> None:
@@ -116,8 +119,24 @@ def _create_tokens() -> None:
     )
 
 
+def _create_retention() -> None:
+    create_table(
+        "deletions",
+        sa.Column("id", exact(64), primary_key=True),
+        sa.Column("requested_at", moment(), nullable=False),
+        sa.Column("deleted_at", moment(), nullable=False),
+    )
+    create_index("ix_deletions_deleted_at", "deletions", ["deleted_at"])
+    create_table(
+        "leases",
+        sa.Column("id", exact(40), primary_key=True),
+        sa.Column("holder", exact(64), nullable=False),
+        sa.Column("until", moment(), nullable=False),
+    )
+
+
 def downgrade() -> None:
-    for table in ("tokens", "scheduled_runs", "schedules"):
+    for table in ("leases", "deletions", "tokens", "scheduled_runs", "schedules"):
         op.drop_table(table)
     for name, (table, _) in NEW_INDICES.items():
         op.drop_index(name, table)

@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 
-from producer.api import cities, docs, events, latest, messages, page, problems, quota, readings
-from producer.api.collections import export, lists, one, stream
+from producer.api import cities, docs, events, messages, page, problems, quota
+from producer.api.collections import deletion, export, lists, one, stream
 from producer.api.compat import collection_request, total, weather
 from producer.api.compat import events as older_events
 from producer.api.compat.default_collections import DefaultCollections
+from producer.api.readings import history, latest, summary
 from producer.api.requests import Entrance
 from producer.cities import default_cities
 from producer.collections import Collections
@@ -25,6 +26,7 @@ from producer.metrics import ProducerMetrics
 from producer.quota import QuotaReports
 from producer.readings import Readings
 from producer.relays.batches import Relay
+from producer.retention import Retention
 from raingauge.clock import SystemClock
 from raingauge.model import CollectionState
 from raingauge.observability import health
@@ -63,11 +65,13 @@ def create_api(
     on_event: Callable[[], None] = lambda: None,
     observed: Instrumentation | None = None,
     watchers: ExitStack | None = None,
+    retention: Retention | None = None,
 ) -> FastAPI:
     """The HTTP application; the producer's metrics and facts are added to those that `observed` has.
 
-    `on_event` is called when an event is due. Closing `watchers` ends their connections. What is added last runs first:
-    a request passes Entrance, Head, TraceContext and RequestDurations, and then reaches FastAPI's router.
+    `on_event` is called when an event is due. Closing `watchers` ends their connections. `retention` deletes
+    collections; None: one of its own, which nobody runs. What is added last runs first: a request passes Entrance,
+    Head, TraceContext and RequestDurations, and then reaches FastAPI's router.
     """
     observed = observed or Instrumentation()
     telemetry = observed.telemetry
@@ -87,7 +91,9 @@ def create_api(
     live = Live(collections.transactions, partial(stream.overview_of, collections, reports))
     if watchers is not None:
         watchers.callback(live.close)
-    for router in _front_doors(settings, collections, relay, on_event, ProducerMetrics(telemetry, relay, reports)):
+    metrics = ProducerMetrics(telemetry, relay, reports)
+    retention = retention or Retention(collections.transactions, settings.retention)
+    for router in (*_front_doors(settings, collections, relay, on_event, metrics), _deletion(retention, metrics)):
         api.include_router(router)
     api.include_router(quota.router(reports))
     api.include_router(stream.router(live))
@@ -103,6 +109,11 @@ def create_api(
 
 def _quota_reports(settings: Settings, collections: Collections) -> QuotaReports:
     return QuotaReports(collections.transactions, settings.quota.account, settings.terms, settings.openweather.endpoint)
+
+
+def _deletion(retention: Retention, metrics: ProducerMetrics) -> APIRouter:
+    retention.on_removed = metrics.count_removed
+    return deletion.router(retention)
 
 
 def _front_doors(
@@ -121,8 +132,9 @@ def _front_doors(
     yield one.router(collections, defaults, on_accepted)
     yield lists.router(collections)
     yield export.router(Exports(transactions))
-    yield readings.router(sums)
+    yield summary.router(sums)
     yield latest.router(sums)
+    yield history.router(sums)
     yield events.router(reported, clock)
     yield cities.router(Path(settings.cities.file))
 

@@ -8,11 +8,16 @@ from fastapi import Query
 from pydantic import AwareDatetime, BeforeValidator
 from pydantic_core import PydanticCustomError
 
+from producer.api.problems import Invalid
+
 NOT_GIVEN: Final = datetime.min.replace(microsecond=1, tzinfo=UTC)
 """Sentinel for a `from` that is left out: a moment that nobody asks for."""
 LATEST: Final = datetime.max.replace(tzinfo=UTC)
 FROM: Final = ("query", "from")
 TO: Final = ("query", "to")
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LAST: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""Nothing is fetched before the one or after the other; some zones' times beyond them have no UTC."""
 ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)")
 
 
@@ -37,3 +42,24 @@ def to_parameter(description: str) -> Any:
     """`to`, which may be left out: then it is `LATEST`."""
     example = "2026-11-20T16:00:00Z"
     return Query(alias="to", default_factory=lambda: LATEST, description=description, examples=[example])
+
+
+Since = Annotated[Moment, from_parameter("Only readings fetched at or after this moment, ISO 8601 with its zone.")]
+Until = Annotated[Moment, to_parameter("Only readings fetched before this moment, ISO 8601 with its zone.")]
+
+
+def period(since: datetime, until: datetime) -> tuple[datetime | None, datetime | None]:
+    """The bounds in UTC; None where one was left out.
+
+    Raises:
+        Invalid: the first is not before the second.
+    """
+    first = None if since == NOT_GIVEN else _bounded(since)
+    last = None if until == LATEST else _bounded(until)
+    if first and last and since >= until:
+        raise Invalid("it must be before `to`", *FROM)
+    return first, last
+
+
+def _bounded(moment: datetime) -> datetime:
+    return min(max(moment, EARLIEST), LAST).astimezone(UTC)

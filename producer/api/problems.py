@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from raingauge import web
 from raingauge.errors import DatabaseUnavailable
-from raingauge.storage.collections import OtherRequest
+from raingauge.storage.collections import BeingDeleted, OtherRequest
 from raingauge.web import MEDIA_TYPE, about, problem, shown
 
 RETRY_AFTER_S: Final = 2
@@ -25,6 +25,7 @@ MEANINGS: Final = {
     403: "A browser asks for a page of another site; nothing was changed.",
     404: "There is no such collection.",
     409: "The id stands for another request already; nothing was changed.",
+    410: "The readings were deleted because of their age.",
     413: "The body is too long; nothing was changed.",
     422: "The request is not as described here: `errors` says what is wrong with it; nothing was changed.",
     500: "Something unexpected went wrong; the service's log says what.",
@@ -133,4 +134,5 @@ async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def _conflict(_request: Request, error: Exception) -> JSONResponse:
-    return problem(409, str(error))
+    passes = isinstance(error, BeingDeleted)
+    return problem(409, str(error), headers={"Retry-After": str(RETRY_AFTER_S)} if passes else None)

@@ -88,6 +88,11 @@ class CollectionHead(BaseModel):
     expected_at: Time | None = field(
         "When the last city will be settled; null when nobody knows.", "2026-11-20T16:02:40.000Z"
     )
+    readings_pruned_at: Time = field(
+        "Only where the readings were deleted because of their age (`retention.readings_days`): when.",
+        "2026-12-20T16:00:00.000Z",
+        default="",
+    )
 
 
 class CollectionBody(CollectionHead):
@@ -134,6 +139,7 @@ class EstimateBody(BaseModel):
 def head(view: View) -> dict[str, Any]:
     """The fields of CollectionHead."""
     state, progress = view.state, view.progress
+    pruned_at = state.readings_pruned_at
     return {
         "id": state.id,
         "status": progress.status,
@@ -145,6 +151,7 @@ def head(view: View) -> dict[str, Any]:
         "requested_at": utc_text(state.requested_at),
         "finished_at": _text(state.finished_at),
         "expected_at": _text(progress.expected_at),
+        **({} if pruned_at is None else {"readings_pruned_at": utc_text(pruned_at)}),
     }
 
 

@@ -1,6 +1,6 @@
 """The columns of an export: their order, their types, and their names with units. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -38,14 +38,13 @@ Values = Sequence[Any]
 """Of one reading, in the order of `KINDS`; None: it has none."""
 
 
-def column_names(units: Units) -> list[str]:
+def column_names(units: Units, fields: Iterable[str] = KINDS) -> list[str]:
     """The columns' names in these units."""
-    return [column_name(field, units) for field in KINDS]
+    return [column_name(field, units) for field in fields]
 
 
-def in_units(units: Units) -> Callable[[Values], list[Any]]:
+def in_units(units: Units, fields: Sequence[str] = tuple(KINDS)) -> Callable[[Values], list[Any]]:
     """Converts the values of readings."""
-    fields = list(KINDS)
     return lambda values: [converted(field, value, units) for field, value in zip(fields, values, strict=True)]
 
 

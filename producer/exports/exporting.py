@@ -15,6 +15,7 @@ from producer.exports.text import Csv, GeoJson, JsonLines, TextFormat, json_list
 from raingauge.blocking import Threads
 from raingauge.database.transactions import Transactions
 from raingauge.errors import Permanent
+from raingauge.model import CollectionState
 from raingauge.storage import collections, readings
 from raingauge.units import Units
 
@@ -49,10 +50,9 @@ class Exports:
         self._transactions = transactions
         self._threads = Threads(PARQUETS_AT_ONCE, "parquet")
 
-    async def has(self, collection_id: str) -> bool:
-        """Whether there is such a collection."""
-        found = await self._transactions.read(lambda c: collections.find(c, collection_id), DEADLINE_S)
-        return found is not None
+    async def find(self, collection_id: str) -> CollectionState | None:
+        """The collection, or None."""
+        return await self._transactions.read(lambda c: collections.find(c, collection_id), DEADLINE_S)
 
     def parts(self, collection_id: str, format_name: Format, units: Units) -> AsyncIterator[bytes]:
         """The export of a collection that exists, part by part.

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from producer.exports.columns import Values, as_text, column_names, in_units
+from producer.exports.columns import KINDS, Values, as_text, column_names, in_units
 from raingauge.units import Units
 
 
@@ -25,11 +25,11 @@ class TextFormat(Protocol):
 
 
 class Csv:
-    """A header and a line for each reading; a field without a value is empty."""
+    """A header and a line for each reading; a field without a value is empty. `fields`: what each line has."""
 
-    def __init__(self, units: Units) -> None:
-        self._names = column_names(units)
-        self._convert = in_units(units)
+    def __init__(self, units: Units, fields: Sequence[str] = tuple(KINDS)) -> None:
+        self._names = column_names(units, fields)
+        self._convert = in_units(units, fields)
 
     def begin(self) -> bytes:
         """The header."""

@@ -203,6 +203,13 @@ class StreamSettings(Section):
     format: StreamFormat = "json"
 
 
+class RetentionSettings(Section):
+    """How long finished collections are kept, in days. 0: for ever."""
+
+    readings_days: int = Field(0, ge=0, le=36_500)
+    collections_days: int = Field(0, ge=0, le=36_500)
+
+
 class CitiesSettings(Section):
     """Finding cities by name."""
 
@@ -247,6 +254,7 @@ class Settings(BaseSettings):
     notify: NotifySettings = NotifySettings()
     export: ExportSettings = ExportSettings()
     streams: StreamSettings = StreamSettings()
+    retention: RetentionSettings = RetentionSettings()
     cities: CitiesSettings = CitiesSettings()
 
     @classmethod

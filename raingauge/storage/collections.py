@@ -17,7 +17,7 @@ from raingauge.model import CollectionRequest, CollectionState, OpenCollection, 
 from raingauge.storage import events, queue
 from raingauge.storage.counters import lock_collections
 from raingauge.storage.events import NewEvent
-from raingauge.storage.models import Batch, Collection
+from raingauge.storage.models import REMOVING_ALL, Batch, Collection
 
 DEFAULT_CITIES: Final = "default"
 """The hash of a request that names no cities."""
@@ -32,6 +32,10 @@ ROWS_AT_ONCE: Final = 2_000
 
 class OtherRequest(Permanent):
     """A collection with this id exists, for another request."""
+
+
+class BeingDeleted(OtherRequest):
+    """The collection with this id is deleted, and rows of it are still being removed."""
 
 
 _COLUMNS: Final = tuple(CollectionState.__dataclass_fields__)
@@ -65,9 +69,13 @@ def cities_hash(request: CollectionRequest) -> str:
     return hashlib.sha256(json.dumps(ordered).encode()).hexdigest()
 
 
-def find_all(connection: Connection, ids: Sequence[str]) -> dict[str, CollectionState]:
-    """Those of these collections that exist, by id. One row for each, whatever its size."""
-    return {row.id: CollectionState(*row) for row in connection.execute(_STATE, {"ids": list(ids)})}
+def find_all(connection: Connection, ids: Sequence[str], *, deleted: bool = False) -> dict[str, CollectionState]:
+    """Those of these collections that exist, by id. One row for each, whatever its size.
+
+    `deleted`: those, too, that are deleted and of which rows are still being removed.
+    """
+    found = (CollectionState(*row) for row in connection.execute(_STATE, {"ids": list(ids)}))
+    return {state.id: state for state in found if deleted or state.removing != REMOVING_ALL}
 
 
 def find(connection: Connection, collection_id: str) -> CollectionState | None:
@@ -93,7 +101,7 @@ def newest(
         ]
     selected = (
         select(*(table[name] for name in _COLUMNS))
-        .where(_stands(connection, standing), *older)
+        .where(_stands(connection, standing), *older, table.removing.is_distinct_from(REMOVING_ALL))
         .order_by(table.standing.desc(), table.requested_at.desc(), table.id.desc())
         .limit(limit)
         .subquery()
@@ -109,7 +117,7 @@ def finished_since(connection: Connection, since: datetime, limit: int) -> list[
     table = Collection.__table__.c
     found = (
         select(*(table[name] for name in _COLUMNS))
-        .where(table.finished_at > since)
+        .where(table.finished_at > since, table.removing.is_distinct_from(REMOVING_ALL))
         .order_by(table.finished_at.desc())
         .limit(limit)
     )
@@ -163,7 +171,7 @@ def foresee(connection: Connection, now: datetime, request: CollectionRequest) -
     Raises:
         OtherRequest: its id belongs to another request.
     """
-    state = find(connection, request.id)
+    state = find_all(connection, [request.id], deleted=True).get(request.id)
     return _new_state(now, request) if state is None else _matching(state, request)
 
 
@@ -197,8 +205,8 @@ def accept_all(
 ) -> list[tuple[CollectionState, bool] | OtherRequest]:
     """Store collections and their batches. For each request: the collection and whether it is new, or OtherRequest.
 
-    `existing`: those of them that `find_all` has found. `outstanding`: how many batches of each the relay may publish
-    at once; each that is settled releases the next.
+    `existing`: those of them that `find_all` has found, deleted ones too. `outstanding`: how many batches of each the
+    relay may publish at once; each that is settled releases the next.
 
     Raises:
         Overtaken: another producer stored one of them at the same time.
@@ -222,6 +230,9 @@ def _compared(state: CollectionState, request: CollectionRequest) -> tuple[Colle
 
 
 def _matching(state: CollectionState, request: CollectionRequest) -> CollectionState:
+    if state.removing == REMOVING_ALL:
+        what = f"the collection {request.id} is being deleted: its id is free when all of it is removed; try again then"
+        raise BeingDeleted(what)
     same_age = request.any_age or state.max_age_s == request.max_age_s
     if not same_age or state.cities_hash != cities_hash(request):
         raise OtherRequest(f"a collection {request.id} exists already, with other cities or another max_age_s")

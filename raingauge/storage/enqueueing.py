@@ -16,6 +16,7 @@ from raingauge.model import BatchKey
 from raingauge.quota.fairness import newcomers_in, turns, unknown_since
 from raingauge.storage.counters import Settling, Wanted, lock_collections
 from raingauge.storage.models import Batch, Collection, QueuedCity, Reading
+from raingauge.storage.retention import outdated
 from raingauge.storage.settling import Settled, outcomes_without_call, store
 
 ROWS_PER_STATEMENT: Final = 1000
@@ -25,10 +26,11 @@ _AMONG: Final = (
     Batch.batch.in_(bindparam("numbers", expanding=True)),
 )
 _BATCHES: Final = select(Batch.__table__).where(*_AMONG)
-_OVER: Final = (
-    select(Batch.collection_id, Batch.batch)
+_IS_OVER: Final = or_(Batch.settled_at.is_not(None), Collection.finished_at.is_not(None)).label("is_over")
+_STATES: Final = (
+    select(Batch.collection_id, Batch.batch, _IS_OVER)
     .join(Collection, Collection.id == Batch.collection_id)
-    .where(*_AMONG, or_(Batch.settled_at.is_not(None), Collection.finished_at.is_not(None)))
+    .where(*_AMONG)
 )
 _KNOWN: Final = union_all(
     *(
@@ -46,7 +48,7 @@ _COUNT_ENQUEUED: Final = (
 )
 
 
-def enqueue(
+def enqueue(  # noqa: PLR0913
     connection: Connection,
     now: datetime,
     account: str,
@@ -54,16 +56,21 @@ def enqueue(
     keys: Many[BatchKey],
     failing: str | None = None,
     *,
+    requested_at: Mapping[BatchKey, datetime] | None = None,
     streams: bool = False,
 ) -> Settled:
     """Put the unsettled cities of batches into the queue; settle those that need no call. Doing it twice does no harm.
 
-    `failing`: fail them all for that reason instead. `streams`: readings are published on the streams, too.
+    `failing`: fail them all for that reason instead. `requested_at`: of each batch, its collection's, as its message
+    says: nothing is done for one whose collection is deleted, even if a later one has its id. `streams`: readings are
+    published on the streams, too.
     """
     result = Settled()
     collections = lock_collections(connection, {key.collection_id for key in keys})
+    result.outdated = outdated(connection, collections, requested_at or {})
+    keys = set(keys) - result.outdated
     batches = _batches(connection, keys)
-    result.unknown = set(keys) - batches.keys()
+    result.unknown = keys - batches.keys()
     work = {}
     for key, batch in batches.items():
         if batch.settled_at is not None or collections[key.collection_id].finished_at is not None:
@@ -161,10 +168,12 @@ def _wanted(row: Mapping[str, Any], batches: Mapping[BatchKey, Any]) -> Wanted:
     return Wanted._make([*(row[name] for name in Wanted._fields[:5]), batch.size, batch.settled])
 
 
-def settled_batches(connection: Connection, keys: Many[BatchKey]) -> set[BatchKey]:
-    """Those of these batches that need no further work."""
-    over = connection.execute(_OVER, _names_and(keys))
-    return {BatchKey(row.collection_id, row.batch) for row in over} & set(keys)
+def settled_batches(connection: Connection, requested_at: Mapping[BatchKey, datetime]) -> set[BatchKey]:
+    """Those of these batches that need no further work; of each, when its message says that it was requested."""
+    found = connection.execute(_STATES, _names_and(requested_at.keys()))
+    is_over = {BatchKey(row.collection_id, row.batch): row.is_over for row in found}
+    missing = {key: moment for key, moment in requested_at.items() if key not in is_over}
+    return {key for key in requested_at if is_over.get(key)} | outdated(connection, {}, missing)
 
 
 def count_attempt(connection: Connection, key: BatchKey) -> int:

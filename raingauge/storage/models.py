@@ -24,6 +24,8 @@ from raingauge.database.types import UtcDateTime, exact, words
 OPEN: Final = 0
 DONE: Final = 1
 CANCELLED: Final = 2
+REMOVING_READINGS: Final = 1
+REMOVING_ALL: Final = 2
 STANDING: Final = "CASE WHEN finished_at IS NULL THEN 0 WHEN cancelled_at IS NULL THEN 1 ELSE 2 END"
 
 
@@ -63,6 +65,8 @@ class Collection(Schema):
     """The name of the token that the POST carried."""
     readings_pruned_at: Mapped[datetime | None]
     """When its readings were deleted because of their age."""
+    removing: Mapped[int | None] = mapped_column(SmallInteger, index=True)
+    """REMOVING_READINGS or REMOVING_ALL while its rows are being removed, else NULL. To clients the latter is gone."""
     standing: Mapped[int | None] = mapped_column(SmallInteger, Computed(STANDING, persisted=True))
     """OPEN, DONE or CANCELLED: what lists are selected by. The database computes it."""
 
@@ -72,6 +76,29 @@ class Collection(Schema):
         Index("ix_collections_requested_by", "requested_by", "finished_at"),
         Index("ix_collections_prunable", "readings_pruned_at", "finished_at"),
     )
+
+
+class Deletion(Schema):
+    """A collection that was deleted: messages of it may still be in the hand-off."""
+
+    __tablename__ = "deletions"
+
+    id: Mapped[str] = mapped_column(exact(64), primary_key=True)
+    """The collection's id. A later collection may have it, too."""
+    requested_at: Mapped[datetime]
+    """That of the last one that was deleted."""
+    deleted_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Lease(Schema):
+    """Work that one process does at a time."""
+
+    __tablename__ = "leases"
+
+    id: Mapped[str] = mapped_column(exact(40), primary_key=True)
+    """Of the work."""
+    holder: Mapped[str] = mapped_column(exact(64))
+    until: Mapped[datetime]
 
 
 class Batch(Schema):

@@ -11,7 +11,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, bindparam, delete, func, select, union_all, update
+from sqlalchemy.exc import IntegrityError
 
+from raingauge.database import is_duplicate
+from raingauge.errors import Overtaken
 from raingauge.quota.fairness import needs_no_call, retry_turn, share_with_newcomers
 from raingauge.storage.models import City, Collection, QueuedCity
 
@@ -44,6 +47,8 @@ def _lowest_turns() -> Select[Any]:
     return found.order_by(lowest.c.turn)
 
 
+DELETED: Final = ":deleted"
+"""In place of the id of a collection that was deleted while calls were fetching cities of it."""
 _LOWEST_TURNS: Final = _lowest_turns()
 _CLAIMS: Final = select(QueuedCity.city_id, QueuedCity.charge_id, QueuedCity.ready_at).where(
     QueuedCity.city_id.in_(bindparam("cities", expanding=True)),
@@ -54,7 +59,7 @@ _OF_ACCOUNT: Final = QueuedCity.account == bindparam("owner")
 _DUE: Final = (_OF_ACCOUNT, QueuedCity.ready_at <= bindparam("now"))
 _DUE_COLLECTIONS: Final = (
     select(QueuedCity.collection_id, Collection.last_turn, Collection.finished_at)
-    .join(Collection, Collection.id == QueuedCity.collection_id)
+    .outerjoin(Collection, Collection.id == QueuedCity.collection_id)
     .where(*_DUE)
     .distinct()
 )
@@ -76,11 +81,11 @@ _CLAIM: Final = (
 def give_turns(connection: Connection, now: datetime, account: str, gate_turn: int) -> None:
     """Give claimed and resting cities a turn again whose moment has come. Under the gate's lock.
 
-    Those of a cancelled collection, which were claimed when it was cancelled, leave the queue.
+    Those of a cancelled or deleted collection, which were claimed when it was cancelled, leave the queue.
     """
     due = {"owner": account, "now": now}
     for row in connection.execute(_DUE_COLLECTIONS, due).all():
-        if row.finished_at is not None:
+        if row.finished_at is not None or row.collection_id == DELETED:
             connection.execute(_REMOVE_DUE, {**due, "collection": row.collection_id})
             continue
         turn = retry_turn(gate_turn, row.last_turn)
@@ -98,6 +103,27 @@ def remove_unclaimed(connection: Connection, ids: Sequence[str]) -> None:
     Those that a call is fetching stay until it ends: others who want them wait for that call.
     """
     connection.execute(delete(QueuedCity).where(QueuedCity.collection_id.in_(ids), QueuedCity.charge_id.is_(None)))
+
+
+def keep_claims(connection: Connection, collection_id: str) -> None:
+    """Let a collection's claims outlive it, under another id, so that its cities are not fetched twice at once.
+
+    Raises:
+        Overtaken: another transaction did the same for one of the cities.
+    """
+    claimed = (QueuedCity.collection_id == collection_id, QueuedCity.charge_id >= 0)
+    city_ids = connection.scalars(select(QueuedCity.city_id).where(*claimed)).all()
+    if not city_ids:
+        return
+    # A city has one living claim: a row that is there already is of the same call, or of one that has ended.
+    there = (QueuedCity.collection_id == DELETED, QueuedCity.city_id.in_(sorted(city_ids)))
+    connection.execute(delete(QueuedCity).where(*there))
+    try:
+        connection.execute(update(QueuedCity).where(*claimed).values(collection_id=DELETED))
+    except IntegrityError as error:
+        if is_duplicate(error):
+            raise Overtaken from error
+        raise
 
 
 def clip_moments(connection: Connection, account: str, now: datetime, until: datetime) -> None:

@@ -93,6 +93,8 @@ class Settled:
     collections: list[Finished] = field(default_factory=list)
     unknown: set[BatchKey] = field(default_factory=set)
     """Batches that the database does not have."""
+    outdated: set[BatchKey] = field(default_factory=set)
+    """Batches whose collection was deleted after their messages were sent."""
 
 
 Retry = Callable[[int], float | None]

@@ -26,6 +26,7 @@ _DUE_READINGS: Final = (
 )
 _PUBLISH_AT: Final = update(OutgoingReading).where(_NUMBERED).values(publish_at=bindparam("moment", type_=UtcDateTime))
 _OLDEST_READING: Final = select(OutgoingReading.stored_at).order_by(OutgoingReading.number).limit(1)
+_FORGET: Final = delete(OutgoingReading).where(_NUMBERED)
 _PUBLISHED: Final = delete(OutgoingReading).where(
     _NUMBERED, OutgoingReading.publish_at == bindparam("leased_until", type_=UtcDateTime)
 )
@@ -74,13 +75,20 @@ def lease_readings(connection: Connection, now: datetime, until: datetime, most:
         return []
     connection.execute(_PUBLISH_AT, {"numbers": numbers, "moment": until})
     rows = [_outgoing(row) for row in connection.execute(_LEASED_READINGS, {"numbers": numbers})]
+    if deleted := {*numbers} - {row.number for row in rows}:  # with their collection: nothing is left to publish
+        connection.execute(_FORGET, {"numbers": sorted(deleted)})
     last = {row.reading.city_id: row.number for row in rows if row.latest is not None}
     return [row if last.get(row.reading.city_id) == row.number else replace(row, latest=None) for row in rows]
 
 
+def oldest_waiting(connection: Connection) -> datetime | None:
+    """When the oldest reading that is not published was stored; None: all are published."""
+    return connection.scalar(_OLDEST_READING)
+
+
 def stream_lag_s(connection: Connection, now: datetime) -> float:
     """Age of the oldest reading that is not published."""
-    oldest = connection.scalar(_OLDEST_READING)
+    oldest = oldest_waiting(connection)
     return 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds())
 
 

@@ -12,6 +12,8 @@ from raingauge.model import BatchKey, CollectionRequest
 from raingauge.storage import enqueueing
 from raingauge.storage.collections import accept_all
 from raingauge.storage.models import QueuedCity, Reading
+from raingauge.storage.queue import DELETED
+from raingauge.storage.retention import delete_collection
 from tests.contract.ledger_support import CLAIM_S, Account, Consumer, assert_exact
 from tests.contract.storage_support import NOW, SECOND, rows
 
@@ -114,13 +116,31 @@ def test_cities_of_a_cancelled_collection_are_not_fetched_again_while_a_call_fet
     assert "mine" not in {row.collection_id for row in rows(database, QueuedCity)}
 
 
+def test_nor_while_the_collection_is_deleted_and_another_has_its_id(database: Database) -> None:
+    account, consumer = rich(database)
+    account.want("mine", range(1, 31))
+    account.want("yours", range(1, 31))
+    taken = consumer.take()
+    for name in ("mine", "yours"):
+        account.cancel(name)
+        database.write(lambda c, name=name: delete_collection(c, NOW, name))  # type: ignore[misc]
+    account.want("mine", range(11, 31))
+    assert sorted(consumer.take().city_ids) == [*range(21, 31)]
+    consumer.settle(taken)
+    assert account.collection("mine").collected == 10
+    account.want_new(1)
+    consumer.take()
+    assert DELETED not in {row.collection_id for row in rows(database, QueuedCity)}
+
+
 def test_it_says_which_batches_need_no_further_work_and_counts_attempts_at_the_others(database: Database) -> None:
     account, consumer = rich(database)
     half, over, gone = account.post("half", range(1, 31)), account.post("over", range(100, 103)), BatchKey("gone", 0)
     account.enqueue(half[:1])
     consumer.settle(consumer.take())
     account.cancel("over")
-    assert database.read(lambda c: enqueueing.settled_batches(c, [*half, *over, gone])) == {half[0], over[0]}
+    keys = dict.fromkeys([*half, *over, gone], NOW)
+    assert database.read(lambda c: enqueueing.settled_batches(c, keys)) == {half[0], over[0]}
     attempts = [database.write(lambda c, key=key: enqueueing.count_attempt(c, key)) for key in (half[1], half[1], gone)]  # type: ignore[misc]
     assert attempts == [1, 2, 0]
 

@@ -28,12 +28,16 @@ UNSAYABLE: Final = {
     "GET /cities",
     "GET /collections",
     "GET /quota/proof",
+    "GET /readings",
     "GET /readings/latest",
     "GET /readings/summary",
     "POST /compat/collection-request/collection-request",
 }
 """No schema can say that `from` comes before `to`, that a country exists, that one of two parameters is needed, or
 whether an id is used."""
+
+ALSO_AN_ID: Final = {"GET /collections/stream"}
+"""A collection may be called `stream`, too: `DELETE /collections/{id}` takes it."""
 
 
 @pytest.fixture
@@ -67,9 +71,13 @@ def whole_numbers(_context: HookContext, body: Any) -> Any:
 
 def broken_promises(scenario: events.ScenarioFinished) -> Iterator[str]:
     for case_id, checks in scenario.recorder.checks.items():
-        unsayable = scenario.recorder.cases[case_id].value.operation.label in UNSAYABLE
+        label = scenario.recorder.cases[case_id].value.operation.label
+        excused = {
+            "positive_data_acceptance" if label in UNSAYABLE else "",
+            "allow_header_conformance" if label in ALSO_AN_ID else "",
+        }
         for check in checks:
-            if check.failure_info is not None and not (unsayable and check.name == "positive_data_acceptance"):
+            if check.failure_info is not None and check.name not in excused:
                 failure = check.failure_info.failure
                 yield f"{check.name}: {failure.title}: {failure.message}\n{check.failure_info.code_sample}"
 

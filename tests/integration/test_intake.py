@@ -1,14 +1,15 @@
 """The intake against fakes of the hand-off: what is acknowledged, buried, held and tried again."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import Connection, insert, select, text, update
 
 from consumer.intake import ATTEMPTS, BATCHES_AT_ONCE, REMIND_EVERY_S, Intake
 from consumer.metrics import dead_letter_counter
@@ -20,7 +21,8 @@ from raingauge.errors import DatabaseUnavailable, HandoffUnavailable, Permanent
 from raingauge.messaging.port import Delivery
 from raingauge.model import BatchKey, CollectionRequest
 from raingauge.storage.collections import cancel_all
-from raingauge.storage.models import Batch, City, QueuedCity, Reading
+from raingauge.storage.models import Batch, City, Deletion, QueuedCity, Reading
+from raingauge.storage.retention import delete_collection
 from raingauge.storage.settling import Settled
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
 from tests.support.accepting import accept
@@ -97,6 +99,12 @@ def delivery(
         requested_at=EPOCH, city_ids=(1,),
     )  # fmt: skip
     return Delivery(TOPIC, 3, offset, b"key", message.encode() if value is None else value, (("trace", b"7"),))
+
+
+def old_delivery(requested_at: datetime, batch: int, offset: int) -> Delivery:
+    """A message of a collection `c` that was requested before the one that exists."""
+    message = json.loads(delivery(batch).value or b"") | {"requested_at": requested_at.isoformat()}
+    return delivery(batch, offset, value=json.dumps(message).encode())
 
 
 def break_queue(database: Database, when: str) -> None:
@@ -256,3 +264,35 @@ def test_burying_is_repeated_during_an_outage_and_what_is_too_large_to_bury_is_h
     scene.run()
     assert sorted(scene.handoff.done) == sorted([("published", 0)] * 4 + [("acknowledged", 2), ("held", 1)])
     assert scene.intake.obstacles == ["partition 3 waits at offset 1: it is too large for the dead letters"]
+
+
+def test_messages_of_a_deleted_collection_are_dropped_and_those_of_a_later_one_with_its_id_are_not(
+    sqlite: Database,
+) -> None:
+    old = EPOCH - timedelta(days=1)
+    rounds = [old_delivery(old, 0, 1), old_delivery(old, 7, 2)], [delivery(offset=3)], [old_delivery(old, 0, 4)]
+    scene = Scene(sqlite, *rounds)
+    deletion = {"id": "c", "requested_at": old, "deleted_at": EPOCH}
+    sqlite.write(lambda connection: connection.execute(insert(Deletion).values(deletion)))
+
+    def settle() -> None:
+        assert (scene.queued, sorted(scene.handoff.done)) == (20, [("acknowledged", offset) for offset in (1, 2, 4)])
+        scene.settle_elsewhere()
+
+    scene.run(settle)
+    assert scene.handoff.done[3:] == [("acknowledged", 3)]
+    assert scene.handoff.buried == []
+
+
+def test_a_message_that_is_held_while_its_collection_is_deleted_is_acknowledged(sqlite: Database) -> None:
+    scene = Scene(sqlite, [delivery()])
+
+    def cancel_and_delete() -> None:
+        def work(connection: Connection) -> None:
+            cancel_all(connection, EPOCH, ["c"])
+            assert delete_collection(connection, EPOCH, "c") is not None
+
+        assert scene.handoff.done == []
+        sqlite.write(work)
+
+    assert scene.run(cancel_and_delete).handoff.done == [("acknowledged", 1)]

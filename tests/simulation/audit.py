@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, select
 
 from raingauge.database import Database
 from raingauge.messaging.port import ADDED_HEADERS, Delivery
+from raingauge.model import CollectionState
 from raingauge.storage import quota
 from raingauge.storage.events import NOT_PROCESSED
 from raingauge.storage.models import Batch, Collection, Event, OutgoingReading, QueuedCity, QuotaCharge, Reading
@@ -28,6 +29,10 @@ class Audit:
 
     def __init__(self, database: Database, topic: Topic, streams: Topic, witness: Witness, plan: Plan) -> None:
         self.accepted: dict[str, frozenset[int]] = {}
+        """By id, the cities of each collection that is to be there at the end."""
+        self.deleted: set[str] = set()
+        """Ids of collections that a client has deleted, or is deleting. A later one may have such an id."""
+        self._deleted_ends: Counter[tuple[str, str]] = Counter()
         self.poison: list[bytes | None] = []
         self.notified: list[str] = []
         """The notifications, each a line."""
@@ -38,7 +43,7 @@ class Audit:
         self._streams = streams
         self._witness = witness
         self._plan = plan
-        self._seen: dict[tuple[str, int], tuple[Any, ...]] = {}
+        self._seen: dict[tuple[str, datetime, int], tuple[Any, ...]] = {}
         self._charges: dict[int, tuple[Any, ...]] = {}
         self._progress: object = None
         self._moved_at = 0.0
@@ -46,6 +51,12 @@ class Audit:
         topic.on_acknowledge = self._acknowledges
 
     # -- while it runs -------------------------------------------------------------------------------------------
+
+    def delete(self, state: CollectionState) -> None:
+        """A client is about to delete this collection, which has ended."""
+        self.deleted.add(state.id)
+        self.accepted.pop(state.id)
+        self._deleted_ends[_end_of(state), state.id] += 1
 
     def _publishes(self, process: Process, key: bytes) -> None:
         """Only who holds a batch's lease publishes it."""
@@ -55,7 +66,8 @@ class Audit:
                 select(Batch.leased_by).where(Batch.collection_id == collection, Batch.batch == int(number))
             )
         )
-        self._expect(holder == process.name, f"{process.name} publishes {key!r}, leased by {holder}")
+        is_leased = holder == process.name or collection in self.deleted
+        self._expect(is_leased, f"{process.name} publishes {key!r}, leased by {holder}")
 
     def _acknowledges(self, delivery: Delivery) -> None:
         """Only what is settled is acknowledged, or what went to the dead letters."""
@@ -65,11 +77,14 @@ class Audit:
             return
         message = json.loads(delivery.value or b"")
         batch = (Batch.collection_id == message["collection_id"], Batch.batch == message["batch"])
-        over = select(func.coalesce(Batch.settled_at, Collection.cancelled_at)).join(
+        over = select(Collection.requested_at, func.coalesce(Batch.settled_at, Collection.cancelled_at)).join(
             Collection, Collection.id == Batch.collection_id
         )
-        settled = self._database.read(lambda c: c.scalar(over.where(*batch)))
-        self._expect(settled is not None, f"{delivery.key!r} acknowledged before it is settled")
+        row = self._database.read(lambda c: c.execute(over.where(*batch)).one_or_none())
+        if row is None or row.requested_at > datetime.fromisoformat(message["requested_at"]):
+            self._expect(message["collection_id"] in self.deleted, f"{delivery.key!r} acknowledged, of nothing")
+            return
+        self._expect(row[1] is not None, f"{delivery.key!r} acknowledged before it is settled")
 
     def _expect(self, kept: bool, violation: str) -> None:
         if not kept:
@@ -82,19 +97,25 @@ class Audit:
 
     def _look(self, connection: Connection) -> None:
         rows = connection.execute(select(Reading)).all()
-        now = {(row.collection_id, row.city_id): tuple(row) for row in rows}
+        states = {row.id: row for row in connection.execute(select(Collection))}
+        kept = {(row.id, row.requested_at) for row in states.values() if row.removing is None}
+        now = {(row.collection_id, states[row.collection_id].requested_at, row.city_id): tuple(row) for row in rows}
         for key, before in self._seen.items():
-            assert now.get(key) == before, f"reading {key} changed from {before} to {now.get(key)}"
+            is_deleted = key[0] in self.deleted and key[:2] not in kept
+            assert is_deleted or now.get(key) == before, f"reading {key} changed from {before} to {now.get(key)}"
         self._seen = now
         counts = Counter((row.collection_id, row.status) for row in rows)
-        for state in connection.execute(select(Collection)):
+        for state in states.values():
+            if state.removing is not None:
+                continue
             real = (counts[state.id, "collected"], counts[state.id, "failed"])
             assert (state.collected, state.failed) == real, f"{state.id}: counters ≠ rows"
         queued = {(row.collection_id, row.city_id): row for row in connection.execute(select(QueuedCity))}
-        assert not queued.keys() & now.keys(), "settled and queued: " + str(queued.keys() & now.keys())
-        for key, row in queued.items():
+        twice = queued.keys() & {(name, city_id) for name, _, city_id in now}
+        assert not twice, f"settled and queued: {twice}"
+        for place, row in queued.items():
             waits = row.turn is None and row.ready_at is not None
-            assert waits or row.turn is not None, f"{key} is queued but can never be taken"
+            assert waits or row.turn is not None, f"{place} is queued but can never be taken"
         charges = {row.id: tuple(row) for row in connection.execute(select(QuotaCharge))}
         gone = self._charges.keys() - charges.keys()
         assert not gone, f"charges {gone} are gone"
@@ -177,6 +198,7 @@ class Audit:
         """Each cause has one event, each event its cause, and its user was notified."""
         found = connection.execute(select(Event)).all()
         causes = Counter((_end_of(state), state.id) for state in connection.execute(select(Collection)))
+        causes += self._deleted_ends
         causes.update({("dead_letter", identity): 1 for identity in map(_buried, self._topic.dead)})
         stored = Counter(
             (row.type, row.event_id if row.type == "dead_letter" else row.user_id)
@@ -194,7 +216,8 @@ class Audit:
         stored = {(row.collection_id, row.city_id): row.fetched_at for row in connection.execute(select(*collected))}
         messages = [json.loads(delivery.value or b"") for delivery in self._streams.messages]
         published = {(message["collection_id"], message["city_id"]) for message in messages}
-        assert published == stored.keys(), f"not published, or not stored: {published ^ stored.keys()}"
+        differ = {key for key in published ^ stored.keys() if key[0] not in self.deleted}
+        assert not differ, f"not published, or not stored: {differ}"
         latest = [json.loads(delivery.value or b"") for delivery in self._streams.dead]  # not the topic's own messages
         last = {message["city_id"]: datetime.fromisoformat(message["fetched_at"]) for message in latest}
         for (_, city_id), fetched_at in stored.items():
@@ -216,8 +239,9 @@ class Audit:
 def _unfinished(connection: Connection) -> list[str]:
     is_open = select(Collection.id).where(Collection.finished_at.is_(None))
     due = select(Event.event_id).where(Event.status == NOT_PROCESSED)
+    removed = select(Collection.id).where(Collection.removing.is_not(None))
     waiting = (select(table.collection_id) for table in (QueuedCity, OutgoingReading))
-    return list(connection.scalars(is_open.union(*waiting, due)))
+    return list(connection.scalars(is_open.union(*waiting, due, removed)))
 
 
 def _end_of(state: Any) -> str:

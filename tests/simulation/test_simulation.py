@@ -1,10 +1,9 @@
 """A sample of the simulation, and the proof that it sees: each kind of planted bug is caught."""
 
 import random
-from collections.abc import Collection as Many
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -192,9 +191,19 @@ def test_a_cause_without_its_event_is_caught(template: Path, monkeypatch: pytest
     assert "causes without their event" in caught(template, Parts())
 
 
+@pytest.mark.long
+def test_a_dead_letter_of_a_deleted_collection_is_caught(template: Path) -> None:
+    class Forgets(Intake):
+        async def _enqueue(self, keys: Mapping[BatchKey, datetime]) -> None:
+            tomorrow = timedelta(days=1)
+            await super()._enqueue({key: requested_at + tomorrow for key, requested_at in keys.items()})
+
+    assert "dead letters ≠ poison" in caught(template, Parts(intake=Forgets))
+
+
 def test_an_event_without_its_cause_is_caught(template: Path) -> None:
     class AnnouncesTooEarly(Intake):
-        async def _enqueue(self, keys: Many[BatchKey]) -> None:
+        async def _enqueue(self, keys: Mapping[BatchKey, datetime]) -> None:
             await super()._enqueue(keys)
             done = [NewEvent("collection.finished", key.collection_id, "") for key in keys]
             now = self._transactions.now

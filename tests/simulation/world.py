@@ -3,10 +3,11 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine
 
 from consumer.app import Worker
@@ -19,10 +20,13 @@ from producer.collections import Collections
 from producer.relays.batches import Relay
 from producer.relays.events import EventRelay
 from producer.relays.streams import StreamRelay
+from producer.retention import Retention
 from raingauge.database import Database
 from raingauge.errors import RaingaugeError
 from raingauge.model import CollectionRequest
-from raingauge.settings import RelaySettings, StreamSettings
+from raingauge.settings import RelaySettings, RetentionSettings, StreamSettings
+from raingauge.storage import collections as stored
+from raingauge.storage import retention
 from tests.simulation.audit import Audit
 from tests.simulation.handoff import POISON, Member, Sender, Topic
 from tests.simulation.plan import CALM_AT, CITIES, Plan
@@ -36,6 +40,11 @@ TOPIC = "cities"
 EVENTS = "events"
 STREAMS = StreamSettings(enabled=True)
 RELAY = RelaySettings(every_s=4.0, republish_after_s=40.0)
+KEEP_ALL = RetentionSettings()
+STEP_ROWS = 25
+"""So that some deletions go on in the background."""
+ENDS_WITHIN_S = 120.0
+"""A client that wants to delete a collection waits so long for its end."""
 PATIENCE_S = 4 * 3600.0
 """A run that is not done by then stands still."""
 
@@ -137,7 +146,9 @@ class World:
         event_relay = EventRelay(process.transactions, Sender(self.events, process), RELAY, EVENTS)
         sender = Sender(self.streams, process)
         stream_relay = StreamRelay(process.transactions, sender, self.clock, STREAMS, RELAY.every_s)
-        process.start(_all_of(relay.run(), event_relay.run(), *([stream_relay.run()] if self.plan.streams else [])))
+        streams = [stream_relay.run()] if self.plan.streams else []
+        removing = Retention(process.transactions, KEEP_ALL, streams=self.plan.streams, holder=process.name)
+        process.start(_all_of(relay.run(), event_relay.run(), removing.run(), *streams))
         self.relays.append(process)
         self._wake_relay = relay.wake
 
@@ -188,9 +199,25 @@ class World:
         cities = chance.sample(list(CITIES), chance.randint(1, len(CITIES)))
         request = CollectionRequest(f"c{number}", tuple(cities), chance.choice([0, 5, 600]), named=True)
         await asyncio.gather(*(self._post(request) for _ in range(chance.choice([1, 1, 2]))))
-        if chance.random() < 0.2:
-            await self.clock.sleep(chance.uniform(0, CALM_AT / 2))
+        if chance.random() < 0.3:
+            await self.clock.sleep(chance.uniform(0, chance.choice([3.0, CALM_AT / 2])))
             await self._until_answered(lambda collections: collections.cancel(request.id))
+        if chance.random() < 0.4 and await self._delete(request.id) and chance.random() < 0.7:
+            other = tuple(chance.sample(list(CITIES), chance.randint(1, len(CITIES))))
+            await self._post(replace(request, city_ids=other))
+
+    async def _delete(self, name: str) -> bool:
+        """Delete a collection when it has ended; whether it did in time."""
+        until_s = self.clock.monotonic() + ENDS_WITHIN_S
+        while self.clock.monotonic() < until_s:
+            state = self.observer.read(lambda connection: stored.find(connection, name))
+            assert state is not None
+            if state.finished_at is not None:
+                self.audit.delete(state)
+                await self._until_answered(lambda one: Retention(one.transactions, KEEP_ALL).delete(name))
+                return True
+            await self.clock.sleep(1)
+        return False
 
     async def _post(self, request: CollectionRequest) -> None:
         await self._until_answered(lambda collections: collections.accept(request))
@@ -305,7 +332,8 @@ def simulate(seed: int, template: Path, parts: Parts | None = None) -> World:
     """
     random.seed(seed)
     try:
-        with sqlite_again(template) as engine:
+        with sqlite_again(template) as engine, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(retention, "STEP_ROWS", STEP_ROWS)
             world = World(seed, engine, VirtualLoop(), parts or Parts())
             world.run()
     except BaseException as error:

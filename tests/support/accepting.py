@@ -12,7 +12,7 @@ def accept(
     connection: Connection, now: datetime, request: CollectionRequest, outstanding: int = 10
 ) -> tuple[CollectionState, bool]:
     """Store a collection; its state and whether it is new. Raises OtherRequest."""
-    [result] = accept_all(connection, now, [request], find_all(connection, [request.id]), outstanding)
+    [result] = accept_all(connection, now, [request], find_all(connection, [request.id], deleted=True), outstanding)
     if isinstance(result, OtherRequest):
         raise result
     return result

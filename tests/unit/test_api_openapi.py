@@ -14,7 +14,7 @@ from tests.api_support import Front
 REQUESTS: Final = "/compat/collection-request/collection-request"
 ANSWERS: Final = {
     ("post", "/collect"): {"200", "202", "403", "409", "413", "422", "500", "503"},
-    ("get", "/collections/{id}/export"): {"200", "404", "422", "500", "501", "503"},
+    ("get", "/collections/{id}/export"): {"200", "404", "410", "422", "500", "501", "503"},
     ("post", "/collections/{id}/cancel"): {"200", "403", "404", "422", "500", "503"},
     ("get", "/get"): {"200", "304", "404", "422", "500", "503"},
     ("get", "/collections"): {"200", "304", "422", "500", "503"},
@@ -42,6 +42,8 @@ ANSWERS: Final = {
     ("get", "/compat/events/events/{event_id}"): {"200", "404", "422", "500", "503"},
     ("put", "/compat/events/events/{event_id}"): {"200", "403", "404", "413", "422", "500", "503"},
     ("get", "/compat/events/ping"): {"200", "422", "500"},
+    ("delete", "/collections/{id}"): {"204", "403", "404", "409", "422", "500", "503"},
+    ("get", "/readings"): {"200", "304", "422", "500", "503"},
     ("get", "/health"): {"200"},
     ("get", "/ready"): {"200", "503"},
     ("get", "/metrics"): {"200"},

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import httpx2
 import pytest
 
-from producer.api.readings import TOO_MANY
+from producer.api.readings.summary import TOO_MANY
 from producer.collections import DEADLINE_S
 from producer.readings import SUMMARIES_AT_ONCE, SUMMARY_S
 from raingauge.database import Database

@@ -1,5 +1,6 @@
 """The command `raingauge` against a fake API: what it requests, prints and ends with. No network, no process."""
 
+import io
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -296,6 +297,47 @@ def test_a_collection_is_cancelled(terminal: Terminal) -> None:
     cancelled = STATE | {"status": "cancelled"}
     assert terminal.run("cancel", "1", api=cancelled)[:2] == (0, "1  cancelled  1 of 4 collected\n")
     assert terminal.request == "POST /collections/1/cancel"
+
+
+def test_a_collection_is_deleted_when_a_person_says_so(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert terminal.run("delete", "1", "--yes", api=lambda _: httpx2.Response(204)) == (0, "", "1 is deleted\n")
+    assert terminal.request == "DELETE /collections/1"
+    terminal.requests.clear()
+    status, _, said = terminal.run("delete", "1", api=DONE)
+    assert (status, "add --yes" in said, terminal.request) == (2, True, "GET /get?id=1&data=false")
+    for words, methods in (("n\n", ["GET"]), ("y\n", ["GET", "DELETE"])):
+        terminal.requests.clear()
+        person = io.StringIO(words)
+        person.isatty = lambda: True  # type: ignore[method-assign]
+        monkeypatch.setattr("sys.stdin", person)
+        api = {"GET": answer(DONE), "DELETE": httpx2.Response(204)}
+        _, _, said = terminal.run("delete", "1", api=lambda request, api=api: api[request.method])  # type: ignore[misc]
+        assert "Delete 1 (done, 4 of 4 collected) for good?" in said
+        assert [request.method for request in terminal.requests] == methods
+
+
+def test_a_history_is_a_table_of_all_pages_or_the_api_s_own_bytes(terminal: Terminal) -> None:
+    row = ROW | {"collection_id": "1", "fetched_at": "2026-11-20T11:51:00.000Z", "pressure": 1000.5}
+    bodies = iter([{"data": [row], "next": "/readings?city_id=7&after=x"}, {"data": [row], "next": None}])
+    status, out, _ = terminal.run(
+        *("history", "7", "--from", "2026-11-01", "--fields", "pressure"), api=lambda _: answer(next(bodies))
+    )
+    line = "2026-11-20 11:51\t7\t19.4\t\t1000.5\t2026-11-20 11:50"
+    headings = "fetched_at (UTC)\tcity_id\ttemperature (°C)\thumidity (%)\tpressure (hPa)\tobserved_at (UTC)"
+    assert (status, out.splitlines()) == (0, [headings, line, line])
+    wanted = dict(terminal.requests[0].url.params)
+    assert wanted == {
+        "city_id": "7",
+        "from": "2026-11-01T00:00:00Z",
+        "fields": "pressure",
+        "units": "metric",
+        "limit": "1000",
+    }
+    csv = httpx2.Response(200, content=iter([b"a,b\n", b"1,2\n"]))
+    assert terminal.run("history", "7", "--format", "csv", api=lambda _: csv)[:2] == (0, "a,b\n1,2\n")
+    body: dict[str, Any] = {"data": [], "next": None}
+    assert terminal.run("history", "7", "--format", "json", api=body)[:2] == (0, '{"data":[],"next":null}')
+    assert terminal.run("history", "7", api=body)[:2] == (0, "")
 
 
 @pytest.mark.parametrize(("name", "form"), [("w.csv", "csv"), ("w.geojson", "geojson"), ("w.txt", "csv")])

@@ -164,4 +164,5 @@ def test_the_examples_are_messages_and_answers() -> None:
     for row in got["data"]:
         assert list(row) == [name for name, field in Datum.model_fields.items() if field.is_required()]
     assert AcceptedBody.model_validate(posted).model_fields_set == AcceptedBody.model_fields.keys()
-    assert CollectionBody.model_validate(got).model_fields_set == CollectionBody.model_fields.keys()
+    always = {name for name, field in CollectionBody.model_fields.items() if field.is_required()}
+    assert CollectionBody.model_validate(got).model_fields_set == always

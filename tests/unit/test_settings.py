@@ -57,6 +57,8 @@ OTHER: dict[str, Any] = {
     "streams.readings_topic": "all",
     "streams.latest_topic": "newest",
     "streams.format": "connect-json",
+    "retention.readings_days": 30,
+    "retention.collections_days": 365,
     "cities.file": "/srv/cities.db",
 }
 """For every setting a value that is not its default."""
@@ -263,6 +265,8 @@ OUT_OF_RANGE = {
     "streams.folder": [""],
     "streams.readings_topic": ["two words"],
     "streams.format": ["avro"],
+    "retention.readings_days": ["-1", "0.5"],
+    "retention.collections_days": ["36501"],
 }
 
 

@@ -11,7 +11,7 @@ from producer.api.answers import ID_IS, UnitsAre
 from producer.api.problems import UNAVAILABLE, responses
 from producer.api.requests import StrictRoute
 from producer.exports.exporting import NO_PARQUET, Exports, Format, NoParquet
-from raingauge.contracts import COLLECTION_ID
+from raingauge.contracts import COLLECTION_ID, utc_text
 from raingauge.web import UNEXPECTED, shown
 
 MEDIA_TYPES: Final[Mapping[Format, str]] = {
@@ -22,6 +22,8 @@ MEDIA_TYPES: Final[Mapping[Format, str]] = {
     "parquet": "application/vnd.apache.parquet",
 }
 """RFC 7111 (CSV), RFC 7946 (GeoJSON), IANA's registry (Parquet); JSON lines have none that is registered."""
+
+PRUNED: Final = "its readings were deleted at {} because of their age (retention.readings_days)"
 
 
 def _described() -> dict[int | str, dict[str, Any]]:
@@ -39,6 +41,7 @@ def _described() -> dict[int | str, dict[str, Any]]:
         200: {"content": content, "headers": {"Content-Disposition": disposition}},
         **responses(
             s404="there is no collection 7",
+            s410=PRUNED.format("2026-12-20T16:00:00.000Z"),
             s422="format: Input should be 'csv', 'json', 'jsonl', 'geojson' or 'parquet'",
             s500=UNEXPECTED,
             s501=NO_PARQUET,
@@ -70,8 +73,11 @@ def router(exports: Exports) -> APIRouter:
         is settled while the export is under way, some is in it and some is not. When the database goes away meanwhile,
         the transfer breaks off: the file has no proper end.
         """
-        if not COLLECTION_ID.fullmatch(collection_id) or not await exports.has(collection_id):
+        found = await exports.find(collection_id) if COLLECTION_ID.fullmatch(collection_id) else None
+        if found is None:
             raise HTTPException(404, f"there is no collection {shown(collection_id)}")
+        if found.readings_pruned_at is not None:
+            raise HTTPException(410, PRUNED.format(utc_text(found.readings_pruned_at)))
         try:
             parts = exports.parts(collection_id, format_name, units)
         except NoParquet as error:

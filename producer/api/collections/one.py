@@ -284,6 +284,7 @@ def _add_cancel(api: APIRouter, collections: Collections) -> None:
         operation_id="cancel",
         summary="Cancel a collection",
         response_model=CollectionHead,
+        response_model_exclude_unset=True,
         response_description="The collection as it stands: cancelled, unless it was done before.",
         responses=CANCEL_RESPONSES,
     )
@@ -320,5 +321,6 @@ def _body(view: View, page: Page, next_url: str | None) -> bytes:
 def _etag(view: View, query: bytes) -> str:
     """A weak ETag: of what a client sees change, and of the query."""
     state, progress = view.state, view.progress
-    parts = (state.id, state.requested_at, state.collected, state.failed, progress.status, progress.reason, query)
+    counts = (state.id, state.requested_at, state.collected, state.failed)
+    parts = (*counts, state.readings_pruned_at, progress.status, progress.reason, query)
     return weak_etag(repr(parts).encode())

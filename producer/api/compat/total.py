@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from producer.api.problems import WORDS
-from producer.api.readings import described, summary_of
+from producer.api.readings.summary import described, summary_of
 from producer.api.requests import StrictRoute
 from producer.readings import Readings
 from raingauge.storage.readings import Selection

@@ -46,7 +46,8 @@ def summary(size: Size) -> Outcome:
     return outcome
 
 
-def _seconds(session: requests.Session, url: str) -> float:
+def seconds(session: requests.Session, url: str) -> float:
+    """How long a GET takes."""
     began = CLOCK.monotonic()
     session.get(url, timeout=20).raise_for_status()
     return CLOCK.monotonic() - began
@@ -57,7 +58,7 @@ def _sum_up(outcome: Outcome, producer: Program, name: str, number: int, tries: 
         raise ValueError(f"{counted:,} of {number:,} readings were counted")
     with requests.Session() as session:
         for what, path in PATHS.items():
-            took = [_seconds(session, f"{producer.url}{path}") for _ in range(tries)]
+            took = [seconds(session, f"{producer.url}{path}") for _ in range(tries)]
             outcome.add(
                 Figure(
                     f"{what}, {name}, {number:,} readings", percentile(took, 0.5), "s", 1.0, "the limit", at_most(1.0)
@@ -69,12 +70,12 @@ def _ping_beside(outcome: Outcome, producer: Program, where: str, rounds: int) -
     """The p99 of pings alone and beside sums, in turn; of each the median, so that both meet the same machine."""
     alone, beside, sums = [], [], 0
     for _ in range(rounds):
-        alone.append(_p99_ms(producer))
+        alone.append(p99_ms(producer))
         stop = Event()
         with ThreadPoolExecutor(1) as other:
             summing = other.submit(_sum_until, stop, producer)
             try:
-                beside.append(_p99_ms(producer))
+                beside.append(p99_ms(producer))
             finally:
                 stop.set()
             sums += summing.result()
@@ -86,15 +87,16 @@ def _sum_until(stop: Event, producer: Program) -> int:
     sums = 0
     with requests.Session() as session:
         while not stop.is_set():
-            _seconds(session, f"{producer.url}{PATHS['total']}")
+            seconds(session, f"{producer.url}{PATHS['total']}")
             sums += 1
     return sums
 
 
-def _p99_ms(producer: Program) -> float:
+def p99_ms(producer: Program, path: str = "/ping") -> float:
+    """The p99 of requests at a steady pace."""
     never, took = Event(), []
     with requests.Session() as session:
         for _ in range(PINGS):
             never.wait(PING_EVERY_S)
-            took.append(_seconds(session, f"{producer.url}/ping"))
+            took.append(seconds(session, f"{producer.url}{path}"))
     return percentile(took, 0.99) * 1000

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -62,14 +63,14 @@ class LatestBody(BaseModel):
     next: str | None = field("Where the next page of a collection's cities is; null on the last one.", NEXT)
 
 
-def _city_ids(given: list[str]) -> list[int]:
-    """Ids, whether they are given with commas, one by one, or both."""
+def named_cities(given: list[str], most: int) -> list[int]:
+    """Ids, whether they are given with commas, one by one, or both; at most `most`."""
     words = dict.fromkeys(word for text in given for word in text.split(","))
     wrong = next((word for word in words if not _is_city_id(word)), None)
     if wrong is not None:
         raise PydanticCustomError("city_id", "{id} is not a city id", {"id": shown(wrong) or "nothing"})
-    if len(words) > MAX_LATEST:
-        raise PydanticCustomError("too_many", f"at most {MAX_LATEST} cities, not {len(words)}")
+    if len(words) > most:
+        raise PydanticCustomError("too_many", f"at most {most} cities, not {len(words)}")
     return [int(word) for word in words]
 
 
@@ -77,14 +78,16 @@ def _is_city_id(word: str) -> bool:
     return word.isascii() and word.isdigit() and len(word) <= 10 and 1 <= int(word) <= MAX_CITY_ID
 
 
+NAMED: Final = {"items": {"type": "string", "pattern": r"^[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*$"}}
+"""What a parameter of city ids looks like."""
 CityIds = Annotated[
     list[str],
-    AfterValidator(_city_ids),
+    AfterValidator(partial(named_cities, most=MAX_LATEST)),
     Query(
         alias="city_id",
         description=f"Cities, with commas or one by one, at most {MAX_LATEST}.",
         examples=[["3439525", "3439781"]],
-        json_schema_extra={"items": {"type": "string", "pattern": r"^[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*$"}},
+        json_schema_extra=NAMED,
     ),
 ]
 RESPONSES: Final[dict[int | str, dict[str, Any]]] = {

@@ -1,6 +1,6 @@
-"""The endpoints of readings over all collections: `GET /readings/summary`. They speak HTTP."""
+"""The endpoint of summaries: `GET /readings/summary`. It speaks HTTP."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
@@ -8,23 +8,18 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from producer.api.answers import ID_IS
-from producer.api.periods import FROM, LATEST, NOT_GIVEN, Moment, from_parameter, to_parameter
-from producer.api.problems import RETRY_AFTER_S, Invalid, responses
+from producer.api.periods import Since, Until, period
+from producer.api.problems import RETRY_AFTER_S, responses
 from producer.api.requests import StrictRoute
 from producer.readings import SUMMARY_S, Readings
 from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID
 from raingauge.storage.readings import NumericField, Selection, Summary
 from raingauge.web import UNEXPECTED, shown
 
-EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-LAST: Final = datetime(9999, 1, 1, tzinfo=UTC)
-"""Nothing is fetched before the one or after the other; some zones' times beyond them have no UTC."""
 TOO_MANY: Final = (
     f"the readings cannot be summed up within {SUMMARY_S:g} s: select one collection by `id`, or try again"
 )
 
-Since = Annotated[Moment, from_parameter("Only readings fetched at or after this moment, ISO 8601 with its zone.")]
-Until = Annotated[Moment, to_parameter("Only readings fetched before this moment, ISO 8601 with its zone.")]
 CollectionIs = Annotated[
     str,
     Query(alias="id", default_factory=str, min_length=1, description=f"Only this collection. {ID_IS}", examples=["1"]),
@@ -72,9 +67,7 @@ async def summary_of(readings: Readings, selection: Selection) -> Summary:
 def _selection(field: NumericField, name: str, city_id: int, since: datetime, until: datetime) -> Selection:
     if name and COLLECTION_ID.fullmatch(name) is None:
         raise HTTPException(404, f"there is no collection {shown(name)}")
-    first, last = _moment(since, NOT_GIVEN), _moment(until, LATEST)
-    if first and last and since >= until:
-        raise Invalid("it must be before `to`", *FROM)
+    first, last = period(since, until)
     return Selection(
         field=field,
         collection_id=name or None,
@@ -82,10 +75,6 @@ def _selection(field: NumericField, name: str, city_id: int, since: datetime, un
         since=first,
         until=last,
     )
-
-
-def _moment(given: datetime, left_out: datetime) -> datetime | None:
-    return None if given == left_out else min(max(given, EARLIEST), LAST).astimezone(UTC)
 
 
 def router(readings: Readings) -> APIRouter:

@@ -1,0 +1,1 @@
+"""Scenarios of readings over all collections: summaries, histories, pruning."""

@@ -1,0 +1,93 @@
+"""`GET /readings`: its pages, columns, units, and its CSV file."""
+
+import csv
+import io
+from datetime import timedelta
+
+import pytest
+
+from raingauge.database import Database
+from tests.api_support import Front, observation
+
+
+@pytest.fixture
+async def front(sqlite: Database) -> Front:
+    """Cities 1 and 2 are observed five times, a minute apart."""
+    front = Front(sqlite)
+    for number in range(5):
+        front.clock.moment += timedelta(minutes=1)
+        await front.collect(f"c{number}", cities=[1, 2, 3], max_age_s=0)
+        weather = [observation(city, temperature=10.0 * number, pressure=1000.5) for city in (1, 2)]
+        front.settle(f"c{number}", weather, {3: "unknown city"})
+    return front
+
+
+async def test_an_observation_has_its_collection_its_times_and_the_fields_that_are_selected(front: Front) -> None:
+    answer = await front.http.get("/readings?city_id=1&limit=1&fields=name,pressure&units=imperial")
+    assert answer.json() == {
+        "data": [
+            {
+                "city_id": 1,
+                "collection_id": "c0",
+                "fetched_at": "2026-11-20T12:01:00.000Z",
+                "observed_at": "2026-11-20T11:53:00.000Z",
+                "temperature": 32.0,
+                "humidity": 55.0,
+                "name": "City 1",
+                "pressure": 1000.5,
+            }
+        ],
+        "next": "/readings?city_id=1&limit=1&fields=name,pressure&units=imperial&after=2026-11-20T12:01:00.000000Z,1",
+    }
+    assert answer.headers["link"] == f'<{answer.json()["next"]}>; rel="next"'
+
+
+async def test_pages_lead_to_the_end_and_an_unchanged_one_is_not_sent_again(front: Front) -> None:
+    url, found = "/readings?city_id=2,1&limit=4&from=2026-11-20T12:02:00Z&to=2026-11-20T12:05:00Z", []
+    while url:
+        answer = await front.http.get(url)
+        again = await front.http.get(url, headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        found += [(row["collection_id"], row["city_id"]) for row in answer.json()["data"]]
+        url = answer.json()["next"]
+    assert found == [(f"c{number}", city) for number in (1, 2, 3) for city in (1, 2)]
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 3, 1000])
+async def test_a_file_has_all_rows_and_its_columns_say_their_units(
+    front: Front, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    monkeypatch.setattr("producer.api.readings.history.FILE_ROWS", rows_at_once)
+    answer = await front.http.get("/readings?city_id=1&format=csv&fields=datetime,pressure")
+    header, *rows = csv.reader(io.StringIO(answer.text))
+    assert header[2:] == [
+        *("fetched_at", "observed_at", "temperature_c", "humidity_percent", "datetime", "pressure_hpa"),
+    ]
+    assert [row[1] for row in rows] == [f"c{number}" for number in range(5)]
+    assert rows[0] == [
+        *("1", "c0", "2026-11-20T12:01:00.000Z", "2026-11-20T11:53:00.000Z", "0.0", "55.0"),
+        *("2026-11-20T12:01:00.000Z", "1000.5"),
+    ]
+
+
+async def test_a_city_without_readings_has_an_empty_history(front: Front) -> None:
+    assert (await front.http.get("/readings?city_id=3,99")).json() == {"data": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    ("query", "where"),
+    [
+        ("", "city_id"),
+        ("city_id=0", "city_id"),
+        (f"city_id={','.join(map(str, range(1, 22)))}", "city_id"),
+        ("city_id=1&after=yesterday", "after"),
+        ("city_id=1&after=2026-13-20T12:01:00.000000Z,1", "after"),
+        ("city_id=1&fields=wind", "fields"),
+        ("city_id=1&from=2026-11-20T12:02:00Z&to=2026-11-20T12:02:00Z", "from"),
+        ("city_id=1&format=xml", "format"),
+        ("city_id=1&format=csv&limit=5", "limit"),
+    ],
+)
+async def test_a_wrong_parameter_is_refused(front: Front, query: str, where: str) -> None:
+    answer = await front.http.get(f"/readings?{query}")
+    assert (answer.status_code, answer.json()["errors"][0]["where"]) == (422, where)
