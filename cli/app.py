@@ -12,6 +12,7 @@ from cli.commands.admin import admin
 from cli.completion import complete_collections
 from cli.history import kept
 from cli.options import DEFAULT_URL, Json, Url
+from cli.schedules import schedules
 from cli.session import Session
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -359,4 +360,5 @@ def _session(context: typer.Context) -> Session:
 
 app.add_typer(kept)
 app.add_typer(cities)
+app.add_typer(schedules)
 app.add_typer(admin)

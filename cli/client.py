@@ -67,6 +67,11 @@ class Api:
         with self._errors():
             return self._answer(self._http.post(path, params=_given(parameters), json=body))
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Answer:
+        """PATCH a JSON document."""
+        with self._errors():
+            return self._answer(self._http.patch(path, json=body))
+
     def delete(self, path: str) -> None:
         """DELETE what is there."""
         with self._errors():

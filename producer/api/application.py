@@ -17,6 +17,8 @@ from producer.api.compat import events as older_events
 from producer.api.compat.default_collections import DefaultCollections
 from producer.api.readings import history, latest, summary
 from producer.api.requests import Entrance
+from producer.api.schedules import routes as schedules
+from producer.api.schedules.bodies import ScheduleDefaults
 from producer.cities import default_cities
 from producer.collections import Collections
 from producer.events import Events
@@ -27,6 +29,7 @@ from producer.quota import QuotaReports
 from producer.readings import Readings
 from producer.relays.batches import Relay
 from producer.retention import Retention
+from producer.schedules.registry import Schedules
 from raingauge.clock import SystemClock
 from raingauge.model import CollectionState
 from raingauge.observability import health
@@ -58,7 +61,7 @@ class ProducerFacts:
         return {"publishing": self._relay.pending}
 
 
-def create_api(
+def create_api(  # noqa: PLR0913, PLR0917  one for each part that runs beside it
     settings: Settings,
     collections: Collections,
     relay: Relay,
@@ -66,12 +69,13 @@ def create_api(
     observed: Instrumentation | None = None,
     watchers: ExitStack | None = None,
     retention: Retention | None = None,
+    on_schedule: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """The HTTP application; the producer's metrics and facts are added to those that `observed` has.
 
-    `on_event` is called when an event is due. Closing `watchers` ends their connections. `retention` deletes
-    collections; None: one of its own, which nobody runs. What is added last runs first: a request passes Entrance,
-    Head, TraceContext and RequestDurations, and then reaches FastAPI's router.
+    `on_event` is called when an event is due, `on_schedule` when a schedule was changed. Closing `watchers` ends their
+    connections. `retention` deletes collections; None: one of its own, which nobody runs. What is added last runs
+    first: a request passes Entrance, Head, TraceContext and RequestDurations, and then reaches FastAPI's router.
     """
     observed = observed or Instrumentation()
     telemetry = observed.telemetry
@@ -95,6 +99,7 @@ def create_api(
     retention = retention or Retention(collections.transactions, settings.retention)
     for router in (*_front_doors(settings, collections, relay, on_event, metrics), _deletion(retention, metrics)):
         api.include_router(router)
+    api.include_router(_schedules(settings, collections, on_schedule))
     api.include_router(quota.router(reports))
     api.include_router(stream.router(live))
     api.include_router(page.router(page.Page(settings.http.root_path)))
@@ -114,6 +119,11 @@ def _quota_reports(settings: Settings, collections: Collections) -> QuotaReports
 def _deletion(retention: Retention, metrics: ProducerMetrics) -> APIRouter:
     retention.on_removed = metrics.count_removed
     return deletion.router(retention)
+
+
+def _schedules(settings: Settings, collections: Collections, on_change: Callable[[], None]) -> APIRouter:
+    registry = Schedules(collections, default_cities(), settings.quota.cities_per_month, on_change)
+    return schedules.router(registry, ScheduleDefaults(settings.collect.max_cities, settings.freshness.max_age_s))
 
 
 def _front_doors(
