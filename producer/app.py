@@ -11,10 +11,13 @@ from functools import partial
 from fastapi import FastAPI
 
 from producer.api.application import create_api
+from producer.cities import default_cities
 from producer.collections import Collections
 from producer.relays.batches import Relay
 from producer.relays.events import EventRelay
 from producer.relays.streams import StreamRelay
+from producer.schedules.from_settings import SettingsSchedules, definitions
+from producer.schedules.running import Runs, Scheduler
 from raingauge.background import in_background
 from raingauge.blocking import Threads, until_available
 from raingauge.clock import SystemClock
@@ -57,7 +60,7 @@ async def producing(
     Closing `watchers` ends their connections.
 
     Raises (ends the block):
-        SettingsError: the database refuses this program.
+        SettingsError: the database refuses this program, or a schedule of the settings is wrong.
     """
     observed = observed or Instrumentation()
     threads, clock = Threads(THREADS, "producer"), SystemClock()
@@ -73,16 +76,21 @@ async def producing(
         every_s = settings.relay.every_s
         relays.append(StreamRelay(transactions, publishers.streams, clock, settings.streams, every_s))
 
+    wanted, cities = definitions(settings), default_cities()
+    of_settings = SettingsSchedules(transactions, wanted, cities, limits.cities_per_month)
+    scheduler = Scheduler(transactions, Runs(transactions, cities, outstanding), relay.wake)
+
     async def publish() -> None:
         await until_available(threads, database.check_at_start, clock)
         while await transactions.persist(partial(widen, outstanding=outstanding)):
             pass
-        await asyncio.gather(*(one.run() for one in relays))
+        await transactions.persist(of_settings.store)
+        await asyncio.gather(*(one.run() for one in relays), scheduler.run())
 
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(publish())
         try:
-            api = create_api(settings, collections, relay, event_relay.wake, observed, watchers)
+            api = create_api(settings, collections, relay, event_relay.wake, observed, watchers, scheduler.wake)
             observed.tracing.instrument(api, database.engine)
             yield api
         finally:

@@ -296,7 +296,7 @@ class Collections:
         if fresh is None:
             forecast = self._recent_forecast(connection, unfinished)
         else:
-            forecast = Forecast(self._snapshot(connection))
+            forecast = Forecast(self.snapshot(connection))
         behind = _behind_held(connection, forecast.snapshot, unfinished)
         counts = fresh or [0] * len(states)
         return [
@@ -314,11 +314,12 @@ class Collections:
             known = (forecast.snapshot.now - changed_at).total_seconds() > FORECAST_KEPT_S
             if known and now_s - read_at_s <= FORECAST_KEPT_S:
                 return forecast
-        forecast = Forecast(self._snapshot(connection))
+        forecast = Forecast(self.snapshot(connection))
         self._kept_forecast = now_s, forecast
         return forecast
 
-    def _snapshot(self, connection: Connection) -> Snapshot:
+    def snapshot(self, connection: Connection) -> Snapshot:
+        """What forecasts depend on, within a transaction."""
         now = self.transactions.now(connection)
         gate = quota.find_gate(connection, self._account)
         window_s = self._terms.window_s if gate is None else gate.window_s

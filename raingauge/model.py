@@ -44,6 +44,8 @@ class CollectionRequest:
     """The client gave no `max_age_s`, so an existing collection matches whatever its own is."""
     traceparent: str | None = None
     """The W3C trace context of the request."""
+    requested_by: str | None = None
+    """The name of the token that the POST carried, or `schedule:` and the schedule's name."""
 
 
 @dataclass(frozen=True, slots=True)

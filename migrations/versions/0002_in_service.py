@@ -82,6 +82,7 @@ def _create_schedules() -> None:
         sa.Column("every_s", sa.Integer()),
         sa.Column("zone", exact(64), nullable=False),
         sa.Column("city_ids", long_text()),
+        sa.Column("cities", sa.Integer()),
         sa.Column("max_age_s", sa.Integer(), nullable=False),
         sa.Column("missed", exact(16), nullable=False),
         sa.Column("overlap", exact(16), nullable=False),

@@ -16,6 +16,8 @@ from producer.api.compat import collection_request, total, weather
 from producer.api.compat import events as older_events
 from producer.api.compat.default_collections import DefaultCollections
 from producer.api.requests import Entrance
+from producer.api.schedules import routes as schedules
+from producer.api.schedules.bodies import ScheduleDefaults
 from producer.cities import default_cities
 from producer.collections import Collections
 from producer.events import Events
@@ -25,6 +27,7 @@ from producer.metrics import ProducerMetrics
 from producer.quota import QuotaReports
 from producer.readings import Readings
 from producer.relays.batches import Relay
+from producer.schedules.registry import Schedules
 from raingauge.clock import SystemClock
 from raingauge.model import CollectionState
 from raingauge.observability import health
@@ -63,11 +66,13 @@ def create_api(
     on_event: Callable[[], None] = lambda: None,
     observed: Instrumentation | None = None,
     watchers: ExitStack | None = None,
+    on_schedule: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """The HTTP application; the producer's metrics and facts are added to those that `observed` has.
 
-    `on_event` is called when an event is due. Closing `watchers` ends their connections. What is added last runs first:
-    a request passes Entrance, Head, TraceContext and RequestDurations, and then reaches FastAPI's router.
+    `on_event` is called when an event is due, `on_schedule` when a schedule was changed. Closing `watchers` ends their
+    connections. What is added last runs first: a request passes Entrance, Head, TraceContext and RequestDurations, and
+    then reaches FastAPI's router.
     """
     observed = observed or Instrumentation()
     telemetry = observed.telemetry
@@ -89,6 +94,7 @@ def create_api(
         watchers.callback(live.close)
     for router in _front_doors(settings, collections, relay, on_event, ProducerMetrics(telemetry, relay, reports)):
         api.include_router(router)
+    api.include_router(_schedules(settings, collections, on_schedule))
     api.include_router(quota.router(reports))
     api.include_router(stream.router(live))
     api.include_router(page.router(page.Page(settings.http.root_path)))
@@ -103,6 +109,11 @@ def create_api(
 
 def _quota_reports(settings: Settings, collections: Collections) -> QuotaReports:
     return QuotaReports(collections.transactions, settings.quota.account, settings.terms, settings.openweather.endpoint)
+
+
+def _schedules(settings: Settings, collections: Collections, on_change: Callable[[], None]) -> APIRouter:
+    registry = Schedules(collections, default_cities(), settings.quota.cities_per_month, on_change)
+    return schedules.router(registry, ScheduleDefaults(settings.collect.max_cities, settings.freshness.max_age_s))
 
 
 def _front_doors(

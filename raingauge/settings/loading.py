@@ -15,6 +15,9 @@ from raingauge.settings.sections import CONFIG_VARIABLE, PREFIX, URL_VARIABLE, S
 
 NAME: Final = re.compile(r"[A-Za-z0-9_.]+")
 """What looks like the name of a setting: anything else may be a value in the wrong place."""
+LISTS: Final = frozenset({"schedules"})
+"""What stands where a section stands, and has no keys: the environment has it as JSON."""
+SECTIONS: Final = frozenset(Settings.model_fields) - LISTS
 
 
 def load_settings() -> Settings:
@@ -57,7 +60,8 @@ def _refuse_unknown_variables() -> None:
     for variable in sorted(os.environ.keys() - {CONFIG_VARIABLE, URL_VARIABLE}):
         name = variable.upper().removeprefix(PREFIX)
         section, _, key = name.partition("__")
-        if variable.upper().startswith(PREFIX) and not (key and section.lower() in Settings.model_fields):
+        is_known = bool(key) if section.lower() in SECTIONS else name.lower() in LISTS
+        if variable.upper().startswith(PREFIX) and not is_known:
             names = [known.upper().replace(".", "__") for known in _names(Settings) if "." in known]
             hint = _hint(name, names, PREFIX) or "; expected RAINGAUGE_<SECTION>__<KEY>"
             raise SettingsError(f"settings: {variable} names no setting{hint}")

@@ -4,9 +4,9 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -16,6 +16,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from raingauge.contracts import CityId
 from raingauge.model import EventType
 from raingauge.quota.pacing import MonthPacing, Pacing, Terms
 from raingauge.settings.secrets import content
@@ -47,6 +48,9 @@ BrokerUrl = Annotated[
 ProviderUrl = Annotated[
     str,
     _matches(r"https?://[^\s?#@]+", "http:// or https:// and a host, without user, password, query or fragment"),
+]
+ScheduleName = Annotated[
+    str, _matches(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,40}", "1 to 40 of A-Z a-z 0-9 . _ -, and neither . nor ..")
 ]
 RootPath = Annotated[str, _matches(r"(/[A-Za-z0-9._~-]+)*", "a path such as /weather, without a slash at its end")]
 
@@ -209,6 +213,27 @@ class CitiesSettings(Section):
     file: str = "var/cities.db"
 
 
+class ScheduleSettings(Section):
+    """A collection that is started again and again. The producer checks its expression, its zone and its file."""
+
+    name: ScheduleName
+    cron: str | None = None
+    every_s: int | None = None
+    zone: str = "UTC"
+    cities: Annotated[list[CityId], Field(min_length=1)] | None = None
+    cities_file: str | None = Field(None, min_length=1)
+    max_age_s: int | None = Field(None, ge=0, le=86_400)
+    """None: `freshness.max_age_s`."""
+    missed: Literal["skip", "latest"] = "latest"
+    overlap: Literal["skip", "queue", "cancel_previous"] = "skip"
+
+    @model_validator(mode="after")
+    def _names_cities_once(self) -> Self:
+        if self.cities is not None and self.cities_file is not None:
+            raise ValueError("give either cities or cities_file")
+        return self
+
+
 class EnvironmentSource(EnvSettingsSource):
     """Environment variables, where `<variable>_FILE` names a file with the value of a URL."""
 
@@ -248,6 +273,16 @@ class Settings(BaseSettings):
     export: ExportSettings = ExportSettings()
     streams: StreamSettings = StreamSettings()
     cities: CitiesSettings = CitiesSettings()
+    schedules: list[ScheduleSettings] = []
+
+    @field_validator("schedules")
+    @classmethod
+    def _have_different_names(cls, schedules: list[ScheduleSettings]) -> list[ScheduleSettings]:
+        names = [schedule.name for schedule in schedules]
+        for place, name in enumerate(names):
+            if name in names[:place]:
+                raise ValueError(f"two of them have the name {name}")
+        return schedules
 
     @classmethod
     def settings_customise_sources(

@@ -260,6 +260,7 @@ def _insert(
                     "idle_since": now,
                     "released": min(outstanding, batches_of(len(request.city_ids))),
                     "traceparent": request.traceparent,
+                    "requested_by": request.requested_by,
                 }
                 for request in requests
             ],

@@ -60,7 +60,7 @@ class Collection(Schema):
     traceparent: Mapped[str | None] = mapped_column(exact(55))
     """The W3C trace context of the POST."""
     requested_by: Mapped[str | None] = mapped_column(exact(64))
-    """The name of the token that the POST carried."""
+    """The name of the token that the POST carried, or `schedule:` and the schedule's name."""
     readings_pruned_at: Mapped[datetime | None]
     """When its readings were deleted because of their age."""
     standing: Mapped[int | None] = mapped_column(SmallInteger, Computed(STANDING, persisted=True))
@@ -246,6 +246,8 @@ class Schedule(Schema):
     zone: Mapped[str] = mapped_column(exact(64))
     city_ids: Mapped[str | None] = mapped_column(Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb"))
     """JSON list; NULL: the default cities."""
+    cities: Mapped[int | None]
+    """How many these are; NULL: the default cities."""
     max_age_s: Mapped[int]
     missed: Mapped[str] = mapped_column(exact(16))
     """skip or latest."""

@@ -58,6 +58,19 @@ OTHER: dict[str, Any] = {
     "streams.latest_topic": "newest",
     "streams.format": "connect-json",
     "cities.file": "/srv/cities.db",
+    "schedules": [
+        {
+            "name": "hourly",
+            "cron": "0 * * * *",
+            "every_s": None,
+            "zone": "Europe/Berlin",
+            "cities": [1, 2],
+            "cities_file": None,
+            "max_age_s": 0,
+            "missed": "skip",
+            "overlap": "queue",
+        }
+    ],
 }
 """For every setting a value that is not its default."""
 

@@ -1,0 +1,1 @@
+"""Schedules: collections that are started again and again."""

@@ -1,0 +1,180 @@
+"""Starts the collections of schedules when they are due, and records what was skipped, and why.
+
+The id of a run's collection is the schedule's name with the nominal time. Collection, run and next time are stored in
+one transaction, under the lock of the schedule's row. So any number of producers start a run once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+from sqlalchemy import Connection
+
+from producer.schedules import storage
+from producer.schedules.storage import RunState, ScheduleState
+from raingauge.background import repeated
+from raingauge.clock import happens_within
+from raingauge.database.transactions import Transactions
+from raingauge.errors import DatabaseUnavailable
+from raingauge.model import CollectionRequest
+from raingauge.storage import collections
+from raingauge.storage.collections import OtherRequest
+
+log = logging.getLogger("raingauge.schedules")
+
+LATE: Final = timedelta(seconds=60)
+"""A run that is decided later than this after its nominal time was missed."""
+MAX_SKIPPED: Final = 100
+"""Missed runs of a schedule that are recorded at once: the last ones."""
+AT_ONCE: Final = 50
+"""Schedules that are read at once."""
+LONGEST_PAUSE_S: Final = 15.0
+"""Another producer may have added a schedule that is due earlier."""
+SHORTEST_PAUSE_S: Final = 0.01
+RETRY_S: Final = 1.0
+MISSED: Final = "missed: no producer started it in time"
+EARLIER: Final = "; earlier ones were missed, too, and are not recorded"
+CHANGED: Final = "the schedule was changed or paused before it started"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of the nominal times of a schedule that have passed."""
+
+    schedule: str
+    runs: Sequence[RunState]
+    cities: int = 0
+    """Cities of the collection that was started."""
+    cancelled: Sequence[str] = ()
+    """Collections of previous runs that were cancelled."""
+
+
+def run_id(name: str, nominal_at: datetime) -> str:
+    """The id of a run's collection, for example `hourly:2026-11-20T12:00Z`."""
+    moment = f"{nominal_at:%Y-%m-%dT%H:%M}" + (f":{nominal_at:%S}" if nominal_at.second else "")
+    return f"{name}:{moment}Z"
+
+
+def skipped(state: ScheduleState, now: datetime, reason: str) -> list[RunState]:
+    """What has been due until now, each as skipped; of many only the last `MAX_SKIPPED`."""
+    if state.next_at is None or state.next_at > now:
+        return []
+    times, more = state.times.last(state.next_at, now, MAX_SKIPPED)
+    return [RunState(at, now, None, reason + EARLIER * (more and place == 0)) for place, at in enumerate(times)]
+
+
+class Runs:
+    """Decides about due runs within a transaction."""
+
+    def __init__(self, transactions: Transactions, default_cities: Sequence[int], outstanding: int) -> None:
+        self._transactions = transactions
+        self._default_cities = default_cities
+        self._outstanding = outstanding
+
+    def decide(self, connection: Connection, name: str) -> Decision | None:
+        """Start what is due of this schedule, or skip it; None: nothing is due (any more)."""
+        state = storage.lock(connection, name)
+        now = self._transactions.now(connection)
+        if state is None or state.next_at is None or state.next_at > now:
+            return None
+        due = skipped(state, now, MISSED)
+        *missed, last = due
+        decision = Decision(name, due)
+        if now - last.nominal_at <= LATE or state.missed == "latest":
+            decision = self._start(connection, state, last.nominal_at, now, missed)
+        storage.record(connection, name, decision.runs)
+        storage.set_next(connection, name, state.times.after(now))
+        return decision
+
+    def _start(
+        self, connection: Connection, state: ScheduleState, at: datetime, now: datetime, missed: Sequence[RunState]
+    ) -> Decision:
+        """Start the run of that nominal time, unless the previous one is open and stays so."""
+        still_open = storage.open_collections(connection, state.name) if state.overlap != "queue" else []
+        if still_open and state.overlap == "skip":
+            reason = f"overlap: {still_open[0]} is still open"
+            return Decision(state.name, [*missed, RunState(at, now, None, reason)])
+        if still_open:
+            collections.cancel_all(connection, now, still_open)
+        named = storage.definition(connection, state).city_ids
+        request = CollectionRequest(
+            id=run_id(state.name, at),
+            city_ids=self._default_cities if named is None else named,
+            max_age_s=state.max_age_s,
+            named=named is not None,
+            requested_by=storage.requester(state.name),
+        )
+        existing = collections.find_all(connection, [request.id])
+        [result] = collections.accept_all(connection, now, [request], existing, self._outstanding)
+        if isinstance(result, OtherRequest):  # it started before the schedule was deleted and created anew
+            log.warning("schedule.started_before", extra={"schedule": state.name, "collection_id": request.id})
+        runs = [*missed, RunState(at, now, request.id, None)]
+        return Decision(state.name, runs, len(request.city_ids), still_open)
+
+
+class Scheduler:
+    """Runs what is due: at its time, and at once when woken. It reads by an index, at least every 15 s."""
+
+    def __init__(self, transactions: Transactions, runs: Runs, on_started: Callable[[], None]) -> None:
+        self._transactions = transactions
+        self._runs = runs
+        self._on_started = on_started
+        self._changed = asyncio.Event()
+        self._pause_s = RETRY_S
+
+    def wake(self) -> None:
+        """Schedules were changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Run schedules until cancelled."""
+        await repeated(self._round, self._pause)
+
+    async def _pause(self) -> None:
+        await happens_within(self._changed, self._pause_s)
+        self._changed.clear()
+
+    async def _round(self) -> bool:
+        """Decide about all that is due; whether there may be more."""
+        self._pause_s = RETRY_S
+        now, coming = await self._transactions.read(self._coming)
+        due = [one.name for one in coming if one.next_at <= now]
+        decided = [await self._decide(name) for name in due]
+        if not all(decided):
+            return False
+        if len(due) < len(coming):
+            self._pause_s = (coming[len(due)].next_at - now).total_seconds()
+        self._pause_s = LONGEST_PAUSE_S if not coming else self._pause_s
+        self._pause_s = min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, self._pause_s))
+        return bool(due)  # what was decided may be due again, or more may be
+
+    def _coming(self, connection: Connection) -> tuple[datetime, list[storage.Due]]:
+        return self._transactions.now(connection), storage.coming(connection, AT_ONCE)
+
+    async def _decide(self, name: str) -> bool:
+        """Decide about one schedule; whether that worked. One that fails does not keep the others from running."""
+        try:
+            decision = await self._transactions.write(partial(self._runs.decide, name=name))
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            log.exception("schedule.failed", extra={"schedule": name})
+            return False
+        if decision is not None:
+            self._report(decision)
+        return True
+
+    def _report(self, decision: Decision) -> None:
+        for run in decision.runs:
+            facts = {"schedule": decision.schedule, "nominal_at": run.nominal_at}
+            if run.collection_id is None:
+                log.warning("schedule.skipped", extra={**facts, "reason": run.reason})
+                continue
+            log.info("schedule.started", extra={**facts, "collection_id": run.collection_id, "cities": decision.cities})
+            self._on_started()
+        for collection_id in decision.cancelled:
+            log.info("collection.cancelled", extra={"collection_id": collection_id, "by": decision.schedule})

@@ -1,0 +1,231 @@
+"""The rows of schedules and of their runs. It decides nothing, and commits nothing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal, NamedTuple
+
+from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from producer.schedules.times import EPOCH, Times
+from raingauge.database import is_duplicate
+from raingauge.errors import Overtaken
+from raingauge.storage.models import Collection, Schedule, ScheduledRun
+
+Missed = Literal["skip", "latest"]
+Overlap = Literal["skip", "queue", "cancel_previous"]
+Origin = Literal["settings", "api"]
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a person says of a schedule."""
+
+    name: str
+    times: Times
+    city_ids: Sequence[int] | None
+    """Distinct. None: the default cities."""
+    max_age_s: int
+    missed: Missed
+    overlap: Overlap
+
+    def is_like(self, other: "Definition") -> bool:
+        """Whether both say the same; the order of cities does not count."""
+        mine, theirs = (None if one.city_ids is None else frozenset(one.city_ids) for one in (self, other))
+        names = ("name", "times", "max_age_s", "missed", "overlap")
+        return mine == theirs and all(getattr(self, name) == getattr(other, name) for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A nominal time that has passed."""
+
+    nominal_at: datetime
+    decided_at: datetime
+    collection_id: str | None
+    """None: the run was skipped."""
+    reason: str | None
+    """Why it was skipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleState:
+    """A schedule as it is stored, without its cities."""
+
+    name: str
+    times: Times
+    cities: int | None
+    """How many; None: the default ones."""
+    max_age_s: int
+    missed: Missed
+    overlap: Overlap
+    origin: Origin
+    paused_at: datetime | None
+    next_at: datetime | None
+    """The nominal time of the next run; None while it is paused."""
+    last_run: RunState | None = None
+
+
+class Due(NamedTuple):
+    """When a schedule runs next."""
+
+    name: str
+    next_at: datetime
+
+
+_STATE: Final = (
+    *(Schedule.name, Schedule.cron, Schedule.every_s, Schedule.zone, Schedule.cities, Schedule.max_age_s),
+    *(Schedule.missed, Schedule.overlap, Schedule.origin, Schedule.paused_at, Schedule.next_at),
+)
+_RUN: Final = (ScheduledRun.nominal_at, ScheduledRun.decided_at, ScheduledRun.collection_id, ScheduledRun.reason)
+_LAST: Final = (
+    select(ScheduledRun.nominal_at)
+    .where(ScheduledRun.schedule == Schedule.name)
+    .order_by(ScheduledRun.nominal_at.desc())
+    .limit(1)
+    .correlate(Schedule)
+    .scalar_subquery()
+)
+_WITH_LAST_RUN: Final = select(*_STATE, *_RUN).outerjoin(
+    ScheduledRun, and_(ScheduledRun.schedule == Schedule.name, ScheduledRun.nominal_at == _LAST)
+)
+
+
+def requester(name: str) -> str:
+    """What collections of a schedule have in `requested_by`."""
+    return f"schedule:{name}"
+
+
+def find(connection: Connection, name: str) -> ScheduleState | None:
+    """The schedule with its last run, or None."""
+    row = connection.execute(_WITH_LAST_RUN.where(Schedule.name == name)).one_or_none()
+    return None if row is None else _with_last_run(row)
+
+
+def page(connection: Connection, after: str, limit: int) -> list[ScheduleState]:
+    """Up to `limit` schedules in the order of their names, of those after this name."""
+    found = _WITH_LAST_RUN.where(Schedule.name > after).order_by(Schedule.name).limit(limit)
+    return [_with_last_run(row) for row in connection.execute(found)]
+
+
+def active(connection: Connection) -> list[ScheduleState]:
+    """All that are not paused."""
+    return [_state(row) for row in connection.execute(select(*_STATE).where(Schedule.paused_at.is_(None)))]
+
+
+def of_settings(connection: Connection) -> list[str]:
+    """The names of those that come from the settings."""
+    return [*connection.scalars(select(Schedule.name).where(Schedule.origin == "settings").order_by(Schedule.name))]
+
+
+def lock(connection: Connection, name: str) -> ScheduleState | None:
+    """The schedule, locked until the transaction ends; None: there is none."""
+    row = connection.execute(select(*_STATE).where(Schedule.name == name).with_for_update()).one_or_none()
+    return None if row is None else _state(row)
+
+
+def definition(connection: Connection, state: ScheduleState) -> Definition:
+    """What was said of this schedule, with its cities."""
+    text = connection.scalar(select(Schedule.city_ids).where(Schedule.name == state.name))
+    city_ids = None if text is None else tuple(json.loads(text))
+    return Definition(state.name, state.times, city_ids, state.max_age_s, state.missed, state.overlap)
+
+
+def add(connection: Connection, now: datetime, wanted: Definition, origin: Origin) -> None:
+    """Store a schedule that runs first at the next time after `now`.
+
+    Raises:
+        Overtaken: another producer stored one of this name at the same time.
+    """
+    values = _values(wanted) | {
+        "origin": origin,
+        "created_at": now,
+        "changed_at": now,
+        "next_at": wanted.times.after(now),
+    }
+    try:
+        connection.execute(insert(Schedule), [values])
+    except IntegrityError as error:
+        if is_duplicate(error):
+            raise Overtaken from error
+        raise
+
+
+def replace(
+    connection: Connection, now: datetime, wanted: Definition, origin: Origin, next_at: datetime | None
+) -> None:
+    """Store what is now said of a schedule."""
+    values = _values(wanted) | {"origin": origin, "changed_at": now, "next_at": next_at}
+    connection.execute(update(Schedule).where(Schedule.name == wanted.name).values(values))
+
+
+def set_next(connection: Connection, name: str, next_at: datetime | None, **columns: Any) -> None:
+    """Set when it runs next, and other columns."""
+    connection.execute(update(Schedule).where(Schedule.name == name).values(next_at=next_at, **columns))
+
+
+def remove(connection: Connection, name: str) -> None:
+    """Delete a schedule with the record of its runs. Their collections stay."""
+    connection.execute(delete(ScheduledRun).where(ScheduledRun.schedule == name))
+    connection.execute(delete(Schedule).where(Schedule.name == name))
+
+
+def coming(connection: Connection, limit: int) -> list[Due]:
+    """Those that run next, the earliest first, due or not; by an index."""
+    # Not with IS NOT NULL: SQLite would read the whole table.
+    found = select(Schedule.name, Schedule.next_at).where(Schedule.next_at > EPOCH).order_by(Schedule.next_at)
+    rows: Sequence[Any] = connection.execute(found.limit(limit)).all()
+    return [Due(*row) for row in rows]
+
+
+def record(connection: Connection, name: str, runs: Sequence[RunState]) -> None:
+    """Store what became of nominal times of a schedule."""
+    if runs:
+        columns = RunState.__dataclass_fields__
+        rows = [{"schedule": name} | {column: getattr(run, column) for column in columns} for run in runs]
+        connection.execute(insert(ScheduledRun), rows)
+
+
+def runs(connection: Connection, name: str, before: datetime | None, limit: int) -> list[RunState]:
+    """Up to `limit` runs of a schedule, the newest first, of those before this nominal time."""
+    found = select(*_RUN).where(ScheduledRun.schedule == name).order_by(ScheduledRun.nominal_at.desc()).limit(limit)
+    if before is not None:
+        found = found.where(ScheduledRun.nominal_at < before)
+    return [RunState(*row) for row in connection.execute(found)]
+
+
+def open_collections(connection: Connection, name: str) -> list[str]:
+    """Ids of the collections that this schedule started and that have not ended; by an index."""
+    found = select(Collection.id).where(Collection.requested_by == requester(name), Collection.finished_at.is_(None))
+    return [*connection.scalars(found.order_by(Collection.id))]
+
+
+def _values(wanted: Definition) -> dict[str, Any]:
+    city_ids = wanted.city_ids
+    named: Mapping[str, Any] = (
+        {"city_ids": None, "cities": None}
+        if city_ids is None
+        else {"city_ids": json.dumps([*city_ids]), "cities": len(city_ids)}
+    )
+    return {
+        "name": wanted.name,
+        "cron": wanted.times.cron,
+        "every_s": wanted.times.every_s,
+        "zone": wanted.times.zone,
+        "max_age_s": wanted.max_age_s,
+        "missed": wanted.missed,
+        "overlap": wanted.overlap,
+        **named,
+    }
+
+
+def _state(row: Sequence[Any], last_run: RunState | None = None) -> ScheduleState:
+    name, cron, every_s, zone, *rest = row[: len(_STATE)]
+    return ScheduleState(name, Times(cron, every_s, zone), *rest, last_run=last_run)
+
+
+def _with_last_run(row: Sequence[Any]) -> ScheduleState:
+    run = row[len(_STATE) :]
+    return _state(row, None if run[0] is None else RunState(*run))
