@@ -10,15 +10,13 @@ import typer
 
 from cli.commands.admin import admin
 from cli.completion import complete_collections
+from cli.options import DEFAULT_URL, Json, Url
+from cli.schedules import schedules
 from cli.session import Session
-
-DEFAULT_URL = "http://127.0.0.1:8000"
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 cities = typer.Typer(name="cities", rich_markup_mode=None)
 
-Json = Annotated[bool, typer.Option("--json", help="Print the API's JSON as it is.")]
-Url = Annotated[str, typer.Option("--url", envvar="RAINGAUGE_URL", metavar="URL", help="The address of the API.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The collection's id.", autocompletion=complete_collections)]
 NewId = Annotated[str, typer.Argument(metavar="ID", help="An id of your choice: 1 to 64 of A-Z a-z 0-9 . _ -")]
 Units = Annotated[
@@ -360,4 +358,5 @@ def _session(context: typer.Context) -> Session:
 
 
 app.add_typer(cities)
+app.add_typer(schedules)
 app.add_typer(admin)

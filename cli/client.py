@@ -16,6 +16,7 @@ from cli.times import of_header
 
 TIMEOUT: Final = httpx2.Timeout(30.0, connect=5.0)
 AWAY: Final = frozenset({502, 503, 504})
+NO_CONTENT: Final = 204
 NOT_MODIFIED: Final = 304
 
 Parameters = Mapping[str, str | int | bool | None]
@@ -66,6 +67,16 @@ class Api:
         with self._errors():
             return self._answer(self._http.post(path, params=_given(parameters), json=body))
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Answer:
+        """PATCH a JSON document."""
+        with self._errors():
+            return self._answer(self._http.patch(path, json=body))
+
+    def delete(self, path: str) -> None:
+        """DELETE what is there."""
+        with self._errors():
+            self._check(self._http.delete(path))
+
     @contextmanager
     def stream(self, path: str, parameters: Parameters) -> Iterator[Iterator[bytes]]:
         """The bytes of a document, as they arrive; an answer that breaks off is an error."""
@@ -92,7 +103,7 @@ class Api:
     def _check(self, response: httpx2.Response) -> None:
         """Raise what the status means."""
         status, kind = response.status_code, response.headers.get("content-type", "")
-        if status == NOT_MODIFIED or (response.is_success and kind.startswith("application/json")):
+        if status in {NO_CONTENT, NOT_MODIFIED} or (response.is_success and kind.startswith("application/json")):
             return
         if kind != "application/problem+json":
             what = f"{self._url} answers {status} {kind}, not as Raingauge does; correct --url or RAINGAUGE_URL"

@@ -31,7 +31,7 @@ class Demand:
     max_age_s: int
 
     def by_month(self, now: datetime) -> list[tuple[datetime, int]]:
-        """Cities to request in this calendar month (UTC) and in each of the next eleven, at most.
+        """Cities to request in each of the next twelve calendar months (UTC), at most.
 
         No city is requested again before its observation is `max_age_s` old.
         """

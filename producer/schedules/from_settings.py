@@ -103,14 +103,14 @@ class SettingsSchedules:
         before = storage.definition(connection, state)
         if wanted.is_like(before):
             if state.origin != ORIGIN:
-                storage.replace(connection, now, wanted, ORIGIN, state.next_at)
+                storage.store(connection, now, wanted, ORIGIN, state.next_at)
             return
         if state.origin != ORIGIN:
             what = "a schedule of this name was created through the API with another content"
             raise SettingsError(f"schedules: {wanted.name}: {what}: choose another name, or delete that one first")
         storage.record(connection, wanted.name, skipped(state, now, CHANGED))
         next_at = wanted.times.after(now) if state.paused_at is None else None
-        storage.replace(connection, now, wanted, ORIGIN, next_at)
+        storage.store(connection, now, wanted, ORIGIN, next_at)
 
     def _check_budget(self, connection: Connection) -> None:
         """Those of the API may be paused or deleted while the producer runs, so they do not keep it from starting."""

@@ -106,7 +106,7 @@ class Schedules:
                     self._check(connection, now, wanted)
                 storage.record(connection, name, skipped(state, now, CHANGED))
                 next_at = wanted.times.after(now) if state.paused_at is None else None
-                storage.replace(connection, now, wanted, state.origin, next_at)
+                storage.store(connection, now, wanted, state.origin, next_at)
             return _found(connection, name)
 
         result = await self._transactions.write(work, self._deadline_s(cities))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
@@ -153,9 +153,7 @@ def add(connection: Connection, now: datetime, wanted: Definition, origin: Origi
         raise
 
 
-def replace(
-    connection: Connection, now: datetime, wanted: Definition, origin: Origin, next_at: datetime | None
-) -> None:
+def store(connection: Connection, now: datetime, wanted: Definition, origin: Origin, next_at: datetime | None) -> None:
     """Store what is now said of a schedule."""
     values = _values(wanted) | {"origin": origin, "changed_at": now, "next_at": next_at}
     connection.execute(update(Schedule).where(Schedule.name == wanted.name).values(values))
@@ -223,7 +221,7 @@ def _values(wanted: Definition) -> dict[str, Any]:
 
 def _state(row: Sequence[Any], last_run: RunState | None = None) -> ScheduleState:
     name, cron, every_s, zone, *rest = row[: len(_STATE)]
-    return ScheduleState(name, Times(cron, every_s, zone), *rest, last_run=last_run)
+    return replace(ScheduleState(name, Times(cron, every_s, zone), *rest), last_run=last_run)
 
 
 def _with_last_run(row: Sequence[Any]) -> ScheduleState:

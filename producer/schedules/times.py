@@ -5,7 +5,6 @@ Debian's cron (https://manpages.debian.org/cron, "NOTES"): on the night when the
 runs once; on the night when they go forward, one whose time is left out runs at the end of the gap.
 """
 
-import calendar
 import math
 from collections import deque
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from cronsim import CronSim, CronSimError
 
 from raingauge.errors import Permanent
+from raingauge.quota.pacing import next_month
 
 LEAST_EVERY_S: Final = 60
 MOST_EVERY_S: Final = 31_536_000
@@ -104,16 +104,16 @@ class Times:
         return _simulated(self.cron, EPOCH, "UTC").explain() + where
 
     def runs_by_month(self, now: datetime) -> list[tuple[datetime, int]]:
-        """For this calendar month and the next eleven, in UTC: its first moment, and how often it runs in all of it.
+        """For each of the next twelve calendar months in UTC: its first moment, and how often it runs in it.
 
         Days are counted as if each had 24 hours, in the schedule's zone.
         """
-        first = datetime(now.year, now.month, 1, tzinfo=UTC)
+        first = next_month(now)
         months = []
         for _ in range(MONTHS):
-            days = calendar.monthrange(first.year, first.month)[1]
-            months.append((first, self._runs(first, days)))
-            first += timedelta(days=days)
+            following = next_month(first)
+            months.append((first, self._runs(first, (following - first).days)))
+            first = following
         return months
 
     def _runs(self, first: datetime, days: int) -> int:
