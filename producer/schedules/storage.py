@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
-from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from producer.schedules.times import EPOCH, Times
@@ -80,17 +80,17 @@ _STATE: Final = (
     *(Schedule.missed, Schedule.overlap, Schedule.origin, Schedule.paused_at, Schedule.next_at),
 )
 _RUN: Final = (ScheduledRun.nominal_at, ScheduledRun.decided_at, ScheduledRun.collection_id, ScheduledRun.reason)
-_LAST: Final = (
-    select(ScheduledRun.nominal_at)
+_LAST_RUN: Final = tuple(
+    select(column)
     .where(ScheduledRun.schedule == Schedule.name)
     .order_by(ScheduledRun.nominal_at.desc())
     .limit(1)
     .correlate(Schedule)
     .scalar_subquery()
+    for column in _RUN
 )
-_WITH_LAST_RUN: Final = select(*_STATE, *_RUN).outerjoin(
-    ScheduledRun, and_(ScheduledRun.schedule == Schedule.name, ScheduledRun.nominal_at == _LAST)
-)
+"""A column each: a join of the last runs reads all runs on PostgreSQL."""
+_WITH_LAST_RUN: Final = select(*_STATE, *_LAST_RUN)
 
 
 def requester(name: str) -> str:
@@ -196,8 +196,9 @@ def runs(connection: Connection, name: str, before: datetime | None, limit: int)
 
 def open_collections(connection: Connection, name: str) -> list[str]:
     """Ids of the collections that this schedule started and that have not ended; by an index."""
+    # Sorted here: with ORDER BY, SQLite would read the whole table.
     found = select(Collection.id).where(Collection.requested_by == requester(name), Collection.finished_at.is_(None))
-    return [*connection.scalars(found.order_by(Collection.id))]
+    return sorted(connection.scalars(found))
 
 
 def _values(wanted: Definition) -> dict[str, Any]:

@@ -1,0 +1,233 @@
+"""Statements of schedules on every database: due runs, once and whole, whoever starts them."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, update
+
+from producer.schedules import storage
+from producer.schedules.running import MAX_SKIPPED, Decision, Runs
+from producer.schedules.storage import Definition
+from producer.schedules.times import Times
+from raingauge.blocking import inline
+from raingauge.clock import SystemClock
+from raingauge.database import Database, open_database
+from raingauge.database.transactions import Transactions
+from raingauge.storage.models import Batch, Collection, Schedule, ScheduledRun
+from tests.contract.storage_support import Moment, at_once, rows, url_of
+from tests.contract.test_storage_outbox import analyze, rows_read
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+CITIES = tuple(range(1, 31))
+
+
+class House:
+    """Producers on one database, at a time that the test sets."""
+
+    def __init__(self, database: Database) -> None:
+        self.clock = Moment(NOON)
+        self.database = Database(database.engine, self.clock)
+
+    def runs(self, database: Database | None = None) -> Runs:
+        """What a producer decides with."""
+        transactions = Transactions(database or self.database, inline, SystemClock())
+        return Runs(transactions, default_cities=(7, 8, 9), outstanding=1)
+
+    def add(self, name: str = "s", **fields: Any) -> None:
+        """Store a schedule that runs each five minutes."""
+        usual: dict[str, Any] = {
+            "times": Times(every_s=300),
+            "city_ids": CITIES,
+            "max_age_s": 0,
+            "missed": "latest",
+            "overlap": "skip",
+        }
+        wanted = Definition(name, **usual | fields)
+        self.database.write(lambda connection: storage.add(connection, self.clock.now, wanted, "api"))
+
+    def decide(self, name: str = "s") -> Decision | None:
+        """Do what is due."""
+        return self.database.write(partial(self.runs().decide, name=name))
+
+    def at(self, minutes: float) -> None:
+        """Let it be this long after noon."""
+        self.clock.now = NOON + minutes * MINUTE
+
+    def finish(self) -> None:
+        """All collections are done."""
+        self.database.write(lambda connection: connection.execute(update(Collection).values(finished_at=NOON)))
+
+    def told(self) -> list[tuple[int, str | None, str | None]]:
+        """Each recorded run: minutes after noon, collection, reason."""
+        return [
+            ((row.nominal_at - NOON) // MINUTE, row.collection_id, row.reason)
+            for row in rows(self.database, ScheduledRun)
+        ]
+
+    def next_at(self) -> datetime | None:
+        """When it runs next."""
+        [row] = rows(self.database, Schedule)
+        at: datetime | None = row.next_at
+        return at
+
+
+@pytest.fixture
+def house(database: Database) -> House:
+    return House(database)
+
+
+def test_a_run_is_a_collection_with_its_batches_and_the_next_time(house: House) -> None:
+    house.add()
+    assert house.decide() is None
+    house.at(5.2)
+    decision = house.decide()
+    assert (decision and decision.cities, house.decide()) == (30, None)
+    [collection] = rows(house.database, Collection)
+    assert (collection.id, collection.requested_by, collection.total) == ("s:2026-11-20T12:05Z", "schedule:s", 30)
+    assert [(batch.size, batch.publish_order) for batch in rows(house.database, Batch)] == [(20, 0), (10, None)]
+    assert house.told() == [(5, "s:2026-11-20T12:05Z", None)]
+    assert house.next_at() == NOON + 10 * MINUTE
+
+
+def test_seconds_are_in_the_id_only_where_there_are_some(house: House) -> None:
+    house.add(times=Times(every_s=90), city_ids=None, overlap="queue")
+    for minutes in (1.5, 3):
+        house.at(minutes)
+        house.decide()
+    ids = [row.id for row in rows(house.database, Collection)]
+    assert ids == ["s:2026-11-20T12:01:30Z", "s:2026-11-20T12:03Z"]
+    assert [batch.city_ids for batch in rows(house.database, Batch)] == ["[7, 8, 9]"] * 2
+
+
+def test_two_schedulers_at_once_start_a_run_once(house: House) -> None:
+    house.add()
+    house.at(5)
+    others = [open_database(url_of(house.database), clock=house.clock) for _ in range(4)]
+    works: list[Callable[[], Decision | None]] = [
+        partial(database.write, partial(house.runs(database).decide, name="s")) for database in others
+    ]
+    decided = at_once(works)
+    for database in others:
+        database.close()
+    assert len([decision for decision in decided if decision is not None]) == 1
+    assert (len(rows(house.database, Collection)), len(house.told())) == (1, 1)
+
+
+@pytest.mark.parametrize(("missed", "made_up"), [("latest", "s:2026-11-20T12:15Z"), ("skip", None)])
+def test_of_missed_runs_at_most_the_latest_is_made_up_for(house: House, missed: str, made_up: str | None) -> None:
+    house.add(missed=missed)
+    house.at(17)
+    house.decide()
+    why = "missed: no producer started it in time"
+    assert house.told() == [(5, None, why), (10, None, why), (15, made_up, None if made_up else why)]
+    assert house.next_at() == NOON + 20 * MINUTE
+
+
+def test_a_run_that_is_in_time_is_started_whatever_was_missed(house: House) -> None:
+    house.add(missed="skip")
+    house.at(10.9)
+    house.decide()
+    assert [run[1] for run in house.told()] == [None, "s:2026-11-20T12:10Z"]
+
+
+def test_of_thousands_of_missed_runs_the_last_are_recorded(house: House) -> None:
+    house.add(missed="skip")
+    house.at(5 * 5000 + 2)
+    house.decide()
+    told = house.told()
+    assert [run[0] for run in told] == [5 * number for number in range(5001 - MAX_SKIPPED, 5001)]
+    earlier = "missed: no producer started it in time; earlier ones were missed, too, and are not recorded"
+    assert [run[2] == earlier for run in told] == [True] + [False] * (MAX_SKIPPED - 1)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "second", "cancelled"),
+    [
+        ("skip", (10, None, "overlap: s:2026-11-20T12:05Z is still open"), [False]),
+        ("queue", (10, "s:2026-11-20T12:10Z", None), [False, False]),
+        ("cancel_previous", (10, "s:2026-11-20T12:10Z", None), [True, False]),
+    ],
+)
+def test_while_the_previous_run_is_open(
+    house: House, overlap: str, second: tuple[int, str | None, str | None], cancelled: list[bool]
+) -> None:
+    house.add(overlap=overlap)
+    for minutes in (5, 10):
+        house.at(minutes)
+        house.decide()
+    assert house.told() == [(5, "s:2026-11-20T12:05Z", None), second]
+    assert [row.cancelled_at is not None for row in rows(house.database, Collection)] == cancelled
+
+
+def test_a_run_after_one_that_is_done_is_started(house: House) -> None:
+    house.add()
+    house.at(5)
+    house.decide()
+    house.finish()
+    house.at(10)
+    house.decide()
+    assert [run[1] for run in house.told()] == ["s:2026-11-20T12:05Z", "s:2026-11-20T12:10Z"]
+
+
+def test_when_the_clock_steps_back_no_run_is_repeated(house: House) -> None:
+    house.add(overlap="queue")
+    house.at(10)
+    house.decide()
+    house.at(3)
+    assert house.decide() is None
+    house.at(15)
+    house.decide()
+    assert [run[0] for run in house.told()] == [5, 10, 15]
+    assert len(rows(house.database, Collection)) == 2
+
+
+def test_schedules_are_listed_with_their_last_run_and_removed_with_all(house: House) -> None:
+    for name in ("b", "a"):
+        house.add(name)
+    house.at(5)
+    house.decide("b")
+    first, second = house.database.read(lambda c: storage.page(c, "", 10))
+    assert (first.name, first.last_run, second.name, second.cities) == ("a", None, "b", 30)
+    assert second.last_run is not None
+    assert second.last_run.collection_id == "b:2026-11-20T12:05Z"
+    assert house.database.read(lambda c: [due.name for due in storage.coming(c, 10)]) == ["a", "b"]
+    assert house.database.read(lambda c: [one.name for one in storage.page(c, "a", 1)]) == ["b"]
+    house.database.write(lambda c: storage.remove(c, "b"))
+    assert house.told() == []
+    assert house.database.read(lambda c: storage.find(c, "b")) is None
+
+
+def fill(database: Database, first: int, last: int) -> None:
+    """Schedules, a third of them paused; of one many runs, whose collections have ended."""
+    usual = {"every_s": 60, "zone": "UTC", "max_age_s": 0, "missed": "skip", "overlap": "skip", "origin": "api"}
+    usual |= {"created_at": NOON, "changed_at": NOON}
+    schedules = [
+        usual | {"name": f"s{n}", "next_at": None if n % 3 == 0 else NOON + n * MINUTE} for n in range(first, last)
+    ]
+    ids = {NOON + n * MINUTE: f"s1:{n}" for n in range(first, last)}
+    runs = [{"schedule": "s1", "nominal_at": at, "decided_at": at, "collection_id": name} for at, name in ids.items()]
+    ended = {"max_age_s": 0, "cities_hash": "", "total": 1, "requested_by": "schedule:s1"}
+    collections = [ended | {"id": name, "requested_at": at, "finished_at": at} for at, name in ids.items()]
+    for table, values in ((Schedule, schedules), (ScheduledRun, runs), (Collection, collections)):
+        database.write(lambda connection, t=table, v=values: connection.execute(insert(t), v))  # type: ignore[misc]
+    analyze(database, ("schedules", "scheduled_runs", "collections"))
+
+
+def test_a_round_and_a_page_read_no_more_rows_when_there_are_thousands(database: Database) -> None:
+    read = []
+    for first, last in ((0, 200), (200, 6000)):
+        fill(database, first, last)
+        read.append(
+            [
+                rows_read(database, lambda c: storage.coming(c, 20)),
+                rows_read(database, lambda c: storage.page(c, "", 20)),
+                rows_read(database, lambda c: storage.find(c, "s1")),
+                rows_read(database, lambda c: storage.runs(c, "s1", None, 20)),
+                rows_read(database, lambda c: storage.open_collections(c, "s1")),
+            ]
+        )
+    assert all(more < 2 * few + 50 for few, more in zip(*read, strict=True)), read
