@@ -20,9 +20,11 @@ from consumer.ledger import Ledger
 from consumer.notifier import Notifier
 from consumer.provider.port import Reply, Weather
 from producer.api.application import create_api
+from producer.cities import default_cities
 from producer.collections import Collections
 from producer.relays.batches import Relay
 from producer.relays.events import EventRelay
+from producer.schedules.running import Runs, Scheduler
 from raingauge.blocking import inline
 from raingauge.database import Database
 from raingauge.database.transactions import Transactions
@@ -105,9 +107,11 @@ class Raingauge:
             topic=settings.broker.topic, account=quota.account, terms=terms, holder="relay",
         )  # fmt: skip
         collections = Collections(self._transactions, terms, quota.account, outstanding)
-        transport = httpx2.ASGITransport(
-            create_api(settings, collections, self.relay, on_event=self.event_relay.wake), raise_app_exceptions=False
-        )
+        runs = Runs(self._transactions, default_cities(), outstanding)
+        self.scheduler = Scheduler(self._transactions, runs, self.relay.wake)
+        wakes = {"on_event": self.event_relay.wake, "on_schedule": self.scheduler.wake}
+        api = create_api(settings, collections, self.relay, **wakes)
+        transport = httpx2.ASGITransport(api, raise_app_exceptions=False)
         self.http = httpx2.AsyncClient(transport=transport, base_url="http://producer")
 
     async def notify(self) -> None:
@@ -135,7 +139,13 @@ def play(scenario: Mapping[str, Any], engine: Engine) -> list[str]:
 
     async def run() -> list[str]:
         async with asyncio.TaskGroup() as tasks:  # which ends when one of them fails
-            parts = (system.relay.run(), system.event_relay.run(), system.consume(), system.notify())
+            parts = (
+                system.relay.run(),
+                system.event_relay.run(),
+                system.scheduler.run(),
+                system.consume(),
+                system.notify(),
+            )
             working = [tasks.create_task(part) for part in parts]
             await system.clock.sleep(POLL_S)
             outcomes = [await _outcome({"url": scenario.get("url"), **case}, system) for case in scenario["test_cases"]]
