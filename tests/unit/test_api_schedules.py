@@ -1,12 +1,13 @@
 """The endpoints of schedules."""
 
+from datetime import timedelta
 from typing import Any
 
 import httpx2
 import pytest
 
 from raingauge.database import Database
-from tests.api_support import Front, assert_problem
+from tests.api_support import NOON, Front, assert_problem
 
 
 @pytest.fixture
@@ -57,3 +58,105 @@ async def test_pages_lead_from_one_to_the_next(front: Front) -> None:
         path = answer.json()["next"]
         assert ("Link" in answer.headers) == bool(path)
     assert seen == ["a", "b", "c"]
+
+
+async def change(front: Front, name: str = "hourly", **fields: Any) -> httpx2.Response:
+    return await front.http.patch(f"/schedules/{name}", json=fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"every_s": 600}, {"cron": None, "every_s": 600, "next_at": "2026-11-20T12:10:00.000Z"}),
+        ({"zone": "Asia/Kolkata"}, {"cron": "0 * * * *", "next_at": "2026-11-20T12:30:00.000Z"}),
+        ({"cities": [1, 2, 1]}, {"cities": 2}),
+        ({"missed": "skip", "max_age_s": 0}, {"missed": "skip", "max_age_s": 0, "overlap": "skip"}),
+        ({}, {"next_at": "2026-11-20T13:00:00.000Z"}),
+    ],
+)
+async def test_a_change_sets_what_it_names(front: Front, fields: dict[str, Any], expected: dict[str, Any]) -> None:
+    before = (await create(front)).json()
+    answer = await change(front, **fields)
+    assert answer.status_code == 200, answer.text
+    assert expected.items() <= answer.json().items()
+    same = before.keys() - expected.keys() - {"description", "next_at_local"} - fields.keys()
+    assert {name: answer.json()[name] for name in same} == {name: before[name] for name in same}
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"cron": "61 * * * *"}, "cron"),
+        ({"cron": None}, "cron"),
+        ({"every_s": 59}, "every_s"),
+        ({"every_s": True}, "every_s"),
+        ({"zone": "Europe"}, "zone"),
+        ({"cities": []}, "cities"),
+        ({"cities": [0]}, "cities.0"),
+        ({"max_age_s": 86_401}, "max_age_s"),
+        ({"overlap": "wait"}, "overlap"),
+        ({"next_at": "2026-11-20T12:10:00Z"}, "next_at"),
+    ],
+)
+async def test_a_wrong_field_is_named_and_changes_nothing(front: Front, fields: dict[str, Any], where: str) -> None:
+    before = (await create(front)).json()
+    for answer in (await change(front, **fields), await create(front, "other", **fields)):
+        assert (answer.status_code, answer.json()["errors"][0]["where"]) == (422, where)
+    assert (await front.http.get("/schedules")).json()["data"] == [before]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a b", "a:b", "ä", "x" * 41])
+async def test_a_name_that_no_schedule_can_have_is_refused(front: Front, name: str) -> None:
+    answer = await create(front, name)
+    assert (answer.status_code, answer.json()["errors"][0]["where"]) == (422, "name")
+
+
+@pytest.mark.parametrize("name", ["%00", "%C3%A4", "x", "%F0%9F%8C%A6"])
+async def test_an_unknown_schedule_is_not_found(front: Front, name: str) -> None:
+    for path in (f"/schedules/{name}", f"/schedules/{name}/runs"):
+        assert (await front.http.get(path)).status_code == 404
+    assert (await front.http.get("/schedules", params={"after": "ä"})).status_code == 422
+
+
+async def test_what_the_month_cannot_pay_for_is_refused_when_it_is_changed_or_resumed(front: Front) -> None:
+    cities = list(range(1, 501))
+    await create(front, "one", cities=cities)  # 372,000 cities in the dearest month
+    await create(front, "two", cities=cities)
+    dear = await create(front, "three", cities=cities)
+    assert (dear.status_code, dear.json()["errors"][0]["where"]) == (422, "cron")
+    assert "up to 372,000 cities in 2026-12 and 744,000 by the other active ones" in dear.json()["detail"]
+    await front.http.post("/schedules/one/pause")
+    assert (await create(front, "three", cities=cities)).status_code == 201
+    resumed = await front.http.post("/schedules/one/resume")
+    assert (resumed.status_code, resumed.json()["errors"][0]["where"]) == (422, "name")
+    changed = await change(front, "two", every_s=900)
+    assert (changed.status_code, changed.json()["errors"][0]["where"]) == (422, "every_s")
+    assert (await change(front, "one", every_s=900)).status_code == 200  # it is paused, and costs nothing
+    foreseen = await front.http.post("/schedules?dry_run=true", json={"name": "x", "cron": "0 0 * * *"})
+    assert (foreseen.json()["others_per_month"], foreseen.json()["share"]) == (744_000, 5177 / 1_000_000)
+
+
+@pytest.mark.parametrize("action", ["pause", "change"])
+async def test_a_due_run_that_a_change_takes_away_has_its_reason(front: Front, action: str) -> None:
+    await create(front)
+    front.clock.moment = NOON + timedelta(hours=1)
+    await (front.http.post("/schedules/hourly/pause") if action == "pause" else change(front, every_s=7200))
+    [run] = (await front.http.get("/schedules/hourly/runs")).json()["data"]
+    assert run == {
+        "nominal_at": "2026-11-20T13:00:00.000Z",
+        "decided_at": "2026-11-20T13:00:00.000Z",
+        "collection_id": None,
+        "reason": "the schedule was changed or paused before it started",
+    }
+
+
+async def test_runs_are_paged_the_newest_first(front: Front) -> None:
+    await create(front, "m", cron="* * * * *", cities=[1])
+    front.clock.moment = NOON + timedelta(minutes=5)
+    await front.http.post("/schedules/m/pause")
+    path, seen = "/schedules/m/runs?limit=2", []
+    while path:
+        answer = await front.http.get(path)
+        seen += [run["nominal_at"][14:16] for run in answer.json()["data"]]
+        path = answer.json()["next"]
+    assert seen == ["05", "04", "03", "02", "01"]

@@ -81,6 +81,7 @@ def test_every_environment_variable_that_is_named_is_a_setting() -> None:
     known = {PREFIX + name.upper().replace(".", "__") for name in settings_with_defaults()} | {
         CONFIG_VARIABLE,
         URL_VARIABLE,
+        f"{PREFIX}SCHEDULES",
     }
     known |= {f"{PREFIX}{section}__URL{FILE_SUFFIX}" for section in ("DATABASE", "BROKER")}
     assert set(re.findall(rf"{PREFIX}[A-Z_]+", CODE)) <= known
