@@ -144,13 +144,10 @@ class Scheduler:
         now, coming = await self._transactions.read(self._coming)
         due = [one.name for one in coming if one.next_at <= now]
         decided = [await self._decide(name) for name in due]
-        if not all(decided):
-            return False
-        if len(due) < len(coming):
-            self._pause_s = (coming[len(due)].next_at - now).total_seconds()
-        self._pause_s = LONGEST_PAUSE_S if not coming else self._pause_s
-        self._pause_s = min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, self._pause_s))
-        return bool(due)  # what was decided may be due again, or more may be
+        following = coming[len(due) :]
+        pause_s = (following[0].next_at - now).total_seconds() if following else LONGEST_PAUSE_S
+        self._pause_s = min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, pause_s))
+        return bool(due) and all(decided)  # when it decided about some, it looks when these run next
 
     def _coming(self, connection: Connection) -> tuple[datetime, list[storage.Due]]:
         return self._transactions.now(connection), storage.coming(connection, AT_ONCE)

@@ -109,8 +109,8 @@ class Raingauge:
         collections = Collections(self._transactions, terms, quota.account, outstanding)
         runs = Runs(self._transactions, default_cities(), outstanding)
         self.scheduler = Scheduler(self._transactions, runs, self.relay.wake)
-        wakes = {"on_event": self.event_relay.wake, "on_schedule": self.scheduler.wake}
-        api = create_api(settings, collections, self.relay, **wakes)
+        wakes = self.event_relay.wake, self.scheduler.wake
+        api = create_api(settings, collections, self.relay, on_event=wakes[0], on_schedule=wakes[1])
         transport = httpx2.ASGITransport(api, raise_app_exceptions=False)
         self.http = httpx2.AsyncClient(transport=transport, base_url="http://producer")
 

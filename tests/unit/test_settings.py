@@ -511,3 +511,19 @@ def test_the_secret_of_a_webhook_comes_from_its_file() -> None:
     secret = f"whsec_{'A' * 32}"
     write(f"{secret}\n", "secret")
     assert webhook_secrets(NotifySettings.model_validate({"webhooks": [webhook()]})) == [secret]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[{name: a/b, cron: x}]", "schedules.0.name: expected 1 to 40 of A-Z a-z 0-9 . _ -, and neither . nor .."),
+        ("[{name: a, crn: x}]", "schedules.0.crn: unknown setting"),
+        ("[{name: a}, {name: a}]", "schedules: Value error, two of them have the name a"),
+        ("[{name: a, cities: [1], cities_file: x}]", "schedules.0: Value error, give either cities or cities_file"),
+        ("[{cron: x}]", "schedules.0.name: Field required"),
+        ("1", "schedules: Input should be a valid list"),
+    ],
+)
+def test_what_is_wrong_with_a_schedule_is_named(text: str, message: str) -> None:
+    write(f"schedules: {text}")
+    assert refused() == f"settings: {message}"

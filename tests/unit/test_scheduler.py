@@ -1,0 +1,125 @@
+"""The scheduler's loop: when it looks, what wakes it, and that one failure holds up nobody."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from sqlalchemy import update
+
+from producer.schedules import storage
+from producer.schedules.running import LONGEST_PAUSE_S, Runs, Scheduler
+from producer.schedules.storage import Definition
+from producer.schedules.times import Times
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
+from raingauge.errors import DatabaseUnavailable
+from raingauge.storage.models import Schedule
+from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
+from tests.support.databases import sqlite_again
+
+T = TypeVar("T")
+
+
+class Producer:
+    """A scheduler in virtual time; it notes when it used the database and when it started something."""
+
+    def __init__(self, database: Database, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.database = database
+        self.used: list[float] = []
+        self.started: list[datetime] = []
+        self.away = False
+        transactions = Transactions(database, self.blocking, clock)
+        runs = Runs(transactions, (1, 2, 3), 10)
+        self.scheduler = Scheduler(transactions, runs, lambda: self.started.append(clock.now()))
+
+    async def blocking(self, call: Callable[[], T], /) -> T:
+        """The seam."""
+        self.used.append(self.clock.monotonic())
+        if self.away:
+            raise DatabaseUnavailable("for the test")
+        return call()
+
+    def add(self, name: str, every_s: int) -> None:
+        """Somebody creates a schedule."""
+        wanted = Definition(name, Times(every_s=every_s), None, 0, "latest", "queue")
+        self.database.write(lambda connection: storage.add(connection, self.clock.now(), wanted, "api"))
+
+
+def play(template: Path, scene: Callable[[Producer], object]) -> None:
+    """Run a scene, a coroutine function, with a scheduler beside it."""
+    loop = VirtualLoop()
+    clock = VirtualClock(loop)
+    with sqlite_again(template) as engine:
+        producer = Producer(Database(engine, clock.of_database), clock)
+
+        async def live() -> None:
+            async with asyncio.TaskGroup() as tasks:
+                task = tasks.create_task(producer.scheduler.run())
+                await scene(producer)  # type: ignore[misc]
+                task.cancel()
+
+        run_virtually(live(), loop)
+
+
+def test_it_starts_a_run_at_its_time_and_looks_seldom_when_nothing_is_due(template: Path) -> None:
+    async def scene(producer: Producer) -> None:
+        producer.add("s", 600)
+        await producer.clock.sleep(1201)
+        assert [at - EPOCH for at in producer.started] == [timedelta(minutes=10), timedelta(minutes=20)]
+        assert len(producer.used) <= 1201 / LONGEST_PAUSE_S + 10
+
+    play(template, scene)
+
+
+def test_a_schedule_of_another_producer_is_noticed_and_one_of_its_own_at_once(template: Path) -> None:
+    async def scene(producer: Producer) -> None:
+        await producer.clock.sleep(50)
+        producer.add("theirs", 60)
+        await producer.clock.sleep(20)
+        assert [at - EPOCH for at in producer.started] == [timedelta(seconds=60)]
+        before = len(producer.used)
+        producer.scheduler.wake()
+        await producer.clock.sleep(0.001)
+        assert len(producer.used) == before + 1
+
+    play(template, scene)
+
+
+def test_one_that_fails_is_logged_and_tried_again_and_the_others_run(
+    template: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(producer: Producer) -> None:
+        for name in ("a", "b"):
+            producer.add(name, 60)
+        damage = update(Schedule).where(Schedule.name == "a").values(zone="Mars")
+        producer.database.write(lambda connection: connection.execute(damage))
+        await producer.clock.sleep(62)
+        assert [at - EPOCH for at in producer.started] == [timedelta(seconds=60)]
+        mended = update(Schedule).where(Schedule.name == "a").values(zone="UTC")
+        producer.database.write(lambda connection: connection.execute(mended))
+        await producer.clock.sleep(LONGEST_PAUSE_S)
+        assert len(producer.started) == 2
+
+    play(template, scene)
+    failures = [record for record in caplog.records if record.message == "schedule.failed"]
+    assert len(failures) == 1
+
+
+def test_when_the_database_is_back_it_goes_on_within_a_second(template: Path) -> None:
+    async def scene(producer: Producer) -> None:
+        producer.add("s", 60)
+        producer.away = True
+        await producer.clock.sleep(100)
+        assert producer.started == []
+        producer.away = False
+        await producer.clock.sleep(1.1)
+        assert len(producer.started) == 1
+        [run] = producer.database.read(partial(storage.runs, name="s", before=None, limit=5))
+        assert run.nominal_at == EPOCH + timedelta(seconds=60)
+
+    play(template, scene)
