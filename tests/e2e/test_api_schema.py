@@ -30,10 +30,12 @@ UNSAYABLE: Final = {
     "GET /quota/proof",
     "GET /readings/latest",
     "GET /readings/summary",
+    "PATCH /schedules/{name}",
     "POST /compat/collection-request/collection-request",
+    "POST /schedules",
 }
-"""No schema can say that `from` comes before `to`, that a country exists, that one of two parameters is needed, or
-whether an id is used."""
+"""No schema can say that `from` comes before `to`, that a country or a time zone exists, that one of two parameters is
+needed, what a cron expression is, or whether an id is used."""
 
 
 @pytest.fixture
@@ -71,6 +73,8 @@ def broken_promises(scenario: events.ScenarioFinished) -> Iterator[str]:
         for check in checks:
             if check.failure_info is not None and not (unsayable and check.name == "positive_data_acceptance"):
                 failure = check.failure_info.failure
+                if check.name == "ensure_resource_availability" and "dry_run=true" in check.failure_info.code_sample:
+                    continue  # a dry run creates nothing
                 yield f"{check.name}: {failure.title}: {failure.message}\n{check.failure_info.code_sample}"
 
 

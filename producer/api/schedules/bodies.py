@@ -17,7 +17,11 @@ from raingauge.settings.sections import ScheduleName
 
 Name = Annotated[
     ScheduleName,
-    Field(description="The schedule's name: 1 to 40 of `A-Za-z0-9._-`.", examples=["hourly"]),
+    Field(
+        description="The schedule's name: 1 to 40 of `A-Za-z0-9._-`.",
+        examples=["hourly"],
+        json_schema_extra={"pattern": "^[A-Za-z0-9._-]{1,40}$"},
+    ),
 ]
 Cron = Annotated[
     str,

@@ -149,12 +149,17 @@ def _add_reads(api: APIRouter, schedules: Schedules) -> None:
     async def listed(
         request: Request,
         response: Response,
-        after: Annotated[str, Query(description="Only schedules whose names follow this one.", examples=["a"])] = "",
+        after: Annotated[
+            str,
+            Query(
+                pattern="^[A-Za-z0-9._-]*$",
+                description="Only schedules whose names follow this one.",
+                examples=["a"],
+            ),
+        ] = "",
         limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="Schedules of a page.", examples=[100])] = 100,
     ) -> SchedulePage:
         """Lists all schedules in the order of their names. `next` and the `Link` header lead to the next page."""
-        if not after.isascii() or "\0" in after:
-            raise Invalid("it is no name of a schedule", "query", "after")
         found = await schedules.page(after, limit + 1)
         next_url = None
         if len(found) > limit:
