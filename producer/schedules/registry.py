@@ -171,7 +171,7 @@ class Schedules:
         """Up to `limit` schedules in the order of their names, of those after this name."""
         return await self._transactions.read(partial(storage.page, after=after, limit=limit), DEADLINE_S)
 
-    async def runs(self, name: str, before: datetime | None, limit: int) -> list[RunState] | None:
+    async def runs(self, name: str, before: datetime, limit: int) -> list[RunState] | None:
         """Up to `limit` runs of a schedule, the newest first; None: there is no such schedule."""
 
         def work(connection: Connection) -> list[RunState] | None:

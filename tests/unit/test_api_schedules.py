@@ -160,3 +160,10 @@ async def test_runs_are_paged_the_newest_first(front: Front) -> None:
         seen += [run["nominal_at"][14:16] for run in answer.json()["data"]]
         path = answer.json()["next"]
     assert seen == ["05", "04", "03", "02", "01"]
+
+
+@pytest.mark.parametrize("after", ["12", "2026-11-20T12:00:00", "0001-01-01T00:00:00+14:00", "x"])
+async def test_runs_after_what_is_no_moment_are_refused(front: Front, after: str) -> None:
+    await create(front)
+    answer = await front.http.get("/schedules/hourly/runs", params={"after": after})
+    assert (answer.status_code, answer.json()["errors"][0]["where"]) == (422, "after")

@@ -1,14 +1,15 @@
 """The routes below `/schedules`. They speak HTTP."""
 
+from datetime import UTC
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime
 from starlette.exceptions import HTTPException
 
 from producer.api.answers import link
+from producer.api.periods import LATEST, Moment
 from producer.api.problems import ELSEWHERE, UNAVAILABLE, WORDS, Invalid, responses
 from producer.api.requests import StrictRoute
 from producer.api.schedules.bodies import (
@@ -192,13 +193,21 @@ def _add_reads(api: APIRouter, schedules: Schedules) -> None:
         response: Response,
         name: Name,
         after: Annotated[
-            AwareDatetime | None,
-            Query(description="Only runs whose `nominal_at` is before this.", examples=["2026-11-20T12:00:00Z"]),
-        ] = None,
+            Moment,
+            Query(
+                default_factory=lambda: LATEST,  # not null: it may be left out
+                description="Only runs whose `nominal_at` is before this.",
+                examples=["2026-11-20T12:00:00Z"],
+            ),
+        ],
         limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="Runs of a page.", examples=[100])] = 100,
     ) -> RunPage:
         """Lists what became of each nominal time: the collection that was started, or why there is none."""
-        found = await schedules.runs(_known(name), after, limit + 1)
+        try:
+            before = after.astimezone(UTC)
+        except OverflowError:
+            raise Invalid("it is outside the years 1 to 9999", "query", "after") from None
+        found = await schedules.runs(_known(name), before, limit + 1)
         if found is None:
             raise _missing(name)
         next_url = None
