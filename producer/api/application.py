@@ -70,9 +70,8 @@ def create_api(
 ) -> FastAPI:
     """The HTTP application; the producer's metrics and facts are added to those that `observed` has.
 
-    `on_event` is called when an event is due, `on_schedule` when a schedule was changed. Closing `watchers` ends their
-    connections. What is added last runs first: a request passes Entrance, Head, TraceContext and RequestDurations, and
-    then reaches FastAPI's router.
+    `on_event` is called when an event is due, `on_schedule` when a schedule changed. Closing `watchers` ends their
+    connections. What is added last runs first: Entrance, Head, TraceContext, RequestDurations, then FastAPI's router.
     """
     observed = observed or Instrumentation()
     telemetry = observed.telemetry
