@@ -10,6 +10,7 @@ from functools import partial
 
 from fastapi import FastAPI
 
+from producer.access.admission import admission
 from producer.api.application import create_api
 from producer.collections import Collections
 from producer.relays.batches import Relay
@@ -20,13 +21,14 @@ from raingauge.blocking import Threads, until_available
 from raingauge.clock import SystemClock
 from raingauge.database import Database, open_database
 from raingauge.database.transactions import Transactions
+from raingauge.errors import DatabaseUnavailable
 from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of, stream_topics, topics_of
 from raingauge.messaging.port import Publisher
 from raingauge.observability.instrumentation import Instrumentation
 from raingauge.observability.metrics import Telemetry
 from raingauge.observability.tracing import make_tracing
 from raingauge.process import serving, until_signalled
-from raingauge.settings import Settings
+from raingauge.settings import Settings, token_digests
 from raingauge.storage.outbox import outstanding_limit, widen
 
 log = logging.getLogger("raingauge.producer")
@@ -56,9 +58,13 @@ async def producing(
 
     Closing `watchers` ends their connections.
 
+    Raises (at its begin):
+        SettingsError: a file of a token cannot be used.
     Raises (ends the block):
-        SettingsError: the database refuses this program.
+        SettingsError: the database refuses this program; or other machines can connect, and there is no token.
     """
+    tokens = settings.access.tokens
+    fixed = dict(zip(token_digests(tokens), tokens, strict=True))
     observed = observed or Instrumentation()
     threads, clock = Threads(THREADS, "producer"), SystemClock()
     transactions = Transactions(database, threads, clock)
@@ -66,6 +72,7 @@ async def producing(
     outstanding = outstanding_limit(settings.collect.outstanding_batches, limits.cities_per_window, limits.window_s)
     relay = _relay(settings, transactions, publishers.batches)
     endpoint = settings.openweather.endpoint
+    admitted = admission(transactions, settings, fixed)
     collections = Collections(transactions, settings.terms, limits.account, outstanding, endpoint=endpoint)
     event_relay = EventRelay(transactions, publishers.events, settings.relay, settings.broker.events_topic)
     relays: list[Relay | EventRelay | StreamRelay] = [relay, event_relay]
@@ -75,14 +82,17 @@ async def producing(
 
     async def publish() -> None:
         await until_available(threads, database.check_at_start, clock)
+        await admitted.wait_until_known()
         while await transactions.persist(partial(widen, outstanding=outstanding)):
             pass
-        await asyncio.gather(*(one.run() for one in relays))
+        await asyncio.gather(admitted.run(), *(one.run() for one in relays))
 
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(publish())
         try:
-            api = create_api(settings, collections, relay, event_relay.wake, observed, watchers)
+            with contextlib.suppress(DatabaseUnavailable):
+                await admitted.check()  # before anybody can connect, unless the database is away
+            api = create_api(settings, collections, relay, event_relay.wake, observed, watchers, admitted)
             observed.tracing.instrument(api, database.engine)
             yield api
         finally:

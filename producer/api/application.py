@@ -10,6 +10,10 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 
+from producer.access import session
+from producer.access.admission import Admission, admission
+from producer.access.hosts import Hosts, allowed_hosts
+from producer.access.middleware import Access
 from producer.api import cities, docs, events, latest, messages, page, problems, quota, readings
 from producer.api.collections import export, lists, one, stream
 from producer.api.compat import collection_request, total, weather
@@ -63,11 +67,13 @@ def create_api(
     on_event: Callable[[], None] = lambda: None,
     observed: Instrumentation | None = None,
     watchers: ExitStack | None = None,
+    admitted: Admission | None = None,
 ) -> FastAPI:
     """The HTTP application; the producer's metrics and facts are added to those that `observed` has.
 
-    `on_event` is called when an event is due. Closing `watchers` ends their connections. What is added last runs first:
-    a request passes Entrance, Head, TraceContext and RequestDurations, and then reaches FastAPI's router.
+    `on_event` is called when an event is due. Closing `watchers` ends their connections. Without `admitted` the first
+    request finds out whether there are tokens. What is added last runs first: a request passes Hosts, Entrance, Access,
+    Head, TraceContext and RequestDurations, and then reaches FastAPI's router.
     """
     observed = observed or Instrumentation()
     telemetry = observed.telemetry
@@ -91,14 +97,23 @@ def create_api(
         api.include_router(router)
     api.include_router(quota.router(reports))
     api.include_router(stream.router(live))
+    admitted = admitted or admission(collections.transactions, settings, {})
+    api.include_router(session.router(admitted))
     api.include_router(page.router(page.Page(settings.http.root_path)))
     api.include_router(health.router([ProducerFacts(relay), *observed.facts], collections.check, telemetry))
     docs.install(api, settings.http.root_path)
     messages.install(api, settings)
     problems.install(api)
-    limit = BYTES_BESIDE_CITIES + BYTES_PER_CITY * settings.collect.max_cities
-    api.add_middleware(Entrance, prefix=settings.http.root_path, limit=limit)
+    _guard(api, settings, admitted)
     return api
+
+
+def _guard(api: FastAPI, settings: Settings, admitted: Admission) -> None:
+    """Add what a request passes before it reaches a route; what is added last comes first."""
+    limit = BYTES_BESIDE_CITIES + BYTES_PER_CITY * settings.collect.max_cities
+    api.add_middleware(Access, admission=admitted, prefix=settings.http.root_path)
+    api.add_middleware(Entrance, prefix=settings.http.root_path, limit=limit)
+    api.add_middleware(Hosts, allowed=allowed_hosts(settings.http))
 
 
 def _quota_reports(settings: Settings, collections: Collections) -> QuotaReports:

@@ -22,6 +22,7 @@ ELSEWHERE: Final = "a page of another site asks for this"
 
 MEANINGS: Final = {
     400: "The id was used before; nothing was changed.",
+    401: "This is no valid token; nothing was changed.",
     403: "A browser asks for a page of another site; nothing was changed.",
     404: "There is no such collection.",
     409: "The id stands for another request already; nothing was changed.",

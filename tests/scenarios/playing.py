@@ -108,7 +108,7 @@ class Raingauge:
         transport = httpx2.ASGITransport(
             create_api(settings, collections, self.relay, on_event=self.event_relay.wake), raise_app_exceptions=False
         )
-        self.http = httpx2.AsyncClient(transport=transport, base_url="http://producer")
+        self.http = httpx2.AsyncClient(transport=transport, base_url="http://localhost")
 
     async def notify(self) -> None:
         """Be the notifier, for whom nobody waits."""
