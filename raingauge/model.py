@@ -44,6 +44,10 @@ class CollectionRequest:
     """The client gave no `max_age_s`, so an existing collection matches whatever its own is."""
     traceparent: str | None = None
     """The W3C trace context of the request."""
+    requested_by: str | None = None
+    """The name of the client's token."""
+    max_open_cities: int = 0
+    """Unsettled cities that the client's open collections may have; 0: any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class CollectionState:
     cancelled_at: datetime | None
     enqueued: int = 0
     """Cities of its delivered batches, settled ones too."""
+    requested_by: str | None = None
+    """The name of the token that the POST carried."""
 
     @property
     def settled(self) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Final, NoReturn
 
+from producer.access.clients import current
 from producer.access.verification import DEADLINE_S, Verdict, Verification
 from raingauge.access import stored
 from raingauge.background import repeated
@@ -23,7 +24,7 @@ LOOK_EVERY_S: Final = 4.0
 """How long it takes at most until a first token is noticed."""
 REFUSED: Final = (
     "http.host: {host} can be reached from other machines, and there is no token. Make one by "
-    "`raingauge admin token add NAME --scope admin` or name one in access.tokens; or listen on 127.0.0.1; or set "
+    "`raingauge admin token add NAME --scope admin` or name one in access.tokens, or listen on 127.0.0.1, or set "
     "http.allow_anonymous: true where something else keeps others out"
 )
 
@@ -80,6 +81,16 @@ class Admission:
             DatabaseUnavailable: nothing, and the database is away.
         """
         return self.verification.at_hand(digest) or await self.verification.look_up(digest)
+
+    async def still_admits(self) -> bool:
+        """Whether the sender of this request, which may have begun long ago, would be admitted now."""
+        sender = current.get()
+        if sender is None:
+            return self.is_open is True
+        try:
+            return (await self.verdict(sender.digest)).client is not None
+        except DatabaseUnavailable:
+            return False
 
 
 def open_to_all(transactions: Transactions) -> Admission:

@@ -49,3 +49,10 @@ def note_subject(subject: str) -> None:
     """Name what this request changes, for the audit log."""
     if (sender := current.get()) is not None:
         sender.subject = subject
+
+
+def requesting(subject: str) -> tuple[str | None, int]:
+    """The name of the client that requests this collection, and how many cities it may have open (0: any number)."""
+    note_subject(subject)
+    sender = client()
+    return (None, 0) if sender is None else (sender.name, sender.cities_open)

@@ -90,14 +90,14 @@ def create_api(
     telemetry.measure_requests(api)
     api.add_middleware(TraceContext, tracing=observed.tracing)
     reports = _quota_reports(settings, collections)
+    admitted = admitted or admission(collections.transactions, settings, {})
     live = Live(collections.transactions, partial(stream.overview_of, collections, reports))
     if watchers is not None:
         watchers.callback(live.close)
     for router in _front_doors(settings, collections, relay, on_event, ProducerMetrics(telemetry, relay, reports)):
         api.include_router(router)
     api.include_router(quota.router(reports))
-    api.include_router(stream.router(live))
-    admitted = admitted or admission(collections.transactions, settings, {})
+    api.include_router(stream.router(live, admitted.still_admits))
     api.include_router(session.router(admitted))
     api.include_router(page.router(page.Page(settings.http.root_path)))
     api.include_router(health.router([ProducerFacts(relay), *observed.facts], collections.check, telemetry))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
+from producer.access.open_cities import TooManyOpen
 from raingauge import web
 from raingauge.errors import DatabaseUnavailable
 from raingauge.storage.collections import OtherRequest
@@ -106,6 +107,7 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(Invalid, _invalid)  # type: ignore[arg-type]
     api.add_exception_handler(DatabaseUnavailable, _unavailable)
     api.add_exception_handler(OtherRequest, _conflict)
+    api.add_exception_handler(TooManyOpen, _too_many_open)  # type: ignore[arg-type]
 
 
 async def _not_valid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -135,3 +137,9 @@ async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
 
 async def _conflict(_request: Request, error: Exception) -> JSONResponse:
     return problem(409, str(error))
+
+
+async def _too_many_open(_request: Request, error: TooManyOpen) -> JSONResponse:
+    if error.retry_after_s is None:
+        return problem(422, str(error), errors=[{"where": "cities", "what": str(error)}])
+    return problem(429, str(error), headers={"Retry-After": str(error.retry_after_s)})

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from raingauge.access.tokens import Scope, digest
 from raingauge.database import is_duplicate
 from raingauge.errors import Overtaken, Permanent
+from raingauge.model import CollectionState
 from raingauge.storage.models import Collection, Token
 
 OF_SETTINGS: Final = "settings"
@@ -39,6 +40,7 @@ class StoredToken:
 
 
 _COLUMNS: Final = tuple(getattr(Token, name) for name in StoredToken.__dataclass_fields__)
+_STATE: Final = tuple(getattr(Collection, name) for name in CollectionState.__dataclass_fields__)
 _IS_TOKEN: Final[ColumnElement[bool]] = Token.scope != OF_SETTINGS
 
 
@@ -122,3 +124,9 @@ def open_cities(connection: Connection, names: Sequence[str]) -> dict[str, int]:
         .group_by(Collection.requested_by)
     )
     return {cast("str", name): int(cities) for name, cities in found}
+
+
+def open_collections(connection: Connection, name: str, limit: int) -> list[CollectionState]:
+    """Up to `limit` open collections that this token has requested; by an index."""
+    requested = select(*_STATE).where(Collection.requested_by == name, Collection.finished_at.is_(None))
+    return [CollectionState(*row) for row in connection.execute(requested.limit(limit))]
