@@ -21,7 +21,7 @@ def authorization() -> dict[str, str]:
     """
     token, file = os.environ.get(VARIABLE), os.environ.get(FILE_VARIABLE)
     if token and file:
-        raise Misused(f"{VARIABLE} and {FILE_VARIABLE} are both set; remove one of them")
+        raise Misused(f"{VARIABLE} and {FILE_VARIABLE} are both set; remove one")
     if file:
         try:
             token = Path(file).read_text("utf-8")

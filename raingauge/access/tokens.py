@@ -31,13 +31,13 @@ _RANKS: Final[dict[Scope, int]] = {"read": 0, "write": 1, "admin": 2}
 def new_token() -> str:
     """A token that nobody else has."""
     random = _in_base_62(int.from_bytes(secrets.token_bytes(RANDOM_BYTES), "big"), RANDOM_LENGTH)
-    return f"{PREFIX}{random}{_checksum(random)}"
+    return f"{PREFIX}{random}{checksum(random)}"
 
 
 def is_token(text: str) -> bool:
     """Whether it has the form of a token, and its checksum is right."""
     match = FORM.fullmatch(text)
-    return match is not None and match[2] == _checksum(match[1])
+    return match is not None and match[2] == checksum(match[1])
 
 
 def session_of(token: str) -> str:
@@ -60,7 +60,8 @@ def includes(scope: Scope, needed: Scope) -> bool:
     return _RANKS[scope] >= _RANKS[needed]
 
 
-def _checksum(random: str) -> str:
+def checksum(random: str) -> str:
+    """The last characters of the token with these random ones."""
     return _in_base_62(binascii.crc32(random.encode()), CHECKSUM_LENGTH)
 
 
