@@ -42,7 +42,9 @@ whether an id is used."""
 async def described(sqlite: Database, tmp_path: Path) -> BaseSchema:
     """The front's description and a token, with a collection of every kind and a file of cities behind it."""
     file = build_small_file(tmp_path)
-    front = Front(sqlite, settings=Settings.model_validate({"cities": {"file": str(file)}}))
+    front = Front(
+        sqlite, settings=Settings.model_validate({"cities": {"file": str(file)}, "http": {"allowed_hosts": ["*"]}})
+    )
     front.beat()
     front.open_gate()
     for id, cities in (("1", [1, 2, 3]), ("0", [1, 2]), ("done", [1])):  # noqa: A001
