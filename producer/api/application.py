@@ -103,13 +103,13 @@ def create_api(
     api.include_router(health.router([ProducerFacts(relay), *observed.facts], collections.check, telemetry))
     docs.install(api, settings.http.root_path)
     messages.install(api, settings)
-    problems.install(api)
     _guard(api, settings, admitted)
     return api
 
 
 def _guard(api: FastAPI, settings: Settings, admitted: Admission) -> None:
-    """Add what a request passes before it reaches a route; what is added last comes first."""
+    """Add what a request passes before it reaches a route, and what answers errors; what is added last runs first."""
+    problems.install(api)
     limit = BYTES_BESIDE_CITIES + BYTES_PER_CITY * settings.collect.max_cities
     api.add_middleware(Access, admission=admitted, prefix=settings.http.root_path)
     api.add_middleware(Entrance, prefix=settings.http.root_path, limit=limit)
