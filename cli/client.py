@@ -13,11 +13,13 @@ import httpx2
 from cli.errors import Away, CommandError, Misused, Refused
 from cli.session import Session
 from cli.times import of_header
+from cli.token import FILE_VARIABLE, VARIABLE, authorization
 
 TIMEOUT: Final = httpx2.Timeout(30.0, connect=5.0)
 AWAY: Final = frozenset({502, 503, 504})
 NO_CONTENT: Final = 204
 NOT_MODIFIED: Final = 304
+UNAUTHORIZED: Final = 401
 
 Parameters = Mapping[str, str | int | bool | None]
 """Query parameters; those that are None are left out."""
@@ -45,7 +47,10 @@ class Api:
     def __init__(self, url: str, session: Session) -> None:
         self._url = url.rstrip("/")
         try:
-            self._http = httpx2.Client(base_url=self._url, timeout=TIMEOUT, transport=session.transport)
+            # Redirects are not followed: the token must not get to another origin.
+            self._http = httpx2.Client(
+                base_url=self._url, timeout=TIMEOUT, transport=session.transport, headers=authorization()
+            )
         except httpx2.InvalidURL as error:
             raise Misused(f"{url} is not a URL ({error}); correct --url or RAINGAUGE_URL") from error
 
@@ -109,6 +114,8 @@ class Api:
             what = f"{self._url} answers {status} {kind}, not as Raingauge does; correct --url or RAINGAUGE_URL"
             raise Refused(what) if response.is_client_error else Away(what)
         detail = response.json()["detail"]
+        if status == UNAUTHORIZED:
+            raise Refused(f"{detail}; the command takes it from {VARIABLE} or the file that {FILE_VARIABLE} names")
         if response.is_client_error:
             raise Refused(detail)
         raise Away(detail) if status in AWAY else CommandError(f"the API failed: {detail}")

@@ -12,8 +12,9 @@ WIDTH: Final = 100
 INTRODUCTION: Final = """# The command `raingauge`
 
 `make setup` and `make run` install it into `.venv/bin`. It is a client of the API: `RAINGAUGE_URL` or `--url` names the
-API, by default the one on this machine. Two commands are more than that: `raingauge run` is the embedded mode, and
-`raingauge admin` works on the consumer's database and Kafka, as `python -m consumer` does.
+API, by default the one on this machine. If that needs a token, the command takes it from `RAINGAUGE_TOKEN`, or from the
+file that `RAINGAUGE_TOKEN_FILE` names. Two commands are more than that: `raingauge run` is the embedded mode, and
+`raingauge admin` works on the services' database and Kafka, as `python -m consumer` does.
 
 Data goes to stdout, everything else to stderr. On a terminal, tables have columns and colours (`NO_COLOR` turns colours
 off), and a wait has a bar; piped, a table is a line of headings and lines of values with tabs between them, and a wait

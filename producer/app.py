@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 from fastapi import FastAPI
 
+from producer.access.admission import admission
 from producer.api.application import create_api
 from producer.cities import default_cities
 from producer.collections import Collections
@@ -24,13 +25,14 @@ from raingauge.blocking import Threads, until_available
 from raingauge.clock import SystemClock
 from raingauge.database import Database, open_database
 from raingauge.database.transactions import Transactions
+from raingauge.errors import DatabaseUnavailable
 from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of, stream_topics, topics_of
 from raingauge.messaging.port import Publisher
 from raingauge.observability.instrumentation import Instrumentation
 from raingauge.observability.metrics import Telemetry
 from raingauge.observability.tracing import make_tracing
 from raingauge.process import serving, until_signalled
-from raingauge.settings import Settings
+from raingauge.settings import Settings, token_digests
 from raingauge.storage.outbox import outstanding_limit, widen
 
 log = logging.getLogger("raingauge.producer")
@@ -60,9 +62,14 @@ async def producing(
 
     Closing `watchers` ends their connections.
 
+    Raises (at its begin):
+        SettingsError: a file of a token cannot be used.
     Raises (ends the block):
-        SettingsError: the database refuses this program, or a schedule of the settings is wrong.
+        SettingsError: the database refuses this program, a schedule of the settings is wrong, or other machines can
+            connect and there is no token.
     """
+    tokens = settings.access.tokens
+    fixed = dict(zip(token_digests(tokens), tokens, strict=True))
     observed = observed or Instrumentation()
     threads, clock = Threads(THREADS, "producer"), SystemClock()
     transactions = Transactions(database, threads, clock)
@@ -70,6 +77,7 @@ async def producing(
     outstanding = outstanding_limit(settings.collect.outstanding_batches, limits.cities_per_window, limits.window_s)
     relay = _relay(settings, transactions, publishers.batches)
     endpoint = settings.openweather.endpoint
+    admitted = admission(transactions, settings, fixed)
     collections = Collections(transactions, settings.terms, limits.account, outstanding, endpoint=endpoint)
     event_relay = EventRelay(transactions, publishers.events, settings.relay, settings.broker.events_topic)
     streams = settings.streams.enabled
@@ -79,28 +87,36 @@ async def producing(
         every_s = settings.relay.every_s
         relays.append(StreamRelay(transactions, publishers.streams, clock, settings.streams, every_s))
 
-    wanted, cities = definitions(settings), default_cities()
-    of_settings = SettingsSchedules(transactions, wanted, cities, limits.cities_per_month)
-    scheduler = Scheduler(transactions, Runs(transactions, cities, outstanding), relay.wake)
+    of_settings, scheduler = _schedules(settings, transactions, outstanding, relay.wake)
 
     async def publish() -> None:
         await until_available(threads, database.check_at_start, clock)
+        await admitted.wait_until_known()
         while await transactions.persist(partial(widen, outstanding=outstanding)):
             pass
         await transactions.persist(of_settings.store)
-        await asyncio.gather(*(one.run() for one in relays), scheduler.run())
+        await asyncio.gather(admitted.run(), *(one.run() for one in relays), scheduler.run())
 
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(publish())
         try:
-            api = create_api(
-                settings, collections, relay, event_relay.wake, observed, watchers, retention, scheduler.wake
-            )
+            with contextlib.suppress(DatabaseUnavailable):
+                await admitted.check()  # before anybody can connect, unless the database is away
+            wakes = event_relay.wake, scheduler.wake
+            api = create_api(settings, collections, relay, wakes[0], observed, watchers, retention, wakes[1], admitted)
             observed.tracing.instrument(api, database.engine)
             yield api
         finally:
             task.cancel()
             threads.close()
+
+
+def _schedules(
+    settings: Settings, transactions: Transactions, outstanding: int, wake: Callable[[], None]
+) -> tuple[SettingsSchedules, Scheduler]:
+    wanted, cities = definitions(settings), default_cities()
+    of_settings = SettingsSchedules(transactions, wanted, cities, settings.quota.cities_per_month)
+    return of_settings, Scheduler(transactions, Runs(transactions, cities, outstanding), wake)
 
 
 def _relay(settings: Settings, transactions: Transactions, publisher: Publisher) -> Relay:

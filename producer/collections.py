@@ -12,13 +12,15 @@ from typing import Final, Literal, TypeVar
 
 from sqlalchemy import Connection, update
 
+from producer.access import open_cities
+from producer.access.open_cities import TooManyOpen
 from producer.forecast import MAX_CHARGES, Competition, Forecast, Progress, Snapshot, Status, ended
+from producer.freshness import count_fresh
 from producer.pages import Page, PageQuery, RenderedPages
 from producer.single_flight import SingleFlight
 from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
 from raingauge.model import CollectionRequest, CollectionState
-from raingauge.quota.fairness import unknown_since
 from raingauge.quota.pacing import Terms
 from raingauge.storage import cities, collections, queue, quota
 from raingauge.storage.collections import OtherRequest
@@ -33,8 +35,6 @@ DEADLINE_S: Final = 0.7
 """Every request is answered within a second; the rest is for a machine that is busy."""
 MAX_SHARING: Final = 2000
 """Cities of a collection that is stored in one transaction with others."""
-MAX_COUNTED: Final = 5000
-"""Cities of a collection whose fresh ones a POST counts: for more it would take longer than storing them."""
 PATIENCE_S: Final = 0.03
 """How long requests wait for a transaction under way before they get one of their own."""
 GATHER_S: Final = 0.001
@@ -114,6 +114,7 @@ class _Post:
 
 
 Accepted = tuple[View, bool]
+Refused = OtherRequest | TooManyOpen
 
 
 class Collections:
@@ -147,7 +148,7 @@ class Collections:
         self._reads: SingleFlight[PageQuery, tuple[View, Page]] = SingleFlight(
             self._in_thread(self._read), keys_at_once=PAGES_AT_ONCE, patience_s=PAGES_PATIENCE_S, gather_s=GATHER_S
         )
-        self._posts: SingleFlight[_Post, Accepted | OtherRequest] = SingleFlight(
+        self._posts: SingleFlight[_Post, Accepted | Refused] = SingleFlight(
             self._in_thread(self._accept, write=True), patience_s=PATIENCE_S, gather_s=GATHER_S
         )
         self._cancellations: SingleFlight[str, View] = SingleFlight(
@@ -163,6 +164,7 @@ class Collections:
 
         Raises:
             OtherRequest: its id belongs to another request.
+            TooManyOpen: its client has too many cities open.
         """
         post = _Post(request)
         if len(request.city_ids) <= MAX_SHARING:
@@ -170,7 +172,7 @@ class Collections:
         else:
             more_s = len(request.city_ids) / CITIES_PER_SECOND
             result = (await self.transactions.write(partial(self._accept, [post]), self._deadline_s + more_s))[post]
-        if result is None or isinstance(result, OtherRequest):
+        if result is None or isinstance(result, Refused):
             raise result or AssertionError("every request has a result")
         return result
 
@@ -265,19 +267,24 @@ class Collections:
         found = [(query, views[query.collection_id]) for query in queries if query.collection_id in views]
         return {query: (view, self._pages.page(connection, query, view.state)) for query, view in found}
 
-    def _accept(self, posts: Sequence[_Post], connection: Connection) -> dict[_Post, Accepted | OtherRequest]:
-        requests = [post.request for post in posts]
+    def _accept(self, posts: Sequence[_Post], connection: Connection) -> dict[_Post, Accepted | Refused]:
         now = self.transactions.now(connection)
-        existing = collections.find_all(connection, [request.id for request in requests], deleted=True)
+        open_cities.lock(connection, now, [post.request for post in posts])
+        existing = collections.find_all(connection, [post.request.id for post in posts], deleted=True)
+        new = [post for post in posts if post.request.id not in existing]
+        foresee = partial(self._views_of, connection)
+        refused = open_cities.refused(connection, [post.request for post in new], now, foresee)
+        results: dict[_Post, Accepted | Refused] = {new[index]: error for index, error in refused.items()}
+        posts = [post for post in posts if post not in results]
+        requests = [post.request for post in posts]
         stored = collections.accept_all(connection, now, requests, existing, self._outstanding)
-        results: dict[_Post, Accepted | OtherRequest] = {}
         taken: list[tuple[_Post, CollectionState, bool]] = []
         for post, result in zip(posts, stored, strict=True):
             if isinstance(result, OtherRequest):
                 results[post] = result
             else:
                 taken.append((post, *result))
-        fresh = _count_fresh(connection, [(state, post.request) for post, state, _ in taken])
+        fresh = count_fresh(connection, [(state, post.request) for post, state, _ in taken])
         views = self._views_of(connection, [state for _, state, _ in taken], fresh)
         for (post, _, is_new), view in zip(taken, views, strict=True):
             results[post] = (view, is_new)
@@ -375,23 +382,3 @@ def _behind_held(connection: Connection, snapshot: Snapshot, unfinished: Sequenc
     before = snapshot.now - DELIVERED_WITHIN
     quiet = [state.id for state in unfinished if (state.last_progress_at or state.requested_at) < before]
     return frozenset(quiet) - queue.queued_collections(connection, quiet)
-
-
-def _count_fresh(connection: Connection, taken: Sequence[tuple[CollectionState, CollectionRequest]]) -> list[int]:
-    """Unsettled cities of each collection that need no call; 0 for finished and for large ones."""
-    counted = [state.finished_at is None and len(request.city_ids) <= MAX_COUNTED for state, request in taken]
-    new = [pair for pair, is_counted in zip(taken, counted, strict=True) if is_counted and not pair[0].settled]
-    known: dict[int, tuple[datetime | None, datetime | None]] = {}
-    if new:
-        wanted = sorted({city_id for _, request in new for city_id in request.city_ids})
-        since = min(state.since for state, _ in new)
-        known = cities.known_since(
-            connection, wanted, since, min(unknown_since(state.requested_at, state.max_age_s) for state, _ in new)
-        )
-
-    def count(state: CollectionState, request: CollectionRequest) -> int:
-        if state.settled:
-            return cities.count_fresh(connection, state, request.city_ids)
-        return len(cities.needing_no_call(known, state, request.city_ids))
-
-    return [count(*pair) if is_counted else 0 for pair, is_counted in zip(taken, counted, strict=True)]

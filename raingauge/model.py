@@ -46,6 +46,8 @@ class CollectionRequest:
     """The W3C trace context of the request."""
     requested_by: str | None = None
     """The name of the token that the POST carried, or `schedule:` and the schedule's name."""
+    max_open_cities: int = 0
+    """Unsettled cities that the client's open collections may have; 0: any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class CollectionState:
     """When its readings were deleted because of their age."""
     removing: int | None = None
     """What is being removed of it, as in `raingauge.storage.models.Collection`."""
+    requested_by: str | None = None
+    """The name of the token that the POST carried."""
 
     @property
     def settled(self) -> int:

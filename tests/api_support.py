@@ -8,6 +8,7 @@ from typing import Any, Final
 import httpx2
 from sqlalchemy import Connection, func, insert, select
 
+from producer.access.admission import Admission, open_to_all
 from producer.api.application import create_api
 from producer.collections import DEADLINE_S, Collections
 from producer.relays.batches import Relay
@@ -155,10 +156,13 @@ class Front:
         assert (self.rows(), self.shelf.keys) == ((0, 0, 0), [])
 
 
-def client(settings: Settings, collections: Collections, relay: Relay) -> httpx2.AsyncClient:
+def client(
+    settings: Settings, collections: Collections, relay: Relay, admitted: Admission | None = None
+) -> httpx2.AsyncClient:
     """Calls the front without a network; what it does not handle is answered as a server would."""
-    transport = httpx2.ASGITransport(create_api(settings, collections, relay), raise_app_exceptions=False)
-    return httpx2.AsyncClient(transport=transport, base_url="http://producer")
+    api = create_api(settings, collections, relay, admitted=admitted or open_to_all(collections.transactions))
+    transport = httpx2.ASGITransport(api, raise_app_exceptions=False)
+    return httpx2.AsyncClient(transport=transport, base_url="http://localhost")
 
 
 async def scrape(http: httpx2.AsyncClient) -> dict[str, float]:

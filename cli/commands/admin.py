@@ -1,11 +1,12 @@
-"""`raingauge admin …`: what an operator does on the database and on Kafka. It is all that `python -m consumer …` does.
+"""`raingauge admin …`: what an operator does on the database and on Kafka.
 
-These commands need the settings of the consumer, not the API. Their imports take a second, so each does its own.
+It is all that `python -m consumer …` and `python -m producer token …` do, and needs their settings, not the API. The
+imports of these commands take a second, so each does its own.
 """
 
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,16 +15,20 @@ from cli.errors import Misused
 admin = typer.Typer(name="admin", rich_markup_mode=None)
 dead_letters = typer.Typer(name="dead-letters", rich_markup_mode=None)
 quota = typer.Typer(name="quota", rich_markup_mode=None)
+token = typer.Typer(name="token", rich_markup_mode=None)
+
+TokenName = Annotated[str, typer.Argument(metavar="NAME", help="1 to 64 of A-Z a-z 0-9 . _ -")]
 
 
 @admin.callback()
 def about_admin() -> None:
-    """Operate the gate and the dead letters.
+    """Operate the gate, the dead letters and the tokens of the API.
 
     \b
     Examples:
       raingauge admin dead-letters list
       raingauge admin quota set-month 412000
+      raingauge admin token add grafana --scope read
 
     These commands use the consumer's settings, its database and its Kafka.
     """
@@ -50,6 +55,59 @@ def about_quota() -> None:
       raingauge admin quota set-month 412000
       raingauge admin quota open
     """
+
+
+@token.callback()
+def about_token() -> None:
+    """Manage who may use the API.
+
+    \b
+    Examples:
+      raingauge admin token add grafana --scope read
+      raingauge admin token add deploy --scope write --expires 90d
+      raingauge admin token list
+      raingauge admin token revoke deploy
+
+    As long as there is no token, everybody who can connect may do everything.
+    """
+
+
+@token.command()
+def add(
+    name: TokenName,
+    scope: Annotated[Literal["read", "write", "admin"], typer.Option("--scope", help="Each includes those before it.")],
+    expires: Annotated[
+        str | None, typer.Option("--expires", metavar="12h|90d|TIME", help="Left out: it does not expire.")
+    ] = None,
+) -> None:
+    """Make a token and print it, this once."""
+    from producer.access.commands import add as make
+
+    _run(partial(make, name=name, scope=scope, expires=expires))
+
+
+@token.command()
+def generate() -> None:
+    """Print a token for a file that access.tokens names."""
+    from producer.access.commands import generate as make
+
+    _run(make)
+
+
+@token.command(name="list")
+def list_tokens() -> None:
+    """Print one line for each token."""
+    from producer.access.commands import list_all
+
+    _run(list_all)
+
+
+@token.command()
+def revoke(name: TokenName) -> None:
+    """Revoke a token for good; producers notice it within 5 seconds."""
+    from producer.access.commands import revoke as end
+
+    _run(partial(end, name=name))
 
 
 @dead_letters.command(name="list")
@@ -137,3 +195,4 @@ def _run(program: Callable[..., Coroutine[Any, Any, None]]) -> None:
 
 admin.add_typer(dead_letters)
 admin.add_typer(quota)
+admin.add_typer(token)

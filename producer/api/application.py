@@ -10,6 +10,10 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 
+from producer.access import session
+from producer.access.admission import Admission, admission
+from producer.access.hosts import Hosts, allowed_hosts
+from producer.access.middleware import Access
 from producer.api import cities, docs, events, messages, page, problems, quota
 from producer.api.collections import deletion, export, lists, one, stream
 from producer.api.compat import collection_request, total, weather
@@ -70,12 +74,14 @@ def create_api(  # noqa: PLR0913, PLR0917  one for each part that runs beside it
     watchers: ExitStack | None = None,
     retention: Retention | None = None,
     on_schedule: Callable[[], None] = lambda: None,
+    admitted: Admission | None = None,
 ) -> FastAPI:
     """The HTTP application; the producer's metrics and facts are added to those that `observed` has.
 
     `on_event` is called when an event is due, `on_schedule` when a schedule was changed. Closing `watchers` ends their
-    connections. `retention` deletes collections; None: one of its own, which nobody runs. What is added last runs
-    first: a request passes Entrance, Head, TraceContext and RequestDurations, and then reaches FastAPI's router.
+    connections. `retention` deletes collections; None: one of its own, which nobody runs. Without `admitted` the first
+    request finds out whether there are tokens. What is added last runs first: a request passes Hosts, Entrance, Access,
+    Head, TraceContext and RequestDurations, and then reaches FastAPI's router.
     """
     observed = observed or Instrumentation()
     telemetry = observed.telemetry
@@ -92,6 +98,7 @@ def create_api(  # noqa: PLR0913, PLR0917  one for each part that runs beside it
     telemetry.measure_requests(api)
     api.add_middleware(TraceContext, tracing=observed.tracing)
     reports = _quota_reports(settings, collections)
+    admitted = admitted or admission(collections.transactions, settings, {})
     live = Live(collections.transactions, partial(stream.overview_of, collections, reports))
     if watchers is not None:
         watchers.callback(live.close)
@@ -101,15 +108,23 @@ def create_api(  # noqa: PLR0913, PLR0917  one for each part that runs beside it
         api.include_router(router)
     api.include_router(_schedules(settings, collections, on_schedule))
     api.include_router(quota.router(reports))
-    api.include_router(stream.router(live))
+    api.include_router(stream.router(live, admitted.still_admits))
+    api.include_router(session.router(admitted))
     api.include_router(page.router(page.Page(settings.http.root_path)))
     api.include_router(health.router([ProducerFacts(relay), *observed.facts], collections.check, telemetry))
     docs.install(api, settings.http.root_path)
     messages.install(api, settings)
+    _guard(api, settings, admitted)
+    return api
+
+
+def _guard(api: FastAPI, settings: Settings, admitted: Admission) -> None:
+    """Add what a request passes before it reaches a route, and what answers errors; what is added last runs first."""
     problems.install(api)
     limit = BYTES_BESIDE_CITIES + BYTES_PER_CITY * settings.collect.max_cities
+    api.add_middleware(Access, admission=admitted, prefix=settings.http.root_path)
     api.add_middleware(Entrance, prefix=settings.http.root_path, limit=limit)
-    return api
+    api.add_middleware(Hosts, allowed=allowed_hosts(settings.http))
 
 
 def _quota_reports(settings: Settings, collections: Collections) -> QuotaReports:

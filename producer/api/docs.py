@@ -7,6 +7,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
+from producer.access import description as access
 from producer.api import problems
 from producer.api.problems import ELSEWHERE, UNAVAILABLE, WORDS, responses
 from producer.api.schemas import AcceptedBody, EstimateBody, example_of
@@ -21,6 +22,7 @@ class DescribedApi(FastAPI):
     def openapi(self) -> dict[str, Any]:
         description = super().openapi()
         description["components"]["schemas"] |= problems.schemas()
+        access.add(description)
         return description
 
 

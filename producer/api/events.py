@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from producer.access.clients import note_subject
 from producer.api.answers import link
 from producer.api.problems import ELSEWHERE, UNAVAILABLE, WORDS, responses
 from producer.api.requests import StrictRoute
@@ -212,6 +213,7 @@ def add_events(
         """Stores an event and answers at once. Its user is notified soon, and its status becomes `Processed`."""
         given: NewEventBody = body
         event = await events.report(given.user_id, given.description)
+        note_subject(event.event_id)
         response.headers["Location"] = f"{request.url.path.rstrip('/')}/{event.event_id}"
         return EventBody.model_validate(event_body(event))
 

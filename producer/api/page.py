@@ -44,12 +44,9 @@ LIBRARIES: Final = {
 """The names that scripts import, and their files."""
 SECURITY: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
 }
+"""Beside the headers that every answer has."""
 FOR_GOOD: Final = "public, max-age=31536000, immutable"
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
+from producer.access.open_cities import TooManyOpen
 from raingauge import web
 from raingauge.errors import DatabaseUnavailable
 from raingauge.storage.collections import BeingDeleted, OtherRequest
@@ -22,6 +23,7 @@ ELSEWHERE: Final = "a page of another site asks for this"
 
 MEANINGS: Final = {
     400: "The id was used before; nothing was changed.",
+    401: "This is no valid token; nothing was changed.",
     403: "A browser asks for a page of another site; nothing was changed.",
     404: "There is no such collection.",
     409: "The id stands for another request already; nothing was changed.",
@@ -106,6 +108,7 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(Invalid, _invalid)  # type: ignore[arg-type]
     api.add_exception_handler(DatabaseUnavailable, _unavailable)
     api.add_exception_handler(OtherRequest, _conflict)
+    api.add_exception_handler(TooManyOpen, _too_many_open)  # type: ignore[arg-type]
 
 
 async def _not_valid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -136,3 +139,9 @@ async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
 async def _conflict(_request: Request, error: Exception) -> JSONResponse:
     passes = isinstance(error, BeingDeleted)
     return problem(409, str(error), headers={"Retry-After": str(RETRY_AFTER_S)} if passes else None)
+
+
+async def _too_many_open(_request: Request, error: TooManyOpen) -> JSONResponse:
+    if error.retry_after_s is None:
+        return problem(422, str(error), errors=[{"where": "cities", "what": str(error)}])
+    return problem(429, str(error), headers={"Retry-After": str(error.retry_after_s)})

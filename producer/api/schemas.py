@@ -95,6 +95,14 @@ class CollectionHead(BaseModel):
     )
 
 
+class ListedCollection(CollectionHead):
+    """A collection in a list."""
+
+    requested_by: str = Field(
+        default_factory=str, description="The name of the token that requested it, if one did.", examples=["nightly"]
+    )
+
+
 class CollectionBody(CollectionHead):
     """A collection and a page of its readings."""
 
@@ -153,6 +161,12 @@ def head(view: View) -> dict[str, Any]:
         "expected_at": _text(progress.expected_at),
         **({} if pruned_at is None else {"readings_pruned_at": utc_text(pruned_at)}),
     }
+
+
+def listed(view: View) -> dict[str, Any]:
+    """The fields of ListedCollection."""
+    by = view.state.requested_by
+    return head(view) if by is None else head(view) | {"requested_by": by}
 
 
 def accepted(view: View) -> AcceptedBody:

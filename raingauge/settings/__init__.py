@@ -4,15 +4,17 @@ No message of this package contains a value.
 """
 
 from raingauge.settings.loading import load_settings
-from raingauge.settings.secrets import FILE_SUFFIX, KEY_VARIABLE, ca_file, provider_key, webhook_secrets
+from raingauge.settings.secrets import FILE_SUFFIX, KEY_VARIABLE, ca_file, provider_key, token_digests, webhook_secrets
 from raingauge.settings.sections import (
     CONFIG_VARIABLE,
     OPENWEATHER_URL,
     PREFIX,
+    TOKEN_VARIABLES,
     URL_VARIABLE,
     BrokerSettings,
     CollectSettings,
     HttpSettings,
+    LimitSettings,
     NotifySettings,
     OpenWeatherSettings,
     QuotaSettings,
@@ -21,6 +23,7 @@ from raingauge.settings.sections import (
     ScheduleSettings,
     Settings,
     StreamSettings,
+    TokenSettings,
     WebhookSettings,
     config_file,
 )
@@ -31,10 +34,12 @@ __all__ = [
     "KEY_VARIABLE",
     "OPENWEATHER_URL",
     "PREFIX",
+    "TOKEN_VARIABLES",
     "URL_VARIABLE",
     "BrokerSettings",
     "CollectSettings",
     "HttpSettings",
+    "LimitSettings",
     "NotifySettings",
     "OpenWeatherSettings",
     "QuotaSettings",
@@ -43,10 +48,12 @@ __all__ = [
     "ScheduleSettings",
     "Settings",
     "StreamSettings",
+    "TokenSettings",
     "WebhookSettings",
     "ca_file",
     "config_file",
     "load_settings",
     "provider_key",
+    "token_digests",
     "webhook_secrets",
 ]

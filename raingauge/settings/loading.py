@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from raingauge.errors import SettingsError
-from raingauge.settings.sections import CONFIG_VARIABLE, PREFIX, URL_VARIABLE, Settings, config_file
+from raingauge.settings.sections import CONFIG_VARIABLE, PREFIX, TOKEN_VARIABLES, URL_VARIABLE, Settings, config_file
 
 NAME: Final = re.compile(r"[A-Za-z0-9_.]+")
 """What looks like the name of a setting: anything else may be a value in the wrong place."""
@@ -57,7 +57,7 @@ def _refuse_unreadable(file: Path) -> None:
 
 def _refuse_unknown_variables() -> None:
     """Refuse variables with an unknown section, which pydantic-settings would ignore."""
-    for variable in sorted(os.environ.keys() - {CONFIG_VARIABLE, URL_VARIABLE}):
+    for variable in sorted(os.environ.keys() - {CONFIG_VARIABLE, URL_VARIABLE, *TOKEN_VARIABLES}):
         name = variable.upper().removeprefix(PREFIX)
         section, _, key = name.partition("__")
         is_known = bool(key) if section.lower() in SECTIONS else name.lower() in LISTS

@@ -1,7 +1,7 @@
 """Secrets from the environment and from files that it names. The API key is not a setting: no settings file holds it.
 
 `OPENWEATHER_API_KEY_FILE`, `RAINGAUGE_DATABASE__URL_FILE` and `RAINGAUGE_BROKER__URL_FILE` name files; the secret of a
-webhook always comes from one.
+webhook and a token of the settings always come from one.
 """
 
 import base64
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
+from raingauge.access.tokens import digest, is_token
 from raingauge.errors import SettingsError
 
 KEY_VARIABLE: Final = "OPENWEATHER_API_KEY"
@@ -34,6 +35,14 @@ class HasWebhooks(Protocol):
     @property
     def webhooks(self) -> Sequence[HasSecretFile]:
         """Each with its own file."""
+
+
+class HasTokenFile(Protocol):
+    """A section that names a file with a token."""
+
+    @property
+    def token_file(self) -> str:
+        """The file's path."""
 
 
 def provider_key() -> str | None:
@@ -65,6 +74,25 @@ def _webhook_secret(setting: str, webhook: HasSecretFile) -> str:
         expected = f"{SECRET_PREFIX} and {SECRET_BYTES[0]} to {SECRET_BYTES[-1]} bytes in base64"
         raise SettingsError(f"{setting}: {webhook.secret_file} does not hold {expected}")
     return secret
+
+
+def token_digests(tokens: Sequence[HasTokenFile]) -> list[str]:
+    """The digests of the tokens of `access.tokens`, in their order.
+
+    Raises:
+        SettingsError: a file cannot be read, holds no token, or the same as another one.
+    """
+    digests: list[str] = []
+    for number, one in enumerate(tokens):
+        setting = f"access.tokens.{number}.token_file"
+        token = _read(setting, one.token_file)
+        if not is_token(token):
+            hint = "`raingauge admin token generate` makes one"
+            raise SettingsError(f"{setting}: {one.token_file} does not hold a token; {hint}")
+        if digest(token) in digests:
+            raise SettingsError(f"{setting}: {one.token_file} holds the token of another entry; each needs its own")
+        digests.append(digest(token))
+    return digests
 
 
 def ca_file() -> str | None:

@@ -1,12 +1,22 @@
 """The sections of the settings, their defaults and the form of each value."""
 
 import hashlib
+import ipaddress
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -16,6 +26,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from raingauge.access.tokens import Scope
 from raingauge.contracts import CityId
 from raingauge.model import EventType
 from raingauge.quota.pacing import MonthPacing, Pacing, Terms
@@ -26,6 +37,8 @@ PREFIX: Final = "RAINGAUGE_"
 CONFIG_VARIABLE: Final = "RAINGAUGE_CONFIG"
 URL_VARIABLE: Final = "RAINGAUGE_URL"
 """Where the command finds the API: no setting, and none of the services' business."""
+TOKEN_VARIABLES: Final = (f"{PREFIX}TOKEN", f"{PREFIX}TOKEN_FILE")
+"""What the command sends to the API: no settings either."""
 OPENWEATHER_URL: Final = "https://api.openweathermap.org"
 
 
@@ -52,6 +65,9 @@ ProviderUrl = Annotated[
 ScheduleName = Annotated[
     str, _matches(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,40}", "1 to 40 of A-Z a-z 0-9 . _ -, and neither . nor ..")
 ]
+Host = Annotated[
+    str, _matches(r"\*|[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]", "a host name or an address, without a port, or *")
+]
 RootPath = Annotated[str, _matches(r"(/[A-Za-z0-9._~-]+)*", "a path such as /weather, without a slash at its end")]
 
 
@@ -68,6 +84,50 @@ class HttpSettings(Section):
     port: Port = 8000
     keep_alive_s: int = Field(20, ge=1, le=3600)
     root_path: RootPath = ""
+    allow_anonymous: bool = False
+    """Whether it may listen beyond loopback although there is no token."""
+    allowed_hosts: list[Host] = []
+    """Empty: on loopback the names of this machine and `host`, otherwise any."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs on this machine can connect."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+class LimitSettings(Section):
+    """What a client with a token may do; 0: as much as it likes."""
+
+    requests_per_s: float = Field(0.0, ge=0, le=100_000)
+    cities_open: int = Field(0, ge=0)
+    """Unsettled cities of all its open collections."""
+
+
+class TokenSettings(Section):
+    """A token that is not in the database."""
+
+    name: Name
+    scope: Scope
+    token_file: str
+    expires: AwareDatetime | None = None
+    limits: LimitSettings | None = None
+    """None: those of all tokens."""
+
+
+class AccessSettings(Section):
+    """Who may use the API, besides those whose tokens are in the database."""
+
+    tokens: list[TokenSettings] = []
+
+    @field_validator("tokens")
+    @classmethod
+    def _are_different(cls, tokens: list[TokenSettings]) -> list[TokenSettings]:
+        if len({token.name for token in tokens}) < len(tokens):
+            raise ValueError("two of them have the same name")
+        return tokens
 
 
 class DatabaseSettings(Section):
@@ -267,6 +327,8 @@ class Settings(BaseSettings):
     )
 
     http: HttpSettings = HttpSettings()
+    access: AccessSettings = AccessSettings()
+    limits: LimitSettings = LimitSettings()
     database: DatabaseSettings = DatabaseSettings()
     broker: BrokerSettings = BrokerSettings()
     collect: CollectSettings = CollectSettings()

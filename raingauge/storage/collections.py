@@ -252,6 +252,7 @@ def _new_state(now: datetime, request: CollectionRequest) -> CollectionState:
         last_progress_at=None,
         finished_at=None,
         cancelled_at=None,
+        requested_by=request.requested_by,
     )
 
 

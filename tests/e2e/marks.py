@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import quote
 
-HEADS_AND_TAILS: Final = ("kEyMaRk7Q", "Zq9kEyTaIl", "pAsSmArK5V", "Xw3pAsSeNd")
+from raingauge.access.tokens import checksum
+
+HEADS_AND_TAILS: Final = ("kEyMaRk7Q", "Zq9kEyTaIl", "pAsSmArK5V", "Xw3pAsSeNd", "tOkEnMaRk3B", "Yt7tOkEnTaIl")
 ODD: Final = "+ed/k=%41&\"'\\ <é>;~"
 """Characters that URLs, JSON, HTML and repr() each spell differently."""
 KEY: Final = f"{HEADS_AND_TAILS[0]}{ODD}{HEADS_AND_TAILS[1]}"
 PASSWORD: Final = f"{HEADS_AND_TAILS[2]}{ODD}{HEADS_AND_TAILS[3]}"
+RANDOM: Final = f"{HEADS_AND_TAILS[4]}{'0' * 20}{HEADS_AND_TAILS[5]}"
+TOKEN: Final = f"rg_{RANDOM}{checksum(RANDOM)}"
 QUOTED_PASSWORD: Final = quote(PASSWORD, safe="")
 
 

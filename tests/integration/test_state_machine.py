@@ -172,7 +172,7 @@ class Raingauge(RuleBasedStateMachine):
         )  # fmt: skip
         collections = Collections(self.transactions, TERMS, ACCOUNT)
         transport = httpx2.ASGITransport(create_api(Settings(), collections, relay))
-        self.http = httpx2.AsyncClient(transport=transport, base_url="http://producer")
+        self.http = httpx2.AsyncClient(transport=transport, base_url="http://localhost")
         self.relay = asyncio.create_task(relay.run())
         await self._start_consumer()
 

@@ -45,7 +45,7 @@ async def collect(front: Front, tracing: Tracing, headers: dict[str, str]) -> st
     api = create_api(front.settings, front.collections, front.relay, observed=Instrumentation(tracing=tracing))
     tracing.instrument(api, front.database.engine)
     transport = httpx2.ASGITransport(api)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://producer", headers=headers) as http:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as http:
         assert (await http.post("/collect", json={"id": 1, "cities": [1]})).status_code == 202
     stored: str | None = front.database.read(lambda connection: connection.scalar(select(Collection.traceparent)))
     assert stored is not None

@@ -112,7 +112,7 @@ class Raingauge:
         wakes = self.event_relay.wake, self.scheduler.wake
         api = create_api(settings, collections, self.relay, on_event=wakes[0], on_schedule=wakes[1])
         transport = httpx2.ASGITransport(api, raise_app_exceptions=False)
-        self.http = httpx2.AsyncClient(transport=transport, base_url="http://producer")
+        self.http = httpx2.AsyncClient(transport=transport, base_url="http://localhost")
 
     async def notify(self) -> None:
         """Be the notifier, for whom nobody waits."""

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from producer.collections import MAX_COUNTED
+from producer.freshness import MAX_COUNTED
 from raingauge.database import Database
 from raingauge.storage import cities
 from tests.api_support import NOON, Front, assert_problem, observation, settings_for

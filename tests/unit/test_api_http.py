@@ -192,13 +192,13 @@ async def test_a_page_of_another_site_changes_nothing(front: Front) -> None:
         {},
         {"Sec-Fetch-Site": "same-origin", "Origin": "http://behind.a.proxy"},
         {"Sec-Fetch-Site": "none"},
-        {"Origin": "http://raingauge"},
-        {"Origin": "https://raingauge"},
+        {"Origin": "http://localhost:8000"},
+        {"Origin": "https://localhost:8000"},
     ],
 )
 async def test_a_program_and_a_page_of_its_own_may_change_things(front: Front, headers: dict[str, str]) -> None:
     await front.collect(1, cities=[1])
-    headers |= {"Host": "raingauge"}
+    headers |= {"Host": "localhost:8000"}
     assert (await front.http.post("/collections/1/cancel", headers=headers)).json()["status"] == "cancelled"
 
 

@@ -16,7 +16,7 @@ from cli.errors import Misused
 from cli.reference import reference
 from cli.session import Session
 from cli.times import spelled
-from raingauge.settings import URL_VARIABLE, load_settings
+from raingauge.settings import TOKEN_VARIABLES, URL_VARIABLE, load_settings
 
 ROOT = Path(__file__).parents[2]
 DATE = "Fri, 20 Nov 2026 12:00:00 GMT"
@@ -96,7 +96,8 @@ class Terminal:
 
 @pytest.fixture
 def terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    monkeypatch.delenv(URL_VARIABLE, raising=False)
+    for variable in (URL_VARIABLE, *TOKEN_VARIABLES):
+        monkeypatch.delenv(variable, raising=False)
     return Terminal(capsys)
 
 
@@ -200,6 +201,42 @@ def test_the_address_comes_from_the_option_or_the_environment(
     terminal.run("quota", "--url", "http://here:2", api=QUOTA)
     assert [str(each.url) for each in terminal.requests] == ["http://there:1/weather/quota", "http://here:2/quota"]
     assert load_settings().http.port == 8000, "the services ignore it"
+
+
+@pytest.mark.parametrize("variable", TOKEN_VARIABLES)
+def test_the_token_comes_from_the_environment_or_a_file_and_follows_no_redirect(
+    variable: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("rg_secret\n")
+    monkeypatch.setenv(variable, f"{tmp_path}/token" if variable.endswith("FILE") else "rg_secret")
+    elsewhere = httpx2.Response(307, headers={"Location": "http://elsewhere:1/quota"})
+    status, _, err = terminal.run("quota", "--url", "http://here:2", api=lambda _: elsewhere)
+    assert (status, len(err.splitlines())) == (3, 1)
+    assert [request.url.host for request in terminal.requests] == ["here"]
+    assert terminal.requests[0].headers["authorization"] == "Bearer rg_secret"
+    assert load_settings().http.port == 8000, "the services ignore it"
+
+
+def test_a_refusal_for_want_of_a_token_says_where_the_command_takes_it_from(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = httpx2.Response(401, json={"detail": "no token"}, headers={"Content-Type": "application/problem+json"})
+    status, _, err = terminal.run("quota", api=lambda _: refused)
+    assert (status, "RAINGAUGE_TOKEN or the file that RAINGAUGE_TOKEN_FILE" in err) == (4, True)
+    assert "authorization" not in terminal.requests[0].headers
+    for values, line in (
+        ({"RAINGAUGE_TOKEN": "two words"}, "RAINGAUGE_TOKEN holds no token; it is one word that begins with rg_"),
+        (
+            {"RAINGAUGE_TOKEN_FILE": "/none"},
+            "RAINGAUGE_TOKEN and RAINGAUGE_TOKEN_FILE are both set; remove one of them",
+        ),
+    ):
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+        status, _, err = terminal.run("quota", api=QUOTA)
+        assert (status, err) == (2, f"raingauge: {line}\n")
+    monkeypatch.delenv("RAINGAUGE_TOKEN")
+    assert "cannot read /none" in terminal.run("quota", api=QUOTA)[2]
 
 
 def test_collecting_posts_the_cities_of_a_file_and_prints_what_was_accepted(terminal: Terminal, tmp_path: Path) -> None:

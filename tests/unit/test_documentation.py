@@ -14,7 +14,7 @@ from consumer.__main__ import parser as consumer_parser
 from producer.api.schemas import AcceptedBody, CollectionBody, Datum
 from raingauge.contracts import decode
 from raingauge.model import EventType
-from raingauge.settings import CONFIG_VARIABLE, FILE_SUFFIX, PREFIX, URL_VARIABLE, Settings
+from raingauge.settings import CONFIG_VARIABLE, FILE_SUFFIX, PREFIX, TOKEN_VARIABLES, URL_VARIABLE, Settings
 from tests.support.metrics import exported
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +82,7 @@ def test_every_environment_variable_that_is_named_is_a_setting() -> None:
         CONFIG_VARIABLE,
         URL_VARIABLE,
         f"{PREFIX}SCHEDULES",
+        *TOKEN_VARIABLES,
     }
     known |= {f"{PREFIX}{section}__URL{FILE_SUFFIX}" for section in ("DATABASE", "BROKER")}
     assert set(re.findall(rf"{PREFIX}[A-Z_]+", CODE)) <= known

@@ -11,7 +11,7 @@ from producer.api.answers import is_named, link, weak_etag
 from producer.api.docs import HEADERS, link_to
 from producer.api.problems import UNAVAILABLE, Invalid, responses
 from producer.api.requests import StrictRoute
-from producer.api.schemas import CollectionHead, example_of, field, head
+from producer.api.schemas import ListedCollection, example_of, field, listed
 from producer.collections import Collections, ListedStatus
 from raingauge.contracts import COLLECTION_ID
 from raingauge.web import UNEXPECTED, shown
@@ -23,7 +23,7 @@ JSON: Final = "application/json"
 class CollectionList(BaseModel):
     """Collections, newest first."""
 
-    collections: list[CollectionHead] = field("Each as `GET /get` shows it.", [example_of(CollectionHead)])
+    collections: list[ListedCollection] = field("Each as `GET /get` shows it.", [example_of(ListedCollection)])
     next: str | None = field("Where the next page is; null on the last one.", "/collections?limit=100&after=1")
 
 
@@ -49,7 +49,7 @@ def router(collections: Collections) -> APIRouter:
         response_description="A page of them.",
         responses=RESPONSES,
     )
-    async def listed(
+    async def list_collections(
         request: Request,
         status: Annotated[
             ListedStatus,
@@ -76,7 +76,7 @@ def router(collections: Collections) -> APIRouter:
             query = urlencode({**chosen, "limit": limit, "after": page.next_after})
             next_url = f"{request.scope['root_path']}/collections?{query}"
             headers["Link"] = link(next_url)
-        body = orjson.dumps({"collections": [head(view) for view in page.views], "next": next_url})
+        body = orjson.dumps({"collections": [listed(view) for view in page.views], "next": next_url})
         headers["ETag"] = weak_etag(body)
         if is_named(headers["ETag"], request):
             return Response(status_code=304, headers=headers)

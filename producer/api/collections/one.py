@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from starlette.exceptions import HTTPException
 
+from producer.access.clients import requesting
 from producer.api.answers import ID_IS, UnitsAre, is_named, link, weak_etag
 from producer.api.docs import CANCEL_RESPONSES, COLLECT_RESPONSES, EXAMPLES, GET_RESPONSES
 from producer.api.problems import MAX_VIOLATIONS, Invalid
@@ -172,7 +173,8 @@ class CollectDefaults:
             raise Invalid(what, "body", "cities")
         any_age = "max_age_s" not in body.model_fields_set
         max_age_s = self._max_age_s if any_age else body.max_age_s
-        return CollectionRequest(body.id, city_ids, max_age_s, named, any_age, tracing.current.get())
+        trace, client = tracing.current.get(), requesting(body.id)
+        return CollectionRequest(body.id, city_ids, max_age_s, named, any_age, trace, *client)
 
 
 # -- endpoints ---------------------------------------------------------------------------------------------------------

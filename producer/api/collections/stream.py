@@ -1,6 +1,6 @@
 """`GET /collections/stream`: collections and quota as they change, as server-sent events."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from producer.api.problems import WORDS, responses
 from producer.api.requests import StrictRoute
-from producer.api.schemas import head, quota_body
+from producer.api.schemas import listed, quota_body
 from producer.collections import Collections
 from producer.live import Change, Live, Overview
 from producer.quota import QuotaReports
@@ -31,12 +31,12 @@ def overview_of(collections: Collections, quota: QuotaReports, connection: Conne
     """What watchers see: the newest collections, those that are open or just ended, and the quota."""
     views = collections.watched(connection)
     standing = quota.read_standing(connection)
-    bodies = {view.state.id: head(view) for view in views}
+    bodies = {view.state.id: listed(view) for view in views}
     return Overview(bodies, None if standing is None else quota_body(standing))
 
 
-def router(live: Live) -> APIRouter:
-    """The route."""
+def router(live: Live, still_admits: Callable[[], Awaitable[bool]]) -> APIRouter:
+    """The route. A stream ends when its sender is not admitted any more."""
     api = APIRouter(tags=["collections"], route_class=StrictRoute)
 
     @api.get(
@@ -51,10 +51,13 @@ def router(live: Live) -> APIRouter:
 
         `collections` has the newest 100 collections, the newest 100 open ones and those that just ended at first, then
         those of them that changed, each as in `GET /collections`; `quota` is the answer of `GET /quota`, or null before
-        a consumer has started; `problem` says why nothing could be read. The stream ends when the service stops.
+        a consumer has started; `problem` says why nothing could be read. The stream ends when the service stops,
+        or the token is revoked.
         """
         async with aclosing(live.watch()) as changes:
             async for change in changes:
+                if not await still_admits():
+                    return
                 for event in events_of(change):
                     yield event
 

@@ -1,0 +1,35 @@
+"""The token that the command sends to the API: from the environment or a file, never from the command line.
+
+Other users of the machine can read command lines.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from cli.errors import Misused
+
+VARIABLE: Final = "RAINGAUGE_TOKEN"
+FILE_VARIABLE: Final = "RAINGAUGE_TOKEN_FILE"
+
+
+def authorization() -> dict[str, str]:
+    """The header `Authorization`, or nothing if no token is given.
+
+    Raises:
+        Misused: both variables are set, the file cannot be read, or what is given cannot be a token.
+    """
+    token, file = os.environ.get(VARIABLE), os.environ.get(FILE_VARIABLE)
+    if token and file:
+        raise Misused(f"{VARIABLE} and {FILE_VARIABLE} are both set; remove one")
+    if file:
+        try:
+            token = Path(file).read_text("utf-8")
+        except (OSError, ValueError) as error:
+            raise Misused(f"{FILE_VARIABLE}: cannot read {file}; name a file with a token in it") from error
+    if not token:
+        return {}
+    token = token.strip()
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise Misused(f"{FILE_VARIABLE if file else VARIABLE} holds no token; it is one word that begins with rg_")
+    return {"Authorization": f"Bearer {token}"}

@@ -1,0 +1,201 @@
+"""Whose token it is: those of the settings, and those of the database, whose verdicts are kept for a few seconds.
+
+A verdict is used for `FRESH_S`: that long a revoked token still works. One in use is renewed before, in the background,
+so that no busy client waits for the database. While the database is away verdicts are used for `HELD_S`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from math import inf
+from typing import Final
+
+from sqlalchemy import Connection
+
+from producer.access.clients import Client
+from producer.access.rates import Bucket
+from producer.single_flight import SingleFlight
+from raingauge.access import stored
+from raingauge.access.stored import StoredToken
+from raingauge.contracts import utc_text
+from raingauge.database.transactions import Transactions
+from raingauge.errors import DatabaseUnavailable
+from raingauge.settings import LimitSettings, TokenSettings
+
+log = logging.getLogger("raingauge.access")
+
+AHEAD_S: Final = 2.0
+"""A verdict that is used at this age is renewed in the background."""
+FRESH_S: Final = 4.0
+HELD_S: Final = 900.0
+AWAY_S: Final = 3.0
+"""The database counts as away for this long after a failure."""
+RETRY_S: Final = 1.0
+DEADLINE_S: Final = 0.7
+MAX_KEPT: Final = 10_000
+"""Verdicts; the oldest goes first."""
+STORE_USE_EVERY_S: Final = 60.0
+UNKNOWN: Final = "there is no such token"
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What is known of a token."""
+
+    client: Client | None
+    reason: str = ""
+    """Why it is refused."""
+    checked_at_s: float = inf
+    """Monotonic; a token of the settings is never checked again."""
+    ends_at_s: float = inf
+    """When the token expires; monotonic."""
+
+
+class Verification:
+    """Verdicts by digest. `limits` are those of tokens in the database."""
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        fixed: Mapping[str, TokenSettings] | None = None,
+        limits: LimitSettings | None = None,
+    ) -> None:
+        self._transactions = transactions
+        self._monotonic = transactions.clock.monotonic
+        self._limits = limits or LimitSettings()
+        self._buckets: dict[str, Bucket] = {}
+        self._fixed = {digest: self._verdict_of_settings(token) for digest, token in (fixed or {}).items()}
+        self._kept: dict[str, Verdict] = {}
+        self._failed_at_s = -inf
+        self._renewals: dict[str, asyncio.Task[None]] = {}
+        self._used: set[str] = set()
+        self._use_stored_at_s: dict[str, float] = {}
+        self._flight: SingleFlight[str, Verdict] = SingleFlight(self._read)
+
+    @property
+    def has_fixed(self) -> bool:
+        """Whether the settings have tokens."""
+        return bool(self._fixed)
+
+    def at_hand(self, digest: str) -> Verdict | None:
+        """The verdict, unless the database has to be read for it first."""
+        now_s = self._monotonic()
+        if (verdict := self._fixed.get(digest)) is None:
+            verdict = self._kept.get(digest)
+            if verdict is None or not self._is_usable(verdict, digest, now_s):
+                return None
+            if verdict.client is not None:
+                self._used.add(verdict.client.name)
+        if now_s < verdict.ends_at_s:
+            return verdict
+        return Verdict(None, _expired(verdict.client))
+
+    async def look_up(self, digest: str) -> Verdict:
+        """The verdict by the database, or one of before while it is away.
+
+        Raises:
+            DatabaseUnavailable: it is away, and nothing is known of this token.
+        """
+        try:
+            return await self._checked(digest)
+        except DatabaseUnavailable:
+            if (verdict := self.at_hand(digest)) is not None:
+                return verdict
+            raise
+
+    async def store_uses(self) -> None:
+        """Store which tokens are in use, of each at most once a minute.
+
+        Raises:
+            DatabaseUnavailable: the next call tries again.
+        """
+        now_s, stored_at_s = self._monotonic(), self._use_stored_at_s
+        due = {name for name in self._used if now_s - stored_at_s.get(name, -inf) >= STORE_USE_EVERY_S}
+        if not due:
+            return
+
+        def work(connection: Connection) -> None:
+            stored.note_use(connection, self._transactions.now(connection), sorted(due))
+
+        await self._transactions.write(work)
+        self._used -= due
+        stored_at_s.update(dict.fromkeys(due, now_s))
+
+    def _is_usable(self, verdict: Verdict, digest: str, now_s: float) -> bool:
+        """Whether the verdict is not too old; it is renewed when it soon will be."""
+        age_s = now_s - verdict.checked_at_s
+        if age_s <= AHEAD_S:
+            return True
+        is_away = now_s - self._failed_at_s <= AWAY_S
+        if age_s > FRESH_S and not (is_away and age_s <= HELD_S and verdict.client is not None):
+            return False
+        if digest not in self._renewals and now_s - self._failed_at_s >= RETRY_S:
+            self._renewals[digest] = asyncio.create_task(self._renew(digest))
+        return True
+
+    async def _renew(self, digest: str) -> None:
+        try:
+            await self._checked(digest)
+        except DatabaseUnavailable as error:
+            log.warning("database.unavailable", extra={"error": str(error)})
+        finally:
+            del self._renewals[digest]
+
+    async def _checked(self, digest: str) -> Verdict:
+        try:
+            verdict = await self._flight.get(digest, asyncio.get_running_loop().time() + DEADLINE_S)
+        except (TimeoutError, DatabaseUnavailable) as error:
+            self._failed_at_s = self._monotonic()
+            raise DatabaseUnavailable(str(error) or "no answer in time") from error
+        if verdict is None:
+            raise AssertionError("every digest has a verdict")
+        self._kept.pop(digest, None)
+        self._kept[digest] = verdict
+        if len(self._kept) > MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        if verdict.client is not None:
+            self._used.add(verdict.client.name)
+        return verdict
+
+    async def _read(self, digests: Sequence[str]) -> Mapping[str, Verdict]:
+        return await self._transactions.read(partial(self._found, digests))
+
+    def _found(self, digests: Sequence[str], connection: Connection) -> dict[str, Verdict]:
+        now, now_s = self._transactions.now(connection), self._monotonic()
+        tokens = stored.find(connection, digests)
+        return {digest: self._verdict(tokens.get(digest), now, now_s) for digest in digests}
+
+    def _verdict(self, token: StoredToken | None, now: datetime, now_s: float) -> Verdict:
+        if token is None:
+            return Verdict(None, UNKNOWN, now_s)
+        if token.revoked_at is not None:
+            return Verdict(None, f"the token {token.name} was revoked", now_s)
+        client = Client(
+            token.name, token.scope, token.expires_at, self._limits.cities_open,
+            self._bucket(token.name, self._limits.requests_per_s),
+        )  # fmt: skip
+        left_s = _left_s(token.expires_at, now)
+        return Verdict(client, "", now_s, now_s + left_s) if left_s > 0 else Verdict(None, _expired(client), now_s)
+
+    def _verdict_of_settings(self, token: TokenSettings) -> Verdict:
+        limits = token.limits or self._limits
+        bucket = self._bucket(token.name, limits.requests_per_s)
+        client = Client(token.name, token.scope, token.expires, limits.cities_open, bucket)
+        return Verdict(client, ends_at_s=self._monotonic() + _left_s(token.expires, self._transactions.clock.now()))
+
+    def _bucket(self, name: str, rate: float) -> Bucket | None:
+        """The client's own, which outlives its verdicts."""
+        return self._buckets.setdefault(name, Bucket(rate)) if rate else None
+
+
+def _left_s(expires_at: datetime | None, now: datetime) -> float:
+    return inf if expires_at is None else (expires_at - now).total_seconds()
+
+
+def _expired(client: Client | None) -> str:
+    if client is None or client.expires_at is None:
+        return UNKNOWN
+    return f"the token {client.name} expired at {utc_text(client.expires_at)}"

@@ -1,0 +1,1 @@
+"""Tokens: who may use the API, and for what. Their form, and what is stored of them."""

@@ -1,0 +1,441 @@
+"""Access to the API: every route is closed, scopes, expiry and revocation, signing in, limits, and what is logged."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from sqlalchemy import delete
+
+from producer.access.admission import Admission, admission
+from producer.access.clients import Sender, current
+from producer.access.hosts import HEADERS
+from producer.access.refusals import MALFORMED, MISSING
+from producer.access.rules import OPEN, OPEN_BELOW
+from producer.api.application import create_api
+from raingauge.access import stored, tokens
+from raingauge.blocking import inline
+from raingauge.clock import SystemClock
+from raingauge.database import Database
+from raingauge.database.transactions import Transactions
+from raingauge.errors import DatabaseUnavailable, SettingsError
+from raingauge.model import CollectionRequest
+from raingauge.settings import HttpSettings, Settings, TokenSettings
+from raingauge.storage.models import Token
+from tests.api_support import NOON, Front, assert_problem, client, observation
+
+TOKENS: Final[dict[str, str]] = {scope: tokens.new_token() for scope in ("read", "write", "admin")}
+
+
+class Guarded(Front):
+    """The front, with a token of each scope in the database; `fixed`: those of the settings."""
+
+    def __init__(self, database: Database, fixed: Mapping[str, TokenSettings] | None = None, **sections: Any) -> None:
+        super().__init__(database, settings=Settings.model_validate(sections))
+        self.is_away = False
+        for scope in ("read", "write", "admin"):
+            self.add(scope, TOKENS[scope], scope)
+        self.admitted = self.admission(fixed)
+        self.http = client(self.settings, self.collections, self.relay, self.admitted)
+
+    async def run_database(self, work: Callable[[], Any]) -> Any:
+        if self.is_away:
+            raise DatabaseUnavailable("no answer")
+        return work()
+
+    def admission(self, fixed: Mapping[str, TokenSettings] | None = None) -> Admission:
+        transactions = Transactions(self.database, self.run_database, self.clock)
+        digests = {tokens.digest(token): settings for token, settings in (fixed or {}).items()}
+        return admission(transactions, self.settings, digests)
+
+    def add(self, name: str, token: str, scope: tokens.Scope, **more: Any) -> None:
+        expires_at = more.get("expires_at")
+        self.database.write(lambda c: stored.add(c, NOON, name, tokens.digest(token), scope, expires_at))
+
+    async def send(self, method: str, path: str, token: str | None = None, **more: Any) -> httpx2.Response:
+        headers = {} if token is None else bearer(token)
+        return await self.http.request(method, path, headers=headers, **more)
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture
+def front(sqlite: Database) -> Guarded:
+    return Guarded(sqlite)
+
+
+# -- what is closed ----------------------------------------------------------------------------------------------------
+
+
+def routes(api: FastAPI) -> Iterator[tuple[str, str]]:
+    """The methods and paths of all routes and mounts, with something in the place of parameters."""
+    for each in iter_route_contexts(api.routes):
+        path = "/" + "/".join("1" if part.startswith("{") else part for part in (each.path or "").split("/") if part)
+        for method in each.methods or ["GET"]:
+            yield method, path
+
+
+async def test_every_route_is_closed_but_those_that_are_open_by_name(front: Guarded) -> None:
+    api = create_api(front.settings, front.collections, front.relay)
+    described = [(method.upper(), path) for path, each in api.openapi()["paths"].items() for method in each]
+    found = {*routes(api)}
+    assert found > {(method, path) for method, path in described if "{" not in path}
+    assert len(found) > len(described) > 30
+    for method, path in sorted(found):
+        answer = await front.send(method, path)
+        if (method, path) in OPEN or path.startswith(OPEN_BELOW):
+            assert answer.status_code != 401 or path == "/session", (method, path)
+        else:
+            assert (answer.status_code, method, path) == (401, method, path)
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/static", "/get/", "/static/../get", "/session/", "/%2fget"])
+async def test_other_spellings_of_a_path_open_nothing(front: Guarded, path: str) -> None:
+    answer = await front.send("GET", path)
+    assert answer.status_code in {401, 404}
+    assert answer.status_code == 401 or path.startswith("/static/")
+
+
+async def test_the_description_says_what_each_operation_needs(front: Guarded) -> None:
+    api = create_api(front.settings, front.collections, front.relay)
+    paths = api.openapi()["paths"]
+    assert paths["/collect"]["post"]["security"] == [{"token": ["write"]}, {"session": ["write"]}]
+    assert paths["/get"]["get"]["security"] == [{"token": ["read"]}, {"session": ["read"]}]
+    assert paths["/health"]["get"]["security"] == []
+    assert set(api.openapi()["components"]["securitySchemes"]) == {"token", "session"}
+
+
+# -- scopes, expiry, revocation ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/collections", {"read", "write", "admin"}),
+        ("HEAD", "/collections", {"read", "write", "admin"}),
+        ("GET", "/metrics", {"read", "write", "admin"}),
+        ("POST", "/collections/7/cancel", {"write", "admin"}),
+        ("DELETE", "/collections/7", {"admin"}),
+        ("PUT", "/quota", {"admin"}),
+    ],
+)
+async def test_a_scope_allows_what_it_includes(front: Guarded, method: str, path: str, allowed: set[str]) -> None:
+    for scope, token in TOKENS.items():
+        answer = await front.send(method, path, token)
+        assert (answer.status_code != 403) == (scope in allowed), scope
+        if answer.status_code == 403:
+            needed = "write" if "write" in allowed else "admin"
+            assert f'error="insufficient_scope", scope="{needed}"' in answer.headers["www-authenticate"]
+            assert_problem(answer, 403, f"the token {scope} has the scope {scope}; this needs {needed}")
+
+
+@pytest.mark.parametrize(
+    ("headers", "detail", "code"),
+    [
+        ({}, MISSING, None),
+        ({"Authorization": "Basic dXNlcjpwYXNz"}, MISSING, None),
+        ({"Authorization": "Bearer"}, MALFORMED, "invalid_token"),
+        ({"Authorization": "Bearer rg_x"}, MALFORMED, "invalid_token"),
+        (bearer(TOKENS["read"][:-1] + "?"), MALFORMED, "invalid_token"),
+        (bearer(tokens.new_token()), "there is no such token", "invalid_token"),
+        ({"Cookie": f"raingauge_session={TOKENS['read']}"}, MISSING, None),
+        ({"Cookie": f"raingauge_session={'0' * 64}"}, "there is no such token", "invalid_token"),
+    ],
+)
+async def test_a_refusal_says_why_as_rfc_6750_has_it(
+    front: Guarded, headers: Mapping[str, str], detail: str, code: str | None
+) -> None:
+    answer = await front.http.get("/collections", headers=headers)
+    assert_problem(answer, 401, detail)
+    challenge = answer.headers["www-authenticate"]
+    assert challenge.startswith('Bearer realm="raingauge"')
+    assert (f'error="{code}"' in challenge) if code else ("error" not in challenge)
+
+
+async def test_a_token_ends_when_it_expires_even_while_its_verdict_is_kept(front: Guarded) -> None:
+    token = tokens.new_token()
+    front.add("short", token, "read", expires_at=NOON + timedelta(seconds=1))
+    assert (await front.send("GET", "/collections", token)).status_code == 200
+    front.clock.moment += timedelta(seconds=1)
+    for _ in range(2):
+        answer = await front.send("GET", "/collections", token)
+        assert_problem(answer, 401, "the token short expired at 2026-11-20T12:00:01.000Z")
+        front.clock.moment += timedelta(seconds=60)
+
+
+async def test_a_revoked_token_works_for_five_seconds_at_most(front: Guarded) -> None:
+    assert (await front.send("GET", "/collections", TOKENS["read"])).status_code == 200
+    front.database.write(lambda c: stored.revoke(c, front.clock.moment, "read"))
+    assert (await front.send("GET", "/collections", TOKENS["read"])).status_code == 200
+    front.clock.moment += timedelta(seconds=5)
+    answer = await front.send("GET", "/collections", TOKENS["read"])
+    assert_problem(answer, 401, "the token read was revoked")
+
+
+async def test_while_the_database_is_away_tokens_in_use_go_on_and_others_get_503(front: Guarded) -> None:
+    assert (await front.send("GET", "/collections", TOKENS["read"])).status_code == 200
+    front.is_away = True
+    for passed_s in (3, 5, 60, 800):
+        front.clock.moment = NOON + timedelta(seconds=passed_s)
+        assert (await front.send("GET", "/collections", TOKENS["read"])).status_code == 200
+        unknown = await front.send("GET", "/collections", TOKENS["admin"])
+        assert (unknown.status_code, unknown.headers["retry-after"]) == (503, "2")
+    front.clock.moment = NOON + timedelta(seconds=901)
+    assert (await front.send("GET", "/collections", TOKENS["read"])).status_code == 503
+    front.is_away = False
+    assert (await front.send("GET", "/collections", TOKENS["read"])).status_code == 200
+
+
+async def test_a_busy_client_never_waits_for_the_database(front: Guarded) -> None:
+    """Its verdict is renewed in the background before it is too old."""
+    await front.send("GET", "/collections", TOKENS["read"])
+    for _ in range(5):
+        front.clock.moment += timedelta(seconds=3)
+        assert front.admitted.verification.at_hand(tokens.digest(TOKENS["read"])) is not None
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+
+
+async def test_the_first_token_closes_what_was_open_and_streams_that_are(sqlite: Database) -> None:
+    front = Guarded(sqlite)
+    front.database.write(lambda c: c.execute(delete(Token)))
+    admitted = front.admission()
+    front.http = client(front.settings, front.collections, front.relay, admitted)
+    assert (await front.http.get("/collections")).status_code == 200
+    assert await admitted.still_admits()
+    front.add("first", TOKENS["read"], "read")
+    assert (await front.http.get("/collections")).status_code == 200
+    await admitted.check()  # as it does every few seconds
+    assert (await front.http.get("/collections")).status_code == 401
+    assert not await admitted.still_admits()
+
+
+async def test_a_stream_ends_when_its_token_is_revoked(front: Guarded) -> None:
+    verdict = await front.admitted.verdict(tokens.digest(TOKENS["read"]))
+    assert verdict.client is not None
+    before = current.set(Sender(verdict.client, tokens.digest(TOKENS["read"])))
+    live = [await front.admitted.still_admits()]
+    front.database.write(lambda c: stored.revoke(c, NOON, "read"))
+    front.clock.moment += timedelta(seconds=5)
+    live.append(await front.admitted.still_admits())
+    current.reset(before)
+    assert live == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("http", "refused"),
+    [
+        ({"host": "0.0.0.0"}, True),
+        ({"host": "weather.example.org"}, True),
+        ({"host": "::"}, True),
+        ({"host": "0.0.0.0", "allow_anonymous": True}, False),
+        ({"host": "127.0.0.2"}, False),
+        ({"host": "::1"}, False),
+        ({"host": "localhost"}, False),
+    ],
+)
+async def test_without_a_token_it_serves_this_machine_only(
+    sqlite: Database, http: dict[str, Any], refused: bool
+) -> None:
+    transactions = Transactions(sqlite, inline, SystemClock())
+    admitted = admission(transactions, Settings.model_validate({"http": http}), {})
+    if refused:
+        with pytest.raises(
+            SettingsError, match=r"^http\.host: .* token add .* listen on 127\.0\.0\.1, .*allow_anonymous"
+        ):
+            await admitted.check()
+    else:
+        await admitted.check()
+    assert admitted.is_open is (None if refused else True)
+
+
+async def test_the_last_use_is_stored_at_most_once_a_minute_and_not_by_the_request(front: Guarded) -> None:
+    def last_used() -> datetime | None:
+        (token,) = [each for each in front.database.read(stored.list_all) if each.name == "read"]
+        return token.last_used_at
+
+    for passed_s, expected in ((0, NOON), (30, NOON), (61, NOON + timedelta(seconds=61))):
+        front.clock.moment = NOON + timedelta(seconds=passed_s)
+        before = last_used()
+        await front.send("GET", "/collections", TOKENS["read"])
+        assert last_used() == before
+        await front.admitted.verification.store_uses()
+        assert last_used() == expected
+
+
+async def test_revoking_the_last_token_opens_nothing(front: Guarded) -> None:
+    for scope in TOKENS:
+        front.database.write(lambda c, name=scope: stored.revoke(c, NOON, name))  # type: ignore[misc]
+    for http in (front.http, client(front.settings, front.collections, front.relay, front.admission())):
+        assert_problem(await http.get("/collections"), 401, MISSING)
+
+
+# -- signing in --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_page_signs_in_and_out_with_a_cookie_that_is_not_the_token(front: Guarded) -> None:
+    answer = await front.send("POST", "/session", json={"token": TOKENS["write"]})
+    assert (answer.status_code, answer.content) == (204, b"")
+    cookie = answer.headers["set-cookie"]
+    assert cookie.endswith("; Path=/; Max-Age=2592000; HttpOnly; SameSite=Strict")
+    assert TOKENS["write"] not in cookie
+    shown = {"Cookie": f"other=1; {cookie.partition(';')[0]}"}
+    assert (await front.http.get("/session", headers=shown)).json() == {"name": "write", "scope": "write"}
+    assert (await front.http.post("/collect", json={"id": 1}, headers=shown)).status_code == 202
+    elsewhere = shown | {"Sec-Fetch-Site": "cross-site"}
+    assert (await front.http.post("/collect", json={"id": 2}, headers=elsewhere)).status_code == 403
+    out = await front.http.delete("/session", headers=shown)
+    assert (out.status_code, "Max-Age=0" in out.headers["set-cookie"]) == (204, True)
+    front.http.cookies.clear()
+    assert_problem(await front.http.get("/session"), 401, MISSING)
+
+
+@pytest.mark.parametrize(
+    ("token", "detail"),
+    [("rg_x", MALFORMED), (tokens.new_token(), "there is no such token"), ("é", MALFORMED)],
+    ids=["mistyped", "unknown", "no token"],
+)
+async def test_a_wrong_token_signs_nobody_in(front: Guarded, token: str, detail: str) -> None:
+    answer = await front.send("POST", "/session", json={"token": token})
+    assert_problem(answer, 401, detail)
+    assert "set-cookie" not in answer.headers
+
+
+async def test_the_cookie_is_secure_behind_https_and_stays_below_the_path_of_the_proxy(sqlite: Database) -> None:
+    front = Guarded(sqlite, http={"root_path": "/weather"})
+    headers = {"X-Forwarded-Proto": "https"}
+    answer = await front.http.post("/weather/session", json={"token": TOKENS["read"]}, headers=headers)
+    assert "Path=/weather;" in answer.headers["set-cookie"]
+    assert answer.headers["set-cookie"].endswith("; Secure")
+    assert (await front.http.get("/weather/get?id=1")).status_code == 401
+
+
+async def test_without_tokens_everybody_may_do_everything(sqlite: Database) -> None:
+    front = Front(sqlite)
+    assert (await front.http.get("/session")).json() == {"anonymous": True}
+    assert (await front.collect()).status_code == 202
+    assert (await front.http.post("/session", json={"token": tokens.new_token()})).status_code == 401
+
+
+# -- tokens of the settings, limits, audit -----------------------------------------------------------------------------
+
+FIXED: Final = tokens.new_token()
+
+
+def fixed(**more: Any) -> dict[str, TokenSettings]:
+    return {FIXED: TokenSettings.model_validate({"name": "ci", "scope": "write", "token_file": "file"} | more)}
+
+
+async def test_a_token_of_the_settings_works_without_the_database_until_it_expires(sqlite: Database) -> None:
+    soon = SystemClock().now() + timedelta(hours=1)
+    front = Guarded(sqlite, fixed(expires=soon))
+    front.is_away = True
+    assert (await front.send("GET", "/session", FIXED)).json() == {"name": "ci", "scope": "write"}
+    front.clock.moment += timedelta(hours=1)
+    assert (await front.send("GET", "/session", FIXED)).status_code == 401
+
+
+async def test_requests_a_second_are_limited_for_each_client_alone(sqlite: Database) -> None:
+    front = Guarded(sqlite, fixed(limits={"requests_per_s": 0.5}), limits={"requests_per_s": 2})
+    statuses = [(await front.send("GET", "/session", TOKENS["read"])).status_code for _ in range(3)]
+    assert statuses == [200, 200, 429]
+    assert (await front.send("GET", "/session", TOKENS["write"])).status_code == 200
+    assert (await front.send("GET", "/session", FIXED)).status_code == 200
+    late = await front.send("GET", "/session", FIXED)
+    assert_problem(late, 429, "the token ci may send 0.5 requests a second to this producer")
+    assert late.headers["retry-after"] == "2"
+    front.clock.moment += timedelta(seconds=2)
+    assert (await front.send("GET", "/session", FIXED)).status_code == 200
+
+
+async def test_open_cities_are_limited_and_settled_ones_free_their_place(sqlite: Database) -> None:
+    front = Guarded(sqlite, limits={"cities_open": 3})
+    front.open_gate()
+    front.beat()
+    post = partial(front.send, "POST", "/collect")
+    assert (await post(TOKENS["write"], json={"id": 1, "cities": [1, 2]})).status_code == 202
+    late = await post(TOKENS["write"], json={"id": 2, "cities": [3, 4]})
+    assert_problem(late, 429, "the token write may have 3 cities open; it has 2, and this collection has 2")
+    assert 1 <= int(late.headers["retry-after"]) <= 60
+    assert (await post(TOKENS["write"], json={"id": 1, "cities": [1, 2]})).status_code == 200
+    assert (await post(TOKENS["admin"], json={"id": 3, "cities": [3, 4]})).status_code == 202
+    never = await post(TOKENS["write"], json={"id": 4, "cities": [1, 2, 3, 4]})
+    assert_problem(never, 422, "the token write may have 3 cities open; it has 2, and this collection has 4")
+    front.settle("1", [observation(1)])
+    assert (await post(TOKENS["write"], json={"id": 2, "cities": [3, 4]})).status_code == 202
+    assert (
+        await front.send("POST", "/compat/weather/weather", TOKENS["write"], json={"user_id": 9})
+    ).status_code == 422
+
+
+async def test_a_list_says_who_requested_a_collection_and_get_stays_as_it_was(front: Guarded) -> None:
+    assert (await front.send("POST", "/collect", TOKENS["write"], json={"id": 1, "cities": [1]})).status_code == 202
+    await front.collections.accept(CollectionRequest("2", (1,), 600, named=True))
+    listed = (await front.send("GET", "/collections", TOKENS["read"])).json()["collections"]
+    assert {each["id"]: each.get("requested_by", "nobody") for each in listed} == {"1": "write", "2": "nobody"}
+    assert "requested_by" not in (await front.send("GET", "/get?id=1", TOKENS["read"])).json()
+
+
+async def test_each_change_by_a_token_is_one_line_of_the_audit_log(
+    front: Guarded, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "raingauge.audit")
+    token = TOKENS["write"]
+    await front.send("POST", "/session", json={"token": token})
+    await front.send("POST", "/collect", token, json={"id": 1, "cities": [1]})
+    await front.send("POST", "/collections/1/cancel", token)
+    event = await front.send("POST", "/events", token, json={"user_id": "u", "description": "d"})
+    for method, path in (("POST", "/collections/none/cancel"), ("GET", "/get?id=1"), ("DELETE", "/collections/1")):
+        await front.send(method, path, token)
+    lines = [record for record in caplog.records if record.name == "raingauge.audit"]
+    names = ("token", "method", "route", "subject", "status")
+    assert [tuple(vars(line)[name] for name in names) for line in lines] == [
+        ("write", "POST", "/session", None, 204),
+        ("write", "POST", "/collect", "1", 202),
+        ("write", "POST", "/collections/{id}/cancel", "1", 200),
+        ("write", "POST", "/events", event.json()["event_id"], 201),
+    ]
+    assert token not in caplog.text + str([vars(line) for line in caplog.records])
+
+
+# -- hosts and headers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("http", "host", "status"),
+    [
+        ({}, "localhost:8000", 200),
+        ({}, "127.0.0.1", 200),
+        ({}, "[::1]:8000", 200),
+        ({}, "LOCALHOST", 200),
+        ({}, "rebound.example.org", 421),
+        ({}, "localhost.example.org:8000", 421),
+        ({}, "", 421),
+        ({"host": "127.0.0.9"}, "127.0.0.9:8000", 200),
+        ({"allowed_hosts": ["weather.example.org"]}, "weather.example.org", 200),
+        ({"allowed_hosts": ["weather.example.org"]}, "localhost", 421),
+        ({"host": "0.0.0.0", "allow_anonymous": True}, "whatever.example.org", 200),
+    ],
+)
+async def test_only_its_own_hosts_are_answered(sqlite: Database, http: dict[str, Any], host: str, status: int) -> None:
+    front = Front(sqlite, settings=Settings.model_validate({"http": http}))
+    for _ in range(2):
+        answer = await front.http.get("/health", headers={"Host": host})
+        assert answer.status_code == status
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert HttpSettings.model_validate(http).allowed_hosts == http.get("allowed_hosts", [])
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/nothing", "/docs", "/docs/assets/swagger-ui.css"])
+async def test_every_answer_has_the_headers_of_security_once(front: Guarded, path: str) -> None:
+    answer = await front.send("GET", path)
+    for name, value in HEADERS:
+        assert answer.headers.get_list(name.decode()) == [value.decode()]
+    assert "access-control-allow-origin" not in answer.headers

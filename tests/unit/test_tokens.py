@@ -1,0 +1,89 @@
+"""The form of tokens, their digests, scopes, and the bucket of requests."""
+
+import binascii
+import hashlib
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producer.access.rates import Bucket
+from producer.access.rules import needed
+from raingauge.access.tokens import (
+    ALPHABET,
+    Scope,
+    digest,
+    digest_of_session,
+    includes,
+    is_token,
+    new_token,
+    session_of,
+)
+
+
+def test_a_token_has_a_prefix_32_random_bytes_and_their_checksum_as_githubs_have() -> None:
+    token = new_token()
+    match = re.fullmatch(r"rg_([0-9A-Za-z]{43})([0-9A-Za-z]{6})", token)
+    assert match is not None
+    value = 0
+    for digit in match[2]:
+        value = value * 62 + ALPHABET.index(digit)
+    assert value == binascii.crc32(match[1].encode())
+    assert is_token(token)
+    assert len({new_token() for _ in range(100)}) == 100
+
+
+@given(st.integers(0, 51), st.sampled_from(ALPHABET + "_é \n"))
+def test_a_mistyped_token_is_none(place: int, character: str) -> None:
+    token = new_token()
+    mistyped = token[:place] + character + token[place + 1 :]
+    assert is_token(mistyped) == (mistyped == token)
+    assert not is_token(token + character)
+
+
+def test_what_is_stored_is_a_hash_of_the_session_which_is_a_hash_of_the_token() -> None:
+    token = new_token()
+    session = hashlib.sha256(token.encode()).hexdigest()
+    assert session_of(token) == session
+    assert digest(token) == digest_of_session(session) == hashlib.sha256(session.encode()).hexdigest()
+
+
+def test_a_scope_includes_those_before_it() -> None:
+    scopes: list[Scope] = ["read", "write", "admin"]
+    assert [[includes(held, wanted) for wanted in scopes] for held in scopes] == [
+        [True, False, False],
+        [True, True, False],
+        [True, True, True],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("GET", "/anything/new", "read"),
+        ("HEAD", "/health", None),
+        ("OPTIONS", "/collect", "read"),
+        ("POST", "/anything/new", "write"),
+        ("BREW", "/anything", "write"),
+        ("POST", "/health", "write"),
+        ("DELETE", "/anything/new", "admin"),
+        ("DELETE", "/session", None),
+        ("GET", "/session", "read"),
+        ("PATCH", "/quota/gate", "admin"),
+        ("GET", "/staticfile", "read"),
+    ],
+)
+def test_what_a_request_needs_follows_from_its_method(method: str, path: str, scope: Scope | None) -> None:
+    assert needed(method, path) == scope
+
+
+@given(st.floats(0.01, 1000), st.lists(st.floats(0, 10), min_size=1, max_size=200))
+def test_a_bucket_lets_no_more_through_than_its_rate_and_a_second_in_advance(rate: float, pauses: list[float]) -> None:
+    bucket, now_s, taken = Bucket(rate), 1000.0, 0
+    for pause_s in pauses:
+        now_s += pause_s
+        wait_s = bucket.take(now_s)
+        taken += wait_s == 0
+        assert 0 <= wait_s <= 1 / rate + 1
+    assert taken <= max(1, rate) + (now_s - 1000) * rate + 1e-6
