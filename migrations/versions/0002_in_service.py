@@ -1,4 +1,4 @@
-"""Schedules, tokens, retention, the history of a city, and the identity of the database.
+"""Schedules, tokens, retention, the history of a city, the identity of the database, and what a proof needs.
 
 It only adds, and all that it adds may be missing from a statement: version 0.1.0 keeps working on the new schema.
 """
@@ -17,6 +17,7 @@ depends_on = None
 NEW_COLUMNS = {
     "collections": ("requested_by", "readings_pruned_at"),
     "quota_gate": ("database_id",),
+    "quota_charges": ("calls", "outcome"),
 }
 NEW_INDICES = {
     "ix_collections_requested_by": ("collections", ["requested_by", "finished_at"]),
@@ -68,10 +69,24 @@ def upgrade() -> None:
     add_column("collections", sa.Column("requested_by", exact(64)))
     add_column("collections", sa.Column("readings_pruned_at", moment()))
     add_column("quota_gate", sa.Column("database_id", exact(200)))
+    add_column("quota_charges", sa.Column("calls", sa.Integer()))
+    add_column("quota_charges", sa.Column("outcome", exact(16)))
     for name, (table, columns) in NEW_INDICES.items():
         create_index(name, table, columns)
+    _create_quota_terms()
     _create_schedules()
     _create_tokens()
+
+
+def _create_quota_terms() -> None:
+    create_table(
+        "quota_terms",
+        sa.Column("account", exact(64), primary_key=True),
+        sa.Column("since", moment(), primary_key=True),
+        sa.Column("cities_per_window", sa.Integer(), nullable=False),
+        sa.Column("window_s", sa.Double(), nullable=False),
+        sa.Column("cities_per_month", sa.BigInteger(), nullable=False),
+    )
 
 
 def _create_schedules() -> None:
@@ -117,7 +132,7 @@ def _create_tokens() -> None:
 
 
 def downgrade() -> None:
-    for table in ("tokens", "scheduled_runs", "schedules"):
+    for table in ("tokens", "scheduled_runs", "schedules", "quota_terms"):
         op.drop_table(table)
     for name, (table, _) in NEW_INDICES.items():
         op.drop_index(name, table)
