@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from raingauge.contracts import utc_text
 from raingauge.database.upsert import upsert
 from raingauge.model import Charge, Gate
+from raingauge.quota.bundle import Entry, TermsSince
 from raingauge.quota.pacing import Terms
 from raingauge.storage import events
 from raingauge.storage.events import NewEvent
@@ -51,6 +52,10 @@ _TERMS: Final = select(*(getattr(QuotaTerms, name) for name in TERMS_KEPT)).wher
     QuotaTerms.account == bindparam("account")
 )
 _LAST_TERMS: Final = _TERMS.order_by(QuotaTerms.since.desc()).limit(1)
+_NOTED_TERMS: Final = _TERMS.with_only_columns(QuotaTerms.since, *_TERMS.selected_columns).order_by(QuotaTerms.since)
+_ENTRIES: Final = _RESERVED.with_only_columns(
+    QuotaCharge.id, QuotaCharge.calls, QuotaCharge.outcome, *_RESERVED.selected_columns
+).order_by(QuotaCharge.id)
 _NEXT_ENDS: Final = (
     select(QuotaCharge.ends_at, QuotaCharge.cost)
     .where(*_ENDS_LATER)
@@ -193,6 +198,27 @@ def reserved_charges(connection: Connection, account: str, after: datetime, unti
     """The charges reserved after one and up to another moment, in that order."""
     given = {"account": account, "after": after, "until": until}
     return [Charge(*row) for row in connection.execute(_RESERVED, given)]
+
+
+# -- the file of a proof ----------------------------------------------------------------------------------------------
+
+
+def kept_since(connection: Connection, account: str) -> tuple[datetime, datetime] | None:
+    """When the oldest charge that is kept was reserved, and when the first one to end ended. None: there is none."""
+    one = select(func.min(QuotaCharge.reserved_at), func.min(QuotaCharge.ends_at))
+    reserved_at, ends_at = connection.execute(one.where(QuotaCharge.account == account)).one()
+    return None if reserved_at is None else (reserved_at, ends_at)
+
+
+def noted_terms(connection: Connection, account: str) -> list[TermsSince]:
+    """What the account may spend, and from when on, in that order."""
+    return [TermsSince(*row) for row in connection.execute(_NOTED_TERMS, {"account": account})]
+
+
+def entries(connection: Connection, account: str, after: datetime, until: datetime) -> list[Entry]:
+    """The charges reserved after one and up to another moment, in that order, with all that is known of them."""
+    found = connection.execute(_ENTRIES, {"account": account, "after": after, "until": until})
+    return [Entry(number, Charge(*charge), calls, outcome) for number, calls, outcome, *charge in found]
 
 
 # -- heartbeats --------------------------------------------------------------------------------------------------------
