@@ -3,11 +3,11 @@
 It only adds, and all that it adds may be missing from a statement: version 0.1.0 keeps working on the new schema.
 """
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
+
+from migrations.online import add_column, create_index, create_table, online
 
 revision = "0002"
 down_revision = "0001"
@@ -47,35 +47,18 @@ def long_text() -> sa.Text:
     return sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 
 
-def create_table(name: str, *parts: sa.schema.SchemaItem) -> None:
-    """Create a table that is not there yet."""
-    if not sa.inspect(op.get_bind()).has_table(name):
-        op.create_table(name, *parts)
-
-
-def add_column(table: str, column: sa.Column[Any]) -> None:
-    """Add a column that is not there yet."""
-    if column.name not in {found["name"] for found in sa.inspect(op.get_bind()).get_columns(table)}:
-        op.add_column(table, column)
-
-
-def create_index(name: str, table: str, columns: list[str]) -> None:
-    """Create an index that is not there yet."""
-    if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
-        op.create_index(name, table, columns)
-
-
 def upgrade() -> None:
-    add_column("collections", sa.Column("requested_by", exact(64)))
-    add_column("collections", sa.Column("readings_pruned_at", moment()))
-    add_column("quota_gate", sa.Column("database_id", exact(200)))
-    add_column("quota_charges", sa.Column("calls", sa.Integer()))
-    add_column("quota_charges", sa.Column("outcome", exact(16)))
-    for name, (table, columns) in NEW_INDICES.items():
-        create_index(name, table, columns)
-    _create_quota_terms()
-    _create_schedules()
-    _create_tokens()
+    with online():
+        add_column("collections", sa.Column("requested_by", exact(64)))
+        add_column("collections", sa.Column("readings_pruned_at", moment()))
+        add_column("quota_gate", sa.Column("database_id", exact(200)))
+        add_column("quota_charges", sa.Column("calls", sa.Integer()))
+        add_column("quota_charges", sa.Column("outcome", exact(16)))
+        for name, (table, columns) in NEW_INDICES.items():
+            create_index(name, table, columns)
+        _create_quota_terms()
+        _create_schedules()
+        _create_tokens()
 
 
 def _create_quota_terms() -> None:
