@@ -38,6 +38,7 @@ STORED = {
     " SELECT :id, n, 'collected', now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC', n"
     " FROM generate_series(1, {cities}) AS n",
 }
+ATTEMPTS = 5
 CLOCK = SystemClock()
 NEW_CITIES = count(3_400_000)
 
@@ -101,9 +102,11 @@ class Client:
         return None if answer is None else answer.json().get("status")
 
     def _request(self, method: str, path: str, body: object = None) -> requests.Response | None:
-        """The answer; where it is `503, try again`, as a busy machine may cause, that of a second attempt."""
+        """The answer; where it is `503, try again`, as a busy database may cause, that of a later attempt."""
         answer = self._once(method, path, body)
-        if answer is not None and answer.status_code == 503:
+        for _ in range(ATTEMPTS):
+            if answer is None or answer.status_code != 503:
+                break
             self.repeated.append(CLOCK.monotonic())
             self._stop.wait(float(answer.headers["Retry-After"]))
             answer = self._once(method, path, body)
@@ -222,6 +225,6 @@ def report(migrated: tuple[float, float], clients: list[Client], cities: int) ->
     meanwhile = sum(began <= moment <= ended + 1 for moment in repeated)
     answered, slowest = sum(one.answered for one in clients), max(one.slowest_s for one in clients)
     return (
-        f"migrated in {ended - began:.1f} s; of {answered} requests {len(repeated)} were answered 503 once, {meanwhile}"
-        f" of them during the migration; slowest {slowest:.2f} s; {cities} cities collected"
+        f"migrated in {ended - began:.1f} s; {answered} requests, {len(repeated)} answered 503 at first,"
+        f" {meanwhile} of these during the migration; slowest {slowest:.2f} s; {cities} cities collected"
     )
