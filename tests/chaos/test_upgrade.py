@@ -8,23 +8,24 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from io import BytesIO
 from itertools import count
 from pathlib import Path
 from threading import Event, Thread
-from typing import Self
+from typing import Any, Self
 
 import pytest
 import requests
-from sqlalchemy import text
+from sqlalchemy import Connection, TextClause, text
 
 from raingauge.clock import SystemClock
-from raingauge.database import Database, open_database
+from raingauge.database import Database, DatabaseClock, open_database
 from tests.chaos.system import QUOTA, TIMEOUT_S, WINDOW_S, Told, assigned
 from tests.e2e.running import kafka_settings, settings_for
 from tests.support.databases import need, own_database
 from tests.support.eventually import eventually
-from tests.support.processes import ROOT, program, simulator
+from tests.support.processes import ROOT, Program, program, simulator
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]
 
@@ -136,8 +137,14 @@ def store(database: Database, readings: int) -> None:
     stored = text(STORED["postgresql" if database.dialect == "postgresql" else "mysql"].format(cities=cities))
     for number in range(readings // cities):
         given = {"id": f"stored-{number}", "n": cities}
-        database.write(lambda c, given=given: c.execute(collection, {**given, "at": database.now(c)}))
-        database.write(lambda c, given=given: c.execute(stored, {"id": given["id"]}))
+        database.write(partial(_store_one, statements=(collection, stored), given=given, now=database.now))
+
+
+def _store_one(
+    connection: Connection, statements: tuple[TextClause, TextClause], given: dict[str, Any], now: DatabaseClock
+) -> None:
+    connection.execute(statements[0], {**given, "at": now(connection)})
+    connection.execute(statements[1], {"id": given["id"]})
 
 
 def migrate(folder: Path, settings: dict[str, str]) -> tuple[float, float]:
@@ -168,7 +175,10 @@ def test_version_0_1_0_is_upgraded_at_work(kind: str, released: Path, thorough: 
     with surroundings(kind) as (settings, database, witness), ExitStack() as parts:
         migrate(released, settings)
         store(database, 1_000_000 if thorough else 20_000)
-        start = lambda name, folder: parts.enter_context(program(name, settings=settings, cwd=folder))  # noqa: E731
+
+        def start(name: str, folder: Path) -> Program:
+            return parts.enter_context(program(name, settings=settings, cwd=folder))
+
         old_producer, old_consumer = start("producer", released), start("consumer", released)
         with ExitStack() as asking:
             new_client: Client
