@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from cli.commands.admin import admin
+from cli.commands.proof import proof
 from cli.completion import complete_collections
 from cli.history import kept
 from cli.options import DEFAULT_URL, Json, Url
@@ -59,8 +60,9 @@ def raingauge(
     The API's address comes from --url or RAINGAUGE_URL. Data goes to stdout, everything else to stderr.
 
     \b
-    Exit status: 0 done, 1 unexpected, 2 usage or settings, 3 the API is away,
-    4 refused, 5 a wait ended with failed cities or cancelled, 130 Ctrl-C.
+    Exit status: 0 done, 1 unexpected or a proof that fails, 2 usage or settings,
+    3 the API is away, 4 refused, 5 a wait ended with failed cities or cancelled,
+    130 Ctrl-C.
     """
 
 
@@ -361,4 +363,5 @@ def _session(context: typer.Context) -> Session:
 app.add_typer(kept)
 app.add_typer(cities)
 app.add_typer(schedules)
+app.add_typer(proof)
 app.add_typer(admin)

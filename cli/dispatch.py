@@ -1,7 +1,7 @@
 """From the words of the command line to an exit status. Every error becomes one line on stderr.
 
-0 done · 1 unexpected · 2 usage or settings · 3 the API is away · 4 refused · 5 a wait ended with failed or cancelled ·
-130 Ctrl-C
+0 done · 1 unexpected, or a proof that fails · 2 usage or settings · 3 the API is away · 4 refused ·
+5 a wait ended with failed or cancelled · 130 Ctrl-C
 """
 
 import errno

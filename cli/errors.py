@@ -4,7 +4,8 @@ CommandError    1   unexpected
 ├── Misused     2   the command line, a setting or a file of the user's
 ├── Away        3   the API cannot be reached, or cannot work now
 ├── Refused     4   the API refused the request
-└── Unfinished  5   the collection that was waited for ended with failed cities, or was cancelled
+├── Unfinished  5   the collection that was waited for ended with failed cities, or was cancelled
+└── Unproven    1   a proof fails: a limit was exceeded, or its file is damaged
 """
 
 from typing import ClassVar
@@ -32,6 +33,10 @@ class Refused(CommandError):
     """The API refused the request."""
 
     status = 4
+
+
+class Unproven(CommandError):
+    """A proof fails."""
 
 
 class Unfinished(CommandError):

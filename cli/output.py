@@ -3,13 +3,18 @@
 `NO_COLOR`, `FORCE_COLOR` and `TERM` are honoured by rich. Piped tables are lines of values with tabs between them.
 """
 
+import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Final, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final, Literal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from cli.errors import Misused
 
 STYLES: Final = {"done": "green", "collecting": "cyan", "waiting": "yellow", "cancelled": "dim", "queued": ""}
 """The colour of a collection's status."""
@@ -107,3 +112,21 @@ def bar(share: float, width: int = 12, style: str = "cyan") -> Text:
         return Text()
     full = max(0, min(width, int(share * width)))
     return Text.assemble((FULL * full, style), (EMPTY * (width - full), "dim"))
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file under another name until the block has ended well; devices and pipes are written to directly."""
+    target = path.resolve()
+    direct = target.exists() and not target.is_file()
+    written = target if direct else target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with written.open("wb") as file:
+            yield file
+        if not direct:
+            written.replace(target)
+    except OSError as error:
+        raise Misused(f"{path}: {error.strerror}; name a file that can be written") from error
+    finally:
+        if not direct:
+            written.unlink(missing_ok=True)

@@ -13,8 +13,9 @@ INTRODUCTION: Final = """# The command `raingauge`
 
 `make setup` and `make run` install it into `.venv/bin`. It is a client of the API: `RAINGAUGE_URL` or `--url` names the
 API, by default the one on this machine. If that needs a token, the command takes it from `RAINGAUGE_TOKEN`, or from the
-file that `RAINGAUGE_TOKEN_FILE` names. Two commands are more than that: `raingauge run` is the embedded mode, and
-`raingauge admin` works on the services' database and Kafka, as `python -m consumer` does.
+file that `RAINGAUGE_TOKEN_FILE` names. Three commands are more than that: `raingauge run` is the embedded mode,
+`raingauge admin` works on the services' database and Kafka, as `python -m consumer` does, and `raingauge proof` on its
+database and on files.
 
 Data goes to stdout, everything else to stderr. On a terminal, tables have columns and colours (`NO_COLOR` turns colours
 off), and a wait has a bar; piped, a table is a line of headings and lines of values with tabs between them, and a wait
@@ -23,7 +24,7 @@ is silent. `--json` prints the API's JSON as it is. Times are UTC.
 | exit status | meaning |
 |---:|---|
 | 0 | done |
-| 1 | unexpected; the line on stderr says where |
+| 1 | unexpected; of `proof verify`, an exceeded limit or a damaged file; the line on stderr says which |
 | 2 | usage or settings |
 | 3 | the API is away, or cannot work now |
 | 4 | the API refused the request; the line on stderr is its reason |

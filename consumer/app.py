@@ -5,6 +5,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -47,7 +48,7 @@ from raingauge.settings import (
 )
 from raingauge.storage import events
 from raingauge.storage.events import Subscription as EventSubscription
-from raingauge.storage.quota import BEAT_S
+from raingauge.storage.quota import BEAT_S, KEPT_FOR
 
 log = logging.getLogger("raingauge.consumer")
 
@@ -69,9 +70,12 @@ LEAVE_S: Final = 1.0
 class Worker:
     """Connects intake, caller and ledger, and runs them."""
 
-    def __init__(self, intake: Intake, caller: Caller, ledger: Ledger, clock: Clock) -> None:
+    def __init__(
+        self, intake: Intake, caller: Caller, ledger: Ledger, clock: Clock, keep_charges: timedelta = KEPT_FOR
+    ) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._keep_charges = keep_charges
         self._stop = asyncio.Event()
         self.intake = intake
         self.caller = caller
@@ -117,12 +121,12 @@ class Worker:
 
     async def _beat(self) -> None:
         """Record every few seconds that this consumer is alive, and forget old charges now and then."""
-        beats = 0
+        beats, more = 0, False
         while True:
             try:
                 await self._ledger.beat(len(self.intake.obstacles))
-                if beats % PRUNE_EVERY_BEATS == 0:
-                    await self._ledger.prune()
+                if more or beats % PRUNE_EVERY_BEATS == 0:
+                    more = await self._ledger.prune(self._keep_charges)  # step by step: the next beat is not to wait
             except DatabaseUnavailable as error:
                 log.warning("database.unavailable", extra={"error": str(error)})
             if self.caller.quiet_s > STALLED_AFTER_S:
@@ -189,7 +193,7 @@ def make_worker(  # noqa: PLR0913, PLR0917
     metrics.partitions_held.set_function(lambda: len(intake.obstacles))
     metrics.caller_quiet.set_function(lambda: caller.quiet_s)
     metrics.watch_lag(subscription)
-    return Worker(intake, caller, ledger, clock)
+    return Worker(intake, caller, ledger, clock, timedelta(days=settings.quota.keep_charges_days))
 
 
 @contextlib.contextmanager

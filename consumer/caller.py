@@ -73,6 +73,11 @@ class Outcome:
             self.closes &= reply.closes
             self.event, self.refusal = _EVENTS[reply.reason], reply
 
+    @property
+    def ending(self) -> str | None:
+        """What closes the charge; None: it stays open."""
+        return self.event.value if self.closes else None
+
     def _answered(self) -> None:
         if self.event is Event.SILENT:
             self.event = Event.ANSWERED
@@ -204,7 +209,7 @@ class Caller:
             is_local = outcome.unsent and outcome.event is Event.SILENT
             if not (is_ordinary or is_local):
                 await self._report_safely(reservation, outcome)
-            await self._settle(outcome.fetched(reservation, charge_id), closes=outcome.closes)
+            await self._settle(outcome.fetched(reservation, charge_id), outcome.ending)
         finally:
             self._return_lanes(reservation.lanes)
             self._news.set()
@@ -271,10 +276,10 @@ class Caller:
 
     # -- settle --------------------------------------------------------------------------------------------------------
 
-    async def _settle(self, fetched: Fetched, *, closes: bool) -> None:
+    async def _settle(self, fetched: Fetched, ending: str | None) -> None:
         """Store what was fetched; when that fails, city by city, so that one cannot stop the others."""
         try:
-            await self._store(fetched, closes=closes)
+            await self._store(fetched, ending)
         except Exception:
             log.exception("settle.unexpected", extra={"charge": fetched.charge_id})
         else:
@@ -283,7 +288,7 @@ class Caller:
             await self._store_alone(_only(fetched, city_id), city_id)
         nothing = replace(fetched, observations={}, unknown=frozenset())
         try:
-            await self._store(nothing, closes=closes)
+            await self._store(nothing, ending)
         except Exception:  # its claims expire
             log.exception("settle.failed", extra={"charge": fetched.charge_id})
 
@@ -302,11 +307,11 @@ class Caller:
                 self._metrics.collected.inc(collected)
                 return
 
-    async def _store(self, fetched: Fetched, *, closes: bool) -> None:
+    async def _store(self, fetched: Fetched, ending: str | None) -> None:
         def work(connection: Connection) -> Settled:
             now = self._transactions.now(connection)
-            if closes:  # first: the collections' locks are held as briefly as can be
-                quota.close_charge(connection, fetched.charge_id, now)
+            if ending is not None:  # first: the collections' locks are held as briefly as can be
+                quota.close_charge(connection, fetched.charge_id, now, ending)
             return settling.settle(connection, now, fetched, rest_s, streams=self._streams)
 
         settled = await self._transactions.persist(work)

@@ -159,15 +159,12 @@ class Ledger:
 
         return await self._transactions.persist(work)
 
-    async def prune(self) -> None:
-        """Forget charges that were released long ago."""
-
-        def work(connection: Connection) -> None:
-            released_before = self._transactions.now(connection) - quota.KEPT_FOR
-            ended_before = released_before - timedelta(seconds=self.terms.window_s)
-            quota.forget_charges(connection, self._account, ended_before)
-
-        await self._transactions.write(work)
+    async def prune(self, kept_for: timedelta) -> bool:
+        """Forget charges that were released longer ago, a step of them; whether there may be more."""
+        age = kept_for + timedelta(seconds=self.terms.window_s)
+        return await self._transactions.write(
+            lambda c: quota.forget_charges(c, self._account, self._transactions.now(c) - age)
+        )
 
     async def beat(self, partitions_held: int = 0) -> None:
         """Record that this consumer is alive, and how many partitions wait in it."""
@@ -236,6 +233,7 @@ class Ledger:
                 month=month_of(now),
             )
         )
+        quota.note_terms(connection, self._account, now, self.terms)
 
     def _differences(self, gate: Gate) -> dict[str, Any]:
         """The gate's terms that are not this consumer's, as this consumer has them."""
@@ -251,11 +249,13 @@ class Ledger:
                 f"the gate of account {self._account} has {theirs}, these settings say {ours}: "
                 "make them the same, or run `python -m consumer quota adopt` to change the gate"
             )
+        quota.note_terms(connection, self._account, self._transactions.now(connection), self.terms)
 
     def _adopt(self, connection: Connection) -> str:
         # A charge stores when its calls end, not when it is released: so a longer window holds at once.
         gate = self._lock(connection)
         quota.change_gate(connection, self._account, self._differences(gate))
+        quota.note_terms(connection, self._account, self._transactions.now(connection), self.terms)
         return f"{gate.cities_per_window} cities in {gate.window_s:g} s, {gate.pacing}"
 
     # -- reserving -----------------------------------------------------------------------------------------------------
@@ -355,12 +355,12 @@ class Ledger:
             return _not_now(number, now)
         chosen = [one for call in composed for one in call][:number]
         until = now + timedelta(seconds=self.terms.claim_s)
-        charge_id = quota.insert_charge(connection, self._account, self._consumer, number, now, until)
+        composed = _composed(chosen, plan, calls)
+        charge_id = quota.insert_charge(connection, self._account, self._consumer, number, now, until, len(composed))
         queue.claim(connection, [one.city_id for one in chosen], charge_id, until)
         turn = max(gate.turn, *(one.turn for one in chosen))
         changes = gates.spend(gate, now, number, plan, self.terms, self._span_s) | {"turn": turn}
         quota.change_gate(connection, self._account, changes)
-        composed = _composed(chosen, plan, calls)
         return Reservation(
             reserved_at=now,
             charge_id=charge_id,

@@ -185,16 +185,16 @@ def prepare(database: Database, *, simulated: bool = False) -> None:
     """
 
     def work(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", "migrations:")  # the installed package
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
         if any((account == SIMULATED) is not simulated for account in connection.scalars(select(QuotaGate.account))):
             there, here = ("real", "simulated") if simulated else ("simulated", "real")
             raise SettingsError(f"database.url: {there} weather is in this database, {here} must not get among it")
         outbox.forget_publications(connection)
         events.forget_publications(connection, database.now(connection))
 
+    config = Config()
+    config.set_main_option("script_location", "migrations:")  # the installed package
+    config.attributes["url"] = database.engine.url.render_as_string(hide_password=False)
+    command.upgrade(config, "head")
     database.write(work)
 
 

@@ -1,9 +1,7 @@
 """Commands about collections: accept, show, follow, list, cancel and export them."""
 
-import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -13,7 +11,7 @@ from rich.text import Text
 from cli.city_ids import STDIN, load_text, read_city_ids
 from cli.client import Answer, Api, Parameters
 from cli.errors import Misused
-from cli.output import Cell, bar, document, note, plain, say, screen, status, table
+from cli.output import Cell, bar, document, note, plain, say, screen, status, table, whole_file
 from cli.session import Session
 from cli.times import ago, minute, moment, spelled, until
 from cli.waiting import ENDED, REASONS, check, follow
@@ -146,7 +144,7 @@ def export(api: Api, collection_id: str, form: Format | None, units: Units, outp
         if output == STDIN:
             _write(sys.stdout.buffer, chunks)
         else:
-            with _complete(Path(output)) as file:
+            with whole_file(Path(output)) as file:
                 _write(file, chunks)
             note(f"wrote {output}")
 
@@ -227,21 +225,3 @@ def _form_of(output: str) -> str:
 def _write(file: BinaryIO, chunks: Iterable[bytes]) -> None:
     file.writelines(chunks)
     file.flush()
-
-
-@contextmanager
-def _complete(path: Path) -> Iterator[BinaryIO]:
-    """A file under another name until the block has ended well; devices and pipes are written to directly."""
-    target = path.resolve()
-    direct = target.exists() and not target.is_file()
-    written = target if direct else target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with written.open("wb") as file:
-            yield file
-        if not direct:
-            written.replace(target)
-    except OSError as error:
-        raise Misused(f"{path}: {error.strerror}; name a file that can be written") from error
-    finally:
-        if not direct:
-            written.unlink(missing_ok=True)

@@ -1,13 +1,13 @@
-"""Schedules, tokens, retention, the history of a city, and the identity of the database.
+"""Schedules, tokens, retention, the history of a city, the identity of the database, and what a proof needs.
 
 It only adds, and all that it adds may be missing from a statement: version 0.1.0 keeps working on the new schema.
 """
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
+
+from migrations.online import add_column, create_index, create_table, online
 
 revision = "0002"
 down_revision = "0001"
@@ -17,6 +17,7 @@ depends_on = None
 NEW_COLUMNS = {
     "collections": ("requested_by", "readings_pruned_at", "removing"),
     "quota_gate": ("database_id",),
+    "quota_charges": ("calls", "outcome"),
 }
 NEW_INDICES = {
     "ix_collections_requested_by": ("collections", ["requested_by", "finished_at"]),
@@ -47,34 +48,31 @@ def long_text() -> sa.Text:
     return sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 
 
-def create_table(name: str, *parts: sa.schema.SchemaItem) -> None:
-    """Create a table that is not there yet."""
-    if not sa.inspect(op.get_bind()).has_table(name):
-        op.create_table(name, *parts)
-
-
-def add_column(table: str, column: sa.Column[Any]) -> None:
-    """Add a column that is not there yet."""
-    if column.name not in {found["name"] for found in sa.inspect(op.get_bind()).get_columns(table)}:
-        op.add_column(table, column)
-
-
-def create_index(name: str, table: str, columns: list[str]) -> None:
-    """Create an index that is not there yet."""
-    if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
-        op.create_index(name, table, columns)
-
-
 def upgrade() -> None:
-    add_column("collections", sa.Column("requested_by", exact(64)))
-    add_column("collections", sa.Column("readings_pruned_at", moment()))
-    add_column("collections", sa.Column("removing", sa.SmallInteger()))
-    add_column("quota_gate", sa.Column("database_id", exact(200)))
-    for name, (table, columns) in NEW_INDICES.items():
-        create_index(name, table, columns)
-    _create_schedules()
-    _create_tokens()
-    _create_retention()
+    with online():
+        add_column("collections", sa.Column("requested_by", exact(64)))
+        add_column("collections", sa.Column("readings_pruned_at", moment()))
+        add_column("collections", sa.Column("removing", sa.SmallInteger()))
+        add_column("quota_gate", sa.Column("database_id", exact(200)))
+        add_column("quota_charges", sa.Column("calls", sa.Integer()))
+        add_column("quota_charges", sa.Column("outcome", exact(16)))
+        for name, (table, columns) in NEW_INDICES.items():
+            create_index(name, table, columns)
+        _create_quota_terms()
+        _create_schedules()
+        _create_tokens()
+        _create_retention()
+
+
+def _create_quota_terms() -> None:
+    create_table(
+        "quota_terms",
+        sa.Column("account", exact(64), primary_key=True),
+        sa.Column("since", moment(), primary_key=True),
+        sa.Column("cities_per_window", sa.Integer(), nullable=False),
+        sa.Column("window_s", sa.Double(), nullable=False),
+        sa.Column("cities_per_month", sa.BigInteger(), nullable=False),
+    )
 
 
 def _create_schedules() -> None:
@@ -137,7 +135,7 @@ def _create_retention() -> None:
 
 
 def downgrade() -> None:
-    for table in ("leases", "deletions", "tokens", "scheduled_runs", "schedules"):
+    for table in ("leases", "deletions", "tokens", "scheduled_runs", "schedules", "quota_terms"):
         op.drop_table(table)
     for name, (table, _) in NEW_INDICES.items():
         op.drop_index(name, table)

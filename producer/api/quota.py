@@ -38,7 +38,7 @@ def _period(since: datetime, until: datetime, now: datetime) -> Period:
     kept = now - KEPT_FOR
     until = min(until, now)
     if until <= kept:
-        raise Invalid(f"charges are kept for a day after their release; ask for later than {utc_text(kept)}", *TO)
+        raise Invalid(f"it goes back a day (`raingauge proof` further); ask for later than {utc_text(kept)}", *TO)
     since = until - USUAL if since == NOT_GIVEN else since
     if since >= until:
         raise Invalid("it must be before `to` and not in the future", *FROM)
@@ -104,7 +104,7 @@ def router(quota: QuotaReports) -> APIRouter:
 
         A charge's calls may have arrived at any moment from its reservation until its answers were in, or, where none
         came, until D + T + M after the reservation. The worst case is taken over all such moments, for all windows that
-        touch the time. Charges are kept for a day after their release.
+        touch the time. It goes back a day; `raingauge proof export` goes back as far as charges are kept.
         """
         found = await quota.proof(partial(_period, since, until))
         if found is None:

@@ -55,6 +55,10 @@ class Replay:
         self._total = 0
         self.worst = NOTHING
 
+    def forget_worst(self) -> None:
+        """Forget what was found so far, and none of the charges: what follows shares its windows with them."""
+        self.worst = NOTHING
+
     def add(self, charges: Iterable[Charge]) -> None:
         """Replay these too. All charges are added in the order of their reservation."""
         most, at = self.worst.cities, self.worst.begin

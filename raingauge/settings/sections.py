@@ -201,6 +201,7 @@ class QuotaSettings(Section):
     pacing: Pacing = "smooth"
     cities_per_month: int = Field(1_000_000, ge=1)
     month_pacing: MonthPacing = "even"
+    keep_charges_days: int = Field(62, ge=1, le=3660)
 
 
 class FreshnessSettings(Section):
@@ -370,4 +371,6 @@ class Settings(BaseSettings):
     @property
     def terms(self) -> Terms:
         """The quota as the ledger takes it."""
-        return Terms(**self.quota.model_dump(exclude={"account"}), timeout_s=self.openweather.timeout_s)
+        return Terms(
+            **self.quota.model_dump(exclude={"account", "keep_charges_days"}), timeout_s=self.openweather.timeout_s
+        )

@@ -255,11 +255,27 @@ class QuotaCharge(Schema):
     """The last moment at which the provider may count one of its calls; held for one window longer."""
     closed_at: Mapped[datetime | None]
     """When all its answers were in; NULL before, or when they never arrived."""
+    calls: Mapped[int | None]
+    """Calls that it covers. NULL: version 0.1.0 reserved it."""
+    outcome: Mapped[str | None] = mapped_column(exact(16))
+    """Of a closed charge: answered, quota, key or endpoint, as `consumer.gate.Event`. NULL: version 0.1.0 closed it."""
 
     __table_args__ = (
         Index("ix_quota_charges_held", "account", "ends_at", "cost", "closed_at"),
         Index("ix_quota_charges_reserved", "account", "reserved_at"),
     )
+
+
+class QuotaTerms(Schema):
+    """What an account may spend, from a moment on: what the proof measures its charges by."""
+
+    __tablename__ = "quota_terms"
+
+    account: Mapped[str] = mapped_column(exact(64), primary_key=True)
+    since: Mapped[datetime] = mapped_column(primary_key=True)
+    cities_per_window: Mapped[int]
+    window_s: Mapped[float]
+    cities_per_month: Mapped[int] = mapped_column(BigInteger)
 
 
 class Schedule(Schema):

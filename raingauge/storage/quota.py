@@ -9,15 +9,20 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from raingauge.contracts import utc_text
 from raingauge.database.upsert import upsert
 from raingauge.model import Charge, Gate
+from raingauge.quota.bundle import Entry, TermsSince
+from raingauge.quota.pacing import Terms
 from raingauge.storage import events
 from raingauge.storage.events import NewEvent
-from raingauge.storage.models import ConsumerBeat, QuotaCharge, QuotaGate
+from raingauge.storage.models import ConsumerBeat, QuotaCharge, QuotaGate, QuotaTerms
 
 BEAT_S: Final = 5.0
 ALIVE_FOR: Final = timedelta(seconds=20)
 FORGOTTEN_AFTER: Final = timedelta(days=1)
 KEPT_FOR: Final = timedelta(days=1)
-"""How long charges are kept after their release."""
+"""How long charges are kept after their release at least."""
+PRUNED_AT_ONCE: Final = 1_000
+"""Charges that are deleted in one transaction."""
+TERMS_KEPT: Final = ("cities_per_window", "window_s", "cities_per_month")
 CLOCK_GRAIN: Final = timedelta(milliseconds=1)
 """SQLite's clock cuts off what is less."""
 
@@ -42,6 +47,20 @@ _RESERVED: Final = (
     .where(QuotaCharge.reserved_at > bindparam("after"), QuotaCharge.reserved_at <= bindparam("until"))
     .order_by(QuotaCharge.reserved_at)
 )
+_ENDED: Final = (
+    select(QuotaCharge.id)
+    .where(QuotaCharge.account == bindparam("account"), QuotaCharge.ends_at < bindparam("before"))
+    .order_by(QuotaCharge.ends_at)
+    .limit(bindparam("limit"))
+)
+_TERMS: Final = select(*(getattr(QuotaTerms, name) for name in TERMS_KEPT)).where(
+    QuotaTerms.account == bindparam("account")
+)
+_LAST_TERMS: Final = _TERMS.order_by(QuotaTerms.since.desc()).limit(1)
+_NOTED_TERMS: Final = _TERMS.with_only_columns(QuotaTerms.since, *_TERMS.selected_columns).order_by(QuotaTerms.since)
+_ENTRIES: Final = _RESERVED.with_only_columns(
+    QuotaCharge.id, QuotaCharge.calls, QuotaCharge.outcome, *_RESERVED.selected_columns
+).order_by(QuotaCharge.id)
 _NEXT_ENDS: Final = (
     select(QuotaCharge.ends_at, QuotaCharge.cost)
     .where(*_ENDS_LATER)
@@ -88,15 +107,22 @@ def turn_gate(connection: Connection, now: datetime, gate: Gate, changes: Mappin
 
 
 def insert_charge(
-    connection: Connection, account: str, consumer: str, cost: int, reserved_at: datetime, ends_at: datetime
+    connection: Connection,
+    account: str,
+    consumer: str,
+    cost: int,
+    reserved_at: datetime,
+    ends_at: datetime,
+    calls: int | None = None,
 ) -> int:
-    """Hold quota for `cost` cities; the charge's id."""
-    charge = {"account": account, "consumer": consumer, "cost": cost, "reserved_at": reserved_at, "ends_at": ends_at}
+    """Hold quota for `cost` cities in that many calls; the charge's id."""
+    moments = {"reserved_at": reserved_at, "ends_at": ends_at}
+    charge = {"account": account, "consumer": consumer, "cost": cost, "calls": calls, **moments}
     inserted: Any = connection.execute(insert(QuotaCharge), charge).inserted_primary_key
     return int(inserted[0])
 
 
-def close_charge(connection: Connection, charge_id: int, closed_at: datetime) -> None:
+def close_charge(connection: Connection, charge_id: int, closed_at: datetime, outcome: str | None = None) -> None:
     """All answers are in: hold the charge for one window from then on, and never for longer than before.
 
     The gate's time stands still while the clock is a little behind it, so a charge ends no earlier than that.
@@ -110,6 +136,7 @@ def close_charge(connection: Connection, charge_id: int, closed_at: datetime) ->
         .where(QuotaCharge.id == charge_id, QuotaCharge.closed_at.is_(None))
         .values(
             closed_at=closed_at,
+            outcome=outcome,
             ends_at=earlier(QuotaCharge.ends_at, later(moment, func.coalesce(gate, moment))),
         )
     )
@@ -121,9 +148,22 @@ def clip_charges(connection: Connection, account: str, ends_at: datetime) -> Non
     connection.execute(update(QuotaCharge).where(*late).values(ends_at=ends_at))
 
 
-def forget_charges(connection: Connection, account: str, ended_before: datetime) -> None:
-    """Delete charges that were released long ago."""
-    connection.execute(delete(QuotaCharge).where(QuotaCharge.account == account, QuotaCharge.ends_at < ended_before))
+def forget_charges(connection: Connection, account: str, ended_before: datetime, limit: int = PRUNED_AT_ONCE) -> bool:
+    """Delete up to `limit` charges that were released long ago, the oldest first; whether there may be more."""
+    given = {"account": account, "before": ended_before, "limit": limit}
+    old = connection.scalars(_ENDED, given).all()
+    if old:
+        connection.execute(delete(QuotaCharge).where(QuotaCharge.id.in_(old)))
+    return len(old) == limit
+
+
+def note_terms(connection: Connection, account: str, now: datetime, terms: Terms) -> None:
+    """Record from when on the account is spent by these terms, if that is new. The gate has to be locked."""
+    last = connection.execute(_LAST_TERMS, {"account": account}).one_or_none()
+    values = {name: getattr(terms, name) for name in TERMS_KEPT}
+    if last is None or last._asdict() != values:
+        connection.execute(delete(QuotaTerms).where(QuotaTerms.account == account, QuotaTerms.since >= now))
+        connection.execute(insert(QuotaTerms), {"account": account, "since": now, **values})
 
 
 def held(connection: Connection, account: str, at: datetime, window_s: float) -> int:
@@ -161,6 +201,27 @@ def reserved_charges(connection: Connection, account: str, after: datetime, unti
     """The charges reserved after one and up to another moment, in that order."""
     given = {"account": account, "after": after, "until": until}
     return [Charge(*row) for row in connection.execute(_RESERVED, given)]
+
+
+# -- the file of a proof ----------------------------------------------------------------------------------------------
+
+
+def kept_since(connection: Connection, account: str) -> tuple[datetime, datetime] | None:
+    """When the oldest charge that is kept was reserved, and when the first one to end ended. None: there is none."""
+    one = select(func.min(QuotaCharge.reserved_at), func.min(QuotaCharge.ends_at))
+    reserved_at, ends_at = connection.execute(one.where(QuotaCharge.account == account)).one()
+    return None if reserved_at is None else (reserved_at, ends_at)
+
+
+def noted_terms(connection: Connection, account: str) -> list[TermsSince]:
+    """What the account may spend, and from when on, in that order."""
+    return [TermsSince(*row) for row in connection.execute(_NOTED_TERMS, {"account": account})]
+
+
+def entries(connection: Connection, account: str, after: datetime, until: datetime) -> list[Entry]:
+    """The charges reserved after one and up to another moment, in that order, with all that is known of them."""
+    found = connection.execute(_ENTRIES, {"account": account, "after": after, "until": until})
+    return [Entry(number, Charge(*charge), calls, outcome) for number, calls, outcome, *charge in found]
 
 
 # -- heartbeats --------------------------------------------------------------------------------------------------------

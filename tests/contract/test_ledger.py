@@ -9,7 +9,8 @@ from consumer.gate import Event
 from consumer.ledger import NotNow
 from raingauge.database import Database
 from raingauge.errors import GateMismatch
-from raingauge.storage.models import QueuedCity, QuotaCharge
+from raingauge.storage import quota
+from raingauge.storage.models import QueuedCity, QuotaCharge, QuotaTerms
 from tests.contract.ledger_support import CLAIM_S, WORST_S, Account, Consumer, finish, milliseconds
 from tests.contract.storage_support import MICROSECOND, NOW, SECOND, rows
 
@@ -212,8 +213,39 @@ def test_charges_are_forgotten_a_day_after_their_release_and_not_before(database
     consumer.take()
     for forward, left in ((timedelta(days=1, seconds=60), 2), (timedelta(seconds=1), 1), (timedelta(seconds=25), 0)):
         account.moment.now += forward
-        finish(consumer.ledger.prune())
+        assert not finish(consumer.ledger.prune(timedelta(days=1)))
         assert len(rows(database, QuotaCharge)) == left
+
+
+def test_old_charges_are_forgotten_in_steps_the_oldest_first(database: Database) -> None:
+    _, consumer = busy(database)
+    taken = [consumer.take() for _ in range(3)]
+    for more in (True, False):
+        assert database.write(lambda c: quota.forget_charges(c, "account", NOW + timedelta(days=1), limit=2)) is more
+        assert [row.id for row in rows(database, QuotaCharge)] == [taken[-1].charge_id][:more]
+
+
+def test_the_calls_and_the_outcome_of_a_charge_are_recorded(database: Database) -> None:
+    account, consumer = busy(database)
+    taken, silent = consumer.take(2), consumer.take()
+    database.write(lambda c: quota.close_charge(c, taken.charge_id or 0, account.moment.now, "answered"))
+    assert [(account.charge(one).calls, account.charge(one).outcome) for one in (taken, silent)] == [
+        (len(taken.calls), "answered"),
+        (1, None),
+    ]
+
+
+def test_the_terms_are_recorded_when_they_are_new(database: Database) -> None:
+    account = Account(database)
+    account.consumer()
+    account.consumer("two")
+    account.moment.forward(60)
+    finish(account.unopened(cities_per_window=30).ledger.adopt())
+    account.consumer(cities_per_window=30)
+    assert [(row.since, row.cities_per_window) for row in rows(database, QuotaTerms)] == [
+        (NOW, 60),
+        (NOW + 60 * SECOND, 30),
+    ]
 
 
 # -- months ------------------------------------------------------------------------------------------------------------

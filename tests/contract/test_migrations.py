@@ -1,5 +1,6 @@
 """The migrations bring every database to what the models say, and back to nothing."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -8,9 +9,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config, main
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, inspect, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Engine, event, inspect, text
+from sqlalchemy.exc import IntegrityError, OperationalError
 
+from raingauge.clock import SystemClock
 from raingauge.database import Database
 from raingauge.storage.cities import remember
 from raingauge.storage.models import Batch, City, Schema
@@ -19,17 +21,16 @@ from tests.support.databases import SERVER_KINDS
 
 NAMED = {"name", "country", "description", "reason", "user_id"}
 TABLES = {"alembic_version", *Schema.metadata.tables}
+CLOCK = SystemClock()
 ON_MARIADB = pytest.mark.parametrize("bare", SERVER_KINDS[:1], indirect=True)
+ON_POSTGRESQL = pytest.mark.parametrize("bare", SERVER_KINDS[1:], indirect=True)
 
 
 def migrate(database: Database, revision: str) -> None:
-    def work(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", "migrations")
-        config.attributes["connection"] = connection
-        (command.downgrade if revision == "base" else command.upgrade)(config, revision)
-
-    database.write(work)
+    config = Config()
+    config.set_main_option("script_location", "migrations")
+    config.attributes["url"] = database.engine.url.render_as_string(hide_password=False)
+    (command.downgrade if revision == "base" else command.upgrade)(config, revision)
 
 
 def tables(database: Database) -> set[str]:
@@ -111,8 +112,9 @@ def test_mariadb_compares_ids_byte_by_byte_and_keeps_microseconds_and_every_char
     assert (city.name, city.description) == ("Łódź", "小雨 🌦️")
 
 
-@ON_MARIADB
-def test_a_migration_that_was_interrupted_after_any_statement_can_be_run_again(bare: Database) -> None:
+def interrupted_anywhere(bare: Database) -> list[str]:
+    """Migrate to the end, interrupted once after each of these statements."""
+
     class Interrupted(Exception):
         """The process ends."""
 
@@ -123,11 +125,64 @@ def test_a_migration_that_was_interrupted_after_any_statement_can_be_run_again(b
             interrupted.append(statement)
             raise Interrupted
 
-    event.listen(bare.engine, "after_cursor_execute", interrupt)
-    while tables(bare) != TABLES or differences(bare):
-        with suppress(Interrupted):
-            migrate(bare, "head")
-    event.remove(bare.engine, "after_cursor_execute", interrupt)
-    assert len(interrupted) == len(set(interrupted)) > len(TABLES)
+    event.listen(Engine, "after_cursor_execute", interrupt)
+    try:
+        while tables(bare) != TABLES or differences(bare):
+            with suppress(Interrupted):
+                migrate(bare, "head")
+    finally:
+        event.remove(Engine, "after_cursor_execute", interrupt)
+    assert len(interrupted) == len(set(interrupted))
+    return interrupted
+
+
+@ON_MARIADB
+def test_a_migration_that_was_interrupted_after_any_statement_can_be_run_again(bare: Database) -> None:
+    assert len(interrupted_anywhere(bare)) > len(TABLES)
     migrate(bare, "head")
+    assert differences(bare) == []
+
+
+@ON_POSTGRESQL
+def test_an_upgrade_that_was_interrupted_goes_on_where_it_was(bare: Database) -> None:
+    migrate(bare, "0001")
+    assert len(interrupted_anywhere(bare)) > 10
+    migrate(bare, "head")
+    assert differences(bare) == []
+
+
+@ON_POSTGRESQL
+def test_an_index_whose_creation_was_interrupted_is_created_anew(bare: Database) -> None:
+    migrate(bare, "0001")
+    alone = bare.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with bare.engine.connect() as writing, alone.connect() as creating:
+        writing.execute(text("LOCK TABLE readings IN ROW EXCLUSIVE MODE"))  # as a writer does
+        creating.execute(text("SET statement_timeout = 300"))
+        with pytest.raises(OperationalError):
+            creating.execute(text("CREATE INDEX CONCURRENTLY ix_readings_history ON readings (city_id, fetched_at)"))
+        creating.execute(text("RESET statement_timeout"))
+        invalid = text("SELECT count(*) FROM pg_index WHERE NOT indisvalid")
+        assert creating.scalar(invalid) == 1
+    migrate(bare, "head")
+    assert bare.read(lambda connection: connection.scalar(invalid)) == 0
+    assert differences(bare) == []
+
+
+@pytest.mark.parametrize("bare", SERVER_KINDS, indirect=True)
+def test_a_change_that_waits_for_a_transaction_keeps_nobody_waiting_for_long(bare: Database) -> None:
+    migrate(bare, "0001")
+    accept(bare, "1", range(1, 31))
+    slowest, count = 0.0, text("SELECT count(*) FROM collections")
+    with bare.engine.connect() as long, ThreadPoolExecutor(1) as thread:
+        long.execute(count)
+        upgrading = thread.submit(migrate, bare, "head")
+        began = CLOCK.monotonic()
+        while CLOCK.monotonic() - began < 3:
+            before = CLOCK.monotonic()
+            assert bare.read(lambda connection: connection.scalar(count)) == 1
+            slowest = max(slowest, CLOCK.monotonic() - before)
+        assert not upgrading.done()
+        long.rollback()
+        upgrading.result(30)
+    assert slowest < (0.7 if bare.dialect == "postgresql" else 1.4)
     assert differences(bare) == []

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -36,15 +37,17 @@ class CountingLedger(Ledger):
     hangs = False
     idle = False
     pruned = 0
+    portions = 1
 
     async def beat(self, partitions_held: int = 0) -> None:
         if self.outage:
             raise DatabaseUnavailable("away")
         await super().beat(partitions_held)
 
-    async def prune(self) -> None:
+    async def prune(self, kept_for: timedelta) -> bool:
         self.pruned += 1
-        await super().prune()
+        await super().prune(kept_for)
+        return self.pruned < self.portions
 
     async def leave(self) -> None:
         if self.outage:
@@ -115,10 +118,11 @@ def test_a_batch_is_collected_and_acknowledged_even_when_the_worker_stops_during
 def test_the_heartbeat_is_recorded_and_old_charges_are_forgotten_now_and_then(sqlite: Database) -> None:
     scene = Scene(sqlite)
     scene.ledger.idle = True
+    scene.ledger.portions = 3
     scene.run(BEAT_S * PRUNE_EVERY_BEATS + 1)
     [seen_at] = scene.rows(ConsumerBeat.seen_at)
     assert (scene.clock.now() - seen_at).total_seconds() <= BEAT_S
-    assert scene.ledger.pruned == 2
+    assert scene.ledger.pruned == 4, "three beats in a row at first, while there is more"
 
 
 def test_an_outage_costs_beats_and_ends_nothing(sqlite: Database, caplog: pytest.LogCaptureFixture) -> None:

@@ -88,8 +88,8 @@ def test_a_refund_when_a_consumer_dies_is_caught(template: Path) -> None:
 @pytest.mark.long
 def test_a_ledger_that_holds_from_the_reservation_on_is_caught(template: Path) -> None:
     class EndsEarly(Caller):
-        async def _store(self, fetched: Fetched, *, closes: bool) -> None:
-            await super()._store(fetched, closes=closes)
+        async def _store(self, fetched: Fetched, ending: str | None) -> None:
+            await super()._store(fetched, ending)
             this = QuotaCharge.id == fetched.charge_id
             early = {"ends_at": QuotaCharge.reserved_at, "closed_at": QuotaCharge.reserved_at}
             await self._transactions.write(
@@ -175,10 +175,10 @@ def test_a_relay_without_a_lease_is_caught(template: Path) -> None:
 
 def test_counters_added_twice_are_caught(template: Path) -> None:
     class CountsTwice(Caller):
-        async def _store(self, fetched: Fetched, *, closes: bool) -> None:
+        async def _store(self, fetched: Fetched, ending: str | None) -> None:
             wanted = select(QueuedCity.collection_id).where(QueuedCity.city_id.in_(fetched.observations))
             names = await self._transactions.read(lambda connection: connection.scalars(wanted).all())
-            await super()._store(fetched, closes=closes)
+            await super()._store(fetched, ending)
             more = update(Collection).where(Collection.id.in_(names)).values(collected=Collection.collected + 1)
             await self._transactions.write(lambda connection: connection.execute(more))
 

@@ -247,7 +247,7 @@ async def test_the_answer_goes_no_further_than_now_and_what_is_kept(front: Front
     assert (await proof(front, NOON - timedelta(hours=24)))["from"] == "2026-11-19T12:00:00.000Z"
 
 
-KEPT: Final = "to: charges are kept for a day after their release; ask for later than 2026-11-19T12:00:00.000Z"
+KEPT: Final = "to: it goes back a day (`raingauge proof` further); ask for later than 2026-11-19T12:00:00.000Z"
 ORDER: Final = "from: it must be before `to` and not in the future"
 LONG: Final = "from: a proof is about 24 hours at most"
 

@@ -159,6 +159,7 @@ def test_a_failure_is_one_line_on_stderr_and_decides_the_exit_status(
         (["events", "--limit", "-1"], "invalid value for '--limit'"),
         (["watch"], "missing argument 'ID' (see `raingauge watch --help`)"),
         (["admin", "dead-letters", "replay"], "give either --all or --offset"),
+        (["proof", "export", "x", "--from", "yesterday"], "--from: yesterday is no time: give ISO 8601"),
         (["collect", "1", "--cities", "/nowhere/ids.csv"], "/nowhere/ids.csv: No such file or directory"),
         (["list", "--url", "http://here:port"], "--url or RAINGAUGE_URL"),
     ],
