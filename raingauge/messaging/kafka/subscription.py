@@ -23,7 +23,9 @@ from aiokafka.errors import (
 
 from raingauge.clock import Clock
 from raingauge.errors import HandoffUnavailable
-from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, KafkaAdapter, Timeouts, log, one_line
+from raingauge.messaging.kafka.causes import one_line
+from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, KafkaAdapter, Timeouts, log
+from raingauge.messaging.kafka.cluster import Cluster
 from raingauge.messaging.port import Delivery, Headers
 from raingauge.messaging.window import Window
 
@@ -213,7 +215,7 @@ class KafkaSubscription(KafkaAdapter):
 
     def __init__(
         self,
-        servers: Sequence[str],
+        cluster: Cluster,
         topic: str,
         group: str,
         *,
@@ -221,7 +223,7 @@ class KafkaSubscription(KafkaAdapter):
         clock: Clock,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
-        super().__init__(servers, clock, timeouts)
+        super().__init__(cluster, clock, timeouts)
         self._topic = topic
         self._group = group
         self._window = Window(window)
@@ -302,7 +304,7 @@ class KafkaSubscription(KafkaAdapter):
 
     def _make_client(self) -> Any:
         return AIOKafkaConsumer(
-            bootstrap_servers=self._brokers.servers,
+            **self._brokers.cluster.arguments(),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
