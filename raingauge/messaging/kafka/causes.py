@@ -121,8 +121,9 @@ async def _meaning(
         if isinstance(error, ssl.SSLCertVerificationError):
             return Fault(_bad_certificate(cluster, error), lasting=True)
         if isinstance(error, SaslAuthenticationFailed):
-            cause = f"refuses this user or password ({one_line(error)})"
-            return Fault(f"{cause}: check broker.username and broker.password_file", lasting=True)
+            words = " ".join(str(each) for each in error.args)[:200]  # the broker's
+            cause = f"refuses this user or password: check broker.username and broker.password_file ({words})"
+            return Fault(cause, lasting=True)
         if isinstance(error, UnsupportedSaslMechanismError):
             offered = await _mechanisms(host, port, security) or "none"
             cause = f"does not offer {cluster.settings.sasl_mechanism}, but {offered}"
@@ -168,9 +169,10 @@ async def _mechanisms(host: str, port: int, security: dict[str, Any]) -> str:
 def _bad_certificate(cluster: Cluster, error: ssl.SSLCertVerificationError) -> str:
     if what := _CERTIFICATES.get(error.verify_code):
         return f"has a certificate that {what} ({error.verify_message})"
-    trusted = f"broker.ca_file ({cluster.settings.ca_file})" if cluster.settings.ca_file else "the system's authorities"
-    hint = "" if cluster.settings.ca_file else "; broker.ca_file names a file with others"
-    return f"has a certificate that {trusted} do not vouch for ({error.verify_message}){hint}"
+    if cluster.settings.ca_file:
+        return f"has a certificate of an authority that is not in broker.ca_file ({error.verify_message})"
+    hint = "broker.ca_file names a file with others"
+    return f"has a certificate of an authority that the system does not trust ({error.verify_message}); {hint}"
 
 
 def _refused_handshake(cluster: Cluster, error: ssl.SSLError) -> str:

@@ -17,7 +17,7 @@ from aiokafka.client import AIOKafkaClient
 from raingauge.background import in_background
 from raingauge.backoff import backoff_s
 from raingauge.clock import Clock
-from raingauge.errors import SettingsError
+from raingauge.errors import RaingaugeError
 from raingauge.messaging.kafka.causes import explain
 from raingauge.messaging.kafka.cluster import Cluster
 
@@ -75,8 +75,8 @@ class Brokers:
                 if not isinstance(error, Exception):
                     raise
                 # A file of the settings that cannot be read now may be on the way: passwords are replaced.
-                settings = isinstance(error, SettingsError)
-                self.trouble = str(error) if settings else await explain(self.cluster, error)
+                explained = isinstance(error, RaingaugeError)
+                self.trouble = str(error) if explained else await explain(self.cluster, error)
                 log.warning("handoff.start_failed", extra={"error": self.trouble})
             else:
                 self.trouble = None

@@ -17,7 +17,6 @@ from aiokafka.errors import (
     CorruptRecordException,
     InconsistentGroupProtocolError,
     KafkaError,
-    UnknownTopicOrPartitionError,
     UnsupportedCodecError,
 )
 
@@ -300,7 +299,7 @@ class KafkaSubscription(KafkaAdapter):
     async def _check(self, client: Any) -> None:
         # Subscribing to an unknown topic would let the broker create it, with one partition and a retention time.
         if self._topic not in await client.topics():
-            raise UnknownTopicOrPartitionError(f"there is no topic {self._topic}")
+            raise HandoffUnavailable(f"there is no topic {self._topic} that this user may see")
 
     def _make_client(self) -> Any:
         return AIOKafkaConsumer(

@@ -10,16 +10,11 @@ from typing import Any, Final, Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import (
-    InvalidReplicationFactorError,
-    KafkaError,
-    TopicAlreadyExistsError,
-    UnknownTopicOrPartitionError,
-    for_code,
-)
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from raingauge.clock import Clock
 from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic
+from raingauge.errors import HandoffUnavailable
 from raingauge.messaging.kafka.causes import one_line
 from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, Brokers, Timeouts, log, stop_client
 from raingauge.messaging.kafka.cluster import Cluster
@@ -112,6 +107,7 @@ async def ensure_with(admin: Any, required: Sequence[Topic], creation: Creation 
 
     Raises:
         KafkaError: a topic is missing and cannot be created.
+        HandoffUnavailable: a topic is missing and must not be created so.
     """
     # Lists all topics: a request for one topic by name would let the broker create it with its own defaults.
     found = {entry["topic"]: len(entry["partitions"]) for entry in await admin.describe_topics()}
@@ -125,11 +121,11 @@ async def ensure_with(admin: Any, required: Sequence[Topic], creation: Creation 
 
 async def _create(admin: Any, missing: Sequence[Topic], creation: Creation) -> None:
     if not creation.allowed:
-        raise UnknownTopicOrPartitionError(f"missing, and broker.create_topics is false: {_described(missing)}")
+        raise HandoffUnavailable(f"broker.create_topics is false: {_described(missing)}")
     brokers = len((await admin.describe_cluster())["brokers"])
     replicas = creation.replication_factor or min(REPLICAS, brokers)
     if replicas > brokers:
-        raise InvalidReplicationFactorError(f"broker.replication_factor is {replicas}, but there are {brokers} brokers")
+        raise HandoffUnavailable(f"broker.replication_factor is {replicas}, more than there are brokers ({brokers})")
     new = [NewTopic(t.name, t.partitions, replicas, topic_configs=t.settings(replicas)) for t in missing]
     response = await admin.create_topics(new)
     for name, code, *message in response.topic_errors:
@@ -139,9 +135,13 @@ async def _create(admin: Any, missing: Sequence[Topic], creation: Creation) -> N
 
 
 def _described(missing: Sequence[Topic]) -> str:
-    """What an operator has to create; the names first, because a log field is cut off."""
-    names = ", ".join(topic.name for topic in missing)
-    return f"create {names} (docs/guides/join-your-kafka.md), or let this user see them"
+    """What an operator has to create."""
+    topics = (f"{topic.name} ({topic.partitions} partitions, {_as_written(topic.settings())})" for topic in missing)
+    return f"create {', '.join(topics)}, or let this user see them"
+
+
+def _as_written(settings: dict[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
 async def _check_settings(admin: Any, existing: Sequence[Topic]) -> None:
