@@ -10,8 +10,12 @@ from contextlib import closing, suppress
 from hashlib import sha1
 from pathlib import Path
 
-from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
-from sqlalchemy import create_engine, select
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it does not say that it exports them
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
@@ -103,13 +107,14 @@ class SecuredMariaDB(MariaDB):
         """An empty database with the schema in it."""
         with closing(open_database(self.url)) as database:
             with database.engine.connect() as connection:
-                connection.exec_driver_sql("CREATE OR REPLACE DATABASE raingauge CHARACTER SET utf8mb4")
+                connection.exec_driver_sql("DROP DATABASE raingauge")
+                connection.exec_driver_sql("CREATE DATABASE raingauge CHARACTER SET utf8mb4")
             database.close()  # the pool's connections have lost their database
             prepare(database)
 
     def answers(self) -> bool:
         with closing(open_database(self.url)) as database, suppress(DatabaseUnavailable):
-            database.read(lambda connection: connection.execute(select(42)))
+            database.read(lambda connection: connection.execute(text("SELECT 42")))
             return True
         return False
 

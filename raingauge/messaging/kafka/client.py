@@ -8,7 +8,7 @@ import logging
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Self
 
@@ -195,10 +195,14 @@ async def _clean_up(client: Any) -> None:
         task.add_done_callback(ignore_outcome)
     if leftover:
         await asyncio.wait(leftover, timeout=CLEANUP_S)
-    for network in (part for part in parts if isinstance(part, AIOKafkaClient)):
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLEANUP_S):
-                await network.close()
+    # In tasks: closing waits for connections whose futures were cancelled with those above.
+    closing = [asyncio.create_task(part.close()) for part in parts if isinstance(part, AIOKafkaClient)]
+    for task in closing:
+        task.add_done_callback(ignore_outcome)
+    if closing:
+        _, unfinished = await asyncio.wait(closing, timeout=CLEANUP_S)
+        for task in unfinished:
+            task.cancel()
 
 
 def _owner(task: asyncio.Task[Any]) -> object:
