@@ -30,7 +30,16 @@ from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.database import Database, open_database
 from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable, Fatal, HandoffUnavailable, SettingsError
-from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics, servers_of, topics_of
+from raingauge.messaging.kafka import (
+    Cluster,
+    KafkaPublisher,
+    KafkaSubscription,
+    Timeouts,
+    admitted,
+    cluster_of,
+    ensure_topics,
+    topics_of,
+)
 from raingauge.messaging.port import Publisher, Subscription
 from raingauge.model import CALL_SIZE
 from raingauge.observability import health
@@ -39,7 +48,6 @@ from raingauge.observability.tracing import make_tracing
 from raingauge.process import serving, until_signalled
 from raingauge.settings import (
     KEY_VARIABLE,
-    BrokerSettings,
     NotifySettings,
     Settings,
     ca_file,
@@ -65,6 +73,7 @@ EVENT_POLL_S: Final = 5.0
 """How long a poll for events waits for the first one: shorter polls would keep an idle consumer busy."""
 LEAVE_S: Final = 1.0
 """How long a consumer that stops tries to record it; otherwise its silence shows."""
+NO_CONNECTION: Final = "no connection to the hand-off"
 
 
 class Worker:
@@ -260,14 +269,14 @@ async def run(settings: Settings) -> None:
 
     Raises:
         SettingsError: there is no key, the hand-off is not Kafka, the address is taken, the folder of the export cannot
-            be written to, or the database refuses this program.
+            be written to, or Kafka or the database refuses this program.
         GateMismatch: the account's gate has other terms.
     """
     await until_signalled(_work(settings))
 
 
 async def _work(settings: Settings) -> None:
-    servers = servers_of(settings.broker.url)
+    cluster = cluster_of(settings.broker)
     broker, clock, secrets = settings.broker, SystemClock(), webhook_secrets(settings.notify)
     facts, telemetry = WorkerFacts(), Telemetry(clock)
     metrics = ConsumerMetrics(telemetry)
@@ -275,12 +284,13 @@ async def _work(settings: Settings) -> None:
     async def check() -> None:
         await (threads[0](database.check_at_start) if facts.worker is None else facts.worker.check())
         if facts.worker is None or not subscription.connected:
-            raise HandoffUnavailable("no connection to the hand-off")
+            raise HandoffUnavailable((facts.worker and subscription.trouble) or NO_CONNECTION)
 
     async with contextlib.AsyncExitStack() as parts:
         tracing = parts.enter_context(contextlib.closing(make_tracing("consumer")))
         provider, threads = parts.enter_context(opened(settings, provider_key(), clock))
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, DATABASE_THREADS)))
+        await parts.enter_async_context(admitted(cluster, clock))
         export = open_export(settings.export.folder, database)
         http = settings.consumer.http
         await parts.enter_async_context(in_background(telemetry.measure_loop()))
@@ -294,33 +304,33 @@ async def _work(settings: Settings) -> None:
             delivering(settings.notify, secrets, transactions, clock, metrics.webhook_attempts)
         )
         topics = topics_of(broker.topic, broker.partitions, broker.events_topic)
-        await parts.enter_async_context(in_background(ensure_topics(servers, topics, clock)))
-        dead_letters = await parts.enter_async_context(dead_letter_publisher(servers, clock))
+        await parts.enter_async_context(in_background(ensure_topics(cluster, topics, clock)))
+        dead_letters = await parts.enter_async_context(dead_letter_publisher(cluster, clock))
         subscription = await parts.enter_async_context(
-            KafkaSubscription(servers, broker.topic, broker.group, window=settings.consumer.window, clock=clock)
+            KafkaSubscription(cluster, broker.topic, broker.group, window=settings.consumer.window, clock=clock)
         )
         worker = make_worker(settings, database, provider, threads, subscription, dead_letters, clock, metrics)
         facts.worker = worker
-        of_events = await parts.enter_async_context(_event_subscription(broker, clock))
+        of_events = await parts.enter_async_context(_event_subscription(cluster, clock))
         notifier = Notifier(of_events, transactions, export=export)
         await parts.enter_async_context(in_background(notifier.run(), "notifier"))
         worker.intake.tracing = tracing
-        worker.intake.find_buried = partial(find_buried, servers, broker.topic)
+        worker.intake.find_buried = partial(find_buried, cluster, broker.topic)
         log.info("consumer.working")
         task = await parts.enter_async_context(working(worker, settings.openweather.timeout_s + GRACE_S))
         await asyncio.shield(task)  # a signal cancels the wait, not the work: that is for `working` to end
 
 
-def _event_subscription(broker: BrokerSettings, clock: Clock) -> KafkaSubscription:
+def _event_subscription(cluster: Cluster, clock: Clock) -> KafkaSubscription:
     """That of the notifier, in a group of its own."""
     waits = Timeouts(fetch_wait_s=EVENT_POLL_S, fetch_min_bytes=1, poll_s=EVENT_POLL_S)
-    servers, topic, group = servers_of(broker.url), broker.events_topic, f"{broker.group}.events"
-    return KafkaSubscription(servers, topic, group, window=EVENT_WINDOW, clock=clock, timeouts=waits)
+    topic, group = cluster.settings.events_topic, f"{cluster.settings.group}.events"
+    return KafkaSubscription(cluster, topic, group, window=EVENT_WINDOW, clock=clock, timeouts=waits)
 
 
-def dead_letter_publisher(servers: Sequence[str], clock: Clock) -> KafkaPublisher:
+def dead_letter_publisher(cluster: Cluster, clock: Clock) -> KafkaPublisher:
     """Takes messages of any size that a topic may allow now: whether one is too large is for the broker to say."""
-    return KafkaPublisher(servers, clock, max_message_bytes=2 * MAX_MESSAGE_BYTES)
+    return KafkaPublisher(cluster, clock, max_message_bytes=2 * MAX_MESSAGE_BYTES)
 
 
 @contextlib.contextmanager

@@ -23,8 +23,9 @@ from aiokafka.errors import KafkaError
 from raingauge.clock import Clock, SystemClock
 from raingauge.contracts import dead_letter_topic, newer_version, utc_text
 from raingauge.errors import Fatal, HandoffUnavailable, Permanent
-from raingauge.messaging.kafka import servers_of
-from raingauge.messaging.kafka.client import explain, one_line, stop_client
+from raingauge.messaging.kafka import Cluster, cluster_of
+from raingauge.messaging.kafka.causes import explain, one_line
+from raingauge.messaging.kafka.client import stop_client
 from raingauge.messaging.kafka.subscription import UNREADABLE, headers_of
 from raingauge.messaging.port import ADDED_HEADERS, Delivery, Headers, Publisher
 from raingauge.settings import Settings
@@ -38,8 +39,8 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Address = tuple[int, int]
 """A message's partition and offset in its topic."""
-OpenPublisher = Callable[[Sequence[str], Clock], AbstractAsyncContextManager[Publisher]]
-"""Opens a publisher to these brokers."""
+OpenPublisher = Callable[[Cluster, Clock], AbstractAsyncContextManager[Publisher]]
+"""Opens a publisher to this cluster."""
 
 
 async def list_all(settings: Settings, answer_s: float = ANSWER_S) -> None:
@@ -48,8 +49,8 @@ async def list_all(settings: Settings, answer_s: float = ANSWER_S) -> None:
     Raises:
         Fatal: Kafka does not answer, or has no such topic.
     """
-    topic, servers = dead_letter_topic(settings.broker.topic), servers_of(settings.broker.url)
-    async with _errors_in_one_line(servers), reading(servers, topic, answer_s) as letters:
+    topic, cluster = dead_letter_topic(settings.broker.topic), cluster_of(settings.broker)
+    async with _errors_in_one_line(cluster), reading(cluster, topic, answer_s) as letters:
         replayed, count = await letters.replayed(), 0
         async for letter in letters.read():
             if letter.replayed is None:
@@ -70,20 +71,20 @@ async def replay(
         Fatal: Kafka does not answer or has no such topic, the letter does not exist, or some letters are too large
             for the topic now.
     """
-    topic, servers = settings.broker.topic, servers_of(settings.broker.url)
+    topic, cluster = settings.broker.topic, cluster_of(settings.broker)
     dead = dead_letter_topic(topic)
     publisher: Publisher | None = None
     done = 0
     too_large: list[str] = []
-    async with _errors_in_one_line(servers), AsyncExitStack() as parts:
-        messages = await parts.enter_async_context(reading(servers, dead))
+    async with _errors_in_one_line(cluster), AsyncExitStack() as parts:
+        messages = await parts.enter_async_context(reading(cluster, dead))
         replayed = await messages.replayed() if chosen is None else frozenset()
         try:
             async for letter in messages.read(chosen):
                 if letter.replayed or letter.address in replayed:
                     continue
                 if publisher is None:
-                    publisher = await parts.enter_async_context(open_publisher(servers, SystemClock()))
+                    publisher = await parts.enter_async_context(open_publisher(cluster, SystemClock()))
                 try:
                     await _store(publisher, store_s, topic, letter.key, letter.value, letter.original_headers)
                     await _store(publisher, store_s, dead, None, None, letter.marker)
@@ -104,38 +105,38 @@ async def bury(settings: Settings, address: Address, open_publisher: OpenPublish
     Raises:
         Fatal: Kafka does not answer or has no such topic, there is no such message, or it is of no newer version.
     """
-    topic, servers = settings.broker.topic, servers_of(settings.broker.url)
-    async with _errors_in_one_line(servers):
-        async with reading(servers, topic) as messages:
+    topic, cluster = settings.broker.topic, cluster_of(settings.broker)
+    async with _errors_in_one_line(cluster):
+        async with reading(cluster, topic) as messages:
             found = [message async for message in messages.read(address)]
         if not found:
             raise Fatal("{} has no message {}/{}".format(topic, *address))
         (message,) = found
         if (error := newer_version(message.value)) is None:
             raise Fatal(f"{topic} {message.address} is no message of a newer version")
-        if not await _buried(servers, topic, found):
+        if not await _buried(cluster, topic, found):
             headers = message.dead_letter_headers(error)
-            async with open_publisher(servers, SystemClock()) as publisher:
+            async with open_publisher(cluster, SystemClock()) as publisher:
                 await _store(publisher, store_s, dead_letter_topic(topic), message.key, message.value, headers)
     print(f"{topic} {message.address} is buried: consumers pass it within a minute")  # noqa: T201
 
 
-async def find_buried(servers: Sequence[str], topic: str, held: Sequence[Delivery]) -> Sequence[Delivery]:
+async def find_buried(cluster: Cluster, topic: str, held: Sequence[Delivery]) -> Sequence[Delivery]:
     """The deliveries that are already in the dead letters.
 
     Raises:
         HandoffUnavailable: Kafka does not answer.
     """
     try:
-        return await _buried(servers, topic, held)
+        return await _buried(cluster, topic, held)
     except (KafkaError, TimeoutError, Fatal, *UNREADABLE) as error:
         raise HandoffUnavailable(one_line(error)) from error
 
 
-async def _buried(servers: Sequence[str], topic: str, held: Sequence[Delivery]) -> Sequence[Delivery]:
+async def _buried(cluster: Cluster, topic: str, held: Sequence[Delivery]) -> Sequence[Delivery]:
     # Their content is compared too: in a topic that was deleted and made again, an address means another message.
     wanted = {(f"{d.topic}/{d.partition}/{d.offset}", d.key, d.value): d for d in held}
-    async with reading(servers, dead_letter_topic(topic)) as letters:
+    async with reading(cluster, dead_letter_topic(topic)) as letters:
         found = {(letter.origin, letter.key, letter.value) async for letter in letters.read()}
     return [delivery for identity, delivery in wanted.items() if identity in found]
 
@@ -243,21 +244,20 @@ class TopicReader:
 
 
 @asynccontextmanager
-async def reading(servers: Sequence[str], topic: str, answer_s: float = ANSWER_S) -> AsyncIterator[TopicReader]:
+async def reading(cluster: Cluster, topic: str, answer_s: float = ANSWER_S) -> AsyncIterator[TopicReader]:
     """Read a topic.
 
     Raises:
         TimeoutError, KafkaError: Kafka does not answer.
         Fatal: there is no such topic.
     """
-    servers = list(servers)
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(**cluster.arguments(), enable_auto_commit=False, auto_offset_reset="earliest")
     try:
         async with asyncio.timeout(answer_s):
             await consumer.start()
             # Lists all topics: a request for one topic by name would let the broker create it.
             if topic not in await consumer.topics():
-                raise Fatal(f"there is no topic {topic} on {','.join(servers)}: check broker.topic")
+                raise Fatal(f"there is no topic {topic} on {','.join(cluster.servers)}: check broker.topic")
             # This request makes the client load all partitions of the topic.
             await consumer.end_offsets([TopicPartition(topic, 0)])
             partitions = [TopicPartition(topic, partition) for partition in consumer.partitions_for_topic(topic)]
@@ -283,9 +283,9 @@ async def _store(
 
 
 @asynccontextmanager
-async def _errors_in_one_line(servers: Sequence[str]) -> AsyncIterator[None]:
+async def _errors_in_one_line(cluster: Cluster) -> AsyncIterator[None]:
     """Turn Kafka's errors into one line for a person."""
     try:
         yield
     except (KafkaError, TimeoutError) as error:
-        raise Fatal(f"Kafka does not answer: {await explain(servers, error)}") from error
+        raise Fatal(f"Kafka cannot be used: {await explain(cluster, error)}") from error

@@ -26,7 +26,7 @@ from raingauge.clock import SystemClock
 from raingauge.database import Database, open_database
 from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
-from raingauge.messaging.kafka import KafkaPublisher, keep_topics, servers_of, stream_topics, topics_of
+from raingauge.messaging.kafka import KafkaPublisher, admitted, cluster_of, keep_topics, stream_topics, topics_of
 from raingauge.messaging.port import Publisher
 from raingauge.observability.instrumentation import Instrumentation
 from raingauge.observability.metrics import Telemetry
@@ -135,26 +135,27 @@ async def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the hand-off is not Kafka, the address is taken, or the database refuses this program.
+        SettingsError: the hand-off is not Kafka, the address is taken, or Kafka or the database refuses this program.
     """
     await until_signalled(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
-    servers = servers_of(settings.broker.url)
+    cluster = cluster_of(settings.broker)
     clock = SystemClock()
     async with contextlib.AsyncExitStack() as parts:
         tracing = parts.enter_context(contextlib.closing(make_tracing("producer")))
         database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size=THREADS)))
-        publisher = await parts.enter_async_context(KafkaPublisher(servers, clock))
+        await parts.enter_async_context(admitted(cluster, clock))
+        publisher = await parts.enter_async_context(KafkaPublisher(cluster, clock))
         publishers = Publishers(batches=publisher, events=publisher)
         broker = settings.broker
         topics = topics_of(broker.topic, broker.partitions, broker.events_topic)
         if settings.streams.enabled:  # a client of its own: what cannot be published there must not hold up batches
             topics += stream_topics(settings.streams.readings_topic, settings.streams.latest_topic, broker.partitions)
-            of_streams = await parts.enter_async_context(KafkaPublisher(servers, clock))
+            of_streams = await parts.enter_async_context(KafkaPublisher(cluster, clock))
             publishers = replace(publishers, streams=of_streams)
-        await parts.enter_async_context(in_background(keep_topics(servers, topics, clock)))
+        await parts.enter_async_context(in_background(keep_topics(cluster, topics, clock)))
         observed = Instrumentation(Telemetry(clock), tracing)
         await parts.enter_async_context(in_background(observed.telemetry.measure_loop()))
         watchers = contextlib.ExitStack()

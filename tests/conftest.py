@@ -18,6 +18,7 @@ from tests.support.databases import (
     sqlite_copy,
     sqlite_template,
 )
+from tests.support.secured import SecuredKafka, SecuredMariaDB, SecuredPostgres
 from tests.support.servers import MariaDB, killable
 
 # Properties have as many examples as `make test` has time for, or a hundred each.
@@ -105,3 +106,32 @@ def mariadb(own_mariadb: MariaDB) -> MariaDB:
     own_mariadb.start()
     own_mariadb.fresh()
     return own_mariadb
+
+
+@pytest.fixture(scope="session")
+def secured_mariadb(memory: Path) -> Iterator[SecuredMariaDB]:
+    """A MariaDB that wants TLS. Whoever changes its certificate puts it back."""
+    need_port(3306, "MariaDB")
+    with killable(SecuredMariaDB, memory / "secured-mariadb") as server:
+        server.start()
+        server.fresh()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def secured_postgres(memory: Path) -> Iterator[SecuredPostgres]:
+    """The same of PostgreSQL."""
+    need_port(5432, "PostgreSQL")
+    with killable(SecuredPostgres, memory / "secured-postgres") as server:
+        server.start()
+        server.fresh()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def secured_kafka(memory: Path) -> Iterator[SecuredKafka]:
+    """A Kafka with a listener for each kind of security."""
+    need_port(9092, "Kafka")
+    with killable(SecuredKafka, memory / "secured-kafka") as server:
+        server.start()
+        yield server

@@ -5,6 +5,7 @@ It must not run statements.
 
 import re
 import sqlite3
+import ssl
 from typing import Final
 
 from sqlalchemy.engine import URL
@@ -15,8 +16,8 @@ DEADLOCKS: Final = frozenset[object]({1205, 1213, "40P01", "40001", "55P03"})
 DUPLICATES: Final = frozenset[object]({1062, "23505", sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
 READ_ONLY: Final = frozenset[object]({1290, 1792, 1836, "25006"})
 """A primary that became a replica."""
-REFUSED: Final = frozenset[object]({1044, 1045, 1049, 1130, 1142, 1698, "28000", "28P01", "3D000", "42501"})
-"""No access for this user, password or host, or no such database."""
+REFUSED: Final = frozenset[object]({1044, 1045, 1049, 1130, 1142, 1698, 2026, 3159, "28000", "28P01", "3D000", "42501"})
+"""No access for this user, password or host, no such database, no TLS, or none without TLS."""
 REFUSED_BY_SQLITE: Final = frozenset(
     {
         sqlite3.SQLITE_CANTOPEN,
@@ -28,6 +29,8 @@ REFUSED_BY_SQLITE: Final = frozenset(
 )
 REFUSED_BY_POSTGRESQL: Final = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf|(role|database) .* does not exist|no such database"
+    r"|certificate verify failed|does not match host name|does not support SSL|invalid sslmode|valid client certificate"
+    r"|(root certificate|certificate|private key) file |SSL error: .* alert (?!close)"
 )
 """While connecting the driver has no code, only the server's words."""
 NOT_THERE: Final = frozenset[object]({1146, 1054, "42P01", "42703"})
@@ -43,15 +46,25 @@ def place_of(url: URL) -> str:
 
 def cause(error: DBAPIError) -> str:
     """What the driver says, on one line. Drivers name user, host and database, never the password."""
-    return " ".join(str(error.orig).split())[:300]
+    words = " ".join(str(error.orig).split())[:300]
+    unexplained = words.endswith("SSL error: certificate verify failed")  # as libpq says it
+    return f"{words} (it has expired, or sslrootcert does not vouch for it)" if unexplained else words
 
 
 def is_refusal(error: DBAPIError) -> bool:
     """Whether the database does not let this program in, or is none: waiting does not help."""
     if isinstance(error.orig, sqlite3.Error):
         return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in REFUSED_BY_SQLITE
+    if _fails_tls(getattr(error.orig, "original_exception", None)):
+        return True
     codes = _codes(error) - {None}
     return not REFUSED.isdisjoint(codes) or (not codes and REFUSED_BY_POSTGRESQL.search(str(error.orig)) is not None)
+
+
+def _fails_tls(error: Exception | None) -> bool:
+    """Whether one side does not accept the other's certificate. PyMySQL has what went wrong below its own error."""
+    alert = isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "")
+    return alert or isinstance(error, ssl.SSLCertVerificationError)
 
 
 def is_deadlock(error: DBAPIError) -> bool:

@@ -3,6 +3,8 @@
 Nothing is connected here.
 """
 
+import os
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +24,11 @@ IDLE_TRANSACTION_S: Final = 8
 """The server ends a transaction whose process has frozen, so that its locks are released."""
 PING_AFTER_S: Final = 1.0
 """A connection that was idle for longer is tested before its use."""
+
+NO_PASSWORD: Final = "none"  # noqa: S105
+"""Of a client's key without one: for an encrypted key OpenSSL would ask for the password on the terminal."""
+TLS_FILES: Final = ("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key")
+"""Parameters of a MySQL URL. With `ssl_ca` PyMySQL checks the server's certificate and host name; without, neither."""
 
 DRIVERS: Final = {"sqlite": "pysqlite", "mysql": "pymysql", "mariadb": "pymysql", "postgresql": "psycopg"}
 
@@ -51,9 +58,9 @@ def _make(target: URL, pool_size: int, statement_s: int) -> Engine:
     if backend == "sqlite":
         return _sqlite(target, pool_size, statement_s)
     if backend in {"mysql", "mariadb"}:
-        arguments = _mysql_arguments(statement_s)
+        arguments = _mysql_arguments(statement_s, target.password)
     else:
-        arguments = _postgresql_arguments(statement_s, target.query.get("options", ""))
+        arguments = _postgresql_arguments(statement_s, target.query)
     engine = create_engine(
         target,
         isolation_level="READ COMMITTED",
@@ -71,11 +78,12 @@ def _make(target: URL, pool_size: int, statement_s: int) -> Engine:
     return engine
 
 
-def _mysql_arguments(statement_s: int) -> dict[str, Any]:
+def _mysql_arguments(statement_s: int, password: str | None) -> dict[str, Any]:
     from pymysql.constants import FIELD_TYPE  # noqa: PLC0415  an extra
     from pymysql.converters import conversions  # noqa: PLC0415
 
     return {
+        "password": (password or "").encode(),  # PyMySQL would send Latin-1, and fail with other characters
         # PyMySQL's own converter of times is twenty times slower: a third of what reading a page takes.
         "conv": {**conversions, FIELD_TYPE.DATETIME: datetime.fromisoformat},
         "connect_timeout": CONNECT_S,
@@ -86,16 +94,18 @@ def _mysql_arguments(statement_s: int) -> dict[str, Any]:
     }
 
 
-def _postgresql_arguments(statement_s: int, options: str | tuple[str, ...]) -> dict[str, Any]:
+def _postgresql_arguments(statement_s: int, query: Mapping[str, str | tuple[str, ...]]) -> dict[str, Any]:
     limits = {
         "statement_timeout": f"{statement_s}s",
         "lock_timeout": f"{LOCK_WAIT_S}s",
         "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_S}s",
     }
+    options = query.get("options", "")
     given = options if isinstance(options, str) else " ".join(options)
     return {
         "connect_timeout": CONNECT_S,
         "options": " ".join([given, *(f"-c {name}={value}" for name, value in limits.items())]),
+        "sslpassword": query.get("sslpassword", NO_PASSWORD),
         "prepare_threshold": None,  # a pooler in transaction mode knows no prepared statements of others
         # The driver waits for an answer without end; these make TCP give up a peer that is gone.
         "tcp_user_timeout": statement_s * 1000,
@@ -119,14 +129,31 @@ def _limit_idle_transactions(engine: Engine) -> None:
 
 
 def _refuse_unknown_parameters(engine: Engine) -> None:
-    """Report what the driver does not take from the URL as a refusal: for the driver it is a mistake in a call."""
+    """Report what the driver does not take from the URL as a refusal: for the driver it is a mistake in a call.
+
+    So is a file that cannot be read: PyMySQL reads it before it connects.
+    """
 
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, _record: Any, arguments: Any, parameters: Any) -> Any:
+        if isinstance(tls := parameters.get("ssl"), dict):
+            tls["password"] = parameters.pop("ssl_key_password", NO_PASSWORD)  # SQLAlchemy leaves it beside the others
         try:
             return dialect.connect(*arguments, **parameters)
         except (TypeError, dialect.loaded_dbapi.ProgrammingError) as error:
             raise DatabaseRefused(f"{place_of(engine.url)}: {' '.join(str(error).split())}") from error
+        except OSError as error:
+            raise DatabaseRefused(f"{place_of(engine.url)}: {_unusable_file(engine.url)}") from error
+
+
+def _unusable_file(url: URL) -> str:
+    """Which file for TLS cannot be used: the errors of `ssl` do not name it."""
+    named = [(name, str(url.query[name])) for name in TLS_FILES if name in url.query]
+    for name, file in named:
+        if not os.access(file, os.R_OK):
+            return f"{name}: cannot read {file}"
+    names = ", ".join(name for name, _ in named)
+    return f"{names}: no certificate or key in PEM, or not a pair, or ssl_key_password is wrong"
 
 
 def _ping_idle_connections(engine: Engine, clock: Clock) -> None:

@@ -4,7 +4,15 @@ No message of this package contains a value.
 """
 
 from raingauge.settings.loading import load_settings
-from raingauge.settings.secrets import FILE_SUFFIX, KEY_VARIABLE, ca_file, provider_key, token_digests, webhook_secrets
+from raingauge.settings.secrets import (
+    FILE_SUFFIX,
+    KEY_VARIABLE,
+    ca_file,
+    provider_key,
+    secret_in,
+    token_digests,
+    webhook_secrets,
+)
 from raingauge.settings.sections import (
     CONFIG_VARIABLE,
     OPENWEATHER_URL,
@@ -54,6 +62,7 @@ __all__ = [
     "config_file",
     "load_settings",
     "provider_key",
+    "secret_in",
     "token_digests",
     "webhook_secrets",
 ]

@@ -21,7 +21,7 @@ SECTIONS: Final = frozenset(Settings.model_fields) - LISTS
 
 
 def load_settings() -> Settings:
-    """Read the configuration file and the environment.
+    """Read the configuration file and the environment. Names on Kafka have their prefix.
 
     Raises:
         SettingsError: a name is unknown, a value is invalid, or a file cannot be read; the message names it.
@@ -33,7 +33,7 @@ def load_settings() -> Settings:
         raise SettingsError(f"{CONFIG_VARIABLE}: there is no file {os.environ[CONFIG_VARIABLE]}")
     _refuse_unknown_variables()
     try:
-        return Settings()
+        return Settings().with_prefix()
     except ValidationError as error:
         raise SettingsError(f"settings: {_describe(error)}") from None
     except ValueError as error:

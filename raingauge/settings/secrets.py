@@ -65,7 +65,7 @@ def webhook_secrets(notify: HasWebhooks) -> list[str]:
 
 
 def _webhook_secret(setting: str, webhook: HasSecretFile) -> str:
-    secret = _read(setting, webhook.secret_file)
+    secret = secret_in(setting, webhook.secret_file)
     try:
         size = len(base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True))
     except ValueError:
@@ -113,11 +113,15 @@ def content(variable: str, value: str | None, file: str) -> str:
     """The content of the file that `<variable>_FILE` names, without white space around it; `variable` has no value."""
     if value is not None:
         raise SettingsError(f"{variable} and {variable}{FILE_SUFFIX} are both set: remove one of them")
-    return _read(f"{variable}{FILE_SUFFIX}", file)
+    return secret_in(f"{variable}{FILE_SUFFIX}", file)
 
 
-def _read(name: str, file: str) -> str:
-    """The content of a file that this variable or setting names, without white space around it."""
+def secret_in(name: str, file: str) -> str:
+    """The content of a file that this variable or setting names, without white space around it.
+
+    Raises:
+        SettingsError: it cannot be read, is empty, or is no text.
+    """
     try:
         content = Path(file).read_text("utf-8").strip()
     except OSError as error:

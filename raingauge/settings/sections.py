@@ -55,6 +55,7 @@ def _matches(pattern: str, expected: str) -> AfterValidator:
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Name = Annotated[str, _matches(r"[A-Za-z0-9._-]{1,64}", "1 to 64 of A-Z a-z 0-9 . _ -")]
+Prefix = Annotated[str, _matches(r"[A-Za-z0-9._-]{0,64}", "up to 64 of A-Z a-z 0-9 . _ -")]
 BrokerUrl = Annotated[
     str, _matches(r"inprocess://|kafka://.+", "inprocess:// (embedded mode) or kafka://host:port,host:port")
 ]
@@ -141,9 +142,21 @@ class BrokerSettings(Section):
     """The broker between producer and consumers."""
 
     url: BrokerUrl = Field("inprocess://", repr=False)
+    security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+    key_password_file: str = ""
+    topic_prefix: Prefix = ""
     topic: Name = "cities"
     events_topic: Name = "events"
     partitions: int = Field(12, ge=1, le=10_000)
+    create_topics: bool = True
+    replication_factor: int = Field(0, ge=0, le=32_767)
+    """0: three, or one for each broker if there are fewer."""
     group: Name = "collectors"
 
 
@@ -367,6 +380,17 @@ class Settings(BaseSettings):
         """The environment takes precedence over the configuration file."""
         file = YamlConfigSettingsSource(settings_cls, yaml_file=config_file())
         return init_settings, EnvironmentSource(settings_cls), file
+
+    def with_prefix(self) -> Self:
+        """The settings with `broker.topic_prefix` in front of every topic and of the group, when Kafka is used."""
+        broker, streams = self.broker, self.streams
+        if not broker.url.startswith("kafka://"):
+            return self
+        names = {name: broker.topic_prefix + getattr(broker, name) for name in ("topic", "events_topic", "group")}
+        topics = {name: broker.topic_prefix + getattr(streams, name) for name in ("readings_topic", "latest_topic")}
+        return self.model_copy(
+            update={"broker": broker.model_copy(update=names), "streams": streams.model_copy(update=topics)}
+        )
 
     @property
     def terms(self) -> Terms:

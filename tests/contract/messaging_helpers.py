@@ -20,13 +20,18 @@ from raingauge.clock import SystemClock
 from raingauge.contracts import dead_letter_topic
 from raingauge.messaging.files import FilePublisher, path_of
 from raingauge.messaging.inprocess import InProcessBroker
-from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics, topics_of
+from raingauge.messaging.kafka import Cluster, KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics, topics_of
 from raingauge.messaging.port import Delivery, Publisher, Subscription
 
 CLOCK: Final = SystemClock()
 REAL: Final = ("127.0.0.1", 9092)
 QUICK: Final = Timeouts(start_s=5, stop_s=0.5, session_s=1.15, first_backoff_s=0.05, longest_backoff_s=0.2)
 """For the mock cluster, which lets a member rejoin only after its session has timed out."""
+
+
+def cluster_at(*servers: str) -> Cluster:
+    """Brokers that neither encrypt nor authenticate."""
+    return Cluster(servers)
 
 
 async def eventually(condition: Callable[[], bool], within_s: float = 10) -> None:
@@ -200,11 +205,11 @@ class KafkaPlace:
         self._timeouts = timeouts
 
     def publisher(self, **settings: Any) -> KafkaPublisher:
-        return KafkaPublisher([self.server], CLOCK, **{"timeouts": self._timeouts, **settings})
+        return KafkaPublisher(cluster_at(self.server), CLOCK, **{"timeouts": self._timeouts, **settings})
 
     def subscription(self, **settings: Any) -> KafkaSubscription:
         settings = {"window": self._window, "clock": CLOCK, "timeouts": self._timeouts, **settings}
-        return KafkaSubscription([self.server], self.topic, self.group, **settings)
+        return KafkaSubscription(cluster_at(self.server), self.topic, self.group, **settings)
 
 
 def require_real_kafka() -> str:
@@ -223,7 +228,7 @@ async def real_place(window: int = 100, partitions: int = 1) -> AsyncIterator[Ka
     """An environment on the real broker, whose topics are created for it and deleted afterwards."""
     server = require_real_kafka()
     place = KafkaPlace(server, window, Timeouts(session_s=6))
-    await ensure_topics([server], topics_of(place.topic, partitions), CLOCK)
+    await ensure_topics(cluster_at(server), topics_of(place.topic, partitions), CLOCK)
     try:
         yield place
     finally:

@@ -5,8 +5,16 @@ import asyncio
 import pytest
 from aiokafka.errors import KafkaError
 
-from raingauge.messaging.kafka.client import explain
-from tests.contract.messaging_helpers import QUICK, KafkaPlace, Road, eventually, free_port, nothing_is_left
+from raingauge.messaging.kafka.causes import explain
+from tests.contract.messaging_helpers import (
+    QUICK,
+    KafkaPlace,
+    Road,
+    cluster_at,
+    eventually,
+    free_port,
+    nothing_is_left,
+)
 from tests.contract.messaging_mock_cluster import MockCluster
 
 NO_BROKER = "accepts connections but does not answer as a Kafka broker"
@@ -46,9 +54,9 @@ async def test_a_server_that_is_no_broker_is_named(caplog: pytest.LogCaptureFixt
 
 
 async def test_a_silent_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raingauge.messaging.kafka.client.CONNECT_S", 0.3)
+    monkeypatch.setattr("raingauge.messaging.kafka.causes.CONNECT_S", 0.3)
     async with Road(None) as road:
-        assert await explain([road.address], TimeoutError()) == f"{road.address} {NO_BROKER}"
+        assert await explain(cluster_at(road.address), TimeoutError()) == f"{road.address} {NO_BROKER}"
     await eventually(nothing_is_left)
 
 
@@ -66,5 +74,5 @@ async def test_a_broker_that_advertises_a_wrong_address_is_named_with_that_addre
 
 async def test_with_a_usable_broker_the_error_itself_is_the_cause(cluster: MockCluster) -> None:
     servers = [f"127.0.0.1:{free_port()}", cluster.server]
-    assert (await explain(servers, KafkaError("a bug"))).startswith(f"{servers[0]} refuses connections")
-    assert await explain(servers[1:], KafkaError("a bug")) == "KafkaError: a bug"
+    assert (await explain(cluster_at(*servers), KafkaError("a bug"))).startswith(f"{servers[0]} refuses connections")
+    assert await explain(cluster_at(*servers[1:]), KafkaError("a bug")) == "KafkaError: a bug"

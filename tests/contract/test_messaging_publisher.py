@@ -13,6 +13,7 @@ from tests.contract.messaging_helpers import (
     QUICK,
     KafkaPlace,
     Road,
+    cluster_at,
     eventually,
     free_port,
     nothing_is_left,
@@ -66,7 +67,10 @@ async def test_when_the_brokers_have_moved_a_message_under_way_is_unknown_and_th
 ) -> None:
     with MockCluster() as elsewhere:
         elsewhere.make_topic(place.topic)
-        async with Road(cluster.server) as road, KafkaPublisher([road.address], CLOCK, timeouts=ALERT) as publisher:
+        async with (
+            Road(cluster.server) as road,
+            KafkaPublisher(cluster_at(road.address), CLOCK, timeouts=ALERT) as publisher,
+        ):
             await publisher.publish(place.topic, b"key", b"1")
             road.server = elsewhere.server
             cluster.go_down()
@@ -147,7 +151,7 @@ async def test_giving_up_waiting_does_not_disturb_the_others(cluster: MockCluste
 
 async def test_closing_while_kafka_was_never_there_is_clean(caplog: pytest.LogCaptureFixture) -> None:
     async with asyncio.timeout(4):
-        async with KafkaPublisher([f"127.0.0.1:{free_port()}"], CLOCK) as publisher:
+        async with KafkaPublisher(cluster_at(f"127.0.0.1:{free_port()}"), CLOCK) as publisher:
             publishing = asyncio.create_task(publisher.publish("cities", b"key", b"1"))
             await eventually(lambda: "handoff.start_failed" in caplog.messages)
     with pytest.raises(HandoffUnavailable):
@@ -156,7 +160,7 @@ async def test_closing_while_kafka_was_never_there_is_clean(caplog: pytest.LogCa
 
 
 async def test_closing_while_kafka_is_silent_is_clean() -> None:
-    async with Road(None) as silence, asyncio.timeout(4), KafkaPublisher([silence.address], CLOCK):
+    async with Road(None) as silence, asyncio.timeout(4), KafkaPublisher(cluster_at(silence.address), CLOCK):
         await eventually(lambda: silence.visits > 0)
     await eventually(nothing_is_left)
 

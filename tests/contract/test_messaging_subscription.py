@@ -12,6 +12,7 @@ from tests.contract.messaging_helpers import (
     QUICK,
     KafkaPlace,
     Road,
+    cluster_at,
     comes_nothing,
     eventually,
     free_port,
@@ -154,7 +155,12 @@ async def test_when_the_brokers_have_moved_a_new_client_finds_them(cluster: Mock
         async with (
             Road(cluster.server) as road,
             KafkaSubscription(
-                [road.address], place.topic, place.group, window=10, clock=CLOCK, timeouts=replace(ALERT, commit_s=0.5)
+                cluster_at(road.address),
+                place.topic,
+                place.group,
+                window=10,
+                clock=CLOCK,
+                timeouts=replace(ALERT, commit_s=0.5),
             ) as subscription,
         ):
             (first,) = await receive(subscription, 1)

@@ -35,6 +35,7 @@ from tests.contract.messaging_helpers import (
     CLOCK,
     KafkaPlace,
     Road,
+    cluster_at,
     comes_nothing,
     eventually,
     free_port,
@@ -95,7 +96,7 @@ async def make_letters(place: KafkaPlace, messages: Sequence[Message]) -> None:
 
 async def stored(topic: str) -> list[Letter]:
     """All that lies in a topic."""
-    async with reading([SERVER], topic) as letters:
+    async with reading(cluster_at(SERVER), topic) as letters:
         return [letter async for letter in letters.read()]
 
 
@@ -211,7 +212,7 @@ async def test_a_message_of_a_newer_version_that_is_buried_is_passed_by_the_runn
         settings = settings_for(place.topic)
         async with place.publisher() as publisher, place.subscription() as subscription:
             intake = Intake(subscription, publisher, Transactions(sqlite, inline, CLOCK), CLOCK, "account", place.topic)
-            intake.find_buried = partial(find_buried, [SERVER], place.topic)
+            intake.find_buried = partial(find_buried, cluster_at(SERVER), place.topic)
             working = asyncio.create_task(intake.run())
             await publisher.publish(place.topic, *NEWER)
             await publisher.publish(place.topic, b"2/0", b"not JSON")
@@ -288,7 +289,7 @@ async def test_several_partitions_of_dead_letters_are_all_read() -> None:
     topic = f"test-{uuid4().hex}"
     new = [NewTopic(topic, 2, 1), NewTopic(dead_letter_topic(topic), 3, 1)]
     await with_admin(SERVER, lambda admin: admin.create_topics(new))
-    async with KafkaPublisher([SERVER], CLOCK) as publisher:
+    async with KafkaPublisher(cluster_at(SERVER), CLOCK) as publisher:
         for number in range(30):
             await publisher.publish(dead_letter_topic(topic), b"%d" % number, b"%d" % number)
     settings = settings_for(topic)
@@ -317,10 +318,10 @@ async def test_a_topic_that_is_gone_ends_the_replay_in_time() -> None:
 
 async def test_kafka_that_refuses_or_is_silent_is_told_in_one_line() -> None:
     refused = f"127.0.0.1:{free_port()}"
-    with pytest.raises(Fatal, match=f"Kafka does not answer: {refused} refuses connections"):
+    with pytest.raises(Fatal, match=f"Kafka cannot be used: {refused} refuses connections"):
         await replay(settings_for("cities", refused), None)
     async with Road(None) as road:
-        with pytest.raises(Fatal, match=f"Kafka does not answer: {road.address} accepts"):
+        with pytest.raises(Fatal, match=f"Kafka cannot be used: {road.address} accepts"):
             await list_all(settings_for("cities", road.address), answer_s=0.5)
 
 
@@ -379,7 +380,7 @@ def test_the_command_ends_with_status_2_and_one_line_when_kafka_is_down() -> Non
         ended = consumer(*arguments, topic="cities", server=server)
         assert ended.returncode == 2
         (line,) = ended.stderr.splitlines()
-        assert line.startswith(f"Kafka does not answer: {server} refuses connections")
+        assert line.startswith(f"Kafka cannot be used: {server} refuses connections")
         assert ended.stdout == ""
 
 

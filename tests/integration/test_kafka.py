@@ -16,6 +16,7 @@ from raingauge.messaging.port import Delivery
 from tests.contract.messaging_helpers import (
     CLOCK,
     KafkaPlace,
+    cluster_at,
     comes_nothing,
     eventually,
     nothing_is_left,
@@ -137,7 +138,7 @@ async def test_a_message_the_broker_refuses_stops_no_other() -> None:
     server, topic = require_real_kafka(), f"test-{uuid4().hex}"
     narrow = NewTopic(topic, 1, 1, topic_configs={"max.message.bytes": "1000"})
     await with_admin(server, lambda admin: admin.create_topics([narrow]))
-    async with KafkaPublisher([server], CLOCK) as publisher:
+    async with KafkaPublisher(cluster_at(server), CLOCK) as publisher:
         await publisher.publish(topic, b"key", b"1")
         for _ in range(2):
             with pytest.raises(Permanent):
@@ -173,7 +174,7 @@ async def test_missing_topics_are_made_as_they_should_be() -> None:
 
 async def test_many_processes_may_make_the_topics_at_once() -> None:
     server, topic = require_real_kafka(), f"test-{uuid4().hex}"
-    await asyncio.gather(*(ensure_topics([server], topics_of(topic, 3), CLOCK) for _ in range(5)))
+    await asyncio.gather(*(ensure_topics(cluster_at(server), topics_of(topic, 3), CLOCK) for _ in range(5)))
     await with_admin(server, lambda admin: admin.delete_topics([topic, dead_letter_topic(topic)]))
     assert nothing_is_left()
 
@@ -182,7 +183,7 @@ async def test_an_unfit_topic_is_warned_of_and_left_alone(caplog: pytest.LogCapt
     server, topic = require_real_kafka(), f"test-{uuid4().hex}"
     unfit = NewTopic(topic, 1, 1, topic_configs={"retention.ms": "3600000", "max.message.bytes": "1000"})
     await with_admin(server, lambda admin: admin.create_topics([unfit]))
-    await ensure_topics([server], topics_of(topic, 3), CLOCK, Timeouts())
+    await ensure_topics(cluster_at(server), topics_of(topic, 3), CLOCK, Timeouts())
     warned = {record.__dict__["setting"] for record in caplog.records if record.message == "handoff.topic_unfit"}
     assert warned == {"partitions", "retention.ms", "max.message.bytes"}
     await with_admin(server, lambda admin: admin.delete_topics([topic, dead_letter_topic(topic)]))

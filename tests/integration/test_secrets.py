@@ -13,11 +13,11 @@ from sqlalchemy import make_url
 from consumer.provider.openweather import OpenWeather
 from raingauge.clock import SystemClock
 from raingauge.database import open_database
-from raingauge.errors import ProviderUnavailable
-from raingauge.messaging.kafka import servers_of
+from raingauge.errors import ProviderUnavailable, SettingsError
+from raingauge.messaging.kafka import cluster_of, servers_of
 from raingauge.observability.log import LIBRARIES
 from raingauge.process import run_program
-from raingauge.settings import Settings, load_settings
+from raingauge.settings import BrokerSettings, Settings, load_settings
 from tests.e2e.echo import echoing
 from tests.e2e.marks import (
     HEADS_AND_TAILS,
@@ -163,3 +163,13 @@ def test_a_base_url_that_leads_nowhere(base_url: str, caplog: pytest.LogCaptureF
     assert_unmarked("".join(traceback.format_exception(away.value)) + repr(away.value), "the error")
     logged = [(record.getMessage(), vars(record)) for record in caplog.records]
     assert_unmarked(f"{client!r} {logged!r}", "the log")
+
+
+def test_kafkas_settings_show_no_password_and_name_a_file_that_is_not_usable(tmp_path: Path) -> None:
+    for content in ("", PASSWORD):
+        (tmp_path / "file").write_text(content)
+        given = {"password_file": str(tmp_path / "file"), "ca_file": str(tmp_path / "file")}
+        settings = BrokerSettings(url="kafka://127.0.0.1:9092", security="sasl_ssl", username="raingauge", **given)
+        with pytest.raises(SettingsError, match=r"^broker\.ca_file: .* has no certificate in PEM$") as refused:
+            cluster_of(settings)
+        assert_unmarked(f"{refused.value!r} {settings!r}", "the error")

@@ -31,9 +31,20 @@ OTHER: dict[str, Any] = {
     "limits.cities_open": 5000,
     "database.url": "sqlite:///elsewhere.db",
     "broker.url": "kafka://one:9092,two:9092",
+    "broker.security": "sasl_ssl",
+    "broker.sasl_mechanism": "PLAIN",
+    "broker.username": "raingauge",
+    "broker.password_file": "password",  # pragma: allowlist secret
+    "broker.ca_file": "ca.pem",
+    "broker.certificate_file": "client.pem",
+    "broker.key_file": "client.key",
+    "broker.key_password_file": "client.password",  # pragma: allowlist secret
+    "broker.topic_prefix": "team-a.",
     "broker.topic": "towns",
     "broker.events_topic": "news",
     "broker.partitions": 3,
+    "broker.create_topics": False,
+    "broker.replication_factor": 2,
     "broker.group": "others",
     "collect.outstanding_batches": 2,
     "collect.max_cities": 20,
@@ -167,6 +178,16 @@ def test_a_file_that_is_named_has_to_be_there(named: str, monkeypatch: pytest.Mo
     assert refused() == f"RAINGAUGE_CONFIG: there is no file {named}"
 
 
+@pytest.mark.parametrize(("url", "prefix"), [("kafka://host:9092", "team-a."), ("inprocess://", "")])
+def test_a_prefix_is_in_front_of_all_names_on_kafka_and_of_none_in_embedded_mode(
+    url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(yaml.safe_dump({"broker": {"url": url, "topic_prefix": "team-a."}}))
+    broker, streams = load_settings().broker, load_settings().streams
+    names = (broker.topic, broker.events_topic, broker.group, streams.readings_topic, streams.latest_topic)
+    assert names == tuple(f"{prefix}{name}" for name in ("cities", "events", "collectors", "readings", "latest"))
+
+
 def test_settings_do_not_change() -> None:
     settings: Any = load_settings()
     with pytest.raises(ValueError, match="frozen"):
@@ -261,6 +282,10 @@ OUT_OF_RANGE = {
     "http.port": ["eight", "65536", "-1", ""],
     "consumer.http.port": ["70000"],
     "broker.url": ["amqp://somewhere", "inprocess://somewhere", "kafka://"],
+    "broker.security": ["tls", "SASL_SSL"],
+    "broker.sasl_mechanism": ["GSSAPI", "plain"],
+    "broker.topic_prefix": ["team/", "a" * 65],
+    "broker.replication_factor": ["-1"],
     "broker.topic": ["two words", "cities\n"],
     "broker.partitions": ["0"],
     "collect.outstanding_batches": ["0"],

@@ -1,4 +1,4 @@
-"""What the Kafka adapters share: broker addresses, timeouts, and keeping one of aiokafka's clients running.
+"""What the Kafka adapters share: timeouts, and keeping one of aiokafka's clients running.
 
 It must know nothing about messages. Many of aiokafka's own waits are unbounded, so each of them gets a timeout here.
 """
@@ -6,29 +6,25 @@ It must know nothing about messages. Many of aiokafka's own waits are unbounded,
 import asyncio
 import logging
 import random
-import re
-import socket
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Self
-from urllib.parse import urlsplit
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import BrokerResponseError, KafkaError
 
 from raingauge.background import in_background
 from raingauge.backoff import backoff_s
 from raingauge.clock import Clock
-from raingauge.errors import SettingsError
+from raingauge.errors import RaingaugeError
+from raingauge.messaging.kafka.causes import explain
+from raingauge.messaging.kafka.cluster import Cluster
 
 log = logging.getLogger("raingauge.messaging")
 
 CLEANUP_S: Final = 1.0
-CONNECT_S: Final = 3.0  # for each step of finding out why a client cannot start
 STOP_S: Final = 3.0
-_SERVER: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w-]+(?:\.[\w-]+)*\.?):([0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +49,13 @@ class Timeouts:
 DEFAULT_TIMEOUTS: Final = Timeouts()
 
 
-def servers_of(url: str) -> tuple[str, ...]:
-    """The brokers of `kafka://host:9092,host:9092`.
-
-    Raises:
-        SettingsError: the URL has another form. The message omits it: a mistyped URL may contain a password.
-    """
-    if not url.startswith("kafka://"):
-        raise SettingsError("broker.url: expected kafka://host:port,host:port")
-    servers = tuple(server.strip() for server in url.removeprefix("kafka://").removesuffix("/").split(","))
-    for server in servers:
-        match = _SERVER.fullmatch(server)
-        if match is None or not 0 < int(match[1]) < 65_536:
-            raise SettingsError("broker.url: write each broker as host:port, separated by commas")
-    return servers
-
-
 class Brokers:
     """The brokers to which an adapter's clients (producer, consumer or admin) connect."""
 
-    def __init__(self, servers: Sequence[str], clock: Clock, timeouts: Timeouts) -> None:
-        self.servers = list(servers)
+    def __init__(self, cluster: Cluster, clock: Clock, timeouts: Timeouts) -> None:
+        self.cluster = cluster
+        self.trouble: str | None = None
+        """Why the last attempt to start a client failed."""
         self._clock = clock
         self._timeouts = timeouts
 
@@ -81,17 +63,24 @@ class Brokers:
         """Return a client that has started and passes the check. Retries for ever, each time with a new client."""
         attempt = 0
         while True:
-            client = make()
+            client = None
             try:
+                client = make()
                 async with asyncio.timeout(self._timeouts.start_s):
                     await client.start()
                     await check(client)
-                    return client
             except BaseException as error:
-                await stop_client(client, self._timeouts.stop_s)
+                if client is not None:
+                    await stop_client(client, self._timeouts.stop_s)
                 if not isinstance(error, Exception):
                     raise
-                log.warning("handoff.start_failed", extra={"error": await explain(self.servers, error)})
+                # A file of the settings that cannot be read now may be on the way: passwords are replaced.
+                explained = isinstance(error, RaingaugeError)
+                self.trouble = str(error) if explained else await explain(self.cluster, error)
+                log.warning("handoff.start_failed", extra={"error": self.trouble})
+            else:
+                self.trouble = None
+                return client
             await self.pause(attempt)
             attempt += 1
 
@@ -106,8 +95,8 @@ class KafkaAdapter(ABC):
 
     name: str
 
-    def __init__(self, servers: Sequence[str], clock: Clock, timeouts: Timeouts) -> None:
-        self._brokers = Brokers(servers, clock, timeouts)
+    def __init__(self, cluster: Cluster, clock: Clock, timeouts: Timeouts) -> None:
+        self._brokers = Brokers(cluster, clock, timeouts)
         self._clock = clock
         self._timeouts = timeouts
         self._running = AsyncExitStack()
@@ -119,9 +108,14 @@ class KafkaAdapter(ABC):
     async def __aexit__(self, *_: object) -> None:
         await self._running.aclose()
 
+    @property
+    def trouble(self) -> str | None:
+        """Why there is no client, as one line; None if there is one, or none was tried."""
+        return self._brokers.trouble
+
     @abstractmethod
     def _make_client(self) -> Any:
-        """Construct a client."""
+        """Construct a client. Raises SettingsError: a file that the settings name cannot be read."""
 
     async def _check(self, client: Any) -> None:  # noqa: B027
         """Raise an error if a client that has started is not ready for use."""
@@ -177,57 +171,6 @@ class KafkaAdapter(ABC):
         log.warning("handoff.client_given_up", extra={"client": self.name, "error": reason}, exc_info=unexpected)
 
 
-async def explain(servers: Sequence[str], error: Exception) -> str:
-    """Why an operation on these brokers failed, as one line for an operator: the cause if found, else the error.
-
-    aiokafka reports only that no broker could be used, so this connects to each broker in turn, and to the addresses
-    that it advertises.
-    """
-    if isinstance(error, BrokerResponseError):  # the brokers are reachable and say what is wrong
-        return one_line(error)
-    causes = await asyncio.gather(*(_unreachable(server, servers) for server in servers))
-    return "; ".join(dict.fromkeys(filter(None, causes))) or one_line(error)
-
-
-async def _unreachable(server: str, servers: Sequence[str]) -> str | None:
-    parts = urlsplit(f"//{server}")
-    if cause := await _cannot_connect(parts.hostname or "", parts.port or 0):
-        return f"{server} {cause}"
-    client = AIOKafkaClient(bootstrap_servers=[server], request_timeout_ms=int(CONNECT_S * 1000))
-    try:
-        async with asyncio.timeout(CONNECT_S):
-            await client.bootstrap()
-        advertised = {f"{broker.host}:{broker.port}": broker for broker in client.cluster.brokers()}
-    except (KafkaError, OSError):
-        return f"{server} accepts connections but does not answer as a Kafka broker"
-    finally:
-        await client.close()
-    for address, broker in advertised.items():
-        if address not in servers and (cause := await _cannot_connect(broker.host, broker.port)):
-            return f"the broker at {server} says to connect to {address}, which {cause}; check advertised.listeners"
-    return None
-
-
-async def _cannot_connect(host: str, port: int) -> str | None:
-    try:
-        async with asyncio.timeout(CONNECT_S):
-            _, writer = await asyncio.open_connection(host, port)
-    except TimeoutError:
-        return f"does not answer within {CONNECT_S:g} s"
-    except socket.gaierror as error:
-        return f"cannot be resolved ({error.strerror})"
-    except UnicodeError:
-        return "is no host name"
-    except ConnectionRefusedError:
-        return "refuses connections"
-    except OSError as error:
-        return f"cannot be connected to ({error.strerror or error})"
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
-    return None
-
-
 async def stop_client(client: Any, timeout_s: float = STOP_S) -> None:
     """Stop a client in any state. Nothing of it remains, even if its own stop() does not return in time."""
     # In its own task: aiokafka's stop() may end with the cancellation of one of its own tasks.
@@ -252,10 +195,14 @@ async def _clean_up(client: Any) -> None:
         task.add_done_callback(ignore_outcome)
     if leftover:
         await asyncio.wait(leftover, timeout=CLEANUP_S)
-    for network in (part for part in parts if isinstance(part, AIOKafkaClient)):
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLEANUP_S):
-                await network.close()
+    # In tasks: closing waits for connections whose futures were cancelled with those above.
+    closing = [asyncio.create_task(part.close()) for part in parts if isinstance(part, AIOKafkaClient)]
+    for task in closing:
+        task.add_done_callback(ignore_outcome)
+    if closing:
+        _, unfinished = await asyncio.wait(closing, timeout=CLEANUP_S)
+        for task in unfinished:
+            task.cancel()
 
 
 def _owner(task: asyncio.Task[Any]) -> object:
@@ -267,9 +214,3 @@ def ignore_outcome(future: asyncio.Future[Any]) -> None:
     """A done callback for a future whose result is no longer needed: keeps asyncio from reporting its error."""
     if not future.cancelled():
         future.exception()
-
-
-def one_line(error: BaseException) -> str:
-    """An error as one line of at most 200 characters, for a log field; aiokafka's errors can fill a screen."""
-    name, text = type(error).__name__, str(error)
-    return " ".join((text if text.startswith(name) else f"{name}: {text}").split()).removesuffix(":")[:200]

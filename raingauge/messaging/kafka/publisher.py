@@ -5,7 +5,6 @@ It must not drop a message silently: `publish` returns when it is stored, or rai
 
 import asyncio
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +20,9 @@ from aiokafka.errors import (
 from raingauge.clock import Clock
 from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.errors import HandoffUnavailable, Permanent
-from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, KafkaAdapter, Timeouts, ignore_outcome, log, one_line
+from raingauge.messaging.kafka.causes import one_line
+from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, KafkaAdapter, Timeouts, ignore_outcome, log
+from raingauge.messaging.kafka.cluster import Cluster
 from raingauge.messaging.port import Headers
 
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
@@ -90,13 +91,13 @@ class KafkaPublisher(KafkaAdapter):
 
     def __init__(
         self,
-        servers: Sequence[str],
+        cluster: Cluster,
         clock: Clock,
         *,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
-        super().__init__(servers, clock, timeouts)
+        super().__init__(cluster, clock, timeouts)
         self._max_message_bytes = max_message_bytes
         self._active: asyncio.Future[_ActiveProducer] = asyncio.get_running_loop().create_future()
         # Until a broker refuses a record batch as too large: from then on each message is sent on its own.
@@ -185,7 +186,7 @@ class KafkaPublisher(KafkaAdapter):
 
     def _make_client(self) -> Any:
         return AIOKafkaProducer(
-            bootstrap_servers=self._brokers.servers,
+            **self._brokers.cluster.arguments(),
             enable_idempotence=True,
             acks="all",
             request_timeout_ms=10_000,

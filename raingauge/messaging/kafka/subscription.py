@@ -17,13 +17,14 @@ from aiokafka.errors import (
     CorruptRecordException,
     InconsistentGroupProtocolError,
     KafkaError,
-    UnknownTopicOrPartitionError,
     UnsupportedCodecError,
 )
 
 from raingauge.clock import Clock
 from raingauge.errors import HandoffUnavailable
-from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, KafkaAdapter, Timeouts, log, one_line
+from raingauge.messaging.kafka.causes import one_line
+from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, KafkaAdapter, Timeouts, log
+from raingauge.messaging.kafka.cluster import Cluster
 from raingauge.messaging.port import Delivery, Headers
 from raingauge.messaging.window import Window
 
@@ -213,7 +214,7 @@ class KafkaSubscription(KafkaAdapter):
 
     def __init__(
         self,
-        servers: Sequence[str],
+        cluster: Cluster,
         topic: str,
         group: str,
         *,
@@ -221,7 +222,7 @@ class KafkaSubscription(KafkaAdapter):
         clock: Clock,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
-        super().__init__(servers, clock, timeouts)
+        super().__init__(cluster, clock, timeouts)
         self._topic = topic
         self._group = group
         self._window = Window(window)
@@ -298,11 +299,11 @@ class KafkaSubscription(KafkaAdapter):
     async def _check(self, client: Any) -> None:
         # Subscribing to an unknown topic would let the broker create it, with one partition and a retention time.
         if self._topic not in await client.topics():
-            raise UnknownTopicOrPartitionError(f"there is no topic {self._topic}")
+            raise HandoffUnavailable(f"there is no topic {self._topic} that this user may see")
 
     def _make_client(self) -> Any:
         return AIOKafkaConsumer(
-            bootstrap_servers=self._brokers.servers,
+            **self._brokers.cluster.arguments(),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -6,7 +6,7 @@ It must not change an existing topic: that is an operator's decision, so unsuita
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -14,7 +14,11 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from raingauge.clock import Clock
 from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic
-from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, Brokers, Timeouts, log, one_line, stop_client
+from raingauge.errors import HandoffUnavailable
+from raingauge.messaging.kafka.causes import one_line
+from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS, Brokers, Timeouts, log, stop_client
+from raingauge.messaging.kafka.cluster import Cluster
+from raingauge.settings import BrokerSettings
 
 REPLICAS: Final = 3
 UNLIMITED: Final = "-1"
@@ -34,11 +38,24 @@ class Topic:
     compacted: bool = False
     """Kafka keeps the last message of each key."""
 
-    def settings(self, brokers: int) -> dict[str, str]:
+    def settings(self, replicas: int = 1) -> dict[str, str]:
         """Its Kafka configuration. With three replicas, a message is stored once two of them have it."""
         kept = {"cleanup.policy": "compact"} if self.compacted else {"retention.ms": self.retention_ms}
         settings = kept | {"max.message.bytes": str(self.max_message_bytes)}
-        return settings | ({"min.insync.replicas": "2"} if brokers >= REPLICAS else {})
+        return settings | ({"min.insync.replicas": "2"} if replicas >= REPLICAS else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """How missing topics are created. `replication_factor` 0: three, or one for each broker if there are fewer."""
+
+    allowed: bool = True
+    replication_factor: int = 0
+
+    @classmethod
+    def of(cls, settings: BrokerSettings) -> Self:
+        """As `broker.create_topics` and `broker.replication_factor` say."""
+        return cls(settings.create_topics, settings.replication_factor)
 
 
 def topics_of(topic: str, partitions: int, events: str | None = None) -> tuple[Topic, ...]:
@@ -60,19 +77,23 @@ def stream_topics(readings: str, latest: str, partitions: int) -> tuple[Topic, .
 
 
 async def ensure_topics(
-    servers: Sequence[str], required: Sequence[Topic], clock: Clock, timeouts: Timeouts = DEFAULT_TIMEOUTS
+    cluster: Cluster, required: Sequence[Topic], clock: Clock, timeouts: Timeouts = DEFAULT_TIMEOUTS
 ) -> None:
     """Return when the topics exist. Retries for ever: run it in a task."""
-    make = partial(_Admin, bootstrap_servers=list(servers), request_timeout_ms=15_000)
-    ensure = partial(ensure_with, required=required)
-    await stop_client(await Brokers(servers, clock, timeouts).start(make, ensure), timeouts.stop_s)
+    ensure = partial(ensure_with, required=required, creation=Creation.of(cluster.settings))
+    make = partial(_make_admin, cluster)
+    await stop_client(await Brokers(cluster, clock, timeouts).start(make, ensure), timeouts.stop_s)
 
 
-async def keep_topics(servers: Sequence[str], required: Sequence[Topic], clock: Clock) -> None:
+async def keep_topics(cluster: Cluster, required: Sequence[Topic], clock: Clock) -> None:
     """Check the topics periodically, so that deleted ones are created again. Run it in a task."""
     while True:
-        await ensure_topics(servers, required, clock)
+        await ensure_topics(cluster, required, clock)
         await clock.sleep(CHECK_EVERY_S)
+
+
+def _make_admin(cluster: Cluster) -> Any:
+    return _Admin(**cluster.arguments(), request_timeout_ms=15_000)
 
 
 class _Admin(AIOKafkaAdminClient):  # type: ignore[misc]  # aiokafka has no types
@@ -81,26 +102,31 @@ class _Admin(AIOKafkaAdminClient):  # type: ignore[misc]  # aiokafka has no type
         await self.close()
 
 
-async def ensure_with(admin: Any, required: Sequence[Topic]) -> None:
-    """Create missing topics and warn about unsuitable ones.
+async def ensure_with(admin: Any, required: Sequence[Topic], creation: Creation = Creation()) -> None:
+    """Create missing topics, if that is allowed, and warn about unsuitable ones.
 
     Raises:
         KafkaError: a topic is missing and cannot be created.
+        HandoffUnavailable: a topic is missing and must not be created so.
     """
     # Lists all topics: a request for one topic by name would let the broker create it with its own defaults.
     found = {entry["topic"]: len(entry["partitions"]) for entry in await admin.describe_topics()}
     if missing := [topic for topic in required if topic.name not in found]:
-        await _create(admin, missing)
+        await _create(admin, missing, creation)
     for topic in required:
         if found.get(topic.name, topic.partitions) < topic.partitions:
             _warn(topic, "partitions", str(topic.partitions), str(found[topic.name]))
     await _check_settings(admin, [topic for topic in required if topic.name in found])
 
 
-async def _create(admin: Any, missing: Sequence[Topic]) -> None:
+async def _create(admin: Any, missing: Sequence[Topic], creation: Creation) -> None:
+    if not creation.allowed:
+        raise HandoffUnavailable(f"broker.create_topics is false: {_described(missing)}")
     brokers = len((await admin.describe_cluster())["brokers"])
-    replicas = min(REPLICAS, brokers)
-    new = [NewTopic(t.name, t.partitions, replicas, topic_configs=t.settings(brokers)) for t in missing]
+    replicas = creation.replication_factor or min(REPLICAS, brokers)
+    if replicas > brokers:
+        raise HandoffUnavailable(f"broker.replication_factor is {replicas}, more than there are brokers ({brokers})")
+    new = [NewTopic(t.name, t.partitions, replicas, topic_configs=t.settings(replicas)) for t in missing]
     response = await admin.create_topics(new)
     for name, code, *message in response.topic_errors:
         if code not in (0, TopicAlreadyExistsError.errno):  # another process may have been faster
@@ -108,8 +134,18 @@ async def _create(admin: Any, missing: Sequence[Topic]) -> None:
     log.info("handoff.topics_made", extra={"topics": [topic.name for topic in missing], "copies": replicas})
 
 
+def _described(missing: Sequence[Topic]) -> str:
+    """What an operator has to create."""
+    topics = (f"{topic.name} ({topic.partitions} partitions, {_as_written(topic.settings())})" for topic in missing)
+    return f"create {', '.join(topics)}, or let this user see them"
+
+
+def _as_written(settings: dict[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
 async def _check_settings(admin: Any, existing: Sequence[Topic]) -> None:
-    resources = [ConfigResource(ConfigResourceType.TOPIC, t.name, configs=t.settings(brokers=1)) for t in existing]
+    resources = [ConfigResource(ConfigResourceType.TOPIC, t.name, configs=t.settings()) for t in existing]
     try:
         responses = await admin.describe_configs(resources) if resources else []
     except (KafkaError, NotImplementedError) as error:
