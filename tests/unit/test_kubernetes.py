@@ -14,12 +14,12 @@ import yaml
 
 from consumer.app import GRACE_S, WorkerFacts, create_api
 from raingauge.clock import SystemClock
+from raingauge.database import Database
 from raingauge.errors import HandoffUnavailable
 from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS
 from raingauge.observability.metrics import Telemetry
 from raingauge.process import DRAIN_S
 from raingauge.settings import Settings, load_settings, provider_key
-from raingauge.storage.database import Database
 from tests.api_support import Front
 
 ROOT: Final = Path(__file__).parents[2]
