@@ -1,5 +1,5 @@
 # Everything a person or CI does here. `make help` lists it.
-PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))) python3)
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(name))) python3)
 SUITABLE := import sys; sys.exit(sys.version_info < (3, 11))
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,6 +10,7 @@ SEEDS ?= 10000
 FIRST ?= 0
 CITIES := var/cities.db
 GEONAMES := $(VENV)/geonames
+SBOM := var/sbom
 RUN_EXTRAS := producer,consumer,kafka,mysql,parquet,postgres,cli
 # Each worker of the tests would compile every module anew, and so would each process that they start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -38,7 +39,7 @@ BUILD_CITIES = rm -rf $(GEONAMES) && $(BIN)/python -m pip download --quiet --dis
 NO_CITIES := Cities cannot be found by name until `make cities` works; everything else does.
 
 $(READY): pyproject.toml requirements.lock
-	@echo "Installing Raingauge and the development tools into $(VENV): about 540 MB, a minute, once."
+	@echo "Installing Raingauge and the development tools into $(VENV): about 650 MB, a minute, once."
 	$(call install,dev)
 	@touch $(RUN_READY) $@
 	@test -f $(CITIES) || { $(BUILD_CITIES); } || echo '$(NO_CITIES)'
@@ -94,7 +95,7 @@ vendor: ## compare the page's libraries with the npm registry (ARGS=--fetch: wri
 	@$(PYTHON) deploy/page/vendor.py $(ARGS)
 
 .PHONY: check
-check: $(READY) ## lint, types, import rules, secrets, shell scripts, the compose file
+check: $(READY) ## lint, types, import rules, secrets, shell scripts, the compose file, the workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -102,6 +103,20 @@ check: $(READY) ## lint, types, import rules, secrets, shell scripts, the compos
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 	$(BIN)/shellcheck deploy/services/*.sh .ci/run
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+
+# Two environments: the tools must not stand in the bill themselves.
+.PHONY: sbom
+sbom: ## dist/: what running installs (CycloneDX), and its licences; fails on one that pyproject.toml does not allow
+	@rm -rf $(SBOM) && $(PYTHON) -m venv $(SBOM)/tools && $(PYTHON) -m venv --without-pip $(SBOM)/runtime && mkdir -p dist
+	@$(SBOM)/tools/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock \
+		cyclonedx-bom pip-licenses pip
+	@$(SBOM)/tools/bin/python -m pip --python $(SBOM)/runtime/bin/python install --quiet --disable-pip-version-check \
+		--constraint requirements.lock --editable '.[$(RUN_EXTRAS),otel]'
+	$(SBOM)/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+		--output-file dist/sbom.cdx.json $(SBOM)/runtime/bin/python
+	$(SBOM)/tools/bin/pip-licenses --python $(SBOM)/runtime/bin/python --output-file dist/licences.md
 
 .PHONY: services
 services: ## real Kafka (9092, 9094), MariaDB (3306) and PostgreSQL (5432) on this machine, without Docker
@@ -113,6 +128,6 @@ services-down: ## end what `make services` started; its data stays
 
 .PHONY: lock
 lock: $(READY) ## write requirements.lock anew from pyproject.toml
-	$(BIN)/pip-compile --quiet --upgrade --strip-extras --extra dev --extra cities --no-annotate --no-emit-index-url --no-emit-find-links \
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --extra dev --extra cities --extra sbom --no-annotate --no-emit-index-url --no-emit-find-links \
 		--no-header --unsafe-package raingauge --output-file requirements.lock pyproject.toml
 	@sed -i '/^#/d; /^raingauge @/d; /^$$/d' requirements.lock

@@ -1,10 +1,12 @@
 """Summaries of readings: exact, and the same in every database."""
 
+import operator
 import random
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import reduce
 from typing import Any, get_args
 
 import pytest
@@ -36,7 +38,8 @@ def test_sums_are_exact_and_do_not_depend_on_the_order(database: Database) -> No
     chance = random.Random(7)
     values = [round(chance.uniform(-90, 60), 2) for _ in range(5000)] + [0.1] * 1000
     exact = sum(Decimal(str(value)) for value in values)
-    assert Decimal(str(sum(values))) != exact, "doubles are not"
+    # Not `sum`, which compensates for rounding since Python 3.12.
+    assert Decimal(str(reduce(operator.add, values))) != exact, "doubles are not"
     store(database, [{"temperature": value} for value in values])
     store(database, [{"temperature": value} for value in sorted(values, reverse=True)], "2")
     once, again, both = (summary(database, collection_id=name) for name in ("1", "2", None))
