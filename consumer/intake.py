@@ -6,7 +6,7 @@ It must not call the provider: that is the caller's work.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
@@ -190,7 +190,10 @@ class Intake:
         """Acknowledge what needs no further work; bury what the database does not know."""
         self.acknowledge(settled)
         self.on_enqueued()
-        for key in settled.unknown:
+        await self._bury_unknown(settled.unknown)
+
+    async def _bury_unknown(self, keys: Iterable[BatchKey]) -> None:
+        for key in keys:
             for delivery in self._deliveries.pop(key, ()):
                 await self._bury(delivery, UnknownBatch("the database knows no such batch"))
 
@@ -224,9 +227,12 @@ class Intake:
             _log_held(delivery)
 
     async def _watch_held(self) -> None:
-        """Log regularly what partitions wait behind; acknowledge what a person has buried."""
+        """Log regularly what partitions wait behind; acknowledge what a person has buried, bury what is gone."""
         while True:
             await self._clock.sleep(REMIND_EVERY_S)
+            with suppress(DatabaseUnavailable):  # a failover may have lost a batch after it was enqueued
+                lost = partial(enqueueing.unknown_batches, keys=list(self._deliveries))
+                await self._bury_unknown(await self._transactions.read(lost))
             if not (held := self._subscription.held):
                 continue
             try:

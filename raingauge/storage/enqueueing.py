@@ -167,6 +167,11 @@ def settled_batches(connection: Connection, keys: Many[BatchKey]) -> set[BatchKe
     return {BatchKey(row.collection_id, row.batch) for row in over} & set(keys)
 
 
+def unknown_batches(connection: Connection, keys: Many[BatchKey]) -> set[BatchKey]:
+    """Those of these batches that do not exist: never, or no more since a failover lost their collection."""
+    return set(keys) - _batches(connection, keys).keys()
+
+
 def count_attempt(connection: Connection, key: BatchKey) -> int:
     """Record that a batch met an unexpected error; how often it did (0: there is no such batch)."""
     this = (Batch.collection_id == key.collection_id, Batch.batch == key.batch)
