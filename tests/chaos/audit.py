@@ -72,10 +72,17 @@ def _check_collections(running: System, connection: Connection) -> None:
     assert not connection.execute(select(QueuedCity)).all(), "cities are left in the queue"
 
 
-def _check_witness(running: System, *, refusals: bool) -> None:
+def most_in_window(running: System) -> int:
+    """The most cities that the provider saw in any window, which must not be more than the quota."""
     witness = running.weather.get("/control/witness")
     assert witness["window_s"] == WINDOW_S
     assert witness["most_in_window"] <= QUOTA, witness
+    return int(witness["most_in_window"])
+
+
+def _check_witness(running: System, *, refusals: bool) -> None:
+    most_in_window(running)
+    witness = running.weather.get("/control/witness")
     assert refusals or witness["statuses"].keys() <= {"0", "200"}, witness
     charged = running.database.read(lambda c: c.scalar(select(func.sum(QuotaCharge.cost)))) or 0
     assert charged >= witness["units"], f"{witness['units']} units arrived, {charged} were charged"

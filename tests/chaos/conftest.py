@@ -22,6 +22,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for name, number in (("crash_round", rounds), ("fault_round", -(-rounds // 5))):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, range(number))
+    if "cluster_name" in metafunc.fixturenames:  # each takes half a minute
+        metafunc.parametrize("cluster_name", ["postgres", "mariadb", "galera"] if rounds > 1 else ["postgres"])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

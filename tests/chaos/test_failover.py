@@ -1,0 +1,120 @@
+"""Failovers under load: a broker or the primary database is killed, another takes over; the promises hold."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from random import Random
+
+import pytest
+
+from raingauge.database import open_database
+from raingauge.storage.models import Schema
+from tests.chaos.audit import audit, most_in_window
+from tests.chaos.proxy import Proxy, proxy
+from tests.chaos.system import CITIES, CLOCK, System, Told, let_pass, system
+from tests.support.clusters import Cluster, cluster
+from tests.support.eventually import eventually
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900), pytest.mark.xdist_group("clusters")]
+
+PROMOTIONS = 5
+"""In each round, when this is more than a sample."""
+HOLD_S = 19.0
+"""D + T + M + W of these tests: how long a failover closes the gate."""
+TAKEN_OVER_S = 30.0
+
+
+@pytest.fixture(scope="session")
+def clusters() -> Iterator[dict[str, Cluster]]:
+    """The clusters of this session, started as tests ask for them."""
+    with ExitStack() as opened:
+        yield _Clusters(opened)
+
+
+class _Clusters(dict[str, Cluster]):
+    def __init__(self, opened: ExitStack) -> None:
+        super().__init__()
+        self._opened = opened
+
+    def __missing__(self, name: str) -> Cluster:
+        self[name] = self._opened.enter_context(cluster(name))
+        return self[name]
+
+
+def empty_schema(url: str) -> None:
+    """The tables, without any rows."""
+    with closing(open_database(url)) as database:
+        Schema.metadata.drop_all(database.engine)
+        Schema.metadata.create_all(database.engine)
+
+
+@contextmanager
+def posting(running: System, random: Random) -> Iterator[None]:
+    """Collections are posted all the time while the block runs; those that get a 503 are posted under new names."""
+    stop = threading.Event()
+
+    def post() -> None:
+        while not stop.wait(0.3):
+            running.post(random.sample(CITIES, 3))
+
+    thread = threading.Thread(target=post)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def gate(running: System) -> str:
+    """Whether calls may go, as clients are told."""
+    return str(running.producers[0].get("/quota")["gate"]["state"])
+
+
+def fail_over(running: System, group: Cluster, network: Proxy, random: Random) -> float:
+    """Kill the primary under load and lead clients to the next; seconds until a POST is accepted again."""
+    running.until_some_are_settled(random, 30)
+    killed = group.primary
+    with posting(running, random):
+        let_pass(random.uniform(0, 2))
+        group.kill()
+        began = CLOCK.monotonic()
+        network.lead_to(group.take_over())
+        eventually(lambda: running.post(random.sample(CITIES, 30)).status == 202, TAKEN_OVER_S, every_s=0.1)
+        took = CLOCK.monotonic() - began
+        running.database.close()
+        eventually(lambda: gate(running) == "failover", 10)
+    group.do("rejoin", killed)
+    return took
+
+
+def assert_it_was_seen(running: System, times: int) -> None:
+    """Each failover closed the gate once, and a line named both servers."""
+    lines = [line for consumer in running.consumers for line in consumer.lines if "gate.failover" in line]
+    assert len(lines) == times, lines
+    assert all(" -> " in line for line in lines), lines
+
+
+def test_a_database_whose_primary_is_killed_under_load_loses_nothing_and_keeps_the_quota(
+    clusters: dict[str, Cluster], cluster_name: str, fault_round: int, thorough: bool, record_property: Told
+) -> None:
+    group, random, times = clusters[cluster_name], Random(fault_round), PROMOTIONS if thorough else 1
+    with proxy(group.ports[group.primary - 1]) as network:
+        empty_schema(group.url(network.port))
+        with system(group.url(network.port)) as running:
+            for _ in range(2):
+                running.consumer()
+            running.post(CITIES[:200])
+            eventually(lambda: running.unsettled() < 200, 60)
+            took = []
+            for _ in range(times):
+                took.append(fail_over(running, group, network, random))
+                eventually(lambda: gate(running) == "open", HOLD_S + 15)
+                running.keep_busy(random)
+            audit(running)
+            assert_it_was_seen(running, times)
+            statuses = {post.status for post in running.posts}
+            assert statuses <= {202, 503, None}, statuses
+            record_property(f"{cluster_name}: most in a window", most_in_window(running))
+    record_property(f"{cluster_name}: POST accepted s after the kill", [round(seconds, 1) for seconds in took])
+    record_property(f"{cluster_name}: collections accepted, and not", [len(running.accepted()), len(running.posts)])
