@@ -26,6 +26,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("cluster_name", ["postgres", "mariadb", "galera"] if rounds > 1 else ["postgres"])
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what a single round has no time for."""
+    if config.getoption(ROUNDS, 1) == 1:
+        dropped = [item for item in items if item.get_closest_marker("rounds")]
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in dropped]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What was measured."""
     for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
