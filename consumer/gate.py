@@ -107,7 +107,7 @@ def doubt(gate: Gate, now: datetime, server: str | None, terms: Terms) -> dict[s
     moment can be compared. Either closes the gate until all that was reserved has been answered or given up, and
     released. `server` is None where servers have no identity.
     """
-    known = {} if server in {None, gate.database_id} else {"database_id": server}
+    known: dict[str, Any] = {} if server in {None, gate.database_id} else {"database_id": server}
     moved, stepped = bool(known) and gate.database_id is not None, now < gate.last_now - CLOCK_STEP
     if not (moved or stepped):
         return known

@@ -75,7 +75,8 @@ class CollectionHead(BaseModel):
     )
     reason: Reason | None = field(
         "What a waiting collection waits for: the next month's budget (month), a key that the provider "
-        "accepts (key), the provider, the database's clock (database), a consumer that runs (no consumer), or one that "
+        "accepts (key), the provider, the database's clock (database), a database that is another server than before "
+        "(failover), a consumer that runs (no consumer), or one that "
         "can process a message of a newer version (newer message).",
         None,
     )

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, String, literal_column, null, select
+from sqlalchemy import ColumnElement, Connection, String, literal_column, select
 from sqlalchemy.exc import DBAPIError
 
 from raingauge.database.causes import cause, is_unsupported
@@ -19,7 +19,7 @@ log = logging.getLogger("raingauge.database")
 Identity = ColumnElement[str | None]
 FindIdentity = Callable[[Connection], Identity]
 
-UNKNOWN: Final[Identity] = null()
+UNKNOWN: Final[Identity] = literal_column("NULL", String())
 
 _EXPRESSIONS: Final = {
     # The cluster, and its timeline: a promoted standby keeps the one and raises the other. The timeline in
