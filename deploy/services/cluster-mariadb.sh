@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # MariaDB: a primary and a replica, semi-synchronous unless SEMI_SYNC=OFF. Sourced by clusters.sh.
 
+# User and password alike: of who may do everything.
+readonly OPERATOR=operator
+
 cluster_mariadb_missing_packages() { mariadb_missing_packages; }
 cluster_mariadb_ports() { printf '%s\n' 3406 3407; }
 cluster_mariadb_port() { echo $((3405 + $1)); }
@@ -31,9 +34,9 @@ mysql_template() {
 mysql_users() {
   echo 'FLUSH PRIVILEGES;'
   mariadb_users
-  cat <<'EOU'
-CREATE USER 'operator'@'%' IDENTIFIED BY 'operator';
-GRANT ALL ON *.* TO 'operator'@'%' WITH GRANT OPTION;
+  cat <<EOU
+CREATE USER '$OPERATOR'@'%' IDENTIFIED BY '$OPERATOR';
+GRANT ALL ON *.* TO '$OPERATOR'@'%' WITH GRANT OPTION;
 EOU
 }
 
@@ -75,7 +78,7 @@ mysql_create() {
 # mysql_ask NAME NODE STATEMENT
 mysql_ask() {
   timeout 60 mariadb --no-defaults --protocol=tcp --host=127.0.0.1 --port="$("cluster_$1_port" "$2")" --connect-timeout=5 \
-    --user=operator --password=operator --batch --skip-column-names --execute="$3" 2>>"$LOG/$1-ask.log" </dev/null
+    --user="$OPERATOR" --password="$OPERATOR" --batch --skip-column-names --execute="$3" 2>>"$LOG/$1-ask.log" </dev/null
 }
 
 cluster_mariadb_create() {
@@ -116,8 +119,9 @@ cluster_mariadb_rejoin() {
   end_node "mariadb-$1"
   cluster_mariadb_create "$1"
   start_node mariadb "$1"
-  mysql_ask mariadb "$1" "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_USER = 'operator', MASTER_PASSWORD = 'operator',
-    MASTER_PORT = $(cluster_mariadb_port $((3 - $1))), MASTER_CONNECT_RETRY = 1, MASTER_USE_GTID = slave_pos; START SLAVE"
+  mysql_ask mariadb "$1" "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = $(cluster_mariadb_port $((3 - $1))),
+    MASTER_USER = '$OPERATOR', MASTER_PASSWORD = '$OPERATOR', MASTER_CONNECT_RETRY = 1, MASTER_USE_GTID = slave_pos;
+    START SLAVE"
   wait_until 60 cluster_mariadb_follows "$1" || die "mariadb-$1" "does not follow"
 }
 

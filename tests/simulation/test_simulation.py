@@ -105,6 +105,7 @@ def test_a_ledger_that_holds_from_the_reservation_on_is_caught(template: Path) -
     assert "arrivals in one window" in caught(template, Parts(caller=EndsEarly))
 
 
+@pytest.mark.long
 def test_a_gate_that_stays_open_after_a_failover_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Trusting(LockingLedger):
         async def open(self) -> None:
