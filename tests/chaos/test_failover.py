@@ -209,10 +209,10 @@ def test_one_broker_of_three_is_not_missed_and_two_are_waited_for(
         eventually(lambda: running.unsettled() < 60, 60)
         first, second = random.sample((1, 2, 3), 2)
         group.do("kill", first)
-        posts = [running.post(random.sample(CITIES, 30)) for _ in range(10)]
+        posts = [running.post(random.sample(CITIES, 10)) for _ in range(10)]
         running.until_settled()
         group.do("kill", second)
-        posts += [running.post(random.sample(CITIES, 30)) for _ in range(10)]
+        posts += [running.post(random.sample(CITIES, 10)) for _ in range(10)]
         for node in (first, second):
             group.do("start", node)
         assert {post.status for post in posts} == {202}
