@@ -101,7 +101,7 @@ check: $(READY) ## lint, types, import rules, secrets, shell scripts, the compos
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
-	$(BIN)/shellcheck deploy/services/*.sh .ci/run
+	$(BIN)/shellcheck deploy/services/*.sh deploy/services/galera/* .ci/run
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml

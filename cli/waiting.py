@@ -25,6 +25,7 @@ REASONS: Final = {
     "key": "the provider refuses the key",
     "provider": "the provider does not answer",
     "database": "the database's clock stepped back, or a person closed the gate",
+    "failover": "the database is another server than before, and its last charges may be missing",
     "no consumer": "no consumer runs",
     "newer message": "a message needs a newer version of the consumer",
 }

@@ -1,7 +1,8 @@
 """What each charge and each answer means for the gate of an account. Pure: a gate in, the columns to change out.
 
-States: open, or closed because of quota (429), key (401), provider (no answers) or database (its clock stepped).
-A closed gate lets ONE probe of one city through when its time has come; the answer opens it or closes it longer.
+States: open, or closed because of quota (429), key (401), provider (no answers), database (its clock stepped) or
+failover (it is another server). A closed gate lets ONE probe of one city through when its time has come; the answer
+opens it or closes it longer. Closed because of the database it needs no probe.
 Endpoints under `auto`: unknown -> group, or -> refused (by the group endpoint) -> single; looked at again each day.
 While neither has ever answered, the probes of a closed gate alternate between them.
 """
@@ -12,12 +13,13 @@ from enum import Enum
 from typing import Any, Final, Literal
 
 from raingauge.backoff import backoff_s
-from raingauge.model import Gate
+from raingauge.model import DATABASE_STATES, Gate
 from raingauge.quota.pacing import Terms, Wait, month_of, next_month, next_start
 
 Endpoint = Literal["group", "single"]
 EndpointSetting = Literal["auto", "group", "single"]
 
+CLOCK_STEP: Final = timedelta(seconds=2)
 KEY_RETRY_S: Final = 60.0
 QUOTA_CAP_S: Final = 3600.0
 PROBE_RECHECK_S: Final = 0.2
@@ -66,7 +68,7 @@ def plan(gate: Gate, now: datetime, setting: EndpointSetting, terms: Terms, new_
 
 
 def _plan(gate: Gate, now: datetime, setting: EndpointSetting) -> Plan:
-    closed = gate.state not in {"open", "database"}
+    closed = not gate.opens_without_probe
     if setting != "auto":
         return Plan(setting, probe=closed)
     if gate.state == "key" or gate.endpoint == "refused":
@@ -93,9 +95,28 @@ def spend(gate: Gate, now: datetime, cost: int, call: Plan, terms: Terms, span_s
     if call.probe:
         changes["probe_until"] = now + timedelta(seconds=terms.claim_s)
         changes["blocked_until"] = min(now, gate.blocked_until)  # a new key does not wait for it, and its answer counts
-    if gate.state == "database":
+    if gate.state in DATABASE_STATES:
         changes |= {"state": "open", "strikes": 0}
     return changes
+
+
+def doubt(gate: Gate, now: datetime, server: str | None, terms: Terms) -> dict[str, Any]:
+    """The gate's columns that change because of what a reservation sees of the database, before it trusts it.
+
+    On another server than before the last charges may be missing, and the clock may be another; after a step back no
+    moment can be compared. Either closes the gate until all that was reserved has been answered or given up, and
+    released. `server` is None where servers have no identity.
+    """
+    known: dict[str, Any] = {} if server in {None, gate.database_id} else {"database_id": server}
+    moved, stepped = bool(known) and gate.database_id is not None, now < gate.last_now - CLOCK_STEP
+    if not (moved or stepped):
+        return known
+    until = now + timedelta(seconds=terms.worst_hold_s)
+    if stepped:
+        changes = known | {"last_now": now, "next_start_at": now, "probe_until": min(gate.probe_until, until)}
+    else:
+        changes, until = known, max(until, gate.blocked_until)
+    return changes | {"state": "failover" if moved else "database", "blocked_until": until}
 
 
 def after(  # noqa: PLR0913, PLR0917
@@ -170,7 +191,7 @@ def _close(gate: Gate, now: datetime, state: str, seconds: float) -> dict[str, A
     A bad key stays the reason while it closes the gate for longer: somebody has to do something about it. Closed
     because of the database it stays so: the charges of earlier calls may be lost, so none of them may open it.
     """
-    if gate.state in {state, "database"} and gate.blocked_until > now:
+    if gate.state in {state, *DATABASE_STATES} and gate.blocked_until > now:
         return {}
     until = now + timedelta(seconds=seconds)
     if gate.state != "open":

@@ -6,7 +6,7 @@ It must not call the provider: that is the caller's work.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -206,7 +206,10 @@ class Intake:
             log.info("message.dropped", extra={"collection_id": key.collection_id, "batch": key.batch})
             self._acknowledge_until(key, keys[key])
         self.on_enqueued()
-        for key in settled.unknown:
+        await self._bury_unknown(settled.unknown)
+
+    async def _bury_unknown(self, keys: Iterable[BatchKey]) -> None:
+        for key in keys:
             for _, delivery in self._deliveries.pop(key, ()):
                 await self._bury(delivery, UnknownBatch("the database knows no such batch"))
 
@@ -249,9 +252,12 @@ class Intake:
             _log_held(delivery)
 
     async def _watch_held(self) -> None:
-        """Log regularly what partitions wait behind; acknowledge what a person has buried."""
+        """Log regularly what partitions wait behind; acknowledge what a person has buried, bury what is gone."""
         while True:
             await self._clock.sleep(REMIND_EVERY_S)
+            with suppress(DatabaseUnavailable):  # a failover may have lost a batch after it was enqueued
+                lost = partial(enqueueing.unknown_batches, requested_at=self._latest())
+                await self._bury_unknown(await self._transactions.read(lost))
             if not (held := self._subscription.held):
                 continue
             try:
@@ -263,12 +269,16 @@ class Intake:
             for delivery in self._first_held.values():
                 _log_held(delivery)
 
+    def _latest(self) -> dict[BatchKey, datetime]:
+        """When the collection of each batch was requested, as its latest message says."""
+        return {key: max(moment for moment, _ in some) for key, some in self._deliveries.items()}
+
     async def _watch(self) -> None:
         """Acknowledge what other consumers settled, until stopped."""
         while not await happens_within(self._stop, LOOK_EVERY_S):
             if not self._deliveries:
                 continue
-            keys = {key: max(moment for moment, _ in some) for key, some in self._deliveries.items()}
+            keys = self._latest()
             try:
                 over = await self._transactions.read(partial(enqueueing.settled_batches, requested_at=keys))
             except DatabaseUnavailable as error:

@@ -4,45 +4,36 @@ One row (the gate) per provider account orders all reservations of all consumers
 The rule, its proof and its limits: docs/quota.md. No consumer's clock enters it, only durations.
 """
 
+import logging
 import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, Final
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from consumer import gate as gates
 from consumer.gate import EndpointSetting, Event, Plan
 from raingauge.clock import Clock
+from raingauge.database.identity import UNKNOWN, FindIdentity, Identity, server_identity
 from raingauge.database.transactions import Transactions
 from raingauge.errors import GateMismatch
 from raingauge.model import CALL_SIZE, Gate
-from raingauge.quota.pacing import (
-    Terms,
-    Wait,
-    admit,
-    month_allows,
-    month_moment,
-    month_of,
-    next_month,
-    room_beside,
-)
+from raingauge.quota.pacing import Terms, Wait, admit, month_allows, month_moment, month_of, next_month, room_beside
 from raingauge.storage import cities, queue, quota
-from raingauge.storage.models import QuotaGate
 from raingauge.storage.queue import Candidate
 from raingauge.storage.settling import ALONE_AFTER
 
-T = TypeVar("T")
+log = logging.getLogger("raingauge.ledger")
 
-CLOCK_STEP: Final = timedelta(seconds=2)
 OTHER_TERMS: Final = timedelta(minutes=1)
 """The terms were changed while this consumer runs (`quota adopt`): it must start again with the same settings."""
 IDLE_S: Final = 1.0
 """How soon to look again when nothing is ready: another consumer may enqueue more than it can request."""
-LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+HINT: Final = "its last charges may be missing; repeated, consumers reach several servers: give them all one writer"
 KEPT_IN_GATE: Final = ("cities_per_window", "window_s", "pacing")
 NO_CALLS: Final = Plan("group", probe=False)
 
@@ -84,6 +75,8 @@ class NotNow:
     seconds: float
     reason: str | None
     """None: nothing is wanted."""
+    moved: tuple[str, str] | None = None
+    """The database's server before and now: it is this reservation that closed the gate because of it."""
 
 
 class Ledger:
@@ -109,7 +102,9 @@ class Ledger:
         self._consumer = consumer
         self._key_hash = self._new_key = key_hash
         self._span_s = 0.0
+        self._server: Identity = UNKNOWN
         self.terms = terms
+        self.find_identity: FindIdentity = server_identity
 
     @property
     def calls_at_once(self) -> int:
@@ -126,6 +121,7 @@ class Ledger:
             await self._transactions.persist(self._create_gate)
         except IntegrityError:
             await self._transactions.persist(self._compare)
+        self._server = await self._transactions.persist(self.find_identity)
 
     async def adopt(self) -> str:
         """Write these terms into the account's gate; the terms that it had, or that there was none."""
@@ -143,6 +139,8 @@ class Ledger:
             self._span_s = self._clock.monotonic() - began
             if answer.charge_id is not None:
                 self._new_key = None
+        elif answer.moved:
+            log.warning("gate.failover", extra={"servers": " -> ".join(answer.moved), "hint": HINT})
         return answer
 
     async def report(self, plan: Plan, event: Event, retry_after_s: float | None = None) -> Mapping[str, Any]:
@@ -212,41 +210,33 @@ class Ledger:
     # -- the gate's row ------------------------------------------------------------------------------------------------
 
     def _lock(self, connection: Connection) -> Gate:
-        gate = quota.lock_gate(connection, self._account)
-        if gate is None:
+        return self._lock_on(connection, UNKNOWN)[0]
+
+    def _lock_on(self, connection: Connection, server: Identity) -> tuple[Gate, str | None]:
+        locked = quota.lock_gate_on(connection, self._account, server)
+        if locked is None:
             raise GateMismatch(f"the gate of account {self._account} does not exist: start a consumer first")
-        return gate
+        return locked
 
     def _create_gate(self, connection: Connection) -> None:
         now = self._transactions.now(connection)
-        connection.execute(
-            insert(QuotaGate).values(
-                account=self._account,
-                **{name: getattr(self.terms, name) for name in KEPT_IN_GATE},
-                last_now=now,
-                next_start_at=now,
-                state="open",
-                blocked_until=LONG_AGO,
-                probe_until=LONG_AGO,
-                endpoint="unknown",
-                endpoint_at=LONG_AGO,
-                month=month_of(now),
-            )
-        )
+        quota.insert_gate(connection, self._account, now, self._ours)
         quota.note_terms(connection, self._account, now, self.terms)
 
+    @property
+    def _ours(self) -> dict[str, Any]:
+        return {name: getattr(self.terms, name) for name in KEPT_IN_GATE}
+
     def _differences(self, gate: Gate) -> dict[str, Any]:
-        """The gate's terms that are not this consumer's, as this consumer has them."""
-        ours = {name: getattr(self.terms, name) for name in KEPT_IN_GATE}
-        return {name: value for name, value in ours.items() if getattr(gate, name) != value}
+        """This consumer's terms that the gate has otherwise."""
+        return {name: value for name, value in self._ours.items() if getattr(gate, name) != value}
 
     def _compare(self, connection: Connection) -> None:
         gate = self._lock(connection)
         if self._differences(gate):
-            theirs = {name: getattr(gate, name) for name in KEPT_IN_GATE}
-            ours = {name: getattr(self.terms, name) for name in KEPT_IN_GATE}
+            theirs = {name: getattr(gate, name) for name in self._ours}
             raise GateMismatch(
-                f"the gate of account {self._account} has {theirs}, these settings say {ours}: "
+                f"the gate of account {self._account} has {theirs}, these settings say {self._ours}: "
                 "make them the same, or run `python -m consumer quota adopt` to change the gate"
             )
         quota.note_terms(connection, self._account, self._transactions.now(connection), self.terms)
@@ -261,11 +251,13 @@ class Ledger:
     # -- reserving -----------------------------------------------------------------------------------------------------
 
     def _reserve(self, connection: Connection, calls: int) -> Reservation | NotNow:
-        gate = self._lock(connection)
+        gate, server = self._lock_on(connection, self._server)
         began = self._clock.monotonic()
         read_at = self._transactions.now(connection)
-        if read_at < gate.last_now - CLOCK_STEP:
-            return self._clock_stepped_back(connection, gate, read_at)
+        doubts = gates.doubt(gate, read_at, server, self.terms)
+        if "state" in doubts:
+            return self._close(connection, gate, read_at, doubts)
+        quota.change_gate(connection, self._account, doubts)
         answer = self._decide(connection, gate, max(read_at, gate.last_now), calls)
         return replace(answer, began=began) if isinstance(answer, Reservation) else answer
 
@@ -340,7 +332,7 @@ class Ledger:
         free = terms.cities_per_window - quota.held(connection, self._account, now, terms.window_s)
         # An open charge ends at its worst case. If it closes now, it is released in a window: look again then.
         ends = [] if free >= want else quota.next_ends(connection, self._account, now - window, want)
-        releases = [(min(end + window, now + window), cost) for end, cost in ends]
+        releases = [(min(end, now) + window, cost) for end, cost in ends]
         number, moment = admit(now, want, free, releases, timedelta(seconds=terms.gather_s))
         return Wait(moment, "pace") if moment > now else number
 
@@ -369,15 +361,16 @@ class Ledger:
             clean=gate.is_untroubled and not plan.probe,
         )
 
-    def _clock_stepped_back(self, connection: Connection, gate: Gate, now: datetime) -> NotNow:
-        """Close the gate until all that was reserved has been answered or given up: nothing of it lasts longer."""
-        ends_at = now + timedelta(seconds=self.terms.claim_s)
-        until = now + timedelta(seconds=self.terms.worst_hold_s)
-        changes = {"last_now": now, "next_start_at": now, "probe_until": min(gate.probe_until, until)}
-        quota.turn_gate(connection, now, gate, changes | {"state": "database", "blocked_until": until})
-        quota.clip_charges(connection, self._account, ends_at)
-        queue.clip_moments(connection, self._account, now, ends_at)
-        return NotNow(self.terms.worst_hold_s, "database")
+    def _close(self, connection: Connection, gate: Gate, now: datetime, doubts: Mapping[str, Any]) -> NotNow:
+        """Close the gate: charges may be missing, or cannot be compared with this clock."""
+        quota.turn_gate(connection, now, gate, doubts)
+        if "last_now" in doubts:  # after a step back: nothing that was reserved lasts longer
+            ends_at = now + timedelta(seconds=self.terms.claim_s)
+            quota.clip_charges(connection, self._account, ends_at)
+            queue.clip_moments(connection, self._account, now, ends_at)
+        closed = _not_now(Wait(doubts["blocked_until"], doubts["state"]), now)
+        moved = doubts["state"] == "failover" and gate.database_id
+        return replace(closed, moved=(moved, doubts["database_id"])) if moved else closed
 
 
 def _composed(cities: Sequence[Candidate], plan: Plan, calls: int) -> list[list[Candidate]]:

@@ -27,9 +27,15 @@ from raingauge.quota.pacing import (
 )
 
 Status = Literal["queued", "collecting", "waiting", "done", "cancelled"]
-Reason = Literal["month", "key", "provider", "database", "no consumer", "newer message"]
+Reason = Literal["month", "key", "provider", "database", "failover", "no consumer", "newer message"]
 
-_REASONS: Final[dict[str, Reason]] = {"quota": "provider", "provider": "provider", "key": "key", "database": "database"}
+_REASONS: Final[dict[str, Reason]] = {
+    "quota": "provider",
+    "provider": "provider",
+    "key": "key",
+    "database": "database",
+    "failover": "failover",
+}
 MAX_MONTHS: Final = 1200
 MAX_CHARGES: Final = 500
 """Charges that are read for a forecast; the others are taken for held as long as a charge of now."""
@@ -287,7 +293,7 @@ def _is_probed(gate: Gate, around: Snapshot) -> bool:
     if gate.probe_until > around.now:
         return False
     looks_for_endpoint = around.endpoint == "auto" and gate.endpoint in {"unknown", "refused"}
-    return looks_for_endpoint or gate.state not in {"open", "database"}
+    return looks_for_endpoint or not gate.opens_without_probe
 
 
 def _month_moment(now: datetime, spent: int, units: int, terms: Terms) -> datetime | None:

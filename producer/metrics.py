@@ -24,7 +24,7 @@ from raingauge.storage.quota import consumers_alive, reserved_charges
 MOST: Final = 10_000
 """Rows that are counted in one state; whatever is more counts as that."""
 STATES: Final = ("queued", "collecting", "done", "cancelled")
-REASONS: Final = ("quota", "key", "provider", "database")
+REASONS: Final = ("quota", "key", "provider", "database", "failover")
 UNREAD: Final = float("nan")
 """A gauge before the first read: no alert compares with it."""
 EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)

@@ -111,6 +111,10 @@ class Charge:
     """Cities."""
 
 
+DATABASE_STATES: Final = frozenset({"database", "failover"})
+"""What the gate is closed for when charges may be lost: no answer opens it, its moment does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """The state of one account's quota: the columns of `quota_gate`."""
@@ -132,6 +136,12 @@ class Gate:
     month_spent: int
     next_month_spent: int
     refused_key: str | None = None
+    database_id: str | None = None
+
+    @property
+    def opens_without_probe(self) -> bool:
+        """Whether an ordinary call may go when its moment has come: nothing is to be learnt from the provider."""
+        return self.state in {"open", *DATABASE_STATES}
 
     @property
     def is_untroubled(self) -> bool:

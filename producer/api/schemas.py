@@ -75,7 +75,8 @@ class CollectionHead(BaseModel):
     )
     reason: Reason | None = field(
         "What a waiting collection waits for: the next month's budget (month), a key that the provider "
-        "accepts (key), the provider, the database's clock (database), a consumer that runs (no consumer), or one that "
+        "accepts (key), the provider, the database's clock (database), a database that is another server than before "
+        "(failover), a consumer that runs (no consumer), or one that "
         "can process a message of a newer version (newer message).",
         None,
     )
@@ -200,13 +201,14 @@ def _text(moment: datetime | None) -> str | None:
 
 # -- quota -------------------------------------------------------------------------------------------------------------
 
-State = Literal["open", "quota", "key", "provider", "database"]
+State = Literal["open", "quota", "key", "provider", "database", "failover"]
 WHY: Final[dict[str, str]] = {
     "open": "calls may go, as far as the window, the pace and the month allow",
     "quota": "the provider refused a call because of its own quota (429)",
     "key": "the provider does not accept the key (401 or 403)",
     "provider": "the provider gives no answers of its own",
     "database": "the database's clock stepped back, or a person closed it (`quota shut`, `quota adopt`)",
+    "failover": "the database is another server than before, and its last charges may be missing",
 }
 
 

@@ -63,6 +63,7 @@ const GATES = {
   key: "The provider does not accept the API key.",
   provider: "The provider does not answer.",
   database: "Calls are stopped, because the database’s clock stepped back or a person stopped them.",
+  failover: "Calls are stopped, because the database is another server than before. They go on by themselves.",
 };
 
 /**

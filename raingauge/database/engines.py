@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError, DisconnectionError
 
 from raingauge.clock import Clock, SystemClock
 from raingauge.database.causes import place_of
+from raingauge.database.galera import see_what_is_committed
 from raingauge.errors import DatabaseRefused, SettingsError
 
 CONNECT_S: Final = 3
@@ -75,6 +76,7 @@ def _make(target: URL, pool_size: int, statement_s: int) -> Engine:
     _ping_idle_connections(engine, SystemClock())
     if backend in {"mysql", "mariadb"}:
         _limit_idle_transactions(engine)
+        see_what_is_committed(engine)
     return engine
 
 

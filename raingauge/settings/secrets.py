@@ -85,7 +85,7 @@ def token_digests(tokens: Sequence[HasTokenFile]) -> list[str]:
     digests: list[str] = []
     for number, one in enumerate(tokens):
         setting = f"access.tokens.{number}.token_file"
-        token = _read(setting, one.token_file)
+        token = secret_in(setting, one.token_file)
         if not is_token(token):
             hint = "`raingauge admin token generate` makes one"
             raise SettingsError(f"{setting}: {one.token_file} does not hold a token; {hint}")

@@ -176,6 +176,13 @@ def settled_batches(connection: Connection, requested_at: Mapping[BatchKey, date
     return {key for key in requested_at if is_over.get(key)} | outdated(connection, {}, missing)
 
 
+def unknown_batches(connection: Connection, requested_at: Mapping[BatchKey, datetime]) -> set[BatchKey]:
+    """Those of these batches that do not exist and were not deleted: a failover lost their collection."""
+    there = _batches(connection, requested_at.keys()).keys()
+    missing = {key: moment for key, moment in requested_at.items() if key not in there}
+    return missing.keys() - outdated(connection, {}, missing)
+
+
 def count_attempt(connection: Connection, key: BatchKey) -> int:
     """Record that a batch met an unexpected error; how often it did (0: there is no such batch)."""
     this = (Batch.collection_id == key.collection_id, Batch.batch == key.batch)

@@ -221,7 +221,7 @@ class QuotaGate(Schema):
     turn: Mapped[int] = mapped_column(BigInteger, default=0)
     """The highest turn that any reservation took."""
     state: Mapped[str] = mapped_column(exact(16))
-    """open, or why it is closed: quota, key, provider, database."""
+    """open, or why it is closed: quota, key, provider, database, failover."""
     blocked_until: Mapped[datetime]
     strikes: Mapped[int] = mapped_column(default=0)
     """Refusals or failures in a row."""
@@ -238,7 +238,7 @@ class QuotaGate(Schema):
     refused_key: Mapped[str | None] = mapped_column(exact(64))
     """A salted hash of the key that the provider refused last."""
     database_id: Mapped[str | None] = mapped_column(exact(200))
-    """Which server the gate was last seen in: see `raingauge.database.identity`."""
+    """The server that the gate was last used on (`raingauge.database.identity`); NULL where servers have none."""
 
 
 class QuotaCharge(Schema):

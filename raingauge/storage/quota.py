@@ -1,12 +1,14 @@
 """The quota's rows: the gate, the charges and the consumers' heartbeats. Deciding about them is the ledger's work."""
 
+import functools
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 
 from raingauge.contracts import utc_text
+from raingauge.database.identity import Identity
 from raingauge.database.upsert import upsert
 from raingauge.model import Charge, Gate
 from raingauge.quota.bundle import Entry, TermsSince
@@ -25,11 +27,11 @@ PRUNED_AT_ONCE: Final = 1_000
 TERMS_KEPT: Final = ("cities_per_window", "window_s", "cities_per_month")
 CLOCK_GRAIN: Final = timedelta(milliseconds=1)
 """SQLite's clock cuts off what is less."""
+LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 _GATE: Final = select(*(getattr(QuotaGate, name) for name in Gate.__dataclass_fields__))
 _CHARGE: Final = select(*(getattr(QuotaCharge, name) for name in Charge.__dataclass_fields__))
 _FIND_GATE: Final = _GATE.where(QuotaGate.account == bindparam("account"))
-_LOCK_GATE: Final = _FIND_GATE.with_for_update()
 _CHANGE_GATE: Final = update(QuotaGate).where(QuotaGate.account == bindparam("gate"))
 _ENDS_LATER: Final = (QuotaCharge.account == bindparam("account"), QuotaCharge.ends_at > bindparam("after"))
 _HELD: Final = select(func.coalesce(func.sum(QuotaCharge.cost), 0)).where(*_ENDS_LATER)
@@ -78,10 +80,38 @@ def find_gate(connection: Connection, account: str) -> Gate | None:
     return None if row is None else Gate(*row)
 
 
-def lock_gate(connection: Connection, account: str) -> Gate | None:
-    """The same, locked until the transaction ends. Holding the lock orders all reservations of the account."""
-    row = connection.execute(_LOCK_GATE, {"account": account}).one_or_none()
-    return None if row is None else Gate(*row)
+@functools.lru_cache(maxsize=8)
+def _lock_gate_on(server: Identity) -> Select[Any]:
+    return _FIND_GATE.add_columns(server.label("server")).with_for_update()
+
+
+def lock_gate_on(connection: Connection, account: str, server: Identity) -> tuple[Gate, str | None] | None:
+    """The same, locked until the transaction ends, and the value of `server` there.
+
+    Holding the lock orders all reservations of the account.
+    """
+    row = connection.execute(_lock_gate_on(server), {"account": account}).one_or_none()
+    return None if row is None else (Gate(*row[:-1]), row.server)
+
+
+def insert_gate(connection: Connection, account: str, now: datetime, terms: Mapping[str, Any]) -> None:
+    """Create the gate of an account, open; `terms`: its Q, W and pacing.
+
+    Raises:
+        IntegrityError: it exists.
+    """
+    row = {
+        "account": account,
+        "last_now": now,
+        "next_start_at": now,
+        "state": "open",
+        "blocked_until": LONG_AGO,
+        "probe_until": LONG_AGO,
+        "endpoint": "unknown",
+        "endpoint_at": LONG_AGO,
+        "month": f"{now:%Y-%m}",
+    }
+    connection.execute(insert(QuotaGate).values(row | dict(terms)))
 
 
 def change_gate(connection: Connection, account: str, changes: Mapping[str, Any]) -> None:

@@ -22,6 +22,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for name, number in (("crash_round", rounds), ("fault_round", -(-rounds // 5))):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, range(number))
+    if "cluster_name" in metafunc.fixturenames:  # each takes half a minute
+        metafunc.parametrize("cluster_name", ["postgres", "mariadb", "galera"] if rounds > 1 else ["postgres"])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what a single round has no time for."""
+    if config.getoption(ROUNDS, 1) == 1:
+        dropped = [item for item in items if item.get_closest_marker("rounds")]
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in dropped]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

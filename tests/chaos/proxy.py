@@ -64,6 +64,11 @@ class Proxy:
         """From now on it is so."""
         self._weather = weather
 
+    def lead_to(self, target: int) -> None:
+        """From now on new connections go to another port; the old ones are reset."""
+        self._target = target
+        self.cut()
+
     def cut(self) -> None:
         """Reset all connections; new ones are taken."""
         self._loop.call_soon_threadsafe(self._cut)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, delete, insert, select, text, update
 
 from consumer.intake import ATTEMPTS, BATCHES_AT_ONCE, REMIND_EVERY_S, Intake
 from consumer.metrics import dead_letter_counter
@@ -21,7 +21,7 @@ from raingauge.errors import DatabaseUnavailable, HandoffUnavailable, Permanent
 from raingauge.messaging.port import Delivery
 from raingauge.model import BatchKey, CollectionRequest
 from raingauge.storage.collections import cancel_all
-from raingauge.storage.models import Batch, City, Deletion, QueuedCity, Reading
+from raingauge.storage.models import Batch, City, Collection, Deletion, QueuedCity, Reading
 from raingauge.storage.retention import delete_collection
 from raingauge.storage.settling import Settled
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
@@ -216,6 +216,17 @@ def test_a_look_that_meets_an_outage_is_repeated(sqlite: Database, caplog: pytes
     scene.run(lose_database, recover)
     assert scene.handoff.done == [("acknowledged", 1)]
     assert "database.unavailable" in caplog.messages
+
+
+def test_a_batch_that_a_failover_lost_after_it_was_enqueued_is_buried(sqlite: Database) -> None:
+    scene = Scene(sqlite, [delivery()])
+
+    def lose() -> None:
+        scene.database.write(lambda c: [c.execute(delete(table)) for table in (QueuedCity, Batch, Collection)])
+
+    scene.run(lose, seconds=REMIND_EVERY_S)
+    assert [value for _, _, value, _ in scene.handoff.buried] == [delivery().value]
+    assert scene.handoff.done[-1] == ("acknowledged", 1)
 
 
 def test_the_batches_of_a_cancelled_collection_are_acknowledged(sqlite: Database) -> None:

@@ -11,6 +11,8 @@ CALM_AT: Final = 90.0
 CITIES: Final = range(3_000_001, 3_000_061)
 STREAMS_EVERY: Final = 16
 """Readings are published in one of this number of seeds, which take half as long again."""
+FAILOVER_EVERY: Final = 8
+"""In one of this number of seeds the database fails over to a replica that lacks the last transactions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,10 @@ class Plan:
         self.consumers = chance.randint(1, 3)
         self.relays = chance.randint(1, 2)
         self.streams = seed % STREAMS_EVERY == 0
+        failing_over = Random(f"failover {seed}")  # its own, so that it changes nothing else of a run
+        self.fails_over = seed % FAILOVER_EVERY == FAILOVER_EVERY - 1
+        self.failover_at = failing_over.uniform(5, CALM_AT - 20)
+        self.transactions_lost = failing_over.randint(1, 60)
         self.collections = chance.randint(1, 5)
         self.group_mode = chance.choice(["works", "works", "removed", "strict"])
         cities = list(CITIES)

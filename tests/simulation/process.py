@@ -1,11 +1,12 @@
 """A process of the simulated system: it can be killed, at any statement too, and its database can be away."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import ColumnElement, Connection, Engine, String, bindparam, event
 
 from raingauge.database import Database
 from raingauge.database.transactions import Transactions
@@ -77,16 +78,40 @@ class Machine:
         self.statements = 0
         self.gate = asyncio.Lock()
         """The lock of the gate's row, held as long as a reservation takes."""
+        self.commits = 0
+        self.server = "first"
         self._current: Process | None = None
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Statements within the block are counted, and fatal to a process that has none left."""
         event.listen(self.engine, "before_cursor_execute", self._statement)
+        event.listen(self.engine, "commit", self._commit)
         try:
             yield
         finally:
             event.remove(self.engine, "before_cursor_execute", self._statement)
+            event.remove(self.engine, "commit", self._commit)
+
+    def identity(self, _connection: Connection) -> ColumnElement[str | None]:
+        """Which server it is, read with each statement."""
+        return bindparam("server", callable_=lambda: self.server, type_=String())
+
+    def replica(self) -> sqlite3.Connection:
+        """A copy as it is now; what is committed from now on never reaches it."""
+        copy = sqlite3.connect(":memory:")
+        with self.engine.connect() as connection:
+            cast("sqlite3.Connection", connection.connection.driver_connection).backup(copy)
+        return copy
+
+    def promote(self, replica: sqlite3.Connection) -> None:
+        """The server is gone; the replica takes its place, with what it has."""
+        with self.engine.connect() as connection:
+            replica.backup(cast("sqlite3.Connection", connection.connection.driver_connection))
+        self.server = "second"
+
+    def _commit(self, _connection: Connection) -> None:
+        self.commits += 1
 
     @contextmanager
     def running(self, process: Process) -> Iterator[None]:

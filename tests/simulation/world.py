@@ -1,6 +1,7 @@
 """One run: builds the system for a seed, lets it live through its faults until all is done, audits it."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
@@ -115,8 +116,10 @@ class World:
         for _ in range(self.plan.consumers):
             self.start_consumer()
         posts = [asyncio.create_task(self.post(number)) for number in range(self.plan.collections)]
-        trouble = asyncio.create_task(self.make_trouble())
-        await asyncio.gather(*posts, trouble)
+        troubles = [asyncio.create_task(self.make_trouble())]
+        if self.plan.fails_over:
+            troubles.append(asyncio.create_task(self.fail_over()))
+        await asyncio.gather(*posts, *troubles)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while not self.audit.all_done():
@@ -156,7 +159,7 @@ class World:
         process = self._process("consumer")
         transactions, clock = process.transactions, self.clock
         ledger = self.parts.ledger(transactions, clock, ACCOUNT, self.plan.terms, setting, process.name)
-        ledger.gate = self.machine.gate
+        ledger.gate, ledger.find_identity = self.machine.gate, self.machine.identity
         line = Line(self.plan, clock, process, self.witness)
         member = Member(self.topic, process, self.window)
         sender = Sender(self.topic, process)
@@ -220,6 +223,7 @@ class World:
         return False
 
     async def _post(self, request: CollectionRequest) -> None:
+        self.audit.posted.add(request.id)
         await self._until_answered(lambda collections: collections.accept(request))
         self.audit.accepted[request.id] = frozenset(request.city_ids)
         self._wake_relay()
@@ -304,6 +308,16 @@ class World:
     async def lose(self) -> None:
         self.topic.lose()
         self.events.lose()
+
+    async def fail_over(self) -> None:
+        """The database is a replica from now on, which has nothing of the last transactions."""
+        await self.clock.sleep(self.plan.failover_at)
+        with contextlib.closing(self.machine.replica()) as replica:
+            last = self.machine.commits + self.plan.transactions_lost
+            while self.machine.commits < last:
+                await self.clock.sleep(0.01)
+            self.machine.promote(replica)
+        self.audit.fail_over()
 
     async def poison(self) -> None:
         value = self.plan.chance.choice([b"{", b"\xff\x00", None, b'{"version":1}', b"[]", b"x" * 1000])

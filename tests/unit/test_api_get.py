@@ -95,6 +95,7 @@ async def test_when_all_are_settled_it_is_done(front: Front) -> None:
         ("state", "provider", "provider"),
         ("state", "key", "key"),
         ("state", "database", "database"),
+        ("state", "failover", "failover"),
         ("month_spent", 1_000_000, "month"),
     ],
 )

@@ -134,7 +134,7 @@ async def test_what_the_last_month_spent_is_not_this_months(front: Front) -> Non
     assert (month["month"], month["spent"], month["ends_at"]) == ("2026-12", 0, "2027-01-01T00:00:00.000Z")
 
 
-@pytest.mark.parametrize("state", ["quota", "key", "provider", "database"])
+@pytest.mark.parametrize("state", ["quota", "key", "provider", "database", "failover"])
 async def test_a_closed_gate_says_why_and_until_when(sqlite: Database, state: str) -> None:
     front = Front(sqlite)
     front.open_gate(state=state, blocked_until=NOON + 60 * SECOND)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from producer import forecast
 from producer.forecast import Competition, Forecast, Progress, Snapshot, expected_at
-from raingauge.model import Charge, CollectionState, Gate, OpenCollection
+from raingauge.model import DATABASE_STATES, Charge, CollectionState, Gate, OpenCollection
 from raingauge.quota.pacing import Terms
 from tests.api_support import NOON, gate_row
 
@@ -23,7 +23,7 @@ FRESH = CollectionState(
     id="1", requested_at=NOON, max_age_s=600, cities_hash="default", total=167, collected=0, failed=0, last_turn=0,
     last_progress_at=None, finished_at=None, cancelled_at=None,
 )  # fmt: skip
-STATES = {"quota": "provider", "provider": "provider", "key": "key", "database": "database"}
+STATES = {"quota": "provider", "provider": "provider", "key": "key", "database": "database", "failover": "failover"}
 DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
 
 
@@ -134,7 +134,7 @@ UNDER_WAY = holding(charge(20, -30, -29.8), charge(20, -0.1))
         (with_gate(next_start_at=after(7)), {167: 167}),
         (replace(BURST, gate=replace(GATE, next_start_at=after(7))), {60: 0}),
         (with_gate(**BLOCKED), {20: 0}),
-        *((with_gate(state=state, **BLOCKED), {1: 90, 20: 90}) for state in ("quota", "provider", "database")),
+        *((with_gate(state=state, **BLOCKED), {1: 90, 20: 90}) for state in ("quota", "provider", *DATABASE_STATES)),
         (replace(BURST, gate=replace(GATE, state="provider", **BLOCKED)), {1: 90, 20: 90}),
         # A probe that is under way is not made again; an endpoint that is set needs none.
         (with_gate(endpoint="unknown", probe_until=after(5)), {21: 20}),
@@ -266,7 +266,7 @@ SNAPSHOTS: st.SearchStrategy[Snapshot] = st.builds(
     st.integers(0, 10**9),
     st.lists(st.integers(0, 250_000), max_size=5),
     st.integers(0, 30_000),
-    st.sampled_from(["open", "quota", "key", "provider", "database"]),
+    st.sampled_from(["open", "quota", "key", "provider", "database", "failover"]),
     st.integers(-3600, 3600),
 )
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.gate import PROBE_RECHECK_S, Endpoint, EndpointSetting, Event, Plan, after, plan
+from consumer.gate import PROBE_RECHECK_S, Endpoint, EndpointSetting, Event, Plan, after, doubt, plan
 from raingauge.model import Gate
 from raingauge.quota.pacing import Terms, Wait
 
@@ -36,7 +36,7 @@ OPEN = Gate(
 GROUP, SINGLE = Plan("group", probe=False), Plan("single", probe=False)
 GROUP_PROBE, SINGLE_PROBE = Plan("group", probe=True), Plan("single", probe=True)
 A, Q, K, E, S = Event.ANSWERED, Event.QUOTA, Event.KEY, Event.ENDPOINT, Event.SILENT
-STATES = ["quota", "key", "provider", "database"]
+STATES = ["quota", "key", "provider", "database", "failover"]
 OPENED = {"state": "open", "strikes": 0}
 
 
@@ -84,6 +84,7 @@ PLANNED: dict[tuple[str, EndpointSetting], dict[str, Plan]] = {
     ("key", "auto"): dict.fromkeys(["unknown", "group", "single"], SINGLE_PROBE),
     ("database", "group"): {"unknown": GROUP},
     ("database", "auto"): {"group": GROUP, "single": SINGLE},
+    ("failover", "auto"): {"group": GROUP, "single": SINGLE},
 }
 
 
@@ -376,3 +377,45 @@ def test_group_calls_that_were_under_way_with_a_bad_key_do_not_speak_against_the
     assert (gate.state, gate.strikes, gate.endpoint) == ("key", 1, "unknown")
     assert told(replace(gate, endpoint="single"), E, GROUP)["endpoint"] == "single"
     assert told(gate, E, GROUP) == {"endpoint": "refused", "endpoint_at": NOW}
+
+
+# -- the database ------------------------------------------------------------------------------------------------------
+
+WORST = timedelta(seconds=85)
+"""D + T + M + W of these terms."""
+
+
+@pytest.mark.parametrize(
+    ("stored", "seen", "changes"),
+    [
+        ("one", "one", {}),
+        ("one", None, {}),
+        (None, None, {}),
+        (None, "one", {"database_id": "one"}),
+        ("one", "two", {"database_id": "two", "state": "failover", "blocked_until": NOW + WORST}),
+    ],
+)
+def test_another_server_closes_the_gate_for_the_longest_hold_and_an_unknown_one_is_noted(
+    stored: str | None, seen: str | None, changes: dict[str, Any]
+) -> None:
+    assert doubt(replace(OPEN, database_id=stored), NOW, seen, TERMS) == changes
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_another_server_never_shortens_what_closed_the_gate(state: str) -> None:
+    gate = replace(OPEN, database_id="one", state=state, blocked_until=FUTURE)
+    assert doubt(gate, NOW, "two", TERMS) == {"database_id": "two", "state": "failover", "blocked_until": FUTURE}
+
+
+@pytest.mark.parametrize(("seen", "state"), [("one", "database"), ("two", "failover")])
+def test_a_clock_that_stepped_back_begins_a_new_time_on_any_server(seen: str, state: str) -> None:
+    gate = replace(OPEN, database_id="one", last_now=FUTURE, next_start_at=FUTURE, probe_until=FUTURE)
+    changes = doubt(gate, NOW, seen, TERMS)
+    assert (changes["state"], changes["last_now"], changes["next_start_at"]) == (state, NOW, NOW)
+    assert changes["blocked_until"] == changes["probe_until"] == NOW + WORST
+
+
+@pytest.mark.parametrize("event", list(Event))
+def test_no_answer_opens_a_gate_that_a_failover_closed(event: Event) -> None:
+    gate = replace(OPEN, state="failover", blocked_until=FUTURE)
+    assert plan(then(gate, event), NOW, "auto", TERMS) == Wait(FUTURE, "failover")
