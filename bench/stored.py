@@ -12,7 +12,8 @@ from sqlalchemy import Index, insert, literal, select
 from raingauge.database import Database, open_database
 from raingauge.database.types import UtcDateTime
 from raingauge.model import BATCH_SIZE
-from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, Collection, ConsumerBeat, QueuedCity, Reading, Schema
+from raingauge.storage.models import Batch, City, Collection, ConsumerBeat, QueuedCity, Reading, Schema
+from raingauge.storage.weather import WEATHER_COLUMNS
 
 CITIES: Final = 167
 FIRST_CITY: Final = 3_439_525

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from cli.arguments.completion import complete_collections
+from cli.arguments.history import kept
+from cli.arguments.options import DEFAULT_URL, Json, Url
+from cli.arguments.schedules import schedules
 from cli.commands.admin import admin
 from cli.commands.proof import proof
-from cli.completion import complete_collections
-from cli.history import kept
-from cli.options import DEFAULT_URL, Json, Url
-from cli.schedules import schedules
 from cli.session import Session
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)

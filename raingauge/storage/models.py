@@ -20,6 +20,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from raingauge.database.types import UtcDateTime, exact, words
+from raingauge.storage.weather import Weather
 
 OPEN: Final = 0
 DONE: Final = 1
@@ -151,26 +152,6 @@ class QueuedCity(Schema):
         Index("ix_queue_ready", "account", "ready_at"),
         Index("ix_queue_city", "city_id", "charge_id"),
     )
-
-
-class Weather:
-    """The columns of one city's weather; units as in `raingauge.model`."""
-
-    fetched_at: Mapped[datetime | None]
-    observed_at: Mapped[datetime | None]
-    temperature: Mapped[float | None]
-    humidity: Mapped[float | None]
-    feels_like: Mapped[float | None]
-    pressure: Mapped[float | None]
-    wind_speed: Mapped[float | None]
-    wind_deg: Mapped[float | None]
-    clouds: Mapped[float | None]
-    visibility: Mapped[float | None]
-    rain_1h: Mapped[float | None]
-    snow_1h: Mapped[float | None]
-    condition_id: Mapped[int | None]
-    description: Mapped[str | None]
-    utc_offset_s: Mapped[int | None]
 
 
 class City(Weather, Schema):
@@ -342,9 +323,8 @@ class ConsumerBeat(Schema):
     id: Mapped[str] = mapped_column(exact(64), primary_key=True)
     account: Mapped[str] = mapped_column(exact(64))
     seen_at: Mapped[datetime]
-    partitions_held: Mapped[int] = mapped_column(
-        default=0
-    )  # each waits behind a message that this consumer cannot process
+    partitions_held: Mapped[int] = mapped_column(default=0)
+    """Each waits behind a message that this consumer cannot process."""
 
 
 class Event(Schema):
@@ -408,6 +388,3 @@ class OutgoingReading(Schema):
     stored_at: Mapped[datetime]
     publish_at: Mapped[datetime] = mapped_column(index=True)
     """When it is to be published, or published again."""
-
-
-WEATHER_COLUMNS = tuple(name for name in Weather.__annotations__)

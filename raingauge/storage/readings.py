@@ -24,7 +24,8 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from raingauge.storage.models import WEATHER_COLUMNS, City, Reading
+from raingauge.storage.models import City, Reading
+from raingauge.storage.weather import WEATHER_COLUMNS
 
 NumericField = Literal[
     "temperature",

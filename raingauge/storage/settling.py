@@ -17,8 +17,9 @@ from raingauge.quota.fairness import UNKNOWN_CITY, is_fresh, needs_no_call
 from raingauge.storage import counters
 from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
 from raingauge.storage.counters import Finished, Settling, Wanted, exactly, lock_collections
-from raingauge.storage.models import WEATHER_COLUMNS, Batch, City, QueuedCity, Reading
+from raingauge.storage.models import Batch, City, QueuedCity, Reading
 from raingauge.storage.streams import add_readings
+from raingauge.storage.weather import WEATHER_COLUMNS
 
 REASON_LENGTH: Final = 200
 

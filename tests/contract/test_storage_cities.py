@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 from raingauge.database import Database
 from raingauge.model import Observation
 from raingauge.storage import cities
-from raingauge.storage.models import WEATHER_COLUMNS, City, Reading
+from raingauge.storage.models import City, Reading
+from raingauge.storage.weather import WEATHER_COLUMNS
 from tests.contract.storage_support import LONGEST, MICROSECOND, NOW, SECOND, accept, an_observation, at_once, rows
 from tests.support.settling import settle_cities
 

@@ -14,8 +14,9 @@ from sqlalchemy import insert
 
 from raingauge.database import Database
 from raingauge.storage import readings
-from raingauge.storage.models import WEATHER_COLUMNS, Collection, Reading
+from raingauge.storage.models import Collection, Reading
 from raingauge.storage.readings import NumericField, Selection, Summary
+from raingauge.storage.weather import WEATHER_COLUMNS
 from tests.contract.storage_support import NOW, SECOND
 
 TIES = [0.0005, -0.0005, 1.0005, -1.0005, 2.6755, 0.0015, 0.00049999999999999994, 1e-300, -1e-300]

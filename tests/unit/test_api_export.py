@@ -22,8 +22,9 @@ from raingauge.database import Database
 from raingauge.errors import DatabaseUnavailable
 from raingauge.model import Observation
 from raingauge.storage import readings
-from raingauge.storage.models import WEATHER_COLUMNS, Reading
+from raingauge.storage.models import Reading
 from raingauge.storage.readings import OF_THE_CITY
+from raingauge.storage.weather import WEATHER_COLUMNS
 from tests.api_support import NOON, OBSERVED_AT, Front, assert_problem, observation
 
 ODD = 'São "Paulo", the\nlarge'

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.completion import complete_collections
-from cli.options import DEFAULT_URL, Url
+from cli.arguments.completion import complete_collections
+from cli.arguments.options import DEFAULT_URL, Url
 from cli.session import Session
 
 kept = typer.Typer(rich_markup_mode=None)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from cli.options import DEFAULT_URL, Json, Url
+from cli.arguments.options import DEFAULT_URL, Json, Url
 from cli.session import Session
 
 schedules = typer.Typer(name="schedules", rich_markup_mode=None)
