@@ -2,11 +2,14 @@
 import { signal } from "@preact/signals";
 import { render } from "preact";
 import { useEffect } from "preact/hooks";
-import { url } from "./api.js";
+import { isLocked, url } from "./api.js";
+import { CityView } from "./city.js";
 import { CollectionView } from "./collection.js";
 import { html } from "./html.js";
 import { connection, follow, heardAt, trouble } from "./live.js";
 import { Overview } from "./overview.js";
+import { ScheduleView, SchedulesView } from "./schedules.js";
+import { readSession, session, SignIn, signOut } from "./session.js";
 import { time } from "./text.js";
 
 const WORDS = { connecting: "Connecting", live: "Live", polling: "Every 2 s", offline: "Offline" };
@@ -25,7 +28,11 @@ function Head() {
         class="water"
         d="M13 16h6v9.500a1.500 1.500 0 0 1-1.500 1.500h-3a1.500 1.500 0 0 1-1.500-1.500z"
       /></svg>Raingauge</a>
-      <nav aria-label="Documentation"><a href=${url("/docs")}>API</a></nav>
+      <nav aria-label="Main">
+        <a href="#/schedules" aria-current=${view.value.startsWith("#/schedules") ? "page" : undefined}>Schedules</a>
+        <a href=${url("/docs")}>API</a>
+        ${session.value && html`<button type="button" class="link" title=${`Signed in with the token ${session.value.name} (${session.value.scope})`} onClick=${signOut}>Sign out</button>`}
+      </nav>
       <span class=${`connection ${connection.value}`} role="status"><i aria-hidden="true"></i>${WORDS[connection.value]}</span>
     </header>
   `;
@@ -40,21 +47,36 @@ function Trouble() {
   return null;
 }
 
-/** Which collection an address shows, if any. */
-function shownId(hash) {
-  const [, id] = /^#\/collections\/(.+)$/.exec(hash) ?? [];
+/** The views, by what their addresses begin with; what follows is decoded. */
+const VIEWS = {
+  "#/collections/": (id) => html`<${CollectionView} key=${id} id=${id} />`,
+  "#/cities/": (id) => html`<${CityView} key=${id} id=${id} />`,
+  "#/schedules/": (id) => html`<${ScheduleView} key=${id} name=${id} />`,
+};
+
+/** What an address shows: [its title, its view]. */
+function shown(hash) {
+  if (isLocked.value) return ["Sign in", html`<${SignIn} />`];
+  if (hash === "#/schedules") return ["Schedules", html`<${SchedulesView} />`];
+  const start = Object.keys(VIEWS).find((one) => hash.startsWith(one) && hash.length > one.length);
+  if (!start) return ["", html`<${Overview} />`];
+  const name = decoded(hash.slice(start.length));
+  return [name, VIEWS[start](name)];
+}
+
+function decoded(text) {
   try {
-    return id && decodeURIComponent(id);
+    return decodeURIComponent(text);
   } catch {
-    return id; // no escape that anything has: there is no such collection
+    return text; // no escape that anything has: there is nothing of this name
   }
 }
 
 function App() {
-  const id = shownId(view.value);
+  const [title, content] = shown(view.value);
   useEffect(() => {
-    document.title = id ? `${id} · Raingauge` : "Raingauge";
-  }, [id]);
+    document.title = title ? `${title} · Raingauge` : "Raingauge";
+  }, [title]);
   return html`
     <a
       class="skip"
@@ -64,7 +86,7 @@ function App() {
     <${Head} />
     <${Trouble} />
     <main id="main" tabindex="-1" class=${connection.value}>
-      ${id ? html`<${CollectionView} key=${id} id=${id} />` : html`<${Overview} />`}
+      ${content}
     </main>
     <footer>Weather: <a href="https://openweathermap.org">OpenWeather</a>. City names: <a href="https://www.geonames.org">GeoNames</a>, CC BY 4.0. Borders: Natural Earth.</footer>
   `;
@@ -73,4 +95,5 @@ function App() {
 const place = document.getElementById("app");
 place.replaceChildren();
 render(html`<${App} />`, place);
+readSession();
 follow();

@@ -1,6 +1,6 @@
 /** What the system looks like now: by one stream of events, or by polling where streams do not get through. */
 import { batch, computed, signal } from "@preact/signals";
-import { call, url } from "./api.js";
+import { call, isLocked, url } from "./api.js";
 
 /** @typedef {{id: string, status: string, reason: string|null, progress: number, total: number, collected: number,
  *   failed: number, requested_at: string, finished_at: string|null, expected_at: string|null}} Collection */
@@ -171,14 +171,12 @@ async function pollOnce(stopped) {
   }
 }
 
-/** Follow the system while the page is visible: browsers allow a host only six connections. */
+/** Begin to follow the system anew, or stop while the page is hidden or locked: a host gets only six connections. */
 export function follow() {
-  const look = () => {
-    disconnect();
-    stopPolling();
-    connection.value = "connecting";
-    if (!document.hidden) connect();
-  };
-  document.addEventListener("visibilitychange", look);
-  look();
+  disconnect();
+  stopPolling();
+  connection.value = "connecting";
+  if (!document.hidden && !isLocked.value) connect();
 }
+document.addEventListener("visibilitychange", follow);
+isLocked.subscribe((locked) => locked && follow());

@@ -1,26 +1,31 @@
 /** The readings as a table that can be sorted, filtered and turned page by page. */
 import { useMemo, useState } from "preact/hooks";
 import { html } from "./html.js";
-import { count, country, degrees, time, whole } from "./text.js";
+import { count, country, degrees, percent, time, whole } from "./text.js";
 
 const PAGE = 50;
 const COLUMNS = [
-  { key: "name", words: "City", value: (row) => row.name ?? `City ${row.city_id}` },
+  {
+    key: "name",
+    words: "City",
+    value: (row) => row.name ?? `City ${row.city_id}`,
+    show: (name, row) => html`<a href=${`#/cities/${row.city_id}`}>${name}</a>`,
+  },
   { key: "country", words: "Country", value: (row) => country(row.country) },
-  { key: "temperature", words: "Temperature", figure: true, value: (row) => row.temperature, show: degrees },
+  { key: "temperature", words: "Temperature", figure: true, value: (row) => row.temperature, show: (value) => degrees(value) },
   {
     key: "humidity",
     words: "Humidity",
     figure: true,
     value: (row) => row.humidity,
-    show: (value) => (value === null ? "–" : `${Math.round(value)} %`),
+    show: percent,
   },
   {
     key: "observed_at",
     words: "Observed",
     figure: true,
     value: (row) => row.observed_at,
-    show: time,
+    show: (moment) => time(moment),
   },
   { key: "city_id", words: "City id", figure: true, value: (row) => row.city_id },
 ];
@@ -87,7 +92,7 @@ export function Rows({ rows }) {
               ({ key, figure, value, show }) => html`<td
               key=${key}
               class=${figure ? "figure" : ""}
-            >${show ? show(value(row)) : value(row)}</td>`,
+            >${show ? show(value(row), row) : value(row)}</td>`,
             )}</tr>
           `,
           )}

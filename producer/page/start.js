@@ -1,13 +1,10 @@
 /** A new collection: its name, its cities, what it would cost. */
 import { useEffect, useState } from "preact/hooks";
 import { call } from "./api.js";
+import { Cities } from "./cities.js";
 import { html } from "./html.js";
 import { ahead, take } from "./live.js";
-import { Paste } from "./paste.js";
-import { Search } from "./search.js";
 import { count, duration } from "./text.js";
-
-const WAYS = { default: "Default cities", search: "Search", paste: "Paste a list" };
 
 const AGAIN_MS = 30_000;
 
@@ -64,14 +61,13 @@ function Estimate({ found }) {
 
 export function Start() {
   const [name, setName] = useState(suggested);
-  const [way, setWay] = useState("default");
-  const [ids, setIds] = useState(/** @type {number[]} */ ([]));
+  const [ids, setIds] = useState(/** @type {number[]|null} */ (null));
   const [anew, setAnew] = useState(false);
   const [problem, setProblem] = useState(null);
   const [busy, setBusy] = useState(false);
-  const complete = name && (way === "default" || ids.length > 0);
+  const complete = name && (ids === null || ids.length > 0);
   const request = complete
-    ? { id: name, ...(way !== "default" && { cities: ids }), ...(anew && { max_age_s: 0 }) }
+    ? { id: name, ...(ids && { cities: ids }), ...(anew && { max_age_s: 0 }) }
     : null;
   const estimate = useEstimate(request);
   useEffect(() => setProblem(null), [JSON.stringify(request)]);
@@ -89,10 +85,6 @@ export function Start() {
       setBusy(false);
     }
   };
-  const choose = (other) => {
-    setWay(other);
-    setIds([]);
-  };
   return html`
     <form class="start" onSubmit=${start}>
       <label>Name <input
@@ -106,22 +98,7 @@ export function Start() {
         value=${name}
         onInput=${(event) => setName(event.target.value)}
       /></label>
-      <fieldset class="choice">
-        <legend>Cities</legend>
-        ${Object.entries(WAYS).map(
-          ([key, words]) => html`
-          <label key=${key}><input
-            type="radio"
-            name="way"
-            value=${key}
-            checked=${way === key}
-            onChange=${() => choose(key)}
-          /><span>${words}</span></label>
-        `,
-        )}
-      </fieldset>
-      ${way === "search" && html`<${Search} onChange=${setIds} />`}
-      ${way === "paste" && html`<${Paste} onChange=${setIds} />`}
+      <${Cities} onChange=${setIds} />
       <label class="check"><input
         type="checkbox"
         checked=${anew}

@@ -17,6 +17,9 @@ export const count = (value, one, many = `${one}s`) => `${whole(value)} ${value 
 /** @param {number|null} value degrees Celsius */
 export const degrees = (value) => (value === null ? "–" : `${TENTHS.format(value).replace("-", "−")} °C`);
 
+/** @param {number|null} value */
+export const percent = (value) => (value === null ? "–" : `${Math.round(value)} %`);
+
 /** @param {string|number} moment @param {boolean} [isExact] to the second. Today: the time, else the day, too */
 export function time(moment, isExact = true) {
   const [date, now] = [new Date(moment), new Date()];
