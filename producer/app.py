@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -50,6 +50,53 @@ class Publishers:
     """None: streams are disabled."""
 
 
+class Parts:
+    """The parts of a producer beside its HTTP server, constructed on one database."""
+
+    def __init__(self, settings: Settings, transactions: Transactions, publishers: Publishers) -> None:
+        """Nothing runs yet. Raises SettingsError: a file of a token or of cities cannot be used."""
+        tokens, limits, every_s = settings.access.tokens, settings.quota, settings.relay.every_s
+        fixed = dict(zip(token_digests(tokens), tokens, strict=True))
+        outstanding = outstanding_limit(settings.collect.outstanding_batches, limits.cities_per_window, limits.window_s)
+        endpoint, streams = settings.openweather.endpoint, publishers.streams
+        self._settings, self._transactions, self._outstanding = settings, transactions, outstanding
+        self.admitted = admission(transactions, settings, fixed)
+        self.collections = Collections(transactions, settings.terms, limits.account, outstanding, endpoint=endpoint)
+        self.relay = _relay(settings, transactions, publishers.batches)
+        self.event_relay = EventRelay(transactions, publishers.events, settings.relay, settings.broker.events_topic)
+        holder = secrets.token_hex(8)
+        self.retention = Retention(transactions, settings.retention, streams=settings.streams.enabled, holder=holder)
+        wanted, cities = definitions(settings), default_cities()
+        self._schedules = SettingsSchedules(transactions, wanted, cities, limits.cities_per_month)
+        self.scheduler = Scheduler(transactions, Runs(transactions, cities, outstanding), self.relay.wake)
+        self._stream_relay = streams and StreamRelay(
+            transactions, streams, transactions.clock, settings.streams, every_s
+        )
+
+    async def run(self) -> None:
+        """Publish, start what is due and delete what is old, once it is known who has access."""
+        await self.admitted.wait_until_known()
+        while await self._transactions.persist(partial(widen, outstanding=self._outstanding)):
+            pass
+        await self._transactions.persist(self._schedules.store)
+        parts = (self.relay, self.event_relay, self._stream_relay, self.retention, self.scheduler, self.admitted)
+        await asyncio.gather(*(one.run() for one in parts if one))
+
+    def api(self, observed: Instrumentation, watchers: contextlib.ExitStack | None) -> FastAPI:
+        """The application to serve."""
+        return create_api(
+            self._settings,
+            self.collections,
+            self.relay,
+            on_event=self.event_relay.wake,
+            observed=observed,
+            watchers=watchers,
+            retention=self.retention,
+            on_schedule=self.scheduler.wake,
+            admitted=self.admitted,
+        )
+
+
 @contextlib.asynccontextmanager
 async def producing(
     settings: Settings,
@@ -58,7 +105,7 @@ async def producing(
     observed: Instrumentation | None = None,
     watchers: contextlib.ExitStack | None = None,
 ) -> AsyncIterator[FastAPI]:
-    """Run the relays, once the database answers, while the block runs; yields the application to serve.
+    """Run a producer's parts, once the database answers, while the block runs; yields the application to serve.
 
     Closing `watchers` ends their connections.
 
@@ -68,55 +115,25 @@ async def producing(
         SettingsError: the database refuses this program, a schedule of the settings is wrong, or other machines can
             connect and there is no token.
     """
-    tokens = settings.access.tokens
-    fixed = dict(zip(token_digests(tokens), tokens, strict=True))
     observed = observed or Instrumentation()
     threads, clock = Threads(THREADS, "producer"), SystemClock()
-    transactions = Transactions(database, threads, clock)
-    limits = settings.quota
-    outstanding = outstanding_limit(settings.collect.outstanding_batches, limits.cities_per_window, limits.window_s)
-    relay = _relay(settings, transactions, publishers.batches)
-    endpoint = settings.openweather.endpoint
-    admitted = admission(transactions, settings, fixed)
-    collections = Collections(transactions, settings.terms, limits.account, outstanding, endpoint=endpoint)
-    event_relay = EventRelay(transactions, publishers.events, settings.relay, settings.broker.events_topic)
-    streams = settings.streams.enabled
-    retention = Retention(transactions, settings.retention, streams=streams, holder=secrets.token_hex(8))
-    relays: list[Relay | EventRelay | StreamRelay | Retention] = [relay, event_relay, retention]
-    if publishers.streams is not None:
-        every_s = settings.relay.every_s
-        relays.append(StreamRelay(transactions, publishers.streams, clock, settings.streams, every_s))
+    parts = Parts(settings, Transactions(database, threads, clock), publishers)
 
-    of_settings, scheduler = _schedules(settings, transactions, outstanding, relay.wake)
-
-    async def publish() -> None:
+    async def work() -> None:
         await until_available(threads, database.check_at_start, clock)
-        await admitted.wait_until_known()
-        while await transactions.persist(partial(widen, outstanding=outstanding)):
-            pass
-        await transactions.persist(of_settings.store)
-        await asyncio.gather(admitted.run(), *(one.run() for one in relays), scheduler.run())
+        await parts.run()
 
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(publish())
+        task = tasks.create_task(work())
         try:
             with contextlib.suppress(DatabaseUnavailable):
-                await admitted.check()  # before anybody can connect, unless the database is away
-            wakes = event_relay.wake, scheduler.wake
-            api = create_api(settings, collections, relay, wakes[0], observed, watchers, retention, wakes[1], admitted)
+                await parts.admitted.check()  # before anybody can connect, unless the database is away
+            api = parts.api(observed, watchers)
             observed.tracing.instrument(api, database.engine)
             yield api
         finally:
             task.cancel()
             threads.close()
-
-
-def _schedules(
-    settings: Settings, transactions: Transactions, outstanding: int, wake: Callable[[], None]
-) -> tuple[SettingsSchedules, Scheduler]:
-    wanted, cities = definitions(settings), default_cities()
-    of_settings = SettingsSchedules(transactions, wanted, cities, settings.quota.cities_per_month)
-    return of_settings, Scheduler(transactions, Runs(transactions, cities, outstanding), wake)
 
 
 def _relay(settings: Settings, transactions: Transactions, publisher: Publisher) -> Relay:

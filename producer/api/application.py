@@ -85,16 +85,7 @@ def create_api(  # noqa: PLR0913, PLR0917  one for each part that runs beside it
     """
     observed = observed or Instrumentation()
     telemetry = observed.telemetry
-    api = docs.DescribedApi(
-        title="Raingauge",
-        version=version("raingauge"),
-        description=DESCRIPTION,
-        redirect_slashes=False,
-        docs_url=None,
-        redoc_url=None,
-        # FastAPI would look for receivers of its own telemetry in each request; `observed` observes this process.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
-    )
+    api = _described()
     telemetry.measure_requests(api)
     api.add_middleware(TraceContext, tracing=observed.tracing)
     reports = _quota_reports(settings, collections)
@@ -125,6 +116,19 @@ def _guard(api: FastAPI, settings: Settings, admitted: Admission) -> None:
     api.add_middleware(Access, admission=admitted, prefix=settings.http.root_path)
     api.add_middleware(Entrance, prefix=settings.http.root_path, limit=limit)
     api.add_middleware(Hosts, allowed=allowed_hosts(settings.http))
+
+
+def _described() -> docs.DescribedApi:
+    return docs.DescribedApi(
+        title="Raingauge",
+        version=version("raingauge"),
+        description=DESCRIPTION,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        # FastAPI would look for receivers of its own telemetry in each request; Instrumentation observes this process.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
 
 
 def _quota_reports(settings: Settings, collections: Collections) -> QuotaReports:

@@ -229,7 +229,7 @@ def test_a_refusal_for_want_of_a_token_says_where_the_command_takes_it_from(
         ({"RAINGAUGE_TOKEN": "two words"}, "RAINGAUGE_TOKEN holds no token; it is one word that begins with rg_"),
         (
             {"RAINGAUGE_TOKEN_FILE": "/none"},
-            "RAINGAUGE_TOKEN and RAINGAUGE_TOKEN_FILE are both set; remove one of them",
+            "RAINGAUGE_TOKEN and RAINGAUGE_TOKEN_FILE are both set; remove one",
         ),
     ):
         for name, value in values.items():

@@ -168,6 +168,7 @@ def test_a_program_tells_its_usage_and_does_not_start_with_arguments_that_it_doe
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delitem(sys.modules, f"{module}.__main__", raising=False)
     monkeypatch.setattr(sys, "argv", [module, option])
     monkeypatch.setattr("raingauge.signals.exit_on_signal", lambda: None)
     with pytest.raises(SystemExit) as ended:
