@@ -69,17 +69,22 @@ class Parts:
         wanted, cities = definitions(settings), default_cities()
         self._schedules = SettingsSchedules(transactions, wanted, cities, limits.cities_per_month)
         self.scheduler = Scheduler(transactions, Runs(transactions, cities, outstanding), self.relay.wake)
-        self._stream_relay = streams and StreamRelay(
-            transactions, streams, transactions.clock, settings.streams, every_s
+        self._stream_relay = (
+            None
+            if streams is None
+            else StreamRelay(transactions, streams, transactions.clock, settings.streams, every_s)
         )
 
     async def run(self) -> None:
         """Publish, start what is due and delete what is old, once it is known who has access."""
         await self.admitted.wait_until_known()
+        await asyncio.gather(self.admitted.run(), self._publish())
+
+    async def _publish(self) -> None:
         while await self._transactions.persist(partial(widen, outstanding=self._outstanding)):
             pass
         await self._transactions.persist(self._schedules.store)
-        parts = (self.relay, self.event_relay, self._stream_relay, self.retention, self.scheduler, self.admitted)
+        parts = (self.relay, self.event_relay, self._stream_relay, self.retention, self.scheduler)
         await asyncio.gather(*(one.run() for one in parts if one))
 
     def api(self, observed: Instrumentation, watchers: contextlib.ExitStack | None) -> FastAPI:

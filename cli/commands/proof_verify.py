@@ -38,11 +38,12 @@ def verify_file(file: str, *, calls: bool) -> None:
         for entry in _entries(file):
             verification.add(entry)
         verdict = verification.verdict()
-        facts(_rows(header, claim_s, verdict))
-        for line in ("", *EVIDENCE.splitlines()):
-            say(line)
         if calls:
             _print_calls(file, claim_s)
+        else:
+            facts(_rows(header, claim_s, verdict))
+            for line in ("", *EVIDENCE.splitlines()):
+                say(line)
     except Damaged as error:
         raise Unproven(f"{file} proves nothing: {error}") from error
     if verdict.violations:

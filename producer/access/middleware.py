@@ -106,7 +106,7 @@ class Access:
             return send(message)
 
         await self._app(scope, receive, send_and_note_status)
-        if status < 400:
+        if status < 400 or status >= 500:  # what was answered 5xx may be committed
             record(sender, scope, status)
 
 

@@ -20,8 +20,8 @@ OPEN: Final = frozenset(
 """What needs no token."""
 OPEN_BELOW: Final = "/static/"
 """The page's files."""
-ADMIN_BELOW: Final = ("/quota", "/webhooks")
-"""Changes of what concerns all clients."""
+ADMIN_BELOW: Final = ("/quota", "/schedules", "/webhooks")
+"""Changes of what concerns all clients, and of what spends quota again and again."""
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

@@ -69,7 +69,7 @@ class Verification:
         self._buckets: dict[str, Bucket] = {}
         self._fixed = {digest: self._verdict_of_settings(token) for digest, token in (fixed or {}).items()}
         self._kept: dict[str, Verdict] = {}
-        self._failed_at_s = -inf
+        self._failed_at_s: dict[str, float] = {}
         self._renewals: dict[str, asyncio.Task[None]] = {}
         self._used: set[str] = set()
         self._use_stored_at_s: dict[str, float] = {}
@@ -129,10 +129,10 @@ class Verification:
         age_s = now_s - verdict.checked_at_s
         if age_s <= AHEAD_S:
             return True
-        is_away = now_s - self._failed_at_s <= AWAY_S
-        if age_s > FRESH_S and not (is_away and age_s <= HELD_S and verdict.client is not None):
+        failed_s = now_s - self._failed_at_s.get(digest, -inf)
+        if age_s > FRESH_S and not (failed_s <= AWAY_S and age_s <= HELD_S and verdict.client is not None):
             return False
-        if digest not in self._renewals and now_s - self._failed_at_s >= RETRY_S:
+        if digest not in self._renewals and failed_s >= RETRY_S:
             self._renewals[digest] = asyncio.create_task(self._renew(digest))
         return True
 
@@ -148,14 +148,18 @@ class Verification:
         try:
             verdict = await self._flight.get(digest, asyncio.get_running_loop().time() + DEADLINE_S)
         except (TimeoutError, DatabaseUnavailable) as error:
-            self._failed_at_s = self._monotonic()
+            if digest in self._kept:
+                self._failed_at_s[digest] = self._monotonic()
             raise DatabaseUnavailable(str(error) or "no answer in time") from error
         if verdict is None:
             raise AssertionError("every digest has a verdict")
+        self._failed_at_s.pop(digest, None)
         self._kept.pop(digest, None)
         self._kept[digest] = verdict
         if len(self._kept) > MAX_KEPT:
-            del self._kept[next(iter(self._kept))]
+            oldest = next(iter(self._kept))
+            del self._kept[oldest]
+            self._failed_at_s.pop(oldest, None)
         if verdict.client is not None:
             self._used.add(verdict.client.name)
         return verdict

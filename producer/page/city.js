@@ -44,13 +44,12 @@ function useRead(key, read) {
   useEffect(() => {
     const stop = new AbortController();
     const look = () =>
-      document.hidden ||
       read({ signal: stop.signal }).then(
         (value) => setFound({ value, problem: null }),
         (problem) => stop.signal.aborted || setFound(({ value }) => ({ value, problem })),
       );
     look();
-    const again = setInterval(look, AGAIN_MS);
+    const again = setInterval(() => document.hidden || look(), AGAIN_MS);
     return () => {
       clearInterval(again);
       stop.abort();
@@ -127,7 +126,7 @@ function Table({ rows, name }) {
   return html`
     <details>
       <summary>Show as a table</summary>
-      ${rows.length > SHOWN && html`<p class="note">The newest ${SHOWN} of ${count(rows.length, "observation")}; the file has all.</p>`}
+      ${rows.length > SHOWN && html`<p class="note">The last ${SHOWN} of ${count(rows.length, "observation")}; the file has all.</p>`}
       <div class="scroll" tabindex="0" role="region" aria-label=${`${words} over time`}>
         <table>
           <thead><tr><th scope="col">Time</th><th scope="col" class="figure">${words}</th><th scope="col">Sky</th></tr></thead>
@@ -196,6 +195,7 @@ export function CityView({ id }) {
       <h1>${row.name ?? `City ${id}`}</h1>
       <span class="note">${[country(row.country), `city id ${id}`].filter(Boolean).join(" · ")}</span>
     </div>
+    ${problem && html`<p class="bad" role="alert">${problem.message}</p>`}
     <${Latest} row=${row} />
     <${History} key=${id} id=${id} />
   `;

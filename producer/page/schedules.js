@@ -199,26 +199,29 @@ function Create() {
   `;
 }
 
-/** Pages that are read one after the other: what the first page has is read again, the others once. */
-function useOlder(body) {
+/**
+ * All that was read so far, and a button for more. The first page is read again and again; what leaves it stays known.
+ * @param {any} body the first page @param {(one: any) => string} key what a row is known by
+ */
+function useAll(body, key) {
   const [older, setOlder] = useState({ data: [], next: undefined, problem: null });
   const at = older.next === undefined ? body?.next : older.next;
   const more = () =>
     call(pathOf(at)).then(
-      (page) => setOlder({ data: [...older.data, ...page.data], next: page.next, problem: null }),
+      (page) => setOlder({ data: [...(older.next === undefined ? body.data : []), ...older.data, ...page.data], next: page.next, problem: null }),
       (problem) => setOlder({ ...older, problem }),
     );
   const button = html`
     ${older.problem && html`<p class="bad" role="alert">${older.problem.message}</p>`}
     ${at && html`<button type="button" class="plain" onClick=${more}>Show more</button>`}
   `;
-  return [older.data, button];
+  const isNew = new Set(body?.data.map(key));
+  return [body && [...body.data, ...older.data.filter((one) => !isNew.has(key(one)))], button];
 }
 
 export function SchedulesView() {
   const [body, problem] = useBody("/schedules");
-  const [older, more] = useOlder(body);
-  const all = body && [...body.data, ...older];
+  const [all, more] = useAll(body, (one) => one.name);
   return html`
     <p class="back"><a href="#/">All collections</a></p>
     <div class="title"><h1>Schedules</h1></div>
@@ -267,8 +270,7 @@ function Delete({ name }) {
 
 function Runs({ name }) {
   const [body, problem] = useBody(path(name, "/runs"));
-  const [older, more] = useOlder(body);
-  const runs = body && [...body.data, ...older];
+  const [runs, more] = useAll(body, (run) => run.nominal_at);
   return html`
     <section aria-labelledby="runs-title">
       <h2 id="runs-title">Runs</h2>

@@ -15,7 +15,8 @@ export async function readSession() {
 }
 
 export async function signOut() {
-  await call("/session", { method: "DELETE" });
+  const problem = await call("/session", { method: "DELETE" }).then(() => null, (error) => error);
+  if (problem) return alert(problem.message);
   session.value = null;
   isLocked.value = true;
 }

@@ -7,7 +7,7 @@ one transaction, under the lock of the schedule's row. So any number of producer
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -64,7 +64,10 @@ def skipped(state: ScheduleState, now: datetime, reason: str) -> list[RunState]:
     if state.next_at is None or state.next_at > now:
         return []
     times, more = state.times.last(state.next_at, now, MAX_SKIPPED)
-    return [RunState(at, now, None, reason + EARLIER * (more and place == 0)) for place, at in enumerate(times)]
+    runs = [RunState(at, now, None, reason) for at in times]
+    if more:
+        runs[0] = replace(runs[0], reason=reason + EARLIER)
+    return runs
 
 
 class Runs:
@@ -82,6 +85,9 @@ class Runs:
         if state is None or state.next_at is None or state.next_at > now:
             return None
         due = skipped(state, now, MISSED)
+        if not due:  # the zone's clock changed since `next_at` was stored: it is no time of the schedule any more
+            storage.set_next(connection, name, state.times.after(now))
+            return None
         *missed, last = due
         decision = Decision(name, due)
         if now - last.nominal_at <= LATE or state.missed == "latest":

@@ -92,7 +92,8 @@ def read_header(lines: Iterable[bytes]) -> Header:
         terms = tuple(TermsSince(**each | {"since": _moment_or_none(each["since"])}) for each in found.pop("terms"))
         moments = {name: _moment(found[name]) for name in ("since", "until", "exported_at")}
         kept_since = _moment_or_none(found["kept_since"])
-        header = Header(**found | moments | {"kept_since": kept_since}, terms=terms)
+        claim_s = {"claim_s": float(found["claim_s"])}
+        header = Header(**found | moments | claim_s | {"kept_since": kept_since}, terms=terms)
     except (KeyError, TypeError, ValueError) as error:
         raise Damaged(f"line 1 is not a header: {error}") from error
     if not terms:

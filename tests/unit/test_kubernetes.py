@@ -1,6 +1,7 @@
 """What deploy/kubernetes promises: valid objects, settings that exist, secrets in files, and no rights beyond need."""
 
 import copy
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -13,13 +14,14 @@ import pytest
 import yaml
 
 from consumer.app import GRACE_S, WorkerFacts, create_api
+from raingauge.access.tokens import digest, new_token
 from raingauge.clock import SystemClock
 from raingauge.database import Database
 from raingauge.errors import HandoffUnavailable
 from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS
 from raingauge.observability.metrics import Telemetry
 from raingauge.process import DRAIN_S
-from raingauge.settings import Settings, load_settings, provider_key
+from raingauge.settings import Settings, load_settings, provider_key, token_digests
 from tests.api_support import Front
 
 ROOT: Final = Path(__file__).parents[2]
@@ -30,11 +32,12 @@ VERSIONS: Final = ["1.31", "1.37"]
 SECRETS: Final = {
     "database-url": "mysql+pymysql://raingauge@mysql:3306/raingauge",
     "broker-url": "kafka://kafka:9092",
+    "admin-token": new_token(),
     "openweather-api-key": "key",
 }
 NEEDS: Final = {
     "migrate": {"database-url"},
-    "producer": {"database-url", "broker-url"},
+    "producer": {"database-url", "broker-url", "admin-token"},
     "consumer": {"database-url", "broker-url", "openweather-api-key"},
 }
 """The secrets that each pod gets."""
@@ -138,6 +141,8 @@ def test_the_settings_exist_and_a_service_listens_where_its_pod_says(name: str, 
     assert f"EXPOSE {listens.port}\n" in (ROOT / name / "Dockerfile").read_text("utf-8")
     assert (settings.database.url, settings.broker.url) == (SECRETS["database-url"], SECRETS["broker-url"])
     assert key == (SECRETS["openweather-api-key"] if name == "consumer" else None)
+    if name == "producer":  # it listens to other machines: without a token it would not start
+        assert token_digests(settings.access.tokens) == [digest(SECRETS["admin-token"])]
 
 
 async def test_the_probes_ask_what_the_services_answer(sqlite: Database) -> None:
@@ -159,7 +164,9 @@ def test_secrets_are_files_and_a_pod_has_those_that_it_needs(name: str) -> None:
     (secret,) = [one["secret"] for one in PODS[name]["spec"]["volumes"] if one["name"] == "secrets"]
     files = {mounts["secrets"] / one["path"] for one in secret["items"]}
     assert {one["key"] for one in secret["items"]} == NEEDS[name]
-    assert {PurePosixPath(value) for key, value in environment(name).items() if key.endswith("_FILE")} == files
+    named = {PurePosixPath(value) for key, value in environment(name).items() if key.endswith("_FILE")}
+    tokens = json.loads(environment(name).get("RAINGAUGE_ACCESS__TOKENS", "[]"))
+    assert named | {PurePosixPath(token["token_file"]) for token in tokens} == files
     assert all(one.keys() == {"name", "value"} for one in container(name)["env"]), "no secret comes as a variable"
     assert not [key for key in environment(name) if key.endswith(("__URL", "API_KEY"))]
     assert "Secret" not in {thing["kind"] for thing in OBJECTS}

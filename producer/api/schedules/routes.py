@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from producer.access.clients import note_subject
 from producer.api.answers import link
 from producer.api.periods import LATEST, Moment
 from producer.api.problems import ELSEWHERE, UNAVAILABLE, WORDS, Invalid, responses
@@ -124,6 +125,7 @@ def _add_create(api: APIRouter, schedules: Schedules, defaults: ScheduleDefaults
         `dry_run=true` answers the next ten runs, when each would end, and the cost; a schedule of the same name counts
         as replaced.
         """
+        note_subject(body.name)
         wanted = defaults.definition(body)
         try:
             if dry_run:
