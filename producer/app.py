@@ -69,11 +69,9 @@ class Parts:
         wanted, cities = definitions(settings), default_cities()
         self._schedules = SettingsSchedules(transactions, wanted, cities, limits.cities_per_month)
         self.scheduler = Scheduler(transactions, Runs(transactions, cities, outstanding), self.relay.wake)
-        self._stream_relay = (
-            None
-            if streams is None
-            else StreamRelay(transactions, streams, transactions.clock, settings.streams, every_s)
-        )
+        self._stream_relay: StreamRelay | None = None
+        if streams is not None:
+            self._stream_relay = StreamRelay(transactions, streams, transactions.clock, settings.streams, every_s)
 
     async def run(self) -> None:
         """Publish, start what is due and delete what is old, once it is known who has access."""
