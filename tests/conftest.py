@@ -1,5 +1,6 @@
 """Fixtures for all tests: a database of each kind."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -33,6 +34,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 KINDS = ["sqlite", *SERVER_KINDS]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Undo what a program that ran within the test did to logging: later tests would hear of it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        root.removeHandler(handler)
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -171,7 +171,9 @@ def test_an_index_whose_creation_was_interrupted_is_created_anew(bare: Database)
 @pytest.mark.parametrize("bare", SERVER_KINDS, indirect=True)
 def test_a_change_that_waits_for_a_transaction_keeps_nobody_waiting_for_long(bare: Database) -> None:
     migrate(bare, "0001")
-    accept(bare, "1", range(1, 31))
+    old = {"max_age_s": 0, "total": 1, "collected": 0, "failed": 0, "last_turn": 0, "enqueued": 0, "released": 0}
+    row = {"id": "'1'", "cities_hash": "'x'", "requested_at": "'2026-11-20 12:00:00'", **old}
+    execute(bare, f"INSERT INTO collections ({', '.join(row)}) VALUES ({', '.join(map(str, row.values()))})")
     slowest, count = 0.0, text("SELECT count(*) FROM collections")
     with bare.engine.connect() as long, ThreadPoolExecutor(1) as thread:
         long.execute(count)

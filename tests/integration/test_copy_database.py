@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from sqlalchemy import Column, Connection, insert, select
+from sqlalchemy import Column, Connection, SmallInteger, insert, select
 
 from raingauge.database import Database, open_database
 from raingauge.storage.models import Event, Schema
@@ -26,6 +26,8 @@ VALUES: Final = {
 
 
 def value(column: Column[Any]) -> object:
+    if isinstance(column.type, SmallInteger):
+        return 1
     return VALUES[datetime if "DateTime" in type(column.type).__name__ else column.type.python_type]
 
 
