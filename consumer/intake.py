@@ -252,12 +252,9 @@ class Intake:
             _log_held(delivery)
 
     async def _watch_held(self) -> None:
-        """Log regularly what partitions wait behind; acknowledge what a person has buried, bury what is gone."""
+        """Log regularly what partitions wait behind; acknowledge what a person has buried."""
         while True:
             await self._clock.sleep(REMIND_EVERY_S)
-            with suppress(DatabaseUnavailable):  # a failover may have lost a batch after it was enqueued
-                lost = partial(enqueueing.unknown_batches, requested_at=self._latest())
-                await self._bury_unknown(await self._transactions.read(lost))
             if not (held := self._subscription.held):
                 continue
             try:
@@ -274,18 +271,27 @@ class Intake:
         return {key: max(moment for moment, _ in some) for key, some in self._deliveries.items()}
 
     async def _watch(self) -> None:
-        """Acknowledge what other consumers settled, until stopped."""
+        """Acknowledge what other consumers settled, and bury what a failover lost, until stopped."""
         while not await happens_within(self._stop, LOOK_EVERY_S):
             if not self._deliveries:
                 continue
             keys = self._latest()
             try:
-                over = await self._transactions.read(partial(enqueueing.settled_batches, requested_at=keys))
+                over, unknown = await self._transactions.read(partial(_over_and_unknown, requested_at=keys))
             except DatabaseUnavailable as error:
                 log.warning("database.unavailable", extra={"error": str(error)})
             else:
                 for key in over:
                     self._acknowledge_until(key, keys[key])
+                await self._bury_unknown(unknown)
+
+
+def _over_and_unknown(
+    connection: Connection, requested_at: Mapping[BatchKey, datetime]
+) -> tuple[set[BatchKey], set[BatchKey]]:
+    over = enqueueing.settled_batches(connection, requested_at)
+    left = {key: moment for key, moment in requested_at.items() if key not in over}
+    return over, enqueueing.unknown_batches(connection, left) if left else set()
 
 
 async def _none_buried(_: Sequence[Delivery]) -> Sequence[Delivery]:

@@ -121,7 +121,6 @@ class Ledger:
             await self._transactions.persist(self._create_gate)
         except IntegrityError:
             await self._transactions.persist(self._compare)
-        self._server = await self._transactions.persist(self.find_identity)
 
     async def adopt(self) -> str:
         """Write these terms into the account's gate; the terms that it had, or that there was none."""
@@ -219,7 +218,7 @@ class Ledger:
         return locked
 
     def _create_gate(self, connection: Connection) -> None:
-        now = self._transactions.now(connection)
+        self._server, now = self.find_identity(connection), self._transactions.now(connection)
         quota.insert_gate(connection, self._account, now, self._ours)
         quota.note_terms(connection, self._account, now, self.terms)
 
@@ -232,7 +231,7 @@ class Ledger:
         return {name: value for name, value in self._ours.items() if getattr(gate, name) != value}
 
     def _compare(self, connection: Connection) -> None:
-        gate = self._lock(connection)
+        self._server, gate = self.find_identity(connection), self._lock(connection)
         if self._differences(gate):
             theirs = {name: getattr(gate, name) for name in self._ours}
             raise GateMismatch(
