@@ -81,6 +81,8 @@ class World:
     lanes = 3
     """Group calls that a consumer has under way at most."""
     partitions = 4
+    removes = True
+    """Whether relays remove what is deleted."""
 
     def __init__(self, seed: int, engine: Engine, loop: VirtualLoop, parts: Parts) -> None:
         self.loop = loop
@@ -149,9 +151,12 @@ class World:
         event_relay = EventRelay(process.transactions, Sender(self.events, process), RELAY, EVENTS)
         sender = Sender(self.streams, process)
         stream_relay = StreamRelay(process.transactions, sender, self.clock, STREAMS, RELAY.every_s)
-        streams = [stream_relay.run()] if self.plan.streams else []
-        removing = Retention(process.transactions, KEEP_ALL, streams=self.plan.streams, holder=process.name)
-        process.start(_all_of(relay.run(), event_relay.run(), removing.run(), *streams))
+        parts = [stream_relay.run()] if self.plan.streams else []
+        if self.removes:
+            parts.append(
+                Retention(process.transactions, KEEP_ALL, streams=self.plan.streams, holder=process.name).run()
+            )
+        process.start(_all_of(relay.run(), event_relay.run(), *parts))
         self.relays.append(process)
         self._wake_relay = relay.wake
 
