@@ -29,7 +29,7 @@ from tests.support.processes import ROOT, Program, program, simulator
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]
 
-RELEASED = "2bc936e0a0f8d0ab8017e04a5911cbf7dca71091"
+RELEASED = "2bc936e0a0f8d0ab8017e04a5911cbf7dca71091"  # pragma: allowlist secret
 """Version 0.1.0, whose schema is migration 0001."""
 PER_COLLECTION = 5_000
 STORED = {
