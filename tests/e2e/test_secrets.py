@@ -283,7 +283,7 @@ def test_on_kafka_and_mariadb(schemas: dict[str, str]) -> None:
         producer = parts.enter_context(program("producer", settings=settings))
         consumer = parts.enter_context(program("consumer", settings=settings))
         without = settings | {"RAINGAUGE_DATABASE__URL": shut_out}
-        outsiders = [parts.enter_context(program(module, settings=without)) for module in ("producer", "consumer")]
+        outsiders = [parts.enter_context(launched(module, settings=without)) for module in ("producer", "consumer")]
         eventually(lambda: "handoff.assigned" in consumer.output, PATIENCE_S)
         publish(topic, *POISON)
         provoke(producer.url, provider, told=lambda event: event in consumer.output)
