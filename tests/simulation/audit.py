@@ -61,7 +61,7 @@ class Audit:
     def delete(self, state: CollectionState) -> None:
         """A client is about to delete this collection, which has ended."""
         self.deleted.add(state.id)
-        self.accepted.pop(state.id)
+        self.accepted.pop(state.id, None)  # a failover may have lost it, and a client posted it again
         self._deleted_ends[_end_of(state), state.id] += 1
 
     def _publishes(self, process: Process, key: bytes) -> None:
