@@ -62,11 +62,12 @@ class StreamRelay:
     async def _publish(self, one: Outgoing) -> bool:
         """Whether all of it is stored in the hand-off for sure; otherwise it is due again when its lease expires."""
         try:
-            await self._send(self._settings.readings_topic, one.reading, one.stored_at)
+            if one.reading is not None:
+                await self._send(self._settings.readings_topic, one.reading, one.stored_at)
             if one.latest is not None:
                 await self._send(self._settings.latest_topic, one.latest, one.latest.fetched_at)
         except RaingaugeError as error:
-            log.warning("streams.not_published", extra={"reading": one.reading.id, "error": str(error)})
+            log.warning("streams.not_published", extra={"reading": one.id, "error": str(error)})
             return False
         return True
 

@@ -26,18 +26,17 @@ _DUE_READINGS: Final = (
 )
 _PUBLISH_AT: Final = update(OutgoingReading).where(_NUMBERED).values(publish_at=bindparam("moment", type_=UtcDateTime))
 _OLDEST_READING: Final = select(OutgoingReading.stored_at).order_by(OutgoingReading.number).limit(1)
-_FORGET: Final = delete(OutgoingReading).where(_NUMBERED)
 _PUBLISHED: Final = delete(OutgoingReading).where(
     _NUMBERED, OutgoingReading.publish_at == bindparam("leased_until", type_=UtcDateTime)
 )
 _FETCHED_AT: Final = select(City.id, City.fetched_at).where(City.id.in_(bindparam("cities", expanding=True)))
 _LEASED_READINGS: Final = (
     select(
-        *(OutgoingReading.number, OutgoingReading.stored_at),
+        *(getattr(OutgoingReading, name) for name in ("number", "stored_at", "collection_id", "city_id")),
         *(getattr(City if name in OF_THE_CITY else Reading, name) for name in ReadingMessage.model_fields),
         *(City.id if name == "city_id" else getattr(City, name) for name in LatestMessage.model_fields),
     )
-    .join_from(
+    .outerjoin_from(
         OutgoingReading,
         Reading,
         and_(Reading.collection_id == OutgoingReading.collection_id, Reading.city_id == OutgoingReading.city_id),
@@ -54,9 +53,17 @@ class Outgoing:
 
     number: int
     stored_at: datetime
-    reading: ReadingMessage
+    collection_id: str
+    city_id: int
+    reading: ReadingMessage | None
+    """None if it was deleted with its collection."""
     latest: LatestMessage | None
     """The city's latest weather as of the lease; None if the reading failed, or a later one of the lease has it."""
+
+    @property
+    def id(self) -> str:
+        """Its reading's id on the streams, which is known after the reading is deleted too."""
+        return f"{self.collection_id}/{self.city_id}"
 
 
 def add_readings(connection: Connection, now: datetime, readings: Iterable[tuple[str, int]]) -> None:
@@ -75,10 +82,8 @@ def lease_readings(connection: Connection, now: datetime, until: datetime, most:
         return []
     connection.execute(_PUBLISH_AT, {"numbers": numbers, "moment": until})
     rows = [_outgoing(row) for row in connection.execute(_LEASED_READINGS, {"numbers": numbers})]
-    if deleted := {*numbers} - {row.number for row in rows}:  # with their collection: nothing is left to publish
-        connection.execute(_FORGET, {"numbers": sorted(deleted)})
-    last = {row.reading.city_id: row.number for row in rows if row.latest is not None}
-    return [row if last.get(row.reading.city_id) == row.number else replace(row, latest=None) for row in rows]
+    last = {row.city_id: row.number for row in rows if row.latest is not None}
+    return [row if last.get(row.city_id) == row.number else replace(row, latest=None) for row in rows]
 
 
 def oldest_waiting(connection: Connection) -> datetime | None:
@@ -100,21 +105,21 @@ def remove_published(
     One whose city has newer weather by now is added again: another relay may have published that before this one's,
     and forgotten all about it.
     """
-    latest = {row.reading.city_id: row.latest.fetched_at for row in published if row.latest is not None}
+    latest = {row.city_id: row.latest.fetched_at for row in published if row.latest is not None}
     found = connection.execute(_FETCHED_AT, {"cities": sorted(latest)}) if latest else ()
     newer = {city_id for city_id, fetched_at in found if fetched_at != latest[city_id]}
-    overtaken = [row.reading for row in published if row.latest is not None and row.reading.city_id in newer]
+    overtaken = [row for row in published if row.latest is not None and row.city_id in newer]
     numbers = sorted(row.number for row in published)
     connection.execute(_PUBLISHED, {"numbers": numbers, "leased_until": leased_until})
     if overtaken:
-        add_readings(connection, now, ((reading.collection_id, reading.city_id) for reading in overtaken))
+        add_readings(connection, now, ((row.collection_id, row.city_id) for row in overtaken))
 
 
 def _outgoing(row: Any) -> Outgoing:
-    number, stored_at, *values = row
-    reading = ReadingMessage(**dict(zip(ReadingMessage.model_fields, values, strict=False)))
-    latest = None
-    if reading.status == "collected":
-        of_city = values[len(ReadingMessage.model_fields) :]
-        latest = LatestMessage(**dict(zip(LatestMessage.model_fields, of_city, strict=True)))
-    return Outgoing(number, stored_at, reading, latest)
+    number, stored_at, collection_id, city_id, *values = row
+    of_reading = dict(zip(ReadingMessage.model_fields, values, strict=False))
+    of_city = dict(zip(LatestMessage.model_fields, values[len(of_reading) :], strict=True))
+    reading = None if of_reading["status"] is None else ReadingMessage(**of_reading)
+    fetched = of_city["fetched_at"] is not None and (reading is None or reading.status == "collected")
+    latest = LatestMessage(**of_city) if fetched else None
+    return Outgoing(number, stored_at, collection_id, city_id, reading, latest)

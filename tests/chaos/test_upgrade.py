@@ -180,6 +180,7 @@ def test_version_0_1_0_is_upgraded_at_work(kind: str, released: Path, thorough: 
             return parts.enter_context(program(name, settings=settings, cwd=folder))
 
         old_producer, old_consumer = start("producer", released), start("consumer", released)
+        eventually(lambda: requests.get(f"{old_producer.url}/quota", timeout=20).ok, 60)  # the gate is there
         with ExitStack() as asking:
             new_client: Client
             with Client(old_producer.url, "old") as old_client:

@@ -27,7 +27,7 @@ from raingauge.storage.models import (
 from raingauge.storage.retention import Cursor, StillOpen
 from tests.contract.storage_support import MICROSECOND, NOW, SECOND, accept, cancel, found, rows, settle_batches
 from tests.contract.test_storage_outbox import fill, rows_read
-from tests.contract.test_storage_streams import collect
+from tests.contract.test_storage_streams import collect, observe
 from tests.contract.test_storage_webhooks import lease as lease_deliveries
 from tests.contract.test_storage_webhooks import subscribe
 
@@ -83,13 +83,36 @@ def test_a_small_collection_is_removed_at_once_and_nothing_of_others_nor_of_citi
     assert delete(database, "mine") is None
 
 
-def test_readings_of_a_deleted_collection_are_not_published_and_others_are(database: Database) -> None:
+def test_of_a_deleted_collection_only_the_latest_weather_of_its_cities_is_published(database: Database) -> None:
     collect(database, "mine", 1, 2)
     collect(database, "other", 3)
     delete(database, "mine")
     leased = database.write(lambda c: streams.lease_readings(c, NOW, NOW + SECOND, 9))
-    assert [one.reading.collection_id for one in leased] == ["other"]
-    assert left(database, OutgoingReading) == [{"other"}]
+    assert [(one.id, one.reading is None, one.latest and one.latest.city_id) for one in leased] == [
+        ("mine/1", True, 1),
+        ("mine/2", True, 2),
+        ("other/3", False, 3),
+    ]
+
+
+def test_a_deleted_reading_that_newer_weather_has_overtaken_is_published_again(database: Database) -> None:
+    collect(database, "mine", 1)
+    delete(database, "mine")
+    leased = database.write(lambda c: streams.lease_readings(c, NOW, NOW + SECOND, 9))
+    observe(database, 1, NOW + SECOND)
+    database.write(lambda c: streams.remove_published(c, NOW, leased, NOW + SECOND))
+    (again,) = database.write(lambda c: streams.lease_readings(c, NOW, NOW + SECOND, 9))
+    assert again.latest is not None
+    assert again.latest.fetched_at == NOW + SECOND
+
+
+def test_of_a_deleted_reading_whose_city_has_no_weather_nothing_is_published(database: Database) -> None:
+    collect(database, "mine", 1, failing="for the test")
+    delete(database, "mine")
+    (leased,) = database.write(lambda c: streams.lease_readings(c, NOW, NOW + SECOND, 9))
+    assert (leased.reading, leased.latest) == (None, None)
+    database.write(lambda c: streams.remove_published(c, NOW, [leased], NOW + SECOND))
+    assert left(database, OutgoingReading) == [set()]
 
 
 def test_an_open_collection_is_not_deleted(database: Database) -> None:

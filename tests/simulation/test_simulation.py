@@ -207,14 +207,14 @@ def test_a_cause_without_its_event_is_caught(template: Path, monkeypatch: pytest
     assert "causes without their event" in caught(template, Parts())
 
 
-@pytest.mark.long
-def test_a_dead_letter_of_a_deleted_collection_is_caught(template: Path) -> None:
+def test_a_dead_letter_of_a_deleted_collection_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Forgets(Intake):
         async def _enqueue(self, keys: Mapping[BatchKey, datetime]) -> None:
             tomorrow = timedelta(days=1)
             await super()._enqueue({key: requested_at + tomorrow for key, requested_at in keys.items()})
 
-    assert "dead letters ≠ poison" in caught(template, Parts(intake=Forgets))
+    monkeypatch.setattr(world.World, "deleted_share", 1.0)
+    assert "dead letters ≠ poison" in caught(template, Parts(intake=Forgets), "dead letters")
 
 
 def test_an_event_without_its_cause_is_caught(template: Path) -> None:
@@ -253,8 +253,10 @@ def test_old_weather_that_is_published_last_is_caught(template: Path, monkeypatc
     publish = StreamRelay._publish
 
     async def of_the_reading(self: StreamRelay, one: Outgoing) -> bool:
-        weather = {name: getattr(one.reading, name) for name in LatestMessage.model_fields}
-        return await publish(self, replace(one, latest=LatestMessage(**weather) if one.latest else None))
+        if one.latest is not None and one.reading is not None:
+            weather = {name: getattr(one.reading, name) for name in LatestMessage.model_fields}
+            one = replace(one, latest=LatestMessage(**weather))
+        return await publish(self, one)
 
     monkeypatch.setattr(StreamRelay, "_publish", of_the_reading)
     monkeypatch.setattr(plan, "STREAMS_EVERY", 1)

@@ -81,6 +81,8 @@ class World:
     lanes = 3
     """Group calls that a consumer has under way at most."""
     partitions = 4
+    deleted_share = 0.4
+    """Of the collections that have ended."""
     removes = True
     """Whether relays remove what is deleted."""
 
@@ -210,8 +212,7 @@ class World:
         if chance.random() < 0.3:
             await self.clock.sleep(chance.uniform(0, chance.choice([3.0, CALM_AT / 2])))
             await self._until_answered(lambda collections: collections.cancel(request.id))
-        deletes = chance.random() < 0.4 and not (self.plan.fails_over or self.plan.streams)
-        if deletes and await self._delete(request.id) and chance.random() < 0.7:
+        if chance.random() < self.deleted_share and await self._delete(request.id) and chance.random() < 0.7:
             other = tuple(chance.sample(list(CITIES), chance.randint(1, len(CITIES))))
             await self._post(replace(request, city_ids=other))
 
@@ -233,7 +234,7 @@ class World:
     async def _post(self, request: CollectionRequest) -> None:
         self.audit.posted.add(request.id)
         await self._until_answered(lambda collections: collections.accept(request))
-        self.audit.accepted[request.id] = frozenset(request.city_ids)
+        self.audit.accept(request.id, frozenset(request.city_ids))
         self._wake_relay()
 
     async def _until_answered(self, ask: Callable[[Collections], Awaitable[object]]) -> None:
