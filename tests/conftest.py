@@ -1,5 +1,6 @@
 """Fixtures for all tests: a database of each kind."""
 
+import gc
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -31,6 +32,11 @@ settings.load_profile("default")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the simulation is."""
     parser.addoption("--seeds", type=int, default=10, help="seeds that the simulation runs")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the tests that are collected from each search for garbage: they are a million objects, and stay."""
+    gc.freeze()
 
 
 KINDS = ["sqlite", *SERVER_KINDS]
