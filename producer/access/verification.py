@@ -185,7 +185,8 @@ class Verification:
         return Verdict(client, "", now_s, now_s + left_s) if left_s > 0 else Verdict(None, _expired(client), now_s)
 
     def _verdict_of_settings(self, token: TokenSettings) -> Verdict:
-        limits = token.limits or self._limits
+        own = {} if token.limits is None else token.limits.model_dump(exclude_unset=True)
+        limits = self._limits.model_copy(update=own)
         bucket = self._bucket(token.name, limits.requests_per_s)
         client = Client(token.name, token.scope, token.expires, limits.cities_open, bucket)
         return Verdict(client, ends_at_s=self._monotonic() + _left_s(token.expires, self._transactions.clock.now()))

@@ -115,7 +115,7 @@ class TokenSettings(Section):
     token_file: str
     expires: AwareDatetime | None = None
     limits: LimitSettings | None = None
-    """None: those of all tokens."""
+    """What they do not name is as in those of all tokens."""
 
 
 class AccessSettings(Section):

@@ -355,6 +355,14 @@ async def test_requests_a_second_are_limited_for_each_client_alone(sqlite: Datab
     assert (await front.send("GET", "/session", FIXED)).status_code == 200
 
 
+async def test_limits_of_an_entry_replace_only_what_they_name(sqlite: Database) -> None:
+    front = Guarded(sqlite, fixed(limits={"requests_per_s": 2}), limits={"requests_per_s": 1, "cities_open": 3})
+    late = await front.send("POST", "/collect", FIXED, json={"id": 1, "cities": [1, 2, 3, 4]})
+    assert_problem(late, 422, "the token ci may have 3 cities open; it has 0, and this collection has 4")
+    statuses = [(await front.send("GET", "/session", FIXED)).status_code for _ in range(2)]
+    assert statuses == [200, 429]
+
+
 async def test_open_cities_are_limited_and_settled_ones_free_their_place(sqlite: Database) -> None:
     front = Guarded(sqlite, limits={"cities_open": 3})
     front.open_gate()
