@@ -19,6 +19,7 @@ from producer.access.hosts import HEADERS
 from producer.access.refusals import MALFORMED, MISSING
 from producer.access.rules import OPEN, OPEN_BELOW
 from producer.api.application import create_api
+from producer.single_flight import LOADS_AT_ONCE
 from raingauge.access import stored, tokens
 from raingauge.blocking import inline
 from raingauge.clock import SystemClock
@@ -39,6 +40,9 @@ class Guarded(Front):
     def __init__(self, database: Database, fixed: Mapping[str, TokenSettings] | None = None, **sections: Any) -> None:
         super().__init__(database, settings=Settings.model_validate(sections))
         self.is_away = False
+        self.hangs: asyncio.Event | None = None
+        """Transactions that begin meanwhile wait for it."""
+        self.hanging = 0
         for scope in ("read", "write", "admin"):
             self.add(scope, TOKENS[scope], scope)
         self.admitted = self.admission(fixed)
@@ -47,6 +51,9 @@ class Guarded(Front):
     async def run_database(self, work: Callable[[], Any]) -> Any:
         if self.is_away:
             raise DatabaseUnavailable("no answer")
+        if self.hangs is not None:
+            self.hanging += 1
+            await self.hangs.wait()
         return work()
 
     def admission(self, fixed: Mapping[str, TokenSettings] | None = None) -> Admission:
@@ -201,6 +208,32 @@ async def test_a_busy_client_never_waits_for_the_database(front: Guarded) -> Non
         front.clock.moment += timedelta(seconds=3)
         assert front.admitted.verification.at_hand(tokens.digest(TOKENS["read"])) is not None
         await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+
+
+async def test_invented_tokens_push_no_valid_one_out(front: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producer.access.verification.MAX_KEPT", 2)
+    assert (await front.send("GET", "/collections", TOKENS["read"])).status_code == 200
+    for _ in range(3):
+        assert (await front.send("GET", "/collections", tokens.new_token())).status_code == 401
+    front.is_away = True
+    assert (await front.send("GET", "/collections", TOKENS["read"])).status_code == 200
+
+
+async def test_a_valid_token_is_renewed_while_transactions_for_invented_ones_hang(front: Guarded) -> None:
+    await front.send("GET", "/collections", TOKENS["read"])
+    front.database.write(lambda c: stored.revoke(c, NOON, "read"))
+    front.clock.moment += timedelta(seconds=5)
+    front.hangs = let_go = asyncio.Event()
+    invented = []
+    for number in range(1, LOADS_AT_ONCE + 1):
+        invented.append(asyncio.create_task(front.send("GET", "/collections", tokens.new_token())))
+        while front.hanging < number:
+            await front.clock.sleep(0)
+    front.hangs = None
+    answer = await front.send("GET", "/collections", TOKENS["read"])
+    assert_problem(answer, 401, "the token read was revoked")
+    let_go.set()
+    await asyncio.wait(invented)
 
 
 async def test_the_first_token_closes_what_was_open_and_streams_that_are(sqlite: Database) -> None:
