@@ -155,7 +155,9 @@ class Verification:
         except (TimeoutError, DatabaseUnavailable) as error:
             if digest in self._valid:
                 self._failed_at_s[digest] = self._monotonic()
-            raise DatabaseUnavailable(str(error) or "no answer in time") from error
+            if isinstance(error, DatabaseUnavailable):
+                raise
+            raise DatabaseUnavailable("no answer in time") from error
         if verdict is None:
             raise AssertionError("every digest has a verdict")
         self._keep(digest, verdict)

@@ -1,5 +1,6 @@
 """The routes /health, /ready and /metrics, the same on every service. They must work during outages."""
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -8,8 +9,10 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel, Field
 
-from raingauge.errors import RaingaugeError
+from raingauge.errors import DatabaseUnavailable, RaingaugeError
 from raingauge.observability.metrics import Telemetry
+
+log = logging.getLogger("raingauge.health")
 
 
 class Health(BaseModel):
@@ -63,9 +66,11 @@ def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]], telemet
         """Answers 503 while something that the service needs is unavailable."""
         try:
             await check()
+        except DatabaseUnavailable as error:
+            log.warning("database.unavailable", extra={"error": str(error)})
+            return _not_ready(error, error.shown)
         except RaingaugeError as error:
-            reason = f"{(type(error).__doc__ or '').partition('.')[0]}: {error}"
-            return JSONResponse({"status": reason}, 503, headers={"Retry-After": "2"})
+            return _not_ready(error, str(error))
         return JSONResponse({"status": "ready"})
 
     @api.get(
@@ -80,3 +85,8 @@ def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]], telemet
         return Response(await telemetry.exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return api
+
+
+def _not_ready(error: RaingaugeError, why: str) -> Response:
+    status = f"{(type(error).__doc__ or '').partition('.')[0]}: {why}"
+    return JSONResponse({"status": status}, 503, headers={"Retry-After": "2"})

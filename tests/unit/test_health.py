@@ -36,7 +36,7 @@ async def test_health_answers_with_details_whatever_is_unavailable(missing: Rain
 
 
 async def test_ready_names_what_is_unavailable() -> None:
-    answer = await get("/ready", DatabaseUnavailable("OperationalError"))
+    answer = await get("/ready", DatabaseUnavailable("OperationalError", "it is read-only"))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
-    assert answer.json() == {"status": "The database cannot be used now: OperationalError"}
+    assert answer.json() == {"status": "The database cannot be used now: it is read-only"}
     assert (await get("/ready")).json() == {"status": "ready"}
