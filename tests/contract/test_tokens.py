@@ -41,6 +41,26 @@ def test_a_token_is_added_once_found_by_its_digest_and_revoked_for_good(database
     assert database.read(stored.any_exists)
 
 
+def test_the_database_remembers_that_the_settings_had_tokens(database: Database) -> None:
+    for _ in range(2):
+        database.write(lambda c: stored.remember_settings(c, NOW))
+    assert database.read(stored.any_exists)
+    assert database.read(stored.list_all) == []
+    assert not database.read(lambda c: stored.any_valid(c, NOW))
+
+
+def test_a_token_is_valid_until_it_expires_or_is_revoked(database: Database) -> None:
+    def valid(at: datetime) -> bool:
+        return database.read(lambda c: stored.any_valid(c, at))
+
+    database.write(lambda c: stored.add(c, NOW, "ci", "a" * 64, "write", LATER))
+    assert (valid(NOW), valid(LATER)) == (True, False)
+    database.write(lambda c: stored.add(c, NOW, "other", "b" * 64, "read", None))
+    assert valid(LATER)
+    database.write(lambda c: stored.revoke(c, NOW, "other"))
+    assert not valid(LATER)
+
+
 def test_the_last_use_is_stored_at_most_once_a_minute(database: Database) -> None:
     database.write(lambda c: stored.add(c, NOW, "ci", "a" * 64, "write", None))
     soon = NOW + timedelta(seconds=59)

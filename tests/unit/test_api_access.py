@@ -310,6 +310,24 @@ async def test_revoking_the_last_token_opens_nothing(front: Guarded) -> None:
         assert_problem(await http.get("/collections"), 401, MISSING)
 
 
+async def test_taking_the_last_token_out_of_the_settings_opens_nothing(
+    sqlite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    transactions, settings = Transactions(sqlite, inline, SystemClock()), Settings()
+    of_settings = {tokens.digest(token): each for token, each in fixed().items()}
+    opened = [True, False, False]
+    for digests, is_open in zip(({}, of_settings, {}), opened, strict=True):
+        admitted = admission(transactions, settings, digests)
+        await admitted.wait_until_known()
+        assert admitted.is_open is is_open
+    assert [record.message for record in caplog.records] == ["access.nobody"]
+    token = tokens.new_token()
+    sqlite.write(lambda c: stored.add(c, NOON, "new", tokens.digest(token), "read", None))
+    caplog.clear()
+    await admission(transactions, settings, {}).wait_until_known()
+    assert caplog.records == []
+
+
 # -- signing in --------------------------------------------------------------------------------------------------------
 
 
