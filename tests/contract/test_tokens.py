@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from threading import Event
 
 import pytest
+from sqlalchemy import Connection
 
 from producer.access.open_cities import TooManyOpen
 from producer.collections import Collections
@@ -17,6 +19,7 @@ from raingauge.database import Database
 from raingauge.database.transactions import Transactions
 from raingauge.model import CollectionRequest
 from raingauge.settings import Settings
+from tests.contract.storage_support import ON_SERVERS
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=2)
@@ -104,3 +107,29 @@ async def test_posts_at_once_to_two_producers_cannot_pass_the_limit_together(
 
     assert await accepted([f"c{n}" for n in range(8)]) == LIMIT // 10
     assert database.read(lambda c: stored.open_cities(c, ["ci", "other"])) == {"ci": LIMIT}
+
+
+@ON_SERVERS
+async def test_others_do_not_wait_for_the_lock_of_a_limited_client(database: Database) -> None:
+    database.write(lambda c: stored.add(c, NOW, "ci", "a" * 64, "write", None))
+    held, let_go = Event(), Event()
+
+    def hold(connection: Connection) -> None:
+        stored.lock(connection, NOW, ["ci"])
+        held.set()
+        let_go.wait(30)
+
+    with closing(Threads(4, "producer")) as threads:
+        producer = Collections(Transactions(database, threads, SystemClock()), Settings().terms, "a", deadline_s=5)
+        holding = asyncio.create_task(asyncio.to_thread(database.write, hold))
+        try:
+            await asyncio.to_thread(held.wait, 30)
+            limited = CollectionRequest("1", (1,), 600, named=True, requested_by="ci", max_open_cities=LIMIT)
+            waiting = asyncio.create_task(producer.accept(limited))
+            _, is_new = await producer.accept(CollectionRequest("2", (1,), 600, named=True, requested_by="other"))
+            assert (is_new, waiting.done()) == (True, False)
+        finally:
+            let_go.set()
+            await holding
+        _, is_new = await waiting
+        assert is_new
