@@ -13,6 +13,11 @@ VARIABLE: Final = "RAINGAUGE_TOKEN"
 FILE_VARIABLE: Final = "RAINGAUGE_TOKEN_FILE"
 
 
+def may_pass_proxies(url: str) -> bool:
+    """Whether requests to this URL may go through a proxy of the environment: within TLS it cannot read the token."""
+    return url.lower().startswith("https://")
+
+
 def authorization() -> dict[str, str]:
     """The header `Authorization`, or nothing if no token is given.
 
