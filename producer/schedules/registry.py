@@ -132,6 +132,7 @@ class Schedules:
 
         Raises:
             Overspent: the month does not pay for it.
+            WrongExpression: this machine does not know its time zone any more.
         """
 
         def work(connection: Connection) -> ScheduleState | None:

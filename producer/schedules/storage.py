@@ -196,6 +196,12 @@ def record(connection: Connection, name: str, runs: Sequence[RunState]) -> None:
         connection.execute(insert(ScheduledRun), rows)
 
 
+def unrecord(connection: Connection, name: str, nominal_at: datetime) -> None:
+    """Remove what is recorded of a nominal time, if anything is."""
+    this = (ScheduledRun.schedule == name, ScheduledRun.nominal_at == nominal_at)
+    connection.execute(delete(ScheduledRun).where(*this))
+
+
 def runs(connection: Connection, name: str, before: datetime | None, limit: int) -> list[RunState]:
     """Up to `limit` runs of a schedule, the newest first, of those before this nominal time."""
     found = select(*_RUN).where(ScheduledRun.schedule == name).order_by(ScheduledRun.nominal_at.desc()).limit(limit)
@@ -241,7 +247,7 @@ def _values(wanted: Definition) -> dict[str, Any]:
 
 def _state(row: Sequence[Any], last_run: RunState | None = None) -> ScheduleState:
     name, cron, every_s, zone, *rest = row[: len(_STATE)]
-    return replace(ScheduleState(name, Times(cron, every_s, zone), *rest), last_run=last_run)
+    return replace(ScheduleState(name, Times(cron, every_s, zone, checked=False), *rest), last_run=last_run)
 
 
 def _with_last_run(row: Sequence[Any]) -> ScheduleState:
