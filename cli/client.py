@@ -13,7 +13,7 @@ import httpx2
 from cli.errors import Away, CommandError, Misused, Refused
 from cli.session import Session
 from cli.times import of_header
-from cli.token import FILE_VARIABLE, VARIABLE, authorization
+from cli.token import FILE_VARIABLE, VARIABLE, authorization, may_pass_proxies
 
 TIMEOUT: Final = httpx2.Timeout(30.0, connect=5.0)
 AWAY: Final = frozenset({502, 503, 504})
@@ -49,7 +49,11 @@ class Api:
         try:
             # Redirects are not followed: the token must not get to another origin.
             self._http = httpx2.Client(
-                base_url=self._url, timeout=TIMEOUT, transport=session.transport, headers=authorization()
+                base_url=self._url,
+                timeout=TIMEOUT,
+                transport=session.transport,
+                headers=authorization(),
+                trust_env=may_pass_proxies(self._url),
             )
         except httpx2.InvalidURL as error:
             raise Misused(f"{url} is not a URL ({error}); correct --url or RAINGAUGE_URL") from error

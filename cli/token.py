@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Final
 
 from cli.errors import Misused
+from raingauge.access.tokens import looks_like_token
 
 VARIABLE: Final = "RAINGAUGE_TOKEN"
 FILE_VARIABLE: Final = "RAINGAUGE_TOKEN_FILE"
+
+
+def may_pass_proxies(url: str) -> bool:
+    """Whether requests to this URL may go through a proxy of the environment: within TLS it cannot read the token."""
+    return url.lower().startswith("https://")
 
 
 def authorization() -> dict[str, str]:
@@ -25,8 +31,9 @@ def authorization() -> dict[str, str]:
     if file:
         try:
             token = Path(file).read_text("utf-8")
-        except (OSError, ValueError) as error:
-            raise Misused(f"{FILE_VARIABLE}: cannot read {file}; name a file with a token in it") from error
+        except (OSError, ValueError):
+            shown = "what looks like a token" if looks_like_token(file) else file
+            raise Misused(f"{FILE_VARIABLE}: cannot read {shown}; name a file with a token in it") from None
     if not token:
         return {}
     token = token.strip()

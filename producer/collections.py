@@ -17,7 +17,7 @@ from producer.access.open_cities import TooManyOpen
 from producer.forecast import MAX_CHARGES, Competition, Forecast, Progress, Snapshot, Status, ended
 from producer.freshness import count_fresh
 from producer.pages import Page, PageQuery, RenderedPages
-from producer.single_flight import SingleFlight
+from producer.single_flight import LOADS_AT_ONCE, SingleFlight
 from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
 from raingauge.model import CollectionRequest, CollectionState
@@ -148,9 +148,8 @@ class Collections:
         self._reads: SingleFlight[PageQuery, tuple[View, Page]] = SingleFlight(
             self._in_thread(self._read), keys_at_once=PAGES_AT_ONCE, patience_s=PAGES_PATIENCE_S, gather_s=GATHER_S
         )
-        self._posts: SingleFlight[_Post, Accepted | Refused] = SingleFlight(
-            self._in_thread(self._accept, write=True), patience_s=PATIENCE_S, gather_s=GATHER_S
-        )
+        self._posts: dict[str | None, SingleFlight[_Post, Accepted | Refused]] = {}
+        """By client with a limit of open cities: these wait for each other's locks, so others wait elsewhere (None)."""
         self._cancellations: SingleFlight[str, View] = SingleFlight(
             self._in_thread(self._cancel, write=True), patience_s=PATIENCE_S, gather_s=GATHER_S
         )
@@ -168,13 +167,25 @@ class Collections:
         """
         post = _Post(request)
         if len(request.city_ids) <= MAX_SHARING:
-            result = await self._shared(self._posts, post, self.deadline())
+            result = await self._shared(self._posts_beside(request), post, self.deadline())
         else:
             more_s = len(request.city_ids) / CITIES_PER_SECOND
             result = (await self.transactions.write(partial(self._accept, [post]), self._deadline_s + more_s))[post]
         if result is None or isinstance(result, Refused):
             raise result or AssertionError("every request has a result")
         return result
+
+    def _posts_beside(self, request: CollectionRequest) -> SingleFlight[_Post, Accepted | Refused]:
+        """The requests that may share a transaction with this one."""
+        client = request.requested_by if request.max_open_cities else None
+        if client not in self._posts:
+            self._posts[client] = SingleFlight(
+                self._in_thread(self._accept, write=True),
+                loads_at_once=LOADS_AT_ONCE if client is None else 1,
+                patience_s=PATIENCE_S,
+                gather_s=GATHER_S,
+            )
+        return self._posts[client]
 
     async def estimate(self, request: CollectionRequest) -> Estimate:
         """What a collection would cost, without storing it; or still costs, if it exists.

@@ -19,6 +19,7 @@ from raingauge.errors import DatabaseUnavailable
 log = logging.getLogger("raingauge.producer")
 
 EVERY_S: Final = 1.0
+UNFORESEEN: Final = "an unexpected error; it is in the log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Live:
                     await turn.wait()
                 turn, latest = self._turn, self._latest
                 if isinstance(latest, DatabaseUnavailable):
-                    yield Change(None, None, str(latest))
+                    yield Change(None, None, latest.shown)
                 elif latest is not None:
                     before, is_first, known = known or {}, known is None, latest.collections
                     new = tuple(body for name, body in known.items() if before.get(name) != body)
@@ -94,10 +95,11 @@ class Live:
             try:
                 self._announce(await self._transactions.read(self._read, DEADLINE_S))
             except DatabaseUnavailable as error:
+                log.warning("database.unavailable", extra={"error": str(error)})
                 self._announce(error)
             except Exception:
                 log.exception("live.failed")
-                self._announce(DatabaseUnavailable("an unexpected error; it is in the log"))
+                self._announce(DatabaseUnavailable(UNFORESEEN, UNFORESEEN))
             await self._transactions.clock.sleep(EVERY_S)
 
     def _announce(self, latest: Overview | DatabaseUnavailable | None) -> None:

@@ -42,6 +42,11 @@ class Fatal(RaingaugeError):
 class DatabaseUnavailable(Transient):
     """The database cannot be used now."""
 
+    def __init__(self, why: str, shown: str = "no answer in time") -> None:
+        super().__init__(why)
+        self.shown = shown
+        """What clients may read. `why` is for the log: it may name the host, the user and what the driver says."""
+
 
 class DatabaseRefused(DatabaseUnavailable):
     """The database cannot be used, and waiting does not help."""

@@ -1,13 +1,16 @@
 """Whether requests need tokens at all, and whom a request's token stands for. It knows neither routes nor answers.
 
-As long as no token exists, anonymous requests have all rights. The first token ends that; revoking the last one does
-not bring it back, for a revoked token still exists.
+As long as no token exists, anonymous requests have all rights. The first token ends that, in the database or in the
+settings. Taking the last one away does not bring it back: a revoked token still exists, and the database remembers that
+the settings had one.
 """
 
 import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Final, NoReturn
+
+from sqlalchemy import Connection
 
 from producer.access.clients import current
 from producer.access.verification import DEADLINE_S, Verdict, Verification
@@ -20,6 +23,10 @@ from raingauge.settings import Settings, TokenSettings
 log = logging.getLogger("raingauge.access")
 
 RETRY_S: Final = 1.0
+NOBODY: Final = (
+    "there were tokens, and none is valid, so only what needs no token is answered: make one by "
+    "`raingauge admin token add`"
+)
 LOOK_EVERY_S: Final = 4.0
 """How long it takes at most until a first token is noticed."""
 REFUSED: Final = (
@@ -56,13 +63,28 @@ class Admission:
         self.is_open = not exists
 
     async def wait_until_known(self) -> None:
-        """Return when it is known whether a token exists. Raises SettingsError as `check`."""
+        """Return when it is known whether a token exists, and remembered. Raises SettingsError as `check`."""
         while True:
             try:
-                return await self.check()
+                await self.check()
+                return await self._remember()
             except DatabaseUnavailable as error:
                 log.warning("database.unavailable", extra={"error": str(error)})
                 await self.clock.sleep(RETRY_S)
+
+    async def _remember(self) -> None:
+        """Store that the settings have tokens; without them, warn if nobody can get in."""
+
+        def work(connection: Connection) -> None:
+            stored.remember_settings(connection, self._transactions.now(connection))
+
+        def is_anyone_admitted(connection: Connection) -> bool:
+            return stored.any_valid(connection, self._transactions.now(connection))
+
+        if self.verification.has_fixed:
+            await self._transactions.write(work)
+        elif not self.is_open and not await self._transactions.read(is_anyone_admitted):
+            log.warning("access.nobody", extra={"why": NOBODY})
 
     async def run(self) -> NoReturn:
         """Notice the first token, and store which tokens are in use, until cancelled."""

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from raingauge.access import stored
 from raingauge.access.stored import NameTaken, StoredToken
-from raingauge.access.tokens import NAME, Scope, digest, new_token
+from raingauge.access.tokens import NAME, Scope, digest, looks_like_token, new_token
 from raingauge.contracts import utc_text
 from raingauge.database import Database, open_database
 from raingauge.errors import DatabaseUnavailable, Fatal, SettingsError
@@ -33,7 +33,7 @@ async def add(settings: Settings, name: str, scope: Scope, expires: str | None =
         Fatal: the database cannot be used.
     """
     if NAME.fullmatch(name) is None:
-        raise SettingsError("the name of a token is 1 to 64 of A-Z a-z 0-9 . _ -")
+        raise SettingsError("the name of a token is 1 to 64 of A-Z a-z 0-9 . _ -, and no token")
     if name in _names_of_settings(settings):
         raise SettingsError(f"a token of access.tokens is named {name}; choose another name")
     token, lifetime = new_token(), None if expires is None else _lifetime(expires)
@@ -86,6 +86,8 @@ async def revoke(settings: Settings, name: str) -> None:
         before = database.write(lambda connection: stored.revoke(connection, database.now(connection), name))
     if before is None and name in _names_of_settings(settings):
         raise SettingsError(f"{name} is a token of access.tokens: remove it there and restart the producers")
+    if before is None and looks_like_token(name):
+        raise SettingsError("there is no token of this name, which looks like a token; list them to see their names")
     if before is None:
         raise SettingsError(f"there is no token {name}; list them to see their names")
     since = before.revoked_at

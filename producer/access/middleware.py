@@ -18,6 +18,7 @@ from producer.access.rules import READS, needed
 from raingauge.access import tokens
 from raingauge.errors import DatabaseUnavailable
 
+log = logging.getLogger("raingauge.access")
 audit: Final = logging.getLogger("raingauge.audit")
 
 
@@ -48,6 +49,7 @@ class Access:
         try:
             found = await self._sender(scope)
         except DatabaseUnavailable as error:
+            log.warning("database.unavailable", extra={"error": str(error)})
             await refusals.unknown_now(error)(scope, receive, send)
             return
         if found is None:  # it was found out just now that no token exists

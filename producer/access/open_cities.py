@@ -1,7 +1,7 @@
 """How many unsettled cities the open collections of a client may have: checked in the transaction that accepts one.
 
 The token's row is locked before anything is counted, so that two POSTs at once cannot pass the limit together. Clients
-without a limit cost nothing here.
+without a limit cost nothing here, and share no transaction with one that waits for its row.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from producer.access.clients import Client
 from raingauge.access.tokens import Scope
+from raingauge.errors import DatabaseUnavailable
 from raingauge.web import problem
 
 REALM: Final = 'Bearer realm="raingauge"'
@@ -41,7 +42,7 @@ def too_many_requests(client: Client, rate: float, retry_after_s: int) -> JSONRe
     return problem(429, detail, headers={"Retry-After": str(retry_after_s)})
 
 
-def unknown_now(error: Exception) -> JSONResponse:
+def unknown_now(error: DatabaseUnavailable) -> JSONResponse:
     """503: the database is away, and nothing is known of the token."""
-    detail = f"the database cannot be used now: {error}; whose token this is cannot be known, try again"
+    detail = f"the database cannot be used now: {error.shown}; whose token this is cannot be known, try again"
     return problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})

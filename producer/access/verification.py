@@ -36,7 +36,7 @@ AWAY_S: Final = 3.0
 RETRY_S: Final = 1.0
 DEADLINE_S: Final = 0.7
 MAX_KEPT: Final = 10_000
-"""Verdicts; the oldest goes first."""
+"""Verdicts of valid tokens, and as many of refused ones; of each the oldest goes first."""
 STORE_USE_EVERY_S: Final = 60.0
 UNKNOWN: Final = "there is no such token"
 
@@ -68,12 +68,16 @@ class Verification:
         self._limits = limits or LimitSettings()
         self._buckets: dict[str, Bucket] = {}
         self._fixed = {digest: self._verdict_of_settings(token) for digest, token in (fixed or {}).items()}
-        self._kept: dict[str, Verdict] = {}
+        self._valid: dict[str, Verdict] = {}
+        self._refused: dict[str, Verdict] = {}
+        """Apart from those of valid tokens, so that who sends invented ones pushes out none of these."""
         self._failed_at_s: dict[str, float] = {}
         self._renewals: dict[str, asyncio.Task[None]] = {}
         self._used: set[str] = set()
         self._use_stored_at_s: dict[str, float] = {}
-        self._flight: SingleFlight[str, Verdict] = SingleFlight(self._read)
+        self._first_reads: SingleFlight[str, Verdict] = SingleFlight(self._read)
+        self._renewing_reads: SingleFlight[str, Verdict] = SingleFlight(self._read)
+        """Of valid tokens: they do not wait behind invented ones."""
 
     @property
     def has_fixed(self) -> bool:
@@ -84,7 +88,7 @@ class Verification:
         """The verdict, unless the database has to be read for it first."""
         now_s = self._monotonic()
         if (verdict := self._fixed.get(digest)) is None:
-            verdict = self._kept.get(digest)
+            verdict = self._valid.get(digest) or self._refused.get(digest)
             if verdict is None or not self._is_usable(verdict, digest, now_s):
                 return None
             if verdict.client is not None:
@@ -125,12 +129,12 @@ class Verification:
         stored_at_s.update(dict.fromkeys(due, now_s))
 
     def _is_usable(self, verdict: Verdict, digest: str, now_s: float) -> bool:
-        """Whether the verdict is not too old; it is renewed when it soon will be."""
+        """Whether the verdict is not too old; that of a valid token is renewed when it soon will be."""
         age_s = now_s - verdict.checked_at_s
-        if age_s <= AHEAD_S:
-            return True
+        if age_s <= AHEAD_S or verdict.client is None:
+            return age_s <= FRESH_S
         failed_s = now_s - self._failed_at_s.get(digest, -inf)
-        if age_s > FRESH_S and not (failed_s <= AWAY_S and age_s <= HELD_S and verdict.client is not None):
+        if age_s > FRESH_S and not (failed_s <= AWAY_S and age_s <= HELD_S):
             return False
         if digest not in self._renewals and failed_s >= RETRY_S:
             self._renewals[digest] = asyncio.create_task(self._renew(digest))
@@ -145,24 +149,32 @@ class Verification:
             del self._renewals[digest]
 
     async def _checked(self, digest: str) -> Verdict:
+        reads = self._renewing_reads if digest in self._valid else self._first_reads
         try:
-            verdict = await self._flight.get(digest, asyncio.get_running_loop().time() + DEADLINE_S)
+            verdict = await reads.get(digest, asyncio.get_running_loop().time() + DEADLINE_S)
         except (TimeoutError, DatabaseUnavailable) as error:
-            if digest in self._kept:
+            if digest in self._valid:
                 self._failed_at_s[digest] = self._monotonic()
-            raise DatabaseUnavailable(str(error) or "no answer in time") from error
+            if isinstance(error, DatabaseUnavailable):
+                raise
+            raise DatabaseUnavailable("no answer in time") from error
         if verdict is None:
             raise AssertionError("every digest has a verdict")
-        self._failed_at_s.pop(digest, None)
-        self._kept.pop(digest, None)
-        self._kept[digest] = verdict
-        if len(self._kept) > MAX_KEPT:
-            oldest = next(iter(self._kept))
-            del self._kept[oldest]
-            self._failed_at_s.pop(oldest, None)
+        self._keep(digest, verdict)
         if verdict.client is not None:
             self._used.add(verdict.client.name)
         return verdict
+
+    def _keep(self, digest: str, verdict: Verdict) -> None:
+        for verdicts in (self._valid, self._refused):
+            verdicts.pop(digest, None)
+        self._failed_at_s.pop(digest, None)
+        kept = self._refused if verdict.client is None else self._valid
+        kept[digest] = verdict
+        if len(kept) > MAX_KEPT:
+            oldest = next(iter(kept))
+            del kept[oldest]
+            self._failed_at_s.pop(oldest, None)
 
     async def _read(self, digests: Sequence[str]) -> Mapping[str, Verdict]:
         return await self._transactions.read(partial(self._found, digests))
@@ -185,7 +197,8 @@ class Verification:
         return Verdict(client, "", now_s, now_s + left_s) if left_s > 0 else Verdict(None, _expired(client), now_s)
 
     def _verdict_of_settings(self, token: TokenSettings) -> Verdict:
-        limits = token.limits or self._limits
+        own = {} if token.limits is None else token.limits.model_dump(exclude_unset=True)
+        limits = self._limits.model_copy(update=own)
         bucket = self._bucket(token.name, limits.requests_per_s)
         client = Client(token.name, token.scope, token.expires, limits.cities_open, bucket)
         return Verdict(client, ends_at_s=self._monotonic() + _left_s(token.expires, self._transactions.clock.now()))

@@ -1,5 +1,6 @@
 """Errors of the API as problems, and their description for OpenAPI. No message ever carries a secret."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from raingauge import web
 from raingauge.errors import DatabaseUnavailable
 from raingauge.storage.collections import BeingDeleted, OtherRequest
 from raingauge.web import MEDIA_TYPE, about, problem, shown
+
+log = logging.getLogger("raingauge.producer")
 
 RETRY_AFTER_S: Final = 2
 MAX_VIOLATIONS: Final = 20
@@ -106,7 +109,7 @@ def install(api: FastAPI) -> None:
     web.install(api, "/docs shows what there is")
     api.add_exception_handler(RequestValidationError, _not_valid)  # type: ignore[arg-type]
     api.add_exception_handler(Invalid, _invalid)  # type: ignore[arg-type]
-    api.add_exception_handler(DatabaseUnavailable, _unavailable)
+    api.add_exception_handler(DatabaseUnavailable, _unavailable)  # type: ignore[arg-type]
     api.add_exception_handler(OtherRequest, _conflict)
     api.add_exception_handler(TooManyOpen, _too_many_open)  # type: ignore[arg-type]
 
@@ -131,8 +134,9 @@ def _violations(found: Sequence[Any]) -> JSONResponse:
     return problem(422, detail, errors=errors)
 
 
-async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
-    detail = f"the database cannot be used now: {error}; nothing is half-done, try again"
+async def _unavailable(_request: Request, error: DatabaseUnavailable) -> JSONResponse:
+    log.warning("database.unavailable", extra={"error": str(error)})
+    detail = f"the database cannot be used now: {error.shown}; nothing is half-done, try again"
     return problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 

@@ -72,7 +72,7 @@ class Schedules:
             existing = storage.lock(connection, wanted.name)
             if existing is None:
                 now = self._transactions.now(connection)
-                self._check(connection, now, wanted)
+                self._spend(connection, now, wanted)
                 storage.add(connection, now, wanted, "api")
             elif not _asks_for(storage.definition(connection, existing), wanted, any_age=any_age):
                 raise OtherSchedule(f"a schedule {wanted.name} exists already, with another content")
@@ -103,7 +103,7 @@ class Schedules:
             wanted = changed(before)
             if not wanted.is_like(before):
                 if state.paused_at is None:
-                    self._check(connection, now, wanted)
+                    self._spend(connection, now, wanted)
                 storage.record(connection, name, skipped(state, now, CHANGED))
                 next_at = wanted.times.after(now) if state.paused_at is None else None
                 storage.store(connection, now, wanted, state.origin, next_at)
@@ -132,6 +132,7 @@ class Schedules:
 
         Raises:
             Overspent: the month does not pay for it.
+            WrongExpression: this machine does not know its time zone any more.
         """
 
         def work(connection: Connection) -> ScheduleState | None:
@@ -139,7 +140,7 @@ class Schedules:
                 return None
             if state.paused_at is not None:
                 now = self._transactions.now(connection)
-                self._check(connection, now, storage.definition(connection, state))
+                self._spend(connection, now, storage.definition(connection, state))
                 storage.set_next(connection, name, state.times.after(now), paused_at=None)
             return _found(connection, name)
 
@@ -202,6 +203,11 @@ class Schedules:
     def cities_of(self, state: ScheduleState) -> int:
         """How many cities each run of it collects."""
         return len(self._default_cities) if state.cities is None else state.cities
+
+    def _spend(self, connection: Connection, now: datetime, wanted: Definition) -> None:
+        """Return when the month pays for this schedule, whatever else is being stored. Raises Overspent."""
+        storage.lock_budget(connection, now)
+        self._check(connection, now, wanted)
 
     def _check(self, connection: Connection, now: datetime, wanted: Definition) -> list[Demand]:
         """What the other active schedules want. Raises Overspent: the month does not pay for this one beside them."""

@@ -51,6 +51,8 @@ class Decision:
     """Cities of the collection that was started."""
     cancelled: Sequence[str] = ()
     """Collections of previous runs that were cancelled."""
+    stays_due: bool = False
+    """Nothing was decided: this machine does not know the zone."""
 
 
 def run_id(name: str, nominal_at: datetime) -> str:
@@ -60,8 +62,11 @@ def run_id(name: str, nominal_at: datetime) -> str:
 
 
 def skipped(state: ScheduleState, now: datetime, reason: str) -> list[RunState]:
-    """What has been due until now, each as skipped; of many only the last `MAX_SKIPPED`."""
-    if state.next_at is None or state.next_at > now:
+    """What has been due until now, each as skipped; of many only the last `MAX_SKIPPED`.
+
+    Nothing where this machine does not know the zone.
+    """
+    if state.next_at is None or state.next_at > now or not state.times.are_known:
         return []
     times, more = state.times.last(state.next_at, now, MAX_SKIPPED)
     runs = [RunState(at, now, None, reason) for at in times]
@@ -84,6 +89,9 @@ class Runs:
         now = self._transactions.now(connection)
         if state is None or state.next_at is None or state.next_at > now:
             return None
+        if not state.times.are_known:
+            return self._put_off(connection, state, state.next_at, now)
+        storage.unrecord(connection, name, state.next_at)  # where the zone was not known
         due = skipped(state, now, MISSED)
         if not due:  # the zone's clock changed since `next_at` was stored: it is no time of the schedule any more
             storage.set_next(connection, name, state.times.after(now))
@@ -95,6 +103,13 @@ class Runs:
         storage.record(connection, name, decision.runs)
         storage.set_next(connection, name, state.times.after(now))
         return decision
+
+    def _put_off(self, connection: Connection, state: ScheduleState, at: datetime, now: datetime) -> Decision:
+        """Record once why it does not run. It stays due, and is decided about where its zone is known."""
+        last = storage.runs(connection, state.name, None, 1)
+        new = [] if last and last[0].nominal_at == at else [RunState(at, now, None, state.times.unknown())]
+        storage.record(connection, state.name, new)
+        return Decision(state.name, new, stays_due=True)
 
     def _start(
         self, connection: Connection, state: ScheduleState, at: datetime, now: datetime, missed: Sequence[RunState]
@@ -131,6 +146,8 @@ class Scheduler:
         self._on_started = on_started
         self._changed = asyncio.Event()
         self._pause_s = RETRY_S
+        self._undecided = 0
+        """How many stayed due in the last round: they must not hide the others."""
 
     def wake(self) -> None:
         """Schedules were changed."""
@@ -150,13 +167,14 @@ class Scheduler:
         now, coming = await self._transactions.read(self._coming)
         due = [one.name for one in coming if one.next_at <= now]
         decided = [await self._decide(name) for name in due]
+        self._undecided = decided.count(False)
         following = coming[len(due) :]
         pause_s = (following[0].next_at - now).total_seconds() if following else LONGEST_PAUSE_S
         self._pause_s = min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, pause_s))
         return bool(due) and all(decided)  # when it decided about some, it looks when these run next
 
     def _coming(self, connection: Connection) -> tuple[datetime, list[storage.Due]]:
-        return self._transactions.now(connection), storage.coming(connection, AT_ONCE)
+        return self._transactions.now(connection), storage.coming(connection, AT_ONCE + self._undecided)
 
     async def _decide(self, name: str) -> bool:
         """Decide about one schedule; whether that worked. One that fails does not keep the others from running."""
@@ -167,9 +185,10 @@ class Scheduler:
         except Exception:
             log.exception("schedule.failed", extra={"schedule": name})
             return False
-        if decision is not None:
-            self._report(decision)
-        return True
+        if decision is None:
+            return True
+        self._report(decision)
+        return not decision.stays_due
 
     def _report(self, decision: Decision) -> None:
         for run in decision.runs:

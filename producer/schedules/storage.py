@@ -12,11 +12,14 @@ from sqlalchemy.exc import IntegrityError
 from producer.schedules.times import EPOCH, Times
 from raingauge.database import is_duplicate
 from raingauge.errors import Overtaken
-from raingauge.storage.models import Collection, Schedule, ScheduledRun
+from raingauge.storage.models import Collection, Lease, Schedule, ScheduledRun, Schema
 
 Missed = Literal["skip", "latest"]
 Overlap = Literal["skip", "queue", "cancel_previous"]
 Origin = Literal["settings", "api"]
+
+BUDGET: Final = "budget"
+"""The row whose lock orders changes that spend more of the month; nobody holds this lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,18 @@ def lock(connection: Connection, name: str) -> ScheduleState | None:
     return None if row is None else _state(row)
 
 
+def lock_budget(connection: Connection, now: datetime) -> None:
+    """Have other transactions that would spend more of the month wait for this one; what they stored is seen then.
+
+    To be locked after a schedule, never before.
+
+    Raises:
+        Overtaken: another transaction stored the row to be locked at the same time.
+    """
+    if connection.execute(select(Lease.id).where(Lease.id == BUDGET).with_for_update()).one_or_none() is None:
+        _insert(connection, Lease, {"id": BUDGET, "holder": "", "until": now})
+
+
 def definition(connection: Connection, state: ScheduleState) -> Definition:
     """What was said of this schedule, with its cities."""
     text = connection.scalar(select(Schedule.city_ids).where(Schedule.name == state.name))
@@ -145,12 +160,7 @@ def add(connection: Connection, now: datetime, wanted: Definition, origin: Origi
         "changed_at": now,
         "next_at": wanted.times.after(now),
     }
-    try:
-        connection.execute(insert(Schedule), [values])
-    except IntegrityError as error:
-        if is_duplicate(error):
-            raise Overtaken from error
-        raise
+    _insert(connection, Schedule, values)
 
 
 def store(connection: Connection, now: datetime, wanted: Definition, origin: Origin, next_at: datetime | None) -> None:
@@ -186,6 +196,12 @@ def record(connection: Connection, name: str, runs: Sequence[RunState]) -> None:
         connection.execute(insert(ScheduledRun), rows)
 
 
+def unrecord(connection: Connection, name: str, nominal_at: datetime) -> None:
+    """Remove what is recorded of a nominal time, if anything is."""
+    this = (ScheduledRun.schedule == name, ScheduledRun.nominal_at == nominal_at)
+    connection.execute(delete(ScheduledRun).where(*this))
+
+
 def runs(connection: Connection, name: str, before: datetime | None, limit: int) -> list[RunState]:
     """Up to `limit` runs of a schedule, the newest first, of those before this nominal time."""
     found = select(*_RUN).where(ScheduledRun.schedule == name).order_by(ScheduledRun.nominal_at.desc()).limit(limit)
@@ -199,6 +215,15 @@ def open_collections(connection: Connection, name: str) -> list[str]:
     # Sorted here: with ORDER BY, SQLite would read the whole table.
     found = select(Collection.id).where(Collection.requested_by == requester(name), Collection.finished_at.is_(None))
     return sorted(connection.scalars(found))
+
+
+def _insert(connection: Connection, table: type[Schema], values: Mapping[str, Any]) -> None:
+    try:
+        connection.execute(insert(table), [values])
+    except IntegrityError as error:
+        if is_duplicate(error):
+            raise Overtaken from error
+        raise
 
 
 def _values(wanted: Definition) -> dict[str, Any]:
@@ -222,7 +247,7 @@ def _values(wanted: Definition) -> dict[str, Any]:
 
 def _state(row: Sequence[Any], last_run: RunState | None = None) -> ScheduleState:
     name, cron, every_s, zone, *rest = row[: len(_STATE)]
-    return replace(ScheduleState(name, Times(cron, every_s, zone), *rest), last_run=last_run)
+    return replace(ScheduleState(name, Times(cron, every_s, zone, checked=False), *rest), last_run=last_run)
 
 
 def _with_last_run(row: Sequence[Any]) -> ScheduleState:

@@ -8,7 +8,7 @@ runs once; on the night when they go forward, one whose time is left out runs at
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from itertools import islice
@@ -58,16 +58,30 @@ class Times:
     every_s: int | None = None
     zone: str = "UTC"
     """A name of the IANA time zone database."""
+    checked: InitVar[bool] = True
+    """False: it was checked when it was stored. Since then its zone may have left this machine's database."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, checked: bool) -> None:
+        if not checked:
+            return
         if (self.cron is None) == (self.every_s is None):
             raise WrongExpression("cron", "give either `cron` or `every_s`")
-        if self.zone not in _zones():
+        if not self.has_zone:
             raise WrongExpression("zone", "it is no name of the IANA time zone database, such as Europe/Berlin or UTC")
         if self.every_s is not None and not LEAST_EVERY_S <= self.every_s <= MOST_EVERY_S:
             raise WrongExpression("every_s", f"expected {LEAST_EVERY_S} to {MOST_EVERY_S:,} seconds")
         if self.cron is not None:
             _check(self.cron)
+
+    @property
+    def has_zone(self) -> bool:
+        """Whether this machine knows the zone."""
+        return self.zone in _zones()
+
+    @property
+    def are_known(self) -> bool:
+        """Whether this machine can tell them: without the zone only those of `every_s`."""
+        return self.every_s is not None or self.has_zone
 
     def after(self, moment: datetime) -> datetime:
         """The first nominal time after this moment."""
@@ -101,7 +115,11 @@ class Times:
         if self.cron is None:
             return f"Every {_spelled(self.every_s or 0)}"
         where = "" if self.zone == "UTC" else f" ({self.zone})"
-        return _simulated(self.cron, EPOCH, "UTC").explain() + where
+        return _simulated(self.cron, EPOCH, "UTC").explain() + (where if self.has_zone else f" ({self.unknown()})")
+
+    def unknown(self) -> str:
+        """That this machine does not know the zone, in words."""
+        return f"this machine does not know the time zone {self.zone}"
 
     def runs_by_month(self, now: datetime) -> list[tuple[datetime, int]]:
         """For each of the next twelve calendar months in UTC: its first moment, and how often it runs in it.
@@ -126,13 +144,15 @@ class Times:
         return dates * len(simulated.hours) * len(simulated.minutes)
 
     def _from(self, moment: datetime) -> Iterator[datetime]:
-        """All nominal times after this moment."""
+        """All nominal times after this moment. Raises WrongExpression: the zone is not known any more."""
         if self.every_s is not None:
             every = timedelta(seconds=self.every_s)
             due = EPOCH + ((moment - EPOCH) // every + 1) * every
             while True:
                 yield due
                 due += every
+        if not self.has_zone:
+            raise WrongExpression("zone", self.unknown())
         # In the hour that is repeated, cronsim's first answer may be the same time of the hour before.
         last = moment
         for local in _simulated(self.cron or "", moment, self.zone):

@@ -18,7 +18,9 @@ from raingauge.model import CollectionState
 from raingauge.storage.models import Collection, Token
 
 OF_SETTINGS: Final = "settings"
-"""The scope of a row that stands for a token of the settings: it is only there to be locked."""
+"""The scope of a row that stands for a token of the settings, to be locked, or for all of them, to be remembered."""
+SETTINGS_HAD_TOKENS: Final = ":settings"
+"""The name of the row that remembers tokens of the settings; no token can have it."""
 USED_EVERY: Final = timedelta(minutes=1)
 """The last use is stored at most this often."""
 
@@ -82,8 +84,21 @@ def find(connection: Connection, digests: Sequence[str]) -> Mapping[str, StoredT
 
 
 def any_exists(connection: Connection) -> bool:
-    """Whether a token was ever added. A revoked one counts: to revoke the last one must not open the API."""
-    return connection.execute(select(Token.name).where(_IS_TOKEN).limit(1)).first() is not None
+    """Whether there ever was a token, here or in the settings: taking the last one away must not open the API."""
+    found = select(Token.name).where(or_(_IS_TOKEN, Token.name == SETTINGS_HAD_TOKENS))
+    return connection.execute(found.limit(1)).first() is not None
+
+
+def any_valid(connection: Connection, now: datetime) -> bool:
+    """Whether a token of the database can be used now."""
+    lasts = or_(Token.expires_at.is_(None), Token.expires_at > now)
+    found = select(Token.name).where(_IS_TOKEN, Token.revoked_at.is_(None), lasts)
+    return connection.execute(found.limit(1)).first() is not None
+
+
+def remember_settings(connection: Connection, now: datetime) -> None:
+    """Store that the settings have tokens. Raises Overtaken as `lock`."""
+    lock(connection, now, [SETTINGS_HAD_TOKENS])
 
 
 def note_use(connection: Connection, now: datetime, names: Sequence[str]) -> None:

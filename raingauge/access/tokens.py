@@ -24,7 +24,8 @@ RANDOM_LENGTH: Final = 43
 CHECKSUM_LENGTH: Final = 6
 FORM: Final = re.compile(rf"{PREFIX}([0-9A-Za-z]{{{RANDOM_LENGTH}}})([0-9A-Za-z]{{{CHECKSUM_LENGTH}}})", re.ASCII)
 SESSION: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
-NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+NAME: Final = re.compile(rf"(?!{FORM.pattern})[A-Za-z0-9._-]{{1,64}}", re.ASCII)
+"""What a token can be named: names are shown, so no token is one."""
 _RANKS: Final[dict[Scope, int]] = {"read": 0, "write": 1, "admin": 2}
 
 
@@ -38,6 +39,11 @@ def is_token(text: str) -> bool:
     """Whether it has the form of a token, and its checksum is right."""
     match = FORM.fullmatch(text)
     return match is not None and match[2] == checksum(match[1])
+
+
+def looks_like_token(text: str) -> bool:
+    """Whether this may be or contain a token, mistyped ones too: then no message shows it."""
+    return text.strip().startswith(PREFIX) or FORM.search(text) is not None
 
 
 def session_of(token: str) -> str:

@@ -33,6 +33,8 @@ REFUSED_BY_POSTGRESQL: Final = re.compile(
     r"|(root certificate|certificate|private key) file |SSL error: .* alert (?!close)"
 )
 """While connecting the driver has no code, only the server's words."""
+FULL: Final = frozenset[object]({1021, "53100", sqlite3.SQLITE_FULL})
+"""No room on the disk."""
 UNSUPPORTED: Final = frozenset[object]({1193, 1227, 1305, "0A000", "42501", "42883"})
 """MySQL: unknown variable, no privilege, unknown function. PostgreSQL: feature switched off, no privilege, unknown."""
 NOT_THERE: Final = frozenset[object]({1146, 1054, "42P01", "42703"})
@@ -82,6 +84,11 @@ def is_duplicate(error: DBAPIError) -> bool:
 def is_read_only(error: DBAPIError) -> bool:
     """Whether the server refuses every write."""
     return not READ_ONLY.isdisjoint(_codes(error))
+
+
+def is_full(error: DBAPIError) -> bool:
+    """Whether the database's disk is full."""
+    return not FULL.isdisjoint(_codes(error))
 
 
 def is_unsupported(error: DBAPIError) -> bool:

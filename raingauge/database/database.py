@@ -14,7 +14,16 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from raingauge.clock import SystemClock
-from raingauge.database.causes import cause, is_deadlock, is_outage, is_read_only, is_refusal, lacks_schema, place_of
+from raingauge.database.causes import (
+    cause,
+    is_deadlock,
+    is_full,
+    is_outage,
+    is_read_only,
+    is_refusal,
+    lacks_schema,
+    place_of,
+)
 from raingauge.database.engines import CONNECT_S, STATEMENT_S, make_engine
 from raingauge.database.types import UtcDateTime
 from raingauge.errors import DatabaseRefused, DatabaseUnavailable, Overtaken, SettingsError
@@ -25,6 +34,8 @@ T = TypeVar("T")
 DatabaseClock = Callable[[Connection], datetime]
 
 TRIES: Final = 6
+NO_SCHEMA: Final = "it has no tables, or old ones: run `python -m alembic upgrade head`"
+READ_ONLY: Final = "it is read-only"
 
 _CLOCKS: Final = {
     # With fractions of a second, and read when the statement runs: NOW() has whole seconds in MySQL, CURRENT_TIMESTAMP
@@ -126,15 +137,17 @@ class Database:
         """Raise what an error of the driver means to this program."""
         self._away = is_outage(error) or is_refusal(error) or lacks_schema(error)
         if lacks_schema(error):
-            hint = "it has no tables, or old ones: run `python -m alembic upgrade head`"
-            raise DatabaseUnavailable(f"{self._place}: {hint}") from error
+            raise DatabaseUnavailable(f"{self._place}: {NO_SCHEMA}", NO_SCHEMA) from error
+        words = f"{self._place}: {cause(error)}"
         if is_refusal(error):
-            raise DatabaseRefused(f"{self._place}: {cause(error)}") from error
+            raise DatabaseRefused(words, "it refuses this service") from error
         if is_read_only(error):
             self.engine.dispose()  # the address may lead to another server by now
-            raise DatabaseUnavailable(f"{self._place}: it is read-only: {cause(error)}") from error
+            raise DatabaseUnavailable(f"{self._place}: {READ_ONLY}: {cause(error)}", READ_ONLY) from error
+        if is_full(error):
+            raise DatabaseUnavailable(words, "its disk is full") from error
         if is_outage(error):
-            raise DatabaseUnavailable(f"{self._place}: {cause(error)}") from error
+            raise DatabaseUnavailable(words) from error
         raise error
 
 

@@ -1,15 +1,23 @@
 """The routes /health, /ready and /metrics, the same on every service. They must work during outages."""
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel, Field
 
-from raingauge.errors import RaingaugeError
+from raingauge.clock import Clock
+from raingauge.errors import DatabaseUnavailable, RaingaugeError
 from raingauge.observability.metrics import Telemetry
+
+log = logging.getLogger("raingauge.health")
+
+READY_KEPT_S: Final = 1.0
+"""How long the result of a check serves further requests for /ready, which need no token."""
 
 
 class Health(BaseModel):
@@ -37,7 +45,7 @@ def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]], telemet
 
     `check` returns if the service can do its work and raises a RaingaugeError otherwise.
     """
-    facts = tuple(parts)
+    facts, readiness = tuple(parts), _SharedCheck(check, telemetry.clock)
     api = APIRouter(tags=["operation"])
 
     @api.get(
@@ -60,13 +68,13 @@ def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]], telemet
         responses={503: {"model": Readiness, "description": "The service is not ready, and why."}},
     )
     async def ready() -> Response:
-        """Answers 503 while something that the service needs is unavailable."""
-        try:
-            await check()
-        except RaingaugeError as error:
-            reason = f"{(type(error).__doc__ or '').partition('.')[0]}: {error}"
-            return JSONResponse({"status": reason}, 503, headers={"Retry-After": "2"})
-        return JSONResponse({"status": "ready"})
+        """Answers 503 while something that the service needs is unavailable. It is checked once a second at most."""
+        missing = await readiness.result()
+        if missing is None:
+            return JSONResponse({"status": "ready"})
+        why = missing.shown if isinstance(missing, DatabaseUnavailable) else missing
+        status = f"{(type(missing).__doc__ or '').partition('.')[0]}: {why}"
+        return JSONResponse({"status": status}, 503, headers={"Retry-After": "2"})
 
     @api.get(
         "/metrics",
@@ -80,3 +88,28 @@ def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]], telemet
         return Response(await telemetry.exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return api
+
+
+class _SharedCheck:
+    """Checks once for all requests of a moment: whoever asks often costs no more than a probe does."""
+
+    def __init__(self, check: Callable[[], Awaitable[None]], clock: Clock) -> None:
+        self._check = check
+        self._clock = clock
+        self._missing: RaingaugeError | None = None
+        self._due_at_s = 0.0
+        self._checking = asyncio.Lock()
+
+    async def result(self) -> RaingaugeError | None:
+        """What is missing; None: the service can do its work."""
+        async with self._checking:
+            if self._clock.monotonic() >= self._due_at_s:
+                self._missing = None
+                try:
+                    await self._check()
+                except RaingaugeError as error:
+                    self._missing = error
+                    if isinstance(error, DatabaseUnavailable):
+                        log.warning("database.unavailable", extra={"error": str(error)})
+                self._due_at_s = self._clock.monotonic() + READY_KEPT_S
+            return self._missing

@@ -38,7 +38,7 @@ class Telemetry:
 
     def __init__(self, clock: Clock) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
-        self._clock = clock
+        self.clock = clock
         self._reads: list[_CachedRead] = []
         self._requests = Histogram(
             "raingauge_http_request_duration_seconds",
@@ -57,18 +57,18 @@ class Telemetry:
 
     def read_before_scrapes(self, read: Read) -> None:
         """Call this before a scrape, unless it was called in the last `KEPT_S` seconds."""
-        self._reads.append(_CachedRead(read, self._clock))
+        self._reads.append(_CachedRead(read, self.clock))
 
     def measure_requests(self, api: FastAPI) -> None:
         """Observe the application's requests. To be called before other middleware is added: it has to be innermost."""
-        api.add_middleware(RequestDurations, durations=self._requests, clock=self._clock)
+        api.add_middleware(RequestDurations, durations=self._requests, clock=self.clock)
 
     async def measure_loop(self) -> NoReturn:
         """Observe the event loop's lag until cancelled."""
         while True:
-            began = self._clock.monotonic()
-            await self._clock.sleep(SAMPLE_LOOP_EVERY_S)
-            self._loop_lag.observe(max(0.0, self._clock.monotonic() - began - SAMPLE_LOOP_EVERY_S))
+            began = self.clock.monotonic()
+            await self.clock.sleep(SAMPLE_LOOP_EVERY_S)
+            self._loop_lag.observe(max(0.0, self.clock.monotonic() - began - SAMPLE_LOOP_EVERY_S))
 
     async def exposition(self) -> bytes:
         """All metrics in Prometheus' text format, after at most `DEADLINE_S` seconds."""

@@ -10,7 +10,9 @@ from typing import Final
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from raingauge.access.tokens import looks_like_token
 from raingauge.errors import SettingsError
+from raingauge.settings.secrets import shown_file
 from raingauge.settings.sections import CONFIG_VARIABLE, PREFIX, TOKEN_VARIABLES, URL_VARIABLE, Settings, config_file
 
 NAME: Final = re.compile(r"[A-Za-z0-9_.]+")
@@ -30,7 +32,7 @@ def load_settings() -> Settings:
     if file.is_file():
         _refuse_unreadable(file)
     elif CONFIG_VARIABLE in os.environ:
-        raise SettingsError(f"{CONFIG_VARIABLE}: there is no file {os.environ[CONFIG_VARIABLE]}")
+        raise SettingsError(f"{CONFIG_VARIABLE}: there is no file {shown_file(os.environ[CONFIG_VARIABLE])}")
     _refuse_unknown_variables()
     try:
         return Settings().with_prefix()
@@ -72,7 +74,7 @@ def _describe(error: ValidationError) -> str:
     described = []
     for found in error.errors():
         name, message = ".".join(map(str, found["loc"])), found["msg"]
-        if found["type"] == "extra_forbidden" and NAME.fullmatch(name) is None:
+        if found["type"] == "extra_forbidden" and not _is_name(name):
             name, message = ".".join(map(str, found["loc"][:-1])) or "settings", "an unknown setting whose name is none"
         elif found["type"] == "extra_forbidden":
             section = "".join(name.rpartition(".")[:2])
@@ -80,6 +82,10 @@ def _describe(error: ValidationError) -> str:
             message = f"unknown setting{_hint(name.removeprefix(section), known, section)}"
         described.append(f"{name}: {message}")
     return "; ".join(described)
+
+
+def _is_name(name: str) -> bool:
+    return NAME.fullmatch(name) is not None and not any(map(looks_like_token, name.split(".")))
 
 
 def _hint(name: str, known: list[str], prefix: str) -> str:

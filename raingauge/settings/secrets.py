@@ -6,11 +6,12 @@ webhook and a token of the settings always come from one.
 
 import base64
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from raingauge.access.tokens import digest, is_token
+from raingauge.access.tokens import digest, is_token, looks_like_token
 from raingauge.errors import SettingsError
 
 KEY_VARIABLE: Final = "OPENWEATHER_API_KEY"
@@ -19,6 +20,10 @@ FILE_SUFFIX: Final = "_FILE"
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105
 SECRET_BYTES: Final = range(24, 65)
 """https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md, "Signature scheme"."""
+
+
+KEY: Final = re.compile(r"[0-9a-fA-F]{32}")
+"""The form of OpenWeather's keys."""
 
 
 class HasSecretFile(Protocol):
@@ -72,7 +77,7 @@ def _webhook_secret(setting: str, webhook: HasSecretFile) -> str:
         size = 0
     if not secret.startswith(SECRET_PREFIX) or size not in SECRET_BYTES:
         expected = f"{SECRET_PREFIX} and {SECRET_BYTES[0]} to {SECRET_BYTES[-1]} bytes in base64"
-        raise SettingsError(f"{setting}: {webhook.secret_file} does not hold {expected}")
+        raise SettingsError(f"{setting}: {shown_file(webhook.secret_file)} does not hold {expected}")
     return secret
 
 
@@ -85,12 +90,12 @@ def token_digests(tokens: Sequence[HasTokenFile]) -> list[str]:
     digests: list[str] = []
     for number, one in enumerate(tokens):
         setting = f"access.tokens.{number}.token_file"
-        token = secret_in(setting, one.token_file)
+        token, file = secret_in(setting, one.token_file), shown_file(one.token_file)
         if not is_token(token):
             hint = "`raingauge admin token generate` makes one"
-            raise SettingsError(f"{setting}: {one.token_file} does not hold a token; {hint}")
+            raise SettingsError(f"{setting}: {file} does not hold a token; {hint}")
         if digest(token) in digests:
-            raise SettingsError(f"{setting}: {one.token_file} holds the token of another entry; each needs its own")
+            raise SettingsError(f"{setting}: {file} holds the token of another entry; each needs its own")
         digests.append(digest(token))
     return digests
 
@@ -125,9 +130,15 @@ def secret_in(name: str, file: str) -> str:
     try:
         content = Path(file).read_text("utf-8").strip()
     except OSError as error:
-        raise SettingsError(f"{name}: cannot read {file}: {error.strerror}") from None
+        raise SettingsError(f"{name}: cannot read {shown_file(file)}: {error.strerror}") from None
     except ValueError:
-        raise SettingsError(f"{name}: {file} is not UTF-8 text") from None
+        raise SettingsError(f"{name}: {shown_file(file)} is not UTF-8 text") from None
     if not content:
-        raise SettingsError(f"{name}: {file} is empty")
+        raise SettingsError(f"{name}: {shown_file(file)} is empty")
     return content
+
+
+def shown_file(file: str) -> str:
+    """The name of a file for a message, unless a secret stands in its place."""
+    is_secret = looks_like_token(file) or file.startswith(SECRET_PREFIX) or KEY.fullmatch(file) is not None
+    return "what looks like a secret (write it into a file, and name that file)" if is_secret else file

@@ -26,7 +26,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from raingauge.access.tokens import Scope
+from raingauge.access.tokens import NAME, Scope
 from raingauge.contracts import CityId
 from raingauge.model import EventType
 from raingauge.quota.pacing import MonthPacing, Pacing, Terms
@@ -110,12 +110,12 @@ class LimitSettings(Section):
 class TokenSettings(Section):
     """A token that is not in the database."""
 
-    name: Name
+    name: Annotated[str, _matches(NAME.pattern, "1 to 64 of A-Z a-z 0-9 . _ -, and no token")]
     scope: Scope
     token_file: str
     expires: AwareDatetime | None = None
     limits: LimitSettings | None = None
-    """None: those of all tokens."""
+    """What they do not name is as in those of all tokens."""
 
 
 class AccessSettings(Section):

@@ -1,21 +1,28 @@
 """Statements of schedules on every database: due runs, once and whole, whoever starts them."""
 
+import asyncio
 from collections.abc import Callable
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, update
 
-from producer.schedules import storage
+from producer.collections import Collections
+from producer.schedules import budget, storage
+from producer.schedules.budget import Overspent
+from producer.schedules.registry import Schedules
 from producer.schedules.running import MAX_SKIPPED, Decision, Runs
 from producer.schedules.storage import Definition
 from producer.schedules.times import Times
-from raingauge.blocking import inline
+from raingauge.blocking import Threads, inline
 from raingauge.clock import SystemClock
 from raingauge.database import Database, open_database
 from raingauge.database.transactions import Transactions
+from raingauge.settings import Settings
 from raingauge.storage.models import Batch, Collection, Schedule, ScheduledRun
 from tests.contract.storage_support import Moment, at_once, rows, url_of
 from tests.contract.test_storage_outbox import analyze, rows_read
@@ -115,6 +122,32 @@ def test_two_schedulers_at_once_start_a_run_once(house: House) -> None:
         database.close()
     assert len([decision for decision in decided if decision is not None]) == 1
     assert (len(rows(house.database, Collection)), len(house.told())) == (1, 1)
+
+
+async def test_two_schedules_at_once_cannot_pass_the_months_budget_together(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, check = Barrier(2), budget.check
+
+    def check_together(*arguments: Any) -> None:
+        with suppress(BrokenBarrierError):  # as it should be: they cannot check at the same time
+            together.wait(0.5)
+        check(*arguments)
+
+    async def create(schedules: Schedules, name: str) -> bool:
+        wanted = Definition(name, Times(every_s=3600), CITIES, 0, "latest", "skip")
+        with suppress(Overspent):
+            return (await schedules.create(wanted, any_age=False))[1]
+        return False
+
+    monkeypatch.setattr(budget, "check", check_together)
+    monkeypatch.setattr("producer.schedules.registry.DEADLINE_S", 30.0)
+    with closing(Threads(2, "test")) as threads:
+        collections = Collections(Transactions(house.database, threads, SystemClock()), Settings().terms, "account")
+        schedules = Schedules(collections, (), 31 * 24 * 45, lambda: None)
+        created = await asyncio.gather(*(create(schedules, name) for name in ("a", "b")))
+    assert sorted(created) == [False, True]
+    assert len(rows(house.database, Schedule)) == 1
 
 
 @pytest.mark.parametrize(("missed", "made_up"), [("latest", "s:2026-11-20T12:15Z"), ("skip", None)])

@@ -68,6 +68,7 @@ def test_a_refusal_ends_a_start_and_is_waited_out_later(url: URL, changes: dict[
             database.check_at_start()
         with pytest.raises(DatabaseUnavailable, match=words) as away:
             database.read(ask)
+    assert away.value.shown == "it refuses this service"
     for error in (refused.value, away.value):
         assert PASSWORD not in "".join(traceback.format_exception(error)) + repr(error)
 

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from threading import Event
 
 import pytest
+from sqlalchemy import Connection
 
 from producer.access.open_cities import TooManyOpen
 from producer.collections import Collections
@@ -17,6 +19,7 @@ from raingauge.database import Database
 from raingauge.database.transactions import Transactions
 from raingauge.model import CollectionRequest
 from raingauge.settings import Settings
+from tests.contract.storage_support import ON_SERVERS
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=2)
@@ -39,6 +42,26 @@ def test_a_token_is_added_once_found_by_its_digest_and_revoked_for_good(database
     assert before == StoredToken("ci", "write", NOW, LATER, None, None)
     assert again == StoredToken("ci", "write", NOW, LATER, NOW, None)
     assert database.read(stored.any_exists)
+
+
+def test_the_database_remembers_that_the_settings_had_tokens(database: Database) -> None:
+    for _ in range(2):
+        database.write(lambda c: stored.remember_settings(c, NOW))
+    assert database.read(stored.any_exists)
+    assert database.read(stored.list_all) == []
+    assert not database.read(lambda c: stored.any_valid(c, NOW))
+
+
+def test_a_token_is_valid_until_it_expires_or_is_revoked(database: Database) -> None:
+    def valid(at: datetime) -> bool:
+        return database.read(lambda c: stored.any_valid(c, at))
+
+    database.write(lambda c: stored.add(c, NOW, "ci", "a" * 64, "write", LATER))
+    assert (valid(NOW), valid(LATER)) == (True, False)
+    database.write(lambda c: stored.add(c, NOW, "other", "b" * 64, "read", None))
+    assert valid(LATER)
+    database.write(lambda c: stored.revoke(c, NOW, "other"))
+    assert not valid(LATER)
 
 
 def test_the_last_use_is_stored_at_most_once_a_minute(database: Database) -> None:
@@ -84,3 +107,29 @@ async def test_posts_at_once_to_two_producers_cannot_pass_the_limit_together(
 
     assert await accepted([f"c{n}" for n in range(8)]) == LIMIT // 10
     assert database.read(lambda c: stored.open_cities(c, ["ci", "other"])) == {"ci": LIMIT}
+
+
+@ON_SERVERS
+async def test_others_do_not_wait_for_the_lock_of_a_limited_client(database: Database) -> None:
+    database.write(lambda c: stored.add(c, NOW, "ci", "a" * 64, "write", None))
+    held, let_go = Event(), Event()
+
+    def hold(connection: Connection) -> None:
+        stored.lock(connection, NOW, ["ci"])
+        held.set()
+        let_go.wait(30)
+
+    with closing(Threads(4, "producer")) as threads:
+        producer = Collections(Transactions(database, threads, SystemClock()), Settings().terms, "a", deadline_s=5)
+        holding = asyncio.create_task(asyncio.to_thread(database.write, hold))
+        try:
+            await asyncio.to_thread(held.wait, 30)
+            limited = CollectionRequest("1", (1,), 600, named=True, requested_by="ci", max_open_cities=LIMIT)
+            waiting = asyncio.create_task(producer.accept(limited))
+            _, is_new = await producer.accept(CollectionRequest("2", (1,), 600, named=True, requested_by="other"))
+            assert (is_new, waiting.done()) == (True, False)
+        finally:
+            let_go.set()
+            await holding
+        _, is_new = await waiting
+        assert is_new

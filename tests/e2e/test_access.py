@@ -58,4 +58,4 @@ def test_a_token_appears_nowhere_however_it_is_sent(tmp_path: Path) -> None:
     assert_unmarked(running.output, "the output")
     assert session_of(TOKEN) not in running.output
     with closing(open_database(f"sqlite:///{tmp_path}/raingauge.db")) as database:
-        assert assert_database_unmarked(database)["tokens"] == 1
+        assert assert_database_unmarked(database)["tokens"] == 2  # a row to lock, and that the settings had tokens

@@ -59,6 +59,16 @@ def test_a_token_is_shown_once_listed_without_itself_and_revoked(run: Run, sqlit
     assert tokens.is_token(run("generate")[1].strip())
 
 
+TOKEN = tokens.new_token()
+
+
+@pytest.mark.parametrize("arguments", [["add", TOKEN, "--scope", "read"], ["revoke", TOKEN], ["revoke", TOKEN[:-1]]])
+def test_a_token_in_place_of_its_name_is_refused_and_not_shown(run: Run, arguments: list[str]) -> None:
+    status, out, err = run(*arguments)
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert TOKEN[:10] not in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

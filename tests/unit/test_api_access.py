@@ -19,6 +19,7 @@ from producer.access.hosts import HEADERS
 from producer.access.refusals import MALFORMED, MISSING
 from producer.access.rules import OPEN, OPEN_BELOW
 from producer.api.application import create_api
+from producer.single_flight import LOADS_AT_ONCE
 from raingauge.access import stored, tokens
 from raingauge.blocking import inline
 from raingauge.clock import SystemClock
@@ -39,6 +40,9 @@ class Guarded(Front):
     def __init__(self, database: Database, fixed: Mapping[str, TokenSettings] | None = None, **sections: Any) -> None:
         super().__init__(database, settings=Settings.model_validate(sections))
         self.is_away = False
+        self.hangs: asyncio.Event | None = None
+        """Transactions that begin meanwhile wait for it."""
+        self.hanging = 0
         for scope in ("read", "write", "admin"):
             self.add(scope, TOKENS[scope], scope)
         self.admitted = self.admission(fixed)
@@ -47,6 +51,9 @@ class Guarded(Front):
     async def run_database(self, work: Callable[[], Any]) -> Any:
         if self.is_away:
             raise DatabaseUnavailable("no answer")
+        if self.hangs is not None:
+            self.hanging += 1
+            await self.hangs.wait()
         return work()
 
     def admission(self, fixed: Mapping[str, TokenSettings] | None = None) -> Admission:
@@ -203,6 +210,32 @@ async def test_a_busy_client_never_waits_for_the_database(front: Guarded) -> Non
         await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
 
 
+async def test_invented_tokens_push_no_valid_one_out(front: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producer.access.verification.MAX_KEPT", 2)
+    assert (await front.send("GET", "/collections", TOKENS["read"])).status_code == 200
+    for _ in range(3):
+        assert (await front.send("GET", "/collections", tokens.new_token())).status_code == 401
+    front.is_away = True
+    assert (await front.send("GET", "/collections", TOKENS["read"])).status_code == 200
+
+
+async def test_a_valid_token_is_renewed_while_transactions_for_invented_ones_hang(front: Guarded) -> None:
+    await front.send("GET", "/collections", TOKENS["read"])
+    front.database.write(lambda c: stored.revoke(c, NOON, "read"))
+    front.clock.moment += timedelta(seconds=5)
+    front.hangs = let_go = asyncio.Event()
+    invented = []
+    for number in range(1, LOADS_AT_ONCE + 1):
+        invented.append(asyncio.create_task(front.send("GET", "/collections", tokens.new_token())))
+        while front.hanging < number:
+            await front.clock.sleep(0)
+    front.hangs = None
+    answer = await front.send("GET", "/collections", TOKENS["read"])
+    assert_problem(answer, 401, "the token read was revoked")
+    let_go.set()
+    await asyncio.wait(invented)
+
+
 async def test_the_first_token_closes_what_was_open_and_streams_that_are(sqlite: Database) -> None:
     front = Guarded(sqlite)
     front.database.write(lambda c: c.execute(delete(Token)))
@@ -275,6 +308,24 @@ async def test_revoking_the_last_token_opens_nothing(front: Guarded) -> None:
         front.database.write(lambda c, name=scope: stored.revoke(c, NOON, name))  # type: ignore[misc]
     for http in (front.http, client(front.settings, front.collections, front.relay, front.admission())):
         assert_problem(await http.get("/collections"), 401, MISSING)
+
+
+async def test_taking_the_last_token_out_of_the_settings_opens_nothing(
+    sqlite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    transactions, settings = Transactions(sqlite, inline, SystemClock()), Settings()
+    of_settings = {tokens.digest(token): each for token, each in fixed().items()}
+    opened = [True, False, False]
+    for digests, is_open in zip(({}, of_settings, {}), opened, strict=True):
+        admitted = admission(transactions, settings, digests)
+        await admitted.wait_until_known()
+        assert admitted.is_open is is_open
+    assert [record.message for record in caplog.records] == ["access.nobody"]
+    token = tokens.new_token()
+    sqlite.write(lambda c: stored.add(c, NOON, "new", tokens.digest(token), "read", None))
+    caplog.clear()
+    await admission(transactions, settings, {}).wait_until_known()
+    assert caplog.records == []
 
 
 # -- signing in --------------------------------------------------------------------------------------------------------
@@ -353,6 +404,14 @@ async def test_requests_a_second_are_limited_for_each_client_alone(sqlite: Datab
     assert late.headers["retry-after"] == "2"
     front.clock.moment += timedelta(seconds=2)
     assert (await front.send("GET", "/session", FIXED)).status_code == 200
+
+
+async def test_limits_of_an_entry_replace_only_what_they_name(sqlite: Database) -> None:
+    front = Guarded(sqlite, fixed(limits={"requests_per_s": 2}), limits={"requests_per_s": 1, "cities_open": 3})
+    late = await front.send("POST", "/collect", FIXED, json={"id": 1, "cities": [1, 2, 3, 4]})
+    assert_problem(late, 422, "the token ci may have 3 cities open; it has 0, and this collection has 4")
+    statuses = [(await front.send("GET", "/session", FIXED)).status_code for _ in range(2)]
+    assert statuses == [200, 429]
 
 
 async def test_open_cities_are_limited_and_settled_ones_free_their_place(sqlite: Database) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import update
 
 from raingauge.database import Database
+from raingauge.storage.models import Schedule
 from tests.api_support import NOON, Front, assert_problem
 
 
@@ -134,6 +136,29 @@ async def test_what_the_month_cannot_pay_for_is_refused_when_it_is_changed_or_re
     assert (await change(front, "one", every_s=900)).status_code == 200  # it is paused, and costs nothing
     foreseen = await front.http.post("/schedules?dry_run=true", json={"name": "x", "cron": "0 0 * * *"})
     assert (foreseen.json()["others_per_month"], foreseen.json()["share"]) == (744_000, 5177 / 1_000_000)
+
+
+async def test_a_schedule_whose_time_zone_is_gone_says_so_and_can_be_paused_changed_and_deleted(front: Front) -> None:
+    for name in ("changed", "deleted"):
+        await create(front, name, zone="Europe/Berlin")
+    gone = update(Schedule).values(zone="Mars/Base")
+    front.database.write(lambda connection: connection.execute(gone))
+    listed = (await front.http.get("/schedules")).json()["data"]
+    assert listed == [(await front.http.get(f"/schedules/{name}")).json() for name in ("changed", "deleted")]
+    assert {each["description"] for each in listed} == {
+        "At the start of every hour (this machine does not know the time zone Mars/Base)"
+    }
+    assert {(each["next_at"], each["next_at_local"]) for each in listed} == {("2026-11-20T13:00:00.000Z", None)}
+    assert (await create(front, "other")).status_code == 201
+    front.clock.moment += timedelta(hours=2)
+    assert (await front.http.post("/schedules/changed/pause")).status_code == 200
+    resumed = await front.http.post("/schedules/changed/resume")
+    assert (resumed.status_code, resumed.json()["detail"][-9:]) == (422, "Mars/Base")
+    kept = await change(front, "changed", missed="skip")
+    assert (kept.status_code, kept.json()["errors"][0]["where"]) == (422, "zone")
+    assert (await change(front, "changed", zone="UTC")).status_code == 200
+    assert (await front.http.post("/schedules/changed/resume")).json()["next_at_local"] == "2026-11-20T15:00:00+00:00"
+    assert (await front.http.delete("/schedules/deleted")).status_code == 204
 
 
 @pytest.mark.parametrize("action", ["pause", "change"])

@@ -238,6 +238,9 @@ def test_a_refusal_for_want_of_a_token_says_where_the_command_takes_it_from(
         assert (status, err) == (2, f"raingauge: {line}\n")
     monkeypatch.delenv("RAINGAUGE_TOKEN")
     assert "cannot read /none" in terminal.run("quota", api=QUOTA)[2]
+    monkeypatch.setenv("RAINGAUGE_TOKEN_FILE", "rg_secret")
+    line = "RAINGAUGE_TOKEN_FILE: cannot read what looks like a token; name a file with a token in it"
+    assert terminal.run("quota", api=QUOTA)[2] == f"raingauge: {line}\n"
 
 
 def test_collecting_posts_the_cities_of_a_file_and_prints_what_was_accepted(terminal: Terminal, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ async def test_a_consumer_answers_errors_as_problems_and_head_as_get() -> None:
         assert_problem(await http.get("/get"), 404, detail)
         assert_problem(await http.post("/ready"), 405, "/ready takes GET, HEAD, not POST")
         assert (await http.head("/health")).status_code == 200
-        assert (await http.get("/ready")).json() == {"status": "The database cannot be used now: host:3306/name: gone"}
+        assert (await http.get("/ready")).json() == {"status": "The database cannot be used now: no answer in time"}
 
 
 class Lagging(FakeHandoff):

@@ -1,5 +1,6 @@
 """The routes /health and /ready."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,13 @@ from raingauge.observability.metrics import Telemetry
 class Facts:
     def details(self) -> Mapping[str, Any]:
         return {"waiting_for": "month"}
+
+
+class HandClock(SystemClock):
+    now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
 
 
 async def get(path: str, missing: RaingaugeError | None = None) -> httpx2.Response:
@@ -36,7 +44,32 @@ async def test_health_answers_with_details_whatever_is_unavailable(missing: Rain
 
 
 async def test_ready_names_what_is_unavailable() -> None:
-    answer = await get("/ready", DatabaseUnavailable("OperationalError"))
+    answer = await get("/ready", DatabaseUnavailable("OperationalError", "it is read-only"))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
-    assert answer.json() == {"status": "The database cannot be used now: OperationalError"}
+    assert answer.json() == {"status": "The database cannot be used now: it is read-only"}
     assert (await get("/ready")).json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize("missing", [None, DatabaseUnavailable("away")])
+async def test_ready_checks_once_a_second_however_many_ask(missing: RaingaugeError | None) -> None:
+    clock, checks, let_go = HandClock(), 0, asyncio.Event()
+
+    async def check() -> None:
+        nonlocal checks
+        checks += 1
+        await let_go.wait()
+        if missing is not None:
+            raise missing
+
+    app = FastAPI()
+    app.include_router(health.router([], check, Telemetry(clock)))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://service") as http:
+        asked = [asyncio.create_task(http.get("/ready")) for _ in range(10)]
+        while not checks:
+            await clock.sleep(0)
+        let_go.set()
+        found = {(await each).status_code for each in asked} | {(await http.get("/ready")).status_code}
+        assert (found, checks) == ({200 if missing is None else 503}, 1)
+        clock.now_s += health.READY_KEPT_S
+        await http.get("/ready")
+        assert checks == 2

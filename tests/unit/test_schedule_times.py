@@ -123,6 +123,10 @@ def test_an_expression_that_names_no_times_is_refused_with_the_field(given_: dic
     [
         (Times("0 * * * *"), "At the start of every hour"),
         (Times("30 6 * * MON-FRI", zone=BERLIN), "At 06:30 on Monday through Friday (Europe/Berlin)"),
+        (
+            Times("0 * * * *", zone="Mars/Base", checked=False),
+            "At the start of every hour (this machine does not know the time zone Mars/Base)",
+        ),
         (Times(every_s=60), "Every minute"),
         (Times(every_s=5400), "Every 90 minutes"),
         (Times(every_s=100), "Every 100 seconds"),

@@ -44,9 +44,9 @@ class Producer:
             raise DatabaseUnavailable("for the test")
         return call()
 
-    def add(self, name: str, every_s: int) -> None:
+    def add(self, name: str, times: Times) -> None:
         """Somebody creates a schedule."""
-        wanted = Definition(name, Times(every_s=every_s), None, 0, "latest", "queue")
+        wanted = Definition(name, times, None, 0, "latest", "queue")
         self.database.write(lambda connection: storage.add(connection, self.clock.now(), wanted, "api"))
 
 
@@ -68,7 +68,7 @@ def play(template: Path, scene: Callable[[Producer], object]) -> None:
 
 def test_it_starts_a_run_at_its_time_and_looks_seldom_when_nothing_is_due(template: Path) -> None:
     async def scene(producer: Producer) -> None:
-        producer.add("s", 600)
+        producer.add("s", Times(every_s=600))
         await producer.clock.sleep(1201)
         assert [at - EPOCH for at in producer.started] == [timedelta(minutes=10), timedelta(minutes=20)]
         assert len(producer.used) <= 1201 / LONGEST_PAUSE_S + 10
@@ -79,7 +79,7 @@ def test_it_starts_a_run_at_its_time_and_looks_seldom_when_nothing_is_due(templa
 def test_a_schedule_of_another_producer_is_noticed_and_one_of_its_own_at_once(template: Path) -> None:
     async def scene(producer: Producer) -> None:
         await producer.clock.sleep(50)
-        producer.add("theirs", 60)
+        producer.add("theirs", Times(every_s=60))
         await producer.clock.sleep(20)
         assert [at - EPOCH for at in producer.started] == [timedelta(seconds=60)]
         before = len(producer.used)
@@ -95,12 +95,12 @@ def test_one_that_fails_is_logged_and_tried_again_and_the_others_run(
 ) -> None:
     async def scene(producer: Producer) -> None:
         for name in ("a", "b"):
-            producer.add(name, 60)
-        damage = update(Schedule).where(Schedule.name == "a").values(zone="Mars")
+            producer.add(name, Times(every_s=60))
+        damage = update(Schedule).where(Schedule.name == "a").values(city_ids="no list")
         producer.database.write(lambda connection: connection.execute(damage))
         await producer.clock.sleep(62)
         assert [at - EPOCH for at in producer.started] == [timedelta(seconds=60)]
-        mended = update(Schedule).where(Schedule.name == "a").values(zone="UTC")
+        mended = update(Schedule).where(Schedule.name == "a").values(city_ids=None)
         producer.database.write(lambda connection: connection.execute(mended))
         await producer.clock.sleep(LONGEST_PAUSE_S)
         assert len(producer.started) == 2
@@ -110,9 +110,43 @@ def test_one_that_fails_is_logged_and_tried_again_and_the_others_run(
     assert len(failures) == 1
 
 
+def test_where_a_time_zone_is_gone_the_reason_is_recorded_once_and_the_others_run(
+    template: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.schedules.running.AT_ONCE", 1)
+
+    async def scene(producer: Producer) -> None:
+        def runs() -> list[tuple[float, bool, str | None]]:
+            found = producer.database.read(partial(storage.runs, name="gone", before=None, limit=9))
+            return [((run.nominal_at - EPOCH).total_seconds(), bool(run.collection_id), run.reason) for run in found]
+
+        def move(zone: str) -> None:
+            moved = update(Schedule).where(Schedule.name == "gone").values(zone=zone)
+            producer.database.write(lambda connection: connection.execute(moved))
+
+        producer.add("gone", Times("* * * * *"))
+        producer.add("other", Times(every_s=60))
+        move("Mars/Base")
+        await producer.clock.sleep(60 + LONGEST_PAUSE_S + 1)
+        assert len(producer.started) == 1
+        await producer.clock.sleep(40)
+        reason = "this machine does not know the time zone Mars/Base"
+        assert runs() == [(60, False, reason)]
+        move("UTC")
+        await producer.clock.sleep(2 * LONGEST_PAUSE_S)
+        missed = "missed: no producer started it in time"
+        assert runs() in ([(120, True, None), (60, False, missed)], [(120, True, None), (60, True, None)])
+
+    play(template, scene)
+    skipped = [vars(record)["reason"] for record in caplog.records if record.message == "schedule.skipped"]
+    assert skipped[0] == "this machine does not know the time zone Mars/Base"
+    assert skipped.count(skipped[0]) == 1
+    assert "schedule.failed" not in caplog.messages
+
+
 def test_when_the_database_is_back_it_goes_on_within_a_second(template: Path) -> None:
     async def scene(producer: Producer) -> None:
-        producer.add("s", 60)
+        producer.add("s", Times(every_s=60))
         producer.away = True
         await producer.clock.sleep(100)
         assert producer.started == []

@@ -12,9 +12,18 @@ from typing import Any
 import pytest
 import yaml
 
+from raingauge.access.tokens import new_token
 from raingauge.database import open_database
 from raingauge.errors import SettingsError
-from raingauge.settings import NotifySettings, Settings, ca_file, load_settings, provider_key, webhook_secrets
+from raingauge.settings import (
+    NotifySettings,
+    Settings,
+    ca_file,
+    load_settings,
+    provider_key,
+    token_digests,
+    webhook_secrets,
+)
 
 DOCUMENTED = yaml.safe_load((Path(__file__).parents[2] / "config.env.yml").read_text())
 PASSWORD = "geheim"  # pragma: allowlist secret
@@ -541,6 +550,42 @@ def test_a_file_without_a_webhooks_secret_is_named_and_not_shown(content: str | 
     with pytest.raises(SettingsError) as error:
         webhook_secrets(NotifySettings.model_validate({"webhooks": [webhook()]}))
     assert str(error.value) == f"notify.webhooks.0.secret_file: {message}"
+
+
+TOKEN = new_token()
+INSTEAD = "what looks like a secret (write it into a file, and name that file)"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [TOKEN, TOKEN[:-3], f" {TOKEN}", f"whsec_{'A' * 32}", "0123456789abcdef" * 2],
+    ids=["token", "cut off", "spaced", "webhook", "key"],
+)
+def test_a_secret_in_place_of_a_files_name_is_not_shown(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"name": "ci", "scope": "read", "token_file": secret}
+    monkeypatch.setenv("RAINGAUGE_ACCESS__TOKENS", json.dumps([entry]))
+    with pytest.raises(SettingsError) as error:
+        token_digests(load_settings().access.tokens)
+    assert str(error.value) == f"access.tokens.0.token_file: cannot read {INSTEAD}: No such file or directory"
+    assert secret not in "".join(traceback.format_exception(error.value))
+    monkeypatch.setenv("RAINGAUGE_CONFIG", secret)
+    assert refused() == f"RAINGAUGE_CONFIG: there is no file {INSTEAD}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            f"[{{name: {TOKEN}, scope: read, token_file: x}}]",
+            "0.name: expected 1 to 64 of A-Z a-z 0-9 . _ -, and no token",
+        ),
+        (f"[{{name: x, scope: read, token_file: x, {TOKEN}: x}}]", "0: an unknown setting whose name is none"),
+    ],
+    ids=["name", "key"],
+)
+def test_a_token_at_another_place_of_the_settings_is_not_shown(text: str, message: str) -> None:
+    write(f"access: {{tokens: {text}}}")
+    assert refused() == f"settings: access.tokens.{message}"
 
 
 def test_the_secret_of_a_webhook_comes_from_its_file() -> None:

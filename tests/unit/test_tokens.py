@@ -12,11 +12,13 @@ from producer.access.rates import Bucket
 from producer.access.rules import needed
 from raingauge.access.tokens import (
     ALPHABET,
+    NAME,
     Scope,
     digest,
     digest_of_session,
     includes,
     is_token,
+    looks_like_token,
     new_token,
     session_of,
 )
@@ -40,6 +42,26 @@ def test_a_mistyped_token_is_none(place: int, character: str) -> None:
     mistyped = token[:place] + character + token[place + 1 :]
     assert is_token(mistyped) == (mistyped == token)
     assert not is_token(token + character)
+
+
+@pytest.mark.parametrize(
+    ("text", "looks"),
+    [
+        (new_token(), True),
+        (f"Bearer {new_token()}", True),
+        (f" {new_token()[:20]}\n", True),
+        ("/run/secrets/rg_ci", False),
+        ("ci", False),
+    ],
+    ids=["token", "within", "cut off", "path", "name"],
+)
+def test_what_may_be_a_token_is_recognised_wherever_it_stands(text: str, looks: bool) -> None:
+    assert looks_like_token(text) is looks
+
+
+def test_no_token_is_the_name_of_one() -> None:
+    assert NAME.fullmatch("rg_ci")
+    assert NAME.fullmatch(new_token()) is None
 
 
 def test_what_is_stored_is_a_hash_of_the_session_which_is_a_hash_of_the_token() -> None:

@@ -127,7 +127,9 @@ class ScheduleBody(BaseModel):
     description: str = field("The expression in words.", "At the start of every hour")
     paused_at: Time | None = field("Since when it is paused, ISO 8601 in UTC; null when it is active.", None)
     next_at: Time | None = field("The next run, ISO 8601 in UTC; null while paused.", "2026-11-20T13:00:00.000Z")
-    next_at_local: str | None = field("The same on the clocks of the zone.", "2026-11-20T13:00:00+00:00")
+    next_at_local: str | None = field(
+        "The same on the clocks of the zone; null where the service does not know it.", "2026-11-20T13:00:00+00:00"
+    )
     last_run: RunBody | None = field("The last run, started or skipped; null before the first.", example_of(RunBody))
 
 
@@ -248,7 +250,7 @@ def schedule_body(state: ScheduleState, cities: int) -> dict[str, Any]:
         "description": times.words(),
         "paused_at": _text(state.paused_at),
         "next_at": _text(state.next_at),
-        "next_at_local": None if state.next_at is None else _local(times, state.next_at),
+        "next_at_local": None if state.next_at is None or not times.has_zone else _local(times, state.next_at),
         "last_run": None if state.last_run is None else run_body(state.last_run),
     }
 

@@ -29,6 +29,7 @@ from producer.api.schemas import example_of
 from producer.schedules.budget import Overspent
 from producer.schedules.registry import OtherSchedule, Schedules
 from producer.schedules.storage import ScheduleState
+from producer.schedules.times import WrongExpression
 from raingauge.contracts import utc_text
 from raingauge.web import UNEXPECTED, shown
 
@@ -265,7 +266,7 @@ def _add_pause(api: APIRouter, schedules: Schedules) -> None:
         """Lets a paused schedule run again, at the next time from now. No body is needed."""
         try:
             state = await schedules.resume(_known(name))
-        except Overspent as error:
+        except (Overspent, WrongExpression) as error:
             raise Invalid(str(error), "path", "name") from error
         return _body(schedules, state, name)
 
