@@ -58,7 +58,8 @@ def settings_with_defaults() -> dict[str, str]:
             if isinstance(value, BaseModel):
                 yield from leaves(f"{prefix}.{name}", value)
             else:
-                yield f"{prefix}.{name}", f"{value:g}" if isinstance(value, float) else str(value).lower()
+                as_yaml = str(value).lower() if isinstance(value, bool) else str(value)
+                yield f"{prefix}.{name}", f"{value:g}" if isinstance(value, float) else as_yaml
 
     return {
         name: default

@@ -253,11 +253,58 @@ def test_the_overlay_changes_what_exists(secret_files: Path) -> None:
     assert changed["name"] == kustomization(BASE)["configMapGenerator"][0]["name"]
 
 
+def blocks() -> list[str]:
+    """The code blocks of the manual."""
+    return re.findall(r"^```\n(.*?)^```$", (ROOT / "docs/kubernetes.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
 def commands() -> Iterator[str]:
     """What the manual has people type."""
-    text = (ROOT / "docs/kubernetes.md").read_text("utf-8")
-    for block in re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+    for block in blocks():
         yield from block.replace("\\\n", " ").splitlines()
+
+
+def apply(step: Object, changed: Object) -> None:
+    """One step of a JSON patch: `add` at the end of a list, or `replace`."""
+    *way, last = step["path"].strip("/").split("/")
+    place: Any = changed
+    for part in way:
+        place = place[int(part) if isinstance(place, list) else part]
+    if (step["op"], last) == ("add", "-"):
+        place.append(step["value"])
+    else:
+        assert step["op"] == "replace"
+        assert last in place
+        place[last] = step["value"]
+
+
+def test_the_patches_of_the_manual_mount_each_file_that_its_settings_name(secret_files: Path) -> None:
+    kafka, database = (yaml.safe_load(block) for block in blocks() if "patches:" in block)
+    objects = copy.deepcopy(OBJECTS)
+    for patch in kafka["patches"] + database["patches"]:
+        target = patch["target"]
+        chosen = [
+            one
+            for one in objects
+            if re.fullmatch(target["kind"], one["kind"]) and target.get("name") in {None, one["metadata"]["name"]}
+        ]
+        assert chosen, target
+        for one in chosen:
+            for step in yaml.safe_load(patch["patch"]):
+                apply(step, one)
+    for one in objects:
+        kubernetes_validate.validate(one, VERSIONS[0], strict=True)
+    pods = [one["spec"]["template"]["spec"] for one in objects if one["kind"] in {"Deployment", "Job"}]
+    files = [{item["path"] for item in pod["volumes"][0]["secret"]["items"]} for pod in pods]
+    assert all("database-ca" in each for each in files), "the Job connects to the database, too"
+    (generated,) = kafka["configMapGenerator"]
+    literals = variables(generated["literals"])
+    named = {PurePosixPath(value).name for key, value in literals.items() if key.endswith("_FILE")}
+    assert [named <= each for each in files] == ["broker-url" in each for each in files]
+    for name in SERVICES:
+        settings, _ = settings_of(name, secret_files, literals)
+        assert settings.broker.ca_file == str(secret_files / "kafka-ca")
+        assert (settings.broker.security, settings.broker.username) == ("sasl_ssl", "raingauge")
 
 
 def test_the_manual_names_objects_and_components_that_exist() -> None:
