@@ -11,9 +11,10 @@ from raingauge.signals import exit_on_signal, exit_process
 if __name__ == "__main__" and not sys.argv[1:]:
     exit_on_signal()  # the imports below take a second
 
-from consumer.app import command_database, command_ledger, dead_letter_publisher, run
+from consumer.app import command_ledger, dead_letter_publisher, run
 from consumer.commands import adopt, forget_cities, open_gate, set_month, shut
 from consumer.dead_letters import bury, list_all, replay
+from raingauge.database.command import command_database
 from raingauge.process import run_program
 from raingauge.settings import Settings
 

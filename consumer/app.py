@@ -28,6 +28,7 @@ from raingauge.blocking import Threads, inline, until_available
 from raingauge.clock import Clock, SystemClock, happens_within
 from raingauge.contracts import MAX_MESSAGE_BYTES
 from raingauge.database import Database, open_database
+from raingauge.database.command import command_database
 from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable, Fatal, HandoffUnavailable, SettingsError
 from raingauge.messaging.kafka import (
@@ -331,20 +332,6 @@ def _event_subscription(cluster: Cluster, clock: Clock) -> KafkaSubscription:
 def dead_letter_publisher(cluster: Cluster, clock: Clock) -> KafkaPublisher:
     """Takes messages of any size that a topic may allow now: whether one is too large is for the broker to say."""
     return KafkaPublisher(cluster, clock, max_message_bytes=2 * MAX_MESSAGE_BYTES)
-
-
-@contextlib.contextmanager
-def command_database(settings: Settings) -> Iterator[Database]:
-    """The database, for one command.
-
-    Raises (at the end of the block):
-        Fatal: it cannot be used.
-    """
-    with contextlib.closing(open_database(settings.database.url, pool_size=1)) as database:
-        try:
-            yield database
-        except DatabaseUnavailable as error:
-            raise Fatal(f"the database cannot be used: {error}") from error
 
 
 @contextlib.contextmanager

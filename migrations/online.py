@@ -23,7 +23,7 @@ LOCK_S: Final = 1
 """The same on MySQL and MariaDB, where less cannot be had."""
 PAUSE_S: Final = 0.5
 TRIES: Final = 240
-"""Some minutes: longer than anything that the services do in one transaction."""
+"""Attempts at a step. Each waits for its lock as long as `LOCK_MS` or `LOCK_S` allows: some minutes altogether."""
 
 _INVALID: Final = sa.text(
     "SELECT count(*) FROM pg_class JOIN pg_index ON pg_index.indexrelid = pg_class.oid"
@@ -111,6 +111,6 @@ def _patiently(table: str, step: Callable[[], object]) -> None:
         else:
             return
     raise Fatal(
-        f"{table} could not be changed, because a transaction has been using it for minutes (a backup?): "
-        "let it end, and run the migration again, which goes on where it was"
+        f"{table} could not be changed, because transactions have been using it in all {TRIES} attempts (a backup?): "
+        "let them end, and run the migration again, which goes on where it was"
     )

@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 
 from cli.errors import Misused
 from cli.output import note, whole_file
-from consumer.app import command_database
 from raingauge.database import Database, DatabaseClock
+from raingauge.database.command import command_database
 from raingauge.errors import SettingsError
 from raingauge.quota.bundle import Entry, Header, TermsSince, written
 from raingauge.settings import Settings

@@ -116,7 +116,7 @@ def _month(month: Month) -> str:
 
 
 def _print_calls(file: str, claim_s: float) -> None:
-    sys.stdout.write("\n" + "\t".join(HEADINGS) + "\n")
+    sys.stdout.write("\t".join(HEADINGS) + "\n")
     for entry in _entries(file):
         charge = entry.charge
         latest = charge.reserved_at + timedelta(seconds=claim_s)

@@ -5,8 +5,6 @@ The producers notice what changes here within five seconds. A token is printed o
 
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -16,8 +14,8 @@ from raingauge.access import stored
 from raingauge.access.stored import NameTaken, StoredToken
 from raingauge.access.tokens import NAME, Scope, digest, looks_like_token, new_token
 from raingauge.contracts import utc_text
-from raingauge.database import Database, open_database
-from raingauge.errors import DatabaseUnavailable, Fatal, SettingsError
+from raingauge.database.command import command_database
+from raingauge.errors import SettingsError
 from raingauge.settings import Settings
 
 UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -37,7 +35,7 @@ async def add(settings: Settings, name: str, scope: Scope, expires: str | None =
     if name in _names_of_settings(settings):
         raise SettingsError(f"a token of access.tokens is named {name}; choose another name")
     token, lifetime = new_token(), None if expires is None else _lifetime(expires)
-    with _database(settings) as database:
+    with command_database(settings) as database:
 
         def work(connection: Connection) -> datetime | None:
             now = database.now(connection)
@@ -63,7 +61,7 @@ async def generate(_settings: Settings) -> None:
 
 async def list_all(settings: Settings) -> None:
     """Print one line for each token, those of the settings last; never the token itself."""
-    with _database(settings) as database:
+    with command_database(settings) as database:
         found, now = database.read(lambda connection: (stored.list_all(connection), database.now(connection)))
     rows = [("name", "scope", "state", "created", "expires", "last used")]
     for each in found:
@@ -82,7 +80,7 @@ async def revoke(settings: Settings, name: str) -> None:
         SettingsError: the database has no such token.
         Fatal: the database cannot be used.
     """
-    with _database(settings) as database:
+    with command_database(settings) as database:
         before = database.write(lambda connection: stored.revoke(connection, database.now(connection), name))
     if before is None and name in _names_of_settings(settings):
         raise SettingsError(f"{name} is a token of access.tokens: remove it there and restart the producers")
@@ -92,16 +90,6 @@ async def revoke(settings: Settings, name: str) -> None:
         raise SettingsError(f"there is no token {name}; list them to see their names")
     since = before.revoked_at
     print(f"{name}: {before.scope} -> revoked" if since is None else f"{name}: revoked since {utc_text(since)}")  # noqa: T201
-
-
-@contextmanager
-def _database(settings: Settings) -> Iterator[Database]:
-    """The database, for one command."""
-    with closing(open_database(settings.database.url, pool_size=1)) as database:
-        try:
-            yield database
-        except DatabaseUnavailable as error:
-            raise Fatal(f"the database cannot be used: {error}") from error
 
 
 def _names_of_settings(settings: Settings) -> set[str]:

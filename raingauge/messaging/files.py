@@ -108,7 +108,7 @@ def append(path: Path, lines: bytes) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)  # what another process is writing is not torn
         size = file.seek(0, os.SEEK_END)
         if size and (whole := _whole_lines(file.fileno(), size)) < size:
-            log.warning("streams.mended", extra={"file": str(path), "bytes": size - whole})
+            log.warning("streams.repaired", extra={"file": str(path), "bytes": size - whole})
             file.truncate(whole)
         file.write(lines)
         file.flush()

@@ -156,7 +156,7 @@ def test_every_reading_is_in_the_streams_files_although_it_is_killed(tmp_path: P
         with embedded(tmp_path, weather, **streams) as service:
             state = collected(service, SMOOTH_OPTIMUM_S + 60)
             eventually(lambda: service.scrape()["raingauge_stream_lag_seconds"] == 0, 60)
-            assert "streams.mended" in service.output
+            assert "streams.repaired" in service.output
             schema = service.get("/schemas/reading.json")
     published, latest = (events_in(folder / f"{topic}.jsonl") for topic in ("readings", "latest"))
     rows = {f"1/{row['city_id']}": row for row in state["data"]}

@@ -13,9 +13,10 @@ import pytest
 
 from consumer import commands
 from consumer.__main__ import parser
-from consumer.app import command_database, command_ledger, run
+from consumer.app import command_ledger, run
 from raingauge.contracts import utc_text
 from raingauge.database import Database, open_database
+from raingauge.database.command import command_database
 from raingauge.errors import Fatal, GateMismatch, SettingsError
 from raingauge.model import Gate
 from raingauge.quota.pacing import month_of
@@ -154,9 +155,19 @@ async def test_a_gate_that_nobody_made_cannot_be_changed(database: Database, com
 async def test_a_database_without_tables_is_told_as_something_to_see_to(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "empty.db").touch()
     monkeypatch.setenv("RAINGAUGE_DATABASE__URL", f"sqlite:///{tmp_path}/empty.db")
     with pytest.raises(Fatal, match="the database cannot be used"):
         await adopt(settings_with())
+
+
+async def test_a_file_that_is_not_there_is_told_and_not_created(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAINGAUGE_DATABASE__URL", f"sqlite:///{tmp_path}/other.db")
+    with pytest.raises(SettingsError, match=r"there is no file .*other.db; name the database of the service"):
+        await adopt(settings_with())
+    assert not (tmp_path / "other.db").exists()
 
 
 # -- the command line --------------------------------------------------------------------------------------------------

@@ -185,7 +185,8 @@ def test_the_command_prints_what_the_file_shows_and_what_it_does_not(command: An
 
 
 def test_every_charge_is_printed_on_request(command: Any) -> None:
-    rows = command(LINES, "--calls")[1].splitlines()[-4:]
+    headings, *rows = command(LINES, "--calls")[1].splitlines()
+    assert headings.startswith("id\treserved_at")
     assert [row.split("\t")[0] for row in rows] == ["1", "2", "3", "4"]
     assert rows[1] == "2\t2026-11-30 23:00:01.000000\t2026-11-30 23:00:26.000000\t20\t1\t\t"
 
