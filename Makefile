@@ -68,6 +68,12 @@ test-all: $(READY) services ## all tests, those on real Kafka, MariaDB and Postg
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --seeds 300 tests/simulation
 
+.PHONY: test-mysql
+test-mysql: $(READY) services mysql ## the tests of MariaDB, on MySQL in its place
+	TEST_MARIADB_URL=mysql+pymysql://raingauge:raingauge@127.0.0.1:3316/raingauge \
+		$(BIN)/python -m pytest -n 2 --dist loadgroup -k 'mariadb and not secured and not faults' \
+		tests/contract tests/integration tests/scenarios
+
 .PHONY: simulate
 simulate: $(READY) ## ten thousand seeds of the simulation: every fault, virtual time, an audit (SEEDS=… FIRST=…)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
@@ -122,8 +128,12 @@ sbom: ## dist/: what running installs (CycloneDX), and its licences; fails on on
 services: ## real Kafka (9092, 9094), MariaDB (3306) and PostgreSQL (5432) on this machine, without Docker
 	@$(SERVICES) up
 
+.PHONY: mysql
+mysql: ## real MySQL (3316) on this machine too, without Docker, from Debian's unstable suite
+	@$(SERVICES) up mysql
+
 .PHONY: services-down
-services-down: ## end what `make services` started; its data stays
+services-down: ## end what `make services` and `make mysql` started; its data stays
 	@$(SERVICES) down
 
 .PHONY: lock
