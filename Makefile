@@ -65,8 +65,15 @@ test: $(READY) ## the tests that need no outside service
 
 .PHONY: test-all
 test-all: $(READY) services ## all tests, those on real Kafka, MariaDB and PostgreSQL too, with coverage
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not mysql' --cov --cov-report=term
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --seeds 300 tests/simulation
+
+.PHONY: test-mysql
+test-mysql: $(READY) services mysql ## logins to MySQL, and the tests of MariaDB on it in MariaDB's place
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m mysql tests
+	TEST_MARIADB_URL=mysql+pymysql://raingauge:raingauge@127.0.0.1:3316/raingauge \
+		$(BIN)/python -m pytest -n 2 --dist loadgroup -k 'mariadb and not secured and not faults' \
+		tests/contract tests/integration tests/scenarios
 
 .PHONY: simulate
 simulate: $(READY) ## ten thousand seeds of the simulation: every fault, virtual time, an audit (SEEDS=… FIRST=…)
@@ -122,8 +129,12 @@ sbom: ## dist/: what running installs (CycloneDX), and its licences; fails on on
 services: ## real Kafka (9092, 9094), MariaDB (3306) and PostgreSQL (5432) on this machine, without Docker
 	@$(SERVICES) up
 
+.PHONY: mysql
+mysql: ## real MySQL (3316) on this machine too, without Docker, from Debian's unstable suite
+	@$(SERVICES) up mysql
+
 .PHONY: services-down
-services-down: ## end what `make services` started; its data stays
+services-down: ## end what `make services` and `make mysql` started; its data stays
 	@$(SERVICES) down
 
 .PHONY: lock

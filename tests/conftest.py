@@ -14,12 +14,14 @@ from tests.support.databases import (
     SERVER_KINDS,
     empty,
     memory_folder,
+    need,
     need_port,
     own_database,
     server_schema,
     sqlite_copy,
     sqlite_template,
 )
+from tests.support.mysql import MYSQLD, SecuredMySQL
 from tests.support.secured import SecuredKafka, SecuredMariaDB, SecuredPostgres
 from tests.support.servers import MariaDB, killable
 
@@ -131,6 +133,16 @@ def secured_mariadb(memory: Path) -> Iterator[SecuredMariaDB]:
     """A MariaDB that wants TLS. Whoever changes its certificate puts it back."""
     need_port(3306, "MariaDB")
     with killable(SecuredMariaDB, memory / "secured-mariadb") as server:
+        server.start()
+        server.fresh()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def secured_mysql(memory: Path) -> Iterator[SecuredMySQL]:
+    """The same of MySQL, which logs in with `caching_sha2_password`."""
+    need(MYSQLD.exists(), "MySQL is not here: run `make mysql`")
+    with killable(SecuredMySQL, memory / "secured-mysql") as server:
         server.start()
         server.fresh()
         yield server

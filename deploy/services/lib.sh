@@ -28,7 +28,7 @@ wait_until() {
 # Everything the services keep, and who may use it: data written by one user cannot be used by another.
 make_state() {
   umask 022
-  mkdir -p "$LOG" "$RUN" "$STATE"/{kafka,mariadb,postgres} 2>/dev/null || true
+  mkdir -p "$LOG" "$RUN" "$STATE"/{kafka,mariadb,postgres,mysql} 2>/dev/null || true
   if [[ ! -O $RUN || ! -w $RUN ]]; then
     die services "$STATE belongs to $(stat -c %U "$STATE" 2>/dev/null || echo another user): run as that user"
   fi

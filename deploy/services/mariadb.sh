@@ -47,8 +47,9 @@ mariadb_create() {
 mariadb_launch() { spawn mariadb mariadbd "$(mariadb_mark)" --init-file="$MARIADB_HOME/init.sql"; }
 
 mariadb_works() { mariadb_answers; }
-mariadb_answers() {
-  local ask=(timeout 10 mariadb --no-defaults --protocol=tcp --host=127.0.0.1 --port="$MARIADB_PORT" --connect-timeout=5
+mariadb_answers() { mariadb_answers_on "$MARIADB_PORT"; }
+mariadb_answers_on() {
+  local ask=(timeout 10 mariadb --no-defaults --protocol=tcp --host=127.0.0.1 --port="$1" --connect-timeout=5
     --user=raingauge --password=raingauge --batch --skip-column-names --execute='SELECT 42' raingauge)
   [[ $("${ask[@]}" 2>/dev/null </dev/null) == 42 ]]
 }

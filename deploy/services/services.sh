@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Kafka, MariaDB and PostgreSQL for development and tests, on this machine and without Docker. See README.md.
+# Kafka, MariaDB, PostgreSQL and MySQL for development and tests, on this machine and without Docker. See README.md.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -8,7 +8,8 @@ LOG=$STATE/log
 RUN=$STATE/run
 SOCKETS= # set by make_state
 readonly HERE STATE LOG RUN
-readonly ALL=(kafka mariadb postgres)
+readonly USUAL=(kafka mariadb postgres)
+readonly ALL=("${USUAL[@]}" mysql)
 # How long a server may take to answer after its start, and to end before it is killed.
 readonly ANSWER_DEADLINE_S=120 STOP_DEADLINE_S=30
 # The database servers live where a user's path may not look.
@@ -22,14 +23,16 @@ source "$HERE/kafka.sh"
 source "$HERE/mariadb.sh"
 # shellcheck source=postgres.sh
 source "$HERE/postgres.sh"
+# shellcheck source=mysql.sh
+source "$HERE/mysql.sh"
 
 usage() {
   cat <<'EOF'
-usage: services.sh COMMAND [NAME...]        NAME: kafka, mariadb or postgres
+usage: services.sh COMMAND [NAME...]        NAME: kafka, mariadb, postgres or mysql
 
-  up [NAME...]       install what is missing, start what does not run, wait until it answers (default: all)
+  up [NAME...]       install what is missing, start what does not run, wait until it answers (default: all but mysql)
   down [--wipe]      end all; with --wipe delete the data and the logs too (downloads stay)
-  status [NAME...]   what runs and answers; exit status 1 unless all of it does
+  status [NAME...]   what runs and answers; exit status 1 unless all of it does (default: the same)
   start NAME...      the same as up
   stop NAME...       end gracefully; by force when that takes too long
   kill NAME...       end at once (SIGKILL), as in a crash
@@ -42,7 +45,7 @@ main() {
   if (($#)); then shift; fi
   case $verb in
     up | status)
-      if ((!$#)); then set -- "${ALL[@]}"; fi
+      if ((!$#)); then set -- "${USUAL[@]}"; fi
       check_names "$@"
       "$verb" "$@"
       ;;

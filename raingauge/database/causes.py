@@ -16,8 +16,14 @@ DEADLOCKS: Final = frozenset[object]({1205, 1213, "40P01", "40001", "55P03"})
 DUPLICATES: Final = frozenset[object]({1062, "23505", sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
 READ_ONLY: Final = frozenset[object]({1290, 1792, 1836, "25006"})
 """A primary that became a replica."""
-REFUSED: Final = frozenset[object]({1044, 1045, 1049, 1130, 1142, 1698, 2026, 3159, "28000", "28P01", "3D000", "42501"})
-"""No access for this user, password or host, no such database, no TLS, or none without TLS."""
+REFUSED: Final = frozenset[object](
+    {
+        *(1044, 1045, 1049, 1130, 1142, 1524, 1698, 1862, 2026, 3118, 3159, 4151),
+        *("28000", "28P01", "3D000", "42501"),
+    }
+)
+"""No access for this user, password or host, no such database, no TLS, or none without TLS; MySQL: also a locked user
+(3118; MariaDB 4151), an expired password, and a user of a login method that the server has no longer."""
 REFUSED_BY_SQLITE: Final = frozenset(
     {
         sqlite3.SQLITE_CANTOPEN,

@@ -133,7 +133,7 @@ def _limit_idle_transactions(engine: Engine) -> None:
 def _refuse_unknown_parameters(engine: Engine) -> None:
     """Report what the driver does not take from the URL as a refusal: for the driver it is a mistake in a call.
 
-    So is a file that cannot be read: PyMySQL reads it before it connects.
+    So is a file that cannot be read: PyMySQL reads it before it connects. So is a package that a login needs.
     """
 
     @event.listens_for(engine, "do_connect")
@@ -146,6 +146,8 @@ def _refuse_unknown_parameters(engine: Engine) -> None:
             raise DatabaseRefused(f"{place_of(engine.url)}: {' '.join(str(error).split())}") from error
         except OSError as error:
             raise DatabaseRefused(f"{place_of(engine.url)}: {_unusable_file(engine.url)}") from error
+        except RuntimeError as error:
+            raise DatabaseRefused(f"{place_of(engine.url)}: {_lacking_package(error)}") from error
 
 
 def _unusable_file(url: URL) -> str:
@@ -156,6 +158,13 @@ def _unusable_file(url: URL) -> str:
             return f"{name}: cannot read {file}"
     names = ", ".join(name for name, _ in named)
     return f"{names}: no certificate or key in PEM, or not a pair, or ssl_key_password is wrong"
+
+
+def _lacking_package(error: RuntimeError) -> str:
+    """What PyMySQL says when it has to log in with a method whose package is not installed, and the remedy."""
+    words = str(error)
+    extra, otherwise = ("ed25519", "") if "ed25519" in words else ("rsa", ", or connect with TLS")
+    return f"{words}: install pymysql[{extra}]{otherwise}"
 
 
 def _ping_idle_connections(engine: Engine, clock: Clock) -> None:

@@ -12,6 +12,7 @@ from tests.e2e.provoking import assert_answers_unmarked, assert_database_unmarke
 from tests.e2e.running import settings_for
 from tests.support.certificates import HOST
 from tests.support.eventually import eventually
+from tests.support.mysql import SecuredMySQL
 from tests.support.processes import Program, launched, program, simulator
 from tests.support.secured import USER, SecuredKafka, SecuredMariaDB, SecuredPostgres
 
@@ -25,14 +26,16 @@ PREFIX = "team-a."
 class Place:
     """The settings of a team, with every secret marked."""
 
-    def __init__(self, kafka: SecuredKafka, database: SecuredMariaDB | SecuredPostgres, folder: Path) -> None:
+    def __init__(
+        self, kafka: SecuredKafka, database: SecuredMariaDB | SecuredMySQL | SecuredPostgres, folder: Path
+    ) -> None:
         self.kafka = kafka
         self.database = database
         self.folder = folder
         certificate, key = kafka.certificates.issue("client", key_password=PASSWORD)
         certified = {"certificate_file": certificate, "key_file": key, "key_password_file": self.file("key", PASSWORD)}
         sasl = {"username": USER, "password_file": self.file("password", PASSWORD), "sasl_mechanism": "SCRAM-SHA-512"}
-        by_password = isinstance(database, SecuredMariaDB)
+        by_password = not isinstance(database, SecuredPostgres)
         port, how = (kafka.secure, sasl) if by_password else (kafka.mutual, certified)
         security = {"url": f"kafka://{HOST}:{port}", "security": "sasl_ssl" if by_password else "ssl"}
         names = {"topic_prefix": PREFIX, "partitions": 2, "group": f"g-{folder.name}", "topic": f"t-{folder.name}"}
@@ -49,7 +52,7 @@ class Place:
         return settings_for(provider_url, database_url or self.database.url, self.broker | pace | more, KEY)
 
 
-@pytest.fixture(params=["mariadb", "postgres"])
+@pytest.fixture(params=["mariadb", pytest.param("mysql", marks=pytest.mark.mysql), "postgres"])
 def place(request: pytest.FixtureRequest, secured_kafka: SecuredKafka, tmp_path: Path) -> Place:
     database = request.getfixturevalue(f"secured_{request.param}")
     database.fresh()

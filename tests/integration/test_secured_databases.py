@@ -1,4 +1,4 @@
-"""MariaDB and PostgreSQL with TLS: what the URL's parameters check, and one line for whatever is wrong with them."""
+"""MariaDB, MySQL and PostgreSQL with TLS: what the URL's parameters check, and one line for what is wrong with them."""
 
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -13,6 +13,7 @@ from raingauge.errors import DatabaseUnavailable, SettingsError
 from tests.e2e.marks import HEADS_AND_TAILS, PASSWORD, assert_unmarked
 from tests.support.certificates import HOST, Certificates
 from tests.support.eventually import eventually
+from tests.support.mysql import SecuredMySQL
 from tests.support.secured import USER, SecuredMariaDB, SecuredPostgres
 
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("secured")]
@@ -27,9 +28,9 @@ TLS_VERSION = {
 class Joined:
     """One of the servers, with its URLs in the words of its driver."""
 
-    def __init__(self, server: SecuredMariaDB | SecuredPostgres) -> None:
+    def __init__(self, server: SecuredMariaDB | SecuredMySQL | SecuredPostgres) -> None:
         self.server = server
-        self.mysql = isinstance(server, SecuredMariaDB)
+        self.mysql = not isinstance(server, SecuredPostgres)
         self.issued: Certificates = server.certificates
 
     def checked(self, ca: Path | str = "", user: str = USER, password: str | None = PASSWORD, host: str = HOST) -> URL:
@@ -44,7 +45,7 @@ class Joined:
         return self.checked(user="certified", password=None).update_query_dict(given)
 
 
-@pytest.fixture(params=["mariadb", "postgres"])
+@pytest.fixture(params=["mariadb", pytest.param("mysql", marks=pytest.mark.mysql), "postgres"])
 def joined(request: pytest.FixtureRequest) -> Joined:
     server = request.getfixturevalue(f"secured_{request.param}")
     return Joined(server)
@@ -98,7 +99,7 @@ WRONG: dict[str, tuple[Callable[[Joined], URL], str]] = {
     ),
     "lack of encryption": (
         lambda j: j.server.url_with(**({"ssl_disabled": "true"} if j.mysql else {"sslmode": "disable"})),
-        "Access denied|no encryption",
+        "Access denied|insecure transport|no encryption",
     ),
 }  # fmt: skip
 
@@ -113,7 +114,9 @@ def assert_matches(line: str, expected: str) -> None:
     assert any(words in line for words in expected.split("|")), line
 
 
+@pytest.mark.parametrize("joined", ["mariadb", "postgres"], indirect=True)
 def test_an_expired_certificate_ends_the_start_and_is_waited_out_later(joined: Joined) -> None:
+    assert not isinstance(joined.server, SecuredMySQL), "it does not load one"
     good, expired = joined.issued.issue_server(), joined.issued.issue("expired", "127.0.0.1", expired=True)
     kept = tuple(path.with_suffix(f"{path.suffix}.kept") for path in good)
     for path, copy in zip(good, kept, strict=True):

@@ -18,7 +18,7 @@ from raingauge.database import Database, DatabaseClock, open_database, server_ti
 from raingauge.storage.models import Schema
 
 SERVERS = {
-    "mariadb": "mysql+pymysql://raingauge:raingauge@127.0.0.1:3306/raingauge",
+    "mariadb": os.environ.get("TEST_MARIADB_URL", "mysql+pymysql://raingauge:raingauge@127.0.0.1:3306/raingauge"),
     "postgres": "postgresql+psycopg://raingauge:raingauge@127.0.0.1:5432/raingauge",
 }
 SERVER_KINDS = [pytest.param(kind, marks=pytest.mark.services) for kind in SERVERS]

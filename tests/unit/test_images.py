@@ -142,7 +142,7 @@ def test_an_image_installs_only_what_the_lock_pins_and_no_tools_of_development(i
     assert not {"pytest", "mypy", "confluent-kafka", "setuptools"} & distributions(image)
     more = {"producer": {"parquet"}, "consumer": set[str](), "simulator": set[str]()}
     assert extras(image) == (set() if image == "simulator" else {image, "kafka", "mysql", *more[image]})
-    # MySQL 8.4 logs in with caching_sha2_password, which MariaDB, where the tests run, never asks for.
+    # Without TLS, MySQL's caching_sha2_password needs it: tests/integration/test_mysql_logins.py.
     assert image == "simulator" or "cryptography" in distributions(image)
 
 
