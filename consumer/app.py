@@ -260,7 +260,7 @@ def create_api(facts: WorkerFacts, check: Callable[[], Awaitable[None]], telemet
     """Health, readiness and metrics."""
     api = FastAPI(title="Raingauge consumer", docs_url=None, redoc_url=None, openapi_url=None)
     telemetry.measure_requests(api)
-    api.include_router(health.router([facts], check, telemetry))
+    health.install(api, [facts], check, telemetry)
     web.install(api, "there are /health, /ready and /metrics")
     return api
 

@@ -11,7 +11,7 @@ from functools import partial
 from fastapi import FastAPI
 
 from producer.access.admission import admission
-from producer.api.application import create_api
+from producer.api.application import Background, api_parts, create_api
 from producer.cities import default_cities
 from producer.collections import Collections
 from producer.relays.batches import Relay
@@ -85,19 +85,10 @@ class Parts:
         parts = (self.relay, self.event_relay, self._stream_relay, self.retention, self.scheduler)
         await asyncio.gather(*(one.run() for one in parts if one))
 
-    def api(self, observed: Instrumentation, watchers: contextlib.ExitStack | None) -> FastAPI:
+    def api(self, observed: Instrumentation) -> FastAPI:
         """The application to serve."""
-        return create_api(
-            self._settings,
-            self.collections,
-            self.relay,
-            on_event=self.event_relay.wake,
-            observed=observed,
-            watchers=watchers,
-            retention=self.retention,
-            on_schedule=self.scheduler.wake,
-            admitted=self.admitted,
-        )
+        background = Background(self.relay, self.retention, self.event_relay.wake, self.scheduler.wake)
+        return create_api(api_parts(self._settings, self.collections, background, self.admitted, observed))
 
 
 @contextlib.asynccontextmanager
@@ -106,11 +97,10 @@ async def producing(
     database: Database,
     publishers: Publishers,
     observed: Instrumentation | None = None,
-    watchers: contextlib.ExitStack | None = None,
 ) -> AsyncIterator[FastAPI]:
     """Run a producer's parts, once the database answers, while the block runs; yields the application to serve.
 
-    Closing `watchers` ends their connections.
+    To be called before a server stops, which waits for open requests: `state.parts.live.close()` ends its streams.
 
     Raises (at its begin):
         SettingsError: a file of a token cannot be used.
@@ -131,7 +121,7 @@ async def producing(
         try:
             with contextlib.suppress(DatabaseUnavailable):
                 await parts.admitted.check()  # before anybody can connect, unless the database is away
-            api = parts.api(observed, watchers)
+            api = parts.api(observed)
             observed.tracing.instrument(api, database.engine)
             yield api
         finally:
@@ -178,10 +168,9 @@ async def _serve(settings: Settings) -> None:
         await parts.enter_async_context(in_background(keep_topics(cluster, topics, clock)))
         observed = Instrumentation(Telemetry(clock), tracing)
         await parts.enter_async_context(in_background(observed.telemetry.measure_loop()))
-        watchers = contextlib.ExitStack()
-        api = await parts.enter_async_context(producing(settings, database, publishers, observed, watchers))
+        api = await parts.enter_async_context(producing(settings, database, publishers, observed))
         http = settings.http
         url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
-        parts.enter_context(watchers)  # they end first: the server waits for open requests
+        parts.callback(api.state.parts.live.close)  # watchers end first: the server waits for open requests
         log.info("producer.serving", extra={"url": url})
         await asyncio.Event().wait()

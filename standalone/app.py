@@ -87,12 +87,12 @@ async def _serve(settings: Settings) -> None:
         worker.intake.tracing = tracing
         observed = Instrumentation(telemetry, tracing, facts=[WorkerFacts(worker)])
         streams = parts.enter_context(_stream_publisher(settings.streams, clock))
-        publishers, watchers = Publishers(broker, events, streams), contextlib.ExitStack()
-        api = await parts.enter_async_context(producing(settings, database, publishers, observed, watchers))
+        publishers = Publishers(broker, events, streams)
+        api = await parts.enter_async_context(producing(settings, database, publishers, observed))
         http = settings.http
         url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
         task = await parts.enter_async_context(working(worker, settings.openweather.timeout_s + GRACE_S))
-        parts.enter_context(watchers)  # they end first: the server waits for open requests
+        parts.callback(api.state.parts.live.close)  # watchers end first: the server waits for open requests
         _say(_welcome(settings, key, url))
         await asyncio.shield(task)  # a signal cancels the wait, not the work: that is for `working` to end
 

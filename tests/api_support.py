@@ -6,18 +6,21 @@ from functools import cache
 from typing import Any, Final
 
 import httpx2
+from fastapi import FastAPI
 from sqlalchemy import Connection, func, insert, select
 
 from producer.access.admission import Admission, open_to_all
-from producer.api.application import create_api
+from producer.api.application import Background, api_parts, create_api
 from producer.collections import DEADLINE_S, Collections
 from producer.relays.batches import Relay
+from producer.retention import Retention
 from raingauge.blocking import RunBlocking, inline
 from raingauge.clock import SystemClock
 from raingauge.database import Database
 from raingauge.database.transactions import Transactions
 from raingauge.messaging.port import Headers
 from raingauge.model import Observation
+from raingauge.observability.instrumentation import Instrumentation
 from raingauge.settings import CollectSettings, Settings
 from raingauge.storage import quota
 from raingauge.storage.models import Batch, Collection, QuotaGate, Reading
@@ -156,12 +159,25 @@ class Front:
         assert (self.rows(), self.shelf.keys) == ((0, 0, 0), [])
 
 
+def api(
+    settings: Settings,
+    collections: Collections,
+    relay: Relay,
+    admitted: Admission | None = None,
+    observed: Instrumentation | None = None,
+) -> FastAPI:
+    """The front; without `admitted` it is open to all."""
+    transactions = collections.transactions
+    background = Background(relay, Retention(transactions, settings.retention))
+    admitted, observed = admitted or open_to_all(transactions), observed or Instrumentation()
+    return create_api(api_parts(settings, collections, background, admitted, observed))
+
+
 def client(
     settings: Settings, collections: Collections, relay: Relay, admitted: Admission | None = None
 ) -> httpx2.AsyncClient:
     """Calls the front without a network; what it does not handle is answered as a server would."""
-    api = create_api(settings, collections, relay, admitted=admitted or open_to_all(collections.transactions))
-    transport = httpx2.ASGITransport(api, raise_app_exceptions=False)
+    transport = httpx2.ASGITransport(api(settings, collections, relay, admitted), raise_app_exceptions=False)
     return httpx2.AsyncClient(transport=transport, base_url="http://localhost")
 
 

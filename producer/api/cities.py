@@ -8,10 +8,13 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from producer.api.parts import SettingsDep
 from producer.api.problems import Invalid, responses
 from producer.api.requests import StrictRoute
 from raingauge.cities.search import Coordinates, NoCitiesFile, UnknownCountry, open_cities
 from raingauge.web import UNEXPECTED
+
+router = APIRouter(tags=["cities"], route_class=StrictRoute)
 
 MAX_CITIES: Final = 100
 LONGEST_NAME: Final = 100
@@ -108,31 +111,25 @@ def _problems() -> dict[int | str, dict[str, Any]]:
     return described
 
 
-def router(file: Path) -> APIRouter:
-    """The routes; cities are found in this file."""
-    api = APIRouter(tags=["cities"], route_class=StrictRoute)
+@router.get(
+    "/cities",
+    operation_id="cities",
+    summary="Find cities by name or place",
+    response_description="The cities that were found.",
+    responses=_problems(),
+)
+def search(settings: SettingsDep, query: Beginning, country: CountryIs, near: Near, limit: Limit = 20) -> CitiesBody:
+    """Finds cities by the beginning of their name in any language: the largest first, or those nearest to a place.
 
-    @api.get(
-        "/cities",
-        operation_id="cities",
-        summary="Find cities by name or place",
-        response_description="The cities that were found.",
-        responses=_problems(),
-    )
-    def search(query: Beginning, country: CountryIs, near: Near, limit: Limit = 20) -> CitiesBody:
-        """Finds cities by the beginning of their name in any language: the largest first, or those nearest to a place.
-
-        The data is that of GeoNames, whose ids the provider uses. It also knows districts and hamlets that are not
-        found here; `POST /collect` takes their ids all the same.
-        """
-        place = _place(near)
-        try:
-            with open_cities(file) as cities:
-                found = cities.search(query, country=country, near=place, limit=limit)
-        except NoCitiesFile as error:
-            raise HTTPException(503, str(error)) from None
-        except UnknownCountry as error:
-            raise Invalid(str(error), "query", "country") from None
-        return CitiesBody(cities=[CityBody(**city._asdict()) for city in found])
-
-    return api
+    The data is that of GeoNames, whose ids the provider uses. It also knows districts and hamlets that are not
+    found here; `POST /collect` takes their ids all the same.
+    """
+    place = _place(near)
+    try:
+        with open_cities(Path(settings.cities.file)) as cities:
+            found = cities.search(query, country=country, near=place, limit=limit)
+    except NoCitiesFile as error:
+        raise HTTPException(503, str(error)) from None
+    except UnknownCountry as error:
+        raise Invalid(str(error), "query", "country") from None
+    return CitiesBody(cities=[CityBody(**city._asdict()) for city in found])

@@ -2,16 +2,17 @@
 
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
-from starlette.staticfiles import StaticFiles
 
 from producer.access import description as access
 from producer.api import problems
 from producer.api.problems import ELSEWHERE, UNAVAILABLE, WORDS, responses
 from producer.api.schemas import AcceptedBody, EstimateBody, example_of
 from raingauge.web import UNEXPECTED
+
+router = APIRouter(include_in_schema=False)
 
 ASSETS: Final = "/docs/assets"
 
@@ -26,25 +27,22 @@ class DescribedApi(FastAPI):
         return description
 
 
-def install(api: FastAPI, root_path: str) -> None:
-    """Serve Swagger UI from the files that `fastapi-swagger` brings. Its links begin with `root_path`.
+@router.get("/docs")
+async def docs(request: Request) -> HTMLResponse:
+    """Swagger UI, with the files that `fastapi-swagger` brings.
 
     FastAPI's own page loads them from a CDN: useless behind a firewall, and it would tell others who reads it.
     """
-    api.mount(ASSETS, StaticFiles(packages=[("fastapi_swagger", "resources")]))
-    page = get_swagger_ui_html(
+    root_path = request.scope["root_path"]
+    return get_swagger_ui_html(
         openapi_url=f"{root_path}/openapi.json",
-        title=api.title,
+        title=request.app.title,
         swagger_js_url=f"{root_path}{ASSETS}/swagger-ui-bundle.js",
         swagger_css_url=f"{root_path}{ASSETS}/swagger-ui.css",
         swagger_favicon_url=f"{root_path}{ASSETS}/favicon-32x32.png",
         # No validator: it is a badge from the internet.
         swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True, "defaultModelsExpandDepth": 0},
     )
-
-    @api.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(page.body)
 
 
 EXAMPLES: Final[dict[str, Any]] = {

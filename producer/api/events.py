@@ -11,15 +11,16 @@ from starlette.exceptions import HTTPException
 
 from producer.access.clients import note_subject
 from producer.api.answers import link
+from producer.api.parts import ClockDep, EventsDep
 from producer.api.problems import ELSEWHERE, UNAVAILABLE, WORDS, responses
 from producer.api.requests import StrictRoute
 from producer.api.schemas import Time
-from producer.events import Events
-from raingauge.clock import Clock
 from raingauge.contracts import event_body, utc_text
 from raingauge.model import DeliveryState, DeliveryStatus, EventState, EventType
 from raingauge.storage.events import DESCRIPTION_LENGTH, USER_LENGTH
 from raingauge.web import UNEXPECTED
+
+router = APIRouter(tags=["events"], route_class=StrictRoute)
 
 MAX_EVENTS: Final = 1000
 EXAMPLE: Final = "6f9d5b0e-2d0b-4f4e-9d53-0d4a7c1c2b11"
@@ -127,118 +128,99 @@ def describe(**more: str) -> dict[int | str, dict[str, Any]]:
     return described
 
 
-def router(events: Events, clock: Clock) -> APIRouter:
-    """The routes."""
-    api = APIRouter(tags=["events"], route_class=StrictRoute)
-    add_events(api, events)
-
-    @api.get(
-        "/events",
-        operation_id="events",
-        summary="Events, page by page",
-        response_description="A page of them.",
-        responses=describe(s422="limit: Input should be less than or equal to 1000"),
-    )
-    async def page(
-        request: Request,
-        response: Response,
-        after: Annotated[
-            int, Query(ge=0, le=2**62, description="Only events whose `number` is above this.", examples=[100])
-        ] = 0,
-        limit: Annotated[int, Query(ge=1, le=MAX_EVENTS, description="Events of a page.", examples=[100])] = 100,
-    ) -> EventPage:
-        """Lists all events, the oldest first. `next` and the `Link` header lead to the next page."""
-        found = await events.page(after, limit + 1)
-        shown = found[:limit]
-        next_url = None
-        if len(found) > limit:
-            query = urlencode({"after": shown[-1].number, "limit": limit})
-            next_url = f"{request.scope['root_path']}/events?{query}"
-            response.headers["Link"] = link(next_url)
-        return EventPage.model_validate({"events": [event_body(one) for one in shown], "next": next_url})
-
-    @api.get(
-        "/events/{event_id}/deliveries",
-        operation_id="deliveries",
-        summary="Deliveries of an event to webhooks",
-        response_description="One for each webhook that receives it.",
-        responses=describe(s404=NO_EVENT, s422=NO_UUID),
-    )
-    async def deliveries(event_id: EventId) -> list[DeliveryBody]:
-        """Answers how the deliveries of an event stand, in the order of the webhooks' URLs."""
-        found = await events.deliveries(str(event_id))
-        if found is None:
-            raise HTTPException(404, f"there is no event {event_id}")
-        return [DeliveryBody.model_validate(delivery_body(one)) for one in found]
-
-    add_ping(api, clock)
-    return api
+REPORT: Final[dict[str, Any]] = {
+    "summary": "Report an event",
+    "status_code": 201,
+    "response_description": "The event as it stands.",
+    "responses": describe(
+        s403=ELSEWHERE, s413="the body is longer than 4004096 bytes", s422=f"user_id: {WORDS['missing']}"
+    ),
+}
+ONE: Final[dict[str, Any]] = {
+    "summary": "An event",
+    "response_description": "The event as it stands.",
+    "responses": describe(s404=NO_EVENT, s422=NO_UUID),
+}
+CHANGE: Final[dict[str, Any]] = {
+    "summary": "Change an event",
+    "response_description": "The event afterwards.",
+    "responses": describe(s403=ELSEWHERE, s404=NO_EVENT, s413="the body is longer than 4004096 bytes", s422=NO_UUID),
+}
+PING: Final[dict[str, Any]] = {
+    "summary": "Whether the service answers",
+    "response_description": "It does.",
+    "responses": responses(s422=f"at: {WORDS['extra_forbidden']}", s500=UNEXPECTED),
+}
+"""How OpenAPI describes these four, here and in `producer.api.compat.events`."""
 
 
-def add_ping(api: APIRouter, clock: Clock, prefix: str = "") -> None:
-    """`GET /ping`; `prefix` is that of the operation's id."""
-
-    @api.get(
-        "/ping",
-        operation_id=f"{prefix}ping",
-        summary="Whether the service answers",
-        response_description="It does.",
-        responses=responses(s422=f"at: {WORDS['extra_forbidden']}", s500=UNEXPECTED),
-    )
-    async def ping() -> Now:
-        """Answers with the service's clock; it asks nothing of the database."""
-        return Now(now=utc_text(clock.now()))
+@router.post("/events", operation_id="report_event", **REPORT)
+async def report(request: Request, response: Response, events: EventsDep, body: NewEventBody) -> EventBody:
+    """Stores an event and answers at once. Its user is notified soon, and its status becomes `Processed`."""
+    event = await events.report(body.user_id, body.description)
+    note_subject(event.event_id)
+    response.headers["Location"] = f"{request.url.path.rstrip('/')}/{event.event_id}"
+    return EventBody.model_validate(event_body(event))
 
 
-def add_events(
-    api: APIRouter,
-    events: Events,
-    new_body: type[NewEventBody] = NewEventBody,
-    change_body: type[EventChange] = EventChange,
-    prefix: str = "",
-) -> None:
-    """Reporting, reading and changing one event, as all APIs of events do; `prefix` is that of the operations' ids."""
+@router.get("/events/{event_id}", operation_id="event", **ONE)
+async def one(events: EventsDep, event_id: EventId) -> EventBody:
+    """Answers how an event stands."""
+    return _found(await events.find(str(event_id)), event_id)
 
-    @api.post(
-        "/events",
-        operation_id=f"{prefix}report_event",
-        summary="Report an event",
-        status_code=201,
-        response_description="The event as it stands.",
-        responses=describe(
-            s403=ELSEWHERE, s413="the body is longer than 4004096 bytes", s422=f"user_id: {WORDS['missing']}"
-        ),
-    )
-    async def report(request: Request, response: Response, body: new_body) -> EventBody:  # type: ignore[valid-type]
-        """Stores an event and answers at once. Its user is notified soon, and its status becomes `Processed`."""
-        given: NewEventBody = body
-        event = await events.report(given.user_id, given.description)
-        note_subject(event.event_id)
-        response.headers["Location"] = f"{request.url.path.rstrip('/')}/{event.event_id}"
-        return EventBody.model_validate(event_body(event))
 
-    @api.get(
-        "/events/{event_id}",
-        operation_id=f"{prefix}event",
-        summary="An event",
-        response_description="The event as it stands.",
-        responses=describe(s404=NO_EVENT, s422=NO_UUID),
-    )
-    async def one(event_id: EventId) -> EventBody:
-        """Answers how an event stands."""
-        return _found(await events.find(str(event_id)), event_id)
+@router.put("/events/{event_id}", operation_id="change_event", **CHANGE)
+async def change(events: EventsDep, event_id: EventId, body: EventChange) -> EventBody:
+    """Sets what the body names. With `status: NotProcessed` its user is notified once more."""
+    return _found(await events.change(str(event_id), body.model_dump(exclude_unset=True)), event_id)
 
-    @api.put(
-        "/events/{event_id}",
-        operation_id=f"{prefix}change_event",
-        summary="Change an event",
-        response_description="The event afterwards.",
-        responses=describe(s403=ELSEWHERE, s404=NO_EVENT, s413="the body is longer than 4004096 bytes", s422=NO_UUID),
-    )
-    async def change(event_id: EventId, body: change_body) -> EventBody:  # type: ignore[valid-type]
-        """Sets what the body names. With `status: NotProcessed` its user is notified once more."""
-        given: EventChange = body
-        return _found(await events.change(str(event_id), given.model_dump(exclude_unset=True)), event_id)
+
+@router.get(
+    "/events",
+    operation_id="events",
+    summary="Events, page by page",
+    response_description="A page of them.",
+    responses=describe(s422="limit: Input should be less than or equal to 1000"),
+)
+async def page(
+    request: Request,
+    response: Response,
+    events: EventsDep,
+    after: Annotated[
+        int, Query(ge=0, le=2**62, description="Only events whose `number` is above this.", examples=[100])
+    ] = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_EVENTS, description="Events of a page.", examples=[100])] = 100,
+) -> EventPage:
+    """Lists all events, the oldest first. `next` and the `Link` header lead to the next page."""
+    found = await events.page(after, limit + 1)
+    shown = found[:limit]
+    next_url = None
+    if len(found) > limit:
+        query = urlencode({"after": shown[-1].number, "limit": limit})
+        next_url = f"{request.scope['root_path']}/events?{query}"
+        response.headers["Link"] = link(next_url)
+    return EventPage.model_validate({"events": [event_body(one) for one in shown], "next": next_url})
+
+
+@router.get(
+    "/events/{event_id}/deliveries",
+    operation_id="deliveries",
+    summary="Deliveries of an event to webhooks",
+    response_description="One for each webhook that receives it.",
+    responses=describe(s404=NO_EVENT, s422=NO_UUID),
+)
+async def deliveries(events: EventsDep, event_id: EventId) -> list[DeliveryBody]:
+    """Answers how the deliveries of an event stand, in the order of the webhooks' URLs."""
+    found = await events.deliveries(str(event_id))
+    if found is None:
+        raise HTTPException(404, f"there is no event {event_id}")
+    return [DeliveryBody.model_validate(delivery_body(one)) for one in found]
+
+
+@router.get("/ping", operation_id="ping", **PING)
+async def ping(clock: ClockDep) -> Now:
+    """Answers with the service's clock; it asks nothing of the database."""
+    return Now(now=utc_text(clock.now()))
 
 
 def _found(event: EventState | None, event_id: UUID) -> EventBody:

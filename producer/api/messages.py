@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from producer.api.parts import SettingsDep
 from raingauge.contracts import BatchMessage, EventMessage
 from raingauge.settings import Settings
-from raingauge.streams import CONTENT_TYPE, CityWeather, LatestMessage, ReadingMessage, type_of, value_schema
+from raingauge.streams import CONTENT_TYPE, LatestMessage, ReadingMessage, StreamFormat, type_of, value_schema
 from raingauge.web import shown
+
+router = APIRouter(include_in_schema=False)
 
 JSON_SCHEMA: Final = "https://json-schema.org/draft/2020-12/schema"
 ASYNCAPI: Final = "3.0.0"
-STREAMS: Final[Mapping[str, type[CityWeather]]] = {"reading": ReadingMessage, "latest": LatestMessage}
+STREAMS: Final[dict[str, type[ReadingMessage | LatestMessage]]] = {"reading": ReadingMessage, "latest": LatestMessage}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,15 @@ class Channel:
 
 def schemas(settings: Settings) -> Mapping[str, dict[str, Any]]:
     """The JSON Schema of the value of each message, by the message's name."""
+    return _schemas(settings.streams.format)
+
+
+@cache
+def _schemas(form: StreamFormat) -> Mapping[str, dict[str, Any]]:
     own: dict[str, type[BaseModel]] = {"batch": BatchMessage, "event": EventMessage}
     values = {name: model.model_json_schema(mode="serialization") for name, model in own.items()}
     values["batch"]["required"].remove("traceparent")  # a message without one has no such field
-    return values | {name: value_schema(model, settings.streams.format) for name, model in STREAMS.items()}
+    return values | {name: value_schema(model, form) for name, model in STREAMS.items()}
 
 
 def asyncapi(settings: Settings, title: str, version: str) -> dict[str, Any]:
@@ -104,23 +112,16 @@ def _cloud_event(kind: str) -> dict[str, Any]:
     return {"type": "object", "required": sorted(properties), "properties": properties}
 
 
-def install(api: FastAPI, settings: Settings) -> None:
-    """Serve the document and the schemas."""
+@router.get("/asyncapi.json")
+async def messages(request: Request, settings: SettingsDep) -> dict[str, Any]:
+    """The document."""
+    return asyncapi(settings, request.app.title, request.app.version)
 
-    @cache
-    def document() -> dict[str, Any]:
-        return asyncapi(settings, api.title, api.version)
 
-    @cache
-    def described() -> dict[str, dict[str, Any]]:
-        return {name: {"$schema": JSON_SCHEMA, **schema} for name, schema in schemas(settings).items()}
-
-    @api.get("/asyncapi.json", include_in_schema=False)
-    async def messages() -> dict[str, Any]:
-        return document()
-
-    @api.get("/schemas/{name}.json", include_in_schema=False)
-    async def schema(name: str) -> dict[str, Any]:
-        if name not in described():
-            raise HTTPException(404, f"there is no schema {shown(name)}; there are {', '.join(described())}")
-        return described()[name]
+@router.get("/schemas/{name}.json")
+async def schema(name: str, settings: SettingsDep) -> dict[str, Any]:
+    """The schema of one message."""
+    described = schemas(settings)
+    if name not in described:
+        raise HTTPException(404, f"there is no schema {shown(name)}; there are {', '.join(described)}")
+    return {"$schema": JSON_SCHEMA, **described[name]}

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final
@@ -18,6 +19,8 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from raingauge.web import shown
+
+router = APIRouter(include_in_schema=False)
 
 STATIC: Final = "/static"
 INDEX: Final = "index.html"
@@ -76,6 +79,10 @@ class Page:
         self.policy = _policy(imports)
 
 
+page_below: Final = cache(Page)
+"""The page below a path prefix, read once."""
+
+
 def _policy(imports: str) -> str:
     """The Content-Security-Policy: own files only, and inline nothing but the import map."""
     digest = base64.b64encode(hashlib.sha256(imports.encode()).digest()).decode()
@@ -114,20 +121,19 @@ def _answer(request: Request, file: File, headers: Mapping[str, str]) -> Respons
     return Response(gzip.decompress(file.compressed), headers=more, media_type=file.media_type)
 
 
-def router(page: Page) -> APIRouter:
-    """The routes."""
-    api = APIRouter(include_in_schema=False)
+@router.get("/")
+async def front(request: Request) -> Response:
+    """The page itself."""
+    page = page_below(request.scope["root_path"])
+    headers = {"Cache-Control": "no-cache", "Content-Security-Policy": page.policy}
+    return _answer(request, page.html, headers)
 
-    @api.get("/")
-    async def front(request: Request) -> Response:
-        headers = {"Cache-Control": "no-cache", "Content-Security-Policy": page.policy}
-        return _answer(request, page.html, headers)
 
-    @api.get(STATIC + "/{version}/{path:path}")
-    async def static(request: Request, version: str, path: str) -> Response:
-        file = page.files.get(path)
-        if version != page.version or file is None:
-            raise HTTPException(404, f"there is no file {shown(request.url.path)}; reload the page")
-        return _answer(request, file, {"Cache-Control": FOR_GOOD})
-
-    return api
+@router.get(STATIC + "/{version}/{path:path}")
+async def static(request: Request, version: str, path: str) -> Response:
+    """One of its files."""
+    page = page_below(request.scope["root_path"])
+    file = page.files.get(path)
+    if version != page.version or file is None:
+        raise HTTPException(404, f"there is no file {shown(request.url.path)}; reload the page")
+    return _answer(request, file, {"Cache-Control": FOR_GOOD})

@@ -70,6 +70,10 @@ class Relay:
         """Batches whose publication is under way."""
         return len(self._pending)
 
+    def details(self) -> Mapping[str, int]:
+        """What it reports in health."""
+        return {"publishing": self.pending}
+
     def wake(self) -> None:
         """There is something new to publish, or to mark as published."""
         self._due.set()

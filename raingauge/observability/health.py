@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Protocol
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel, Field
@@ -15,6 +16,8 @@ from raingauge.errors import DatabaseUnavailable, RaingaugeError
 from raingauge.observability.metrics import Telemetry
 
 log = logging.getLogger("raingauge.health")
+
+router = APIRouter(tags=["operation"])
 
 READY_KEPT_S: Final = 1.0
 """How long the result of a check serves further requests for /ready, which need no token."""
@@ -40,56 +43,6 @@ class Facts(Protocol):
         """Details for people, shown in /health."""
 
 
-def router(parts: Iterable[Facts], check: Callable[[], Awaitable[None]], telemetry: Telemetry) -> APIRouter:
-    """Build the three routes.
-
-    `check` returns if the service can do its work and raises a RaingaugeError otherwise.
-    """
-    facts, readiness = tuple(parts), _SharedCheck(check, telemetry.clock)
-    api = APIRouter(tags=["operation"])
-
-    @api.get(
-        "/health",
-        operation_id="health",
-        summary="Whether the process is alive",
-        response_model=Health,
-        response_description="The process is alive.",
-    )
-    async def health() -> dict[str, Any]:
-        """Answers 200 as long as the event loop runs, also in an outage: a restart would not end it."""
-        return {"status": "ok", "details": {name: value for part in facts for name, value in part.details().items()}}
-
-    @api.get(
-        "/ready",
-        operation_id="ready",
-        summary="Whether the service can do its work",
-        response_model=Readiness,
-        response_description="The service is ready.",
-        responses={503: {"model": Readiness, "description": "The service is not ready, and why."}},
-    )
-    async def ready() -> Response:
-        """Answers 503 while something that the service needs is unavailable. It is checked once a second at most."""
-        missing = await readiness.result()
-        if missing is None:
-            return JSONResponse({"status": "ready"})
-        why = missing.shown if isinstance(missing, DatabaseUnavailable) else missing
-        status = f"{(type(missing).__doc__ or '').partition('.')[0]}: {why}"
-        return JSONResponse({"status": status}, 503, headers={"Retry-After": "2"})
-
-    @api.get(
-        "/metrics",
-        operation_id="metrics",
-        summary="Metrics for Prometheus",
-        response_class=PlainTextResponse,
-        response_description="The text format of Prometheus.",
-    )
-    async def metrics() -> Response:
-        """Answers in an outage, too: then what the database says is of before."""
-        return Response(await telemetry.exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-    return api
-
-
 class _SharedCheck:
     """Checks once for all requests of a moment: whoever asks often costs no more than a probe does."""
 
@@ -113,3 +66,71 @@ class _SharedCheck:
                         log.warning("database.unavailable", extra={"error": str(error)})
                 self._due_at_s = self._clock.monotonic() + READY_KEPT_S
             return self._missing
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What one application's answers come from; it is in `api.state.health`."""
+
+    facts: Sequence[Facts]
+    readiness: _SharedCheck
+    telemetry: Telemetry
+
+
+async def _source(request: Request) -> Any:
+    return request.app.state.health
+
+
+SourceDep = Annotated[_Source, Depends(_source)]
+
+
+def install(api: FastAPI, facts: Sequence[Facts], check: Callable[[], Awaitable[None]], telemetry: Telemetry) -> None:
+    """Serve the three routes.
+
+    `check` returns if the service can do its work and raises a RaingaugeError otherwise.
+    """
+    api.state.health = _Source(facts, _SharedCheck(check, telemetry.clock), telemetry)
+    api.include_router(router)
+
+
+@router.get(
+    "/health",
+    operation_id="health",
+    summary="Whether the process is alive",
+    response_model=Health,
+    response_description="The process is alive.",
+)
+async def health(source: SourceDep) -> dict[str, Any]:
+    """Answers 200 as long as the event loop runs, also in an outage: a restart would not end it."""
+    details = {name: value for part in source.facts for name, value in part.details().items()}
+    return {"status": "ok", "details": details}
+
+
+@router.get(
+    "/ready",
+    operation_id="ready",
+    summary="Whether the service can do its work",
+    response_model=Readiness,
+    response_description="The service is ready.",
+    responses={503: {"model": Readiness, "description": "The service is not ready, and why."}},
+)
+async def ready(source: SourceDep) -> Response:
+    """Answers 503 while something that the service needs is unavailable. It is checked once a second at most."""
+    missing = await source.readiness.result()
+    if missing is None:
+        return JSONResponse({"status": "ready"})
+    why = missing.shown if isinstance(missing, DatabaseUnavailable) else missing
+    status = f"{(type(missing).__doc__ or '').partition('.')[0]}: {why}"
+    return JSONResponse({"status": status}, 503, headers={"Retry-After": "2"})
+
+
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    summary="Metrics for Prometheus",
+    response_class=PlainTextResponse,
+    response_description="The text format of Prometheus.",
+)
+async def metrics(source: SourceDep) -> Response:
+    """Answers in an outage, too: then what the database says is of before."""
+    return Response(await source.telemetry.exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -6,7 +6,6 @@ seed), and sequences that follow its links; and checks statuses, bodies, headers
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,12 +23,12 @@ from schemathesis.engine import StopReason, events, from_schema
 from schemathesis.hooks import HookContext
 from schemathesis.schemas import BaseSchema
 
-from producer.api.application import create_api
+from producer.access.admission import admission
 from raingauge.access import stored
 from raingauge.access.tokens import digest, new_token
 from raingauge.database import Database
 from raingauge.settings import Settings
-from tests.api_support import NOON, Front, observation
+from tests.api_support import NOON, Front, api, observation
 from tests.support.cities import build_small_file
 
 EXAMPLES: Final = 30
@@ -70,10 +69,11 @@ async def described(sqlite: Database, tmp_path: Path) -> BaseSchema:
     # That a route is closed is tested for each of them by itself; here it would triple the requests.
     checks = ChecksConfig(ignored_auth=SimpleCheckConfig(enabled=False))
     projects = ProjectsConfig(default=ProjectConfig(generation=generation, checks=checks, headers=headers))
-    with ExitStack() as watchers:  # closed below, so that the stream of collections ends at once
-        api = create_api(front.settings, front.collections, front.relay, watchers=watchers)
+    admitted = admission(front.collections.transactions, front.settings, {})
+    served = api(front.settings, front.collections, front.relay, admitted)
+    served.state.parts.live.close()  # so that the stream of collections ends at once
     config = SchemathesisConfig(seed=1, projects=projects)
-    schema = schemathesis.openapi.from_asgi("/openapi.json", api, config=config, headers=headers)
+    schema = schemathesis.openapi.from_asgi("/openapi.json", served, config=config, headers=headers)
     schema.hook("map_body")(whole_numbers)
     return schema
 

@@ -6,14 +6,13 @@ import httpx2
 import pytest
 from sqlalchemy import insert
 
-from producer.api.application import create_api
 from producer.exports import exporting
 from raingauge.database import Database
 from raingauge.errors import DatabaseUnavailable
 from raingauge.process import serving
 from raingauge.storage import readings
 from raingauge.storage.models import Reading
-from tests.api_support import NOON, Front
+from tests.api_support import NOON, Front, api
 
 
 @pytest.mark.parametrize("format_name", [*exporting.TEXT, "parquet"])
@@ -35,7 +34,6 @@ async def test_a_client_does_not_take_a_part_for_the_whole(
         return page(*given)
 
     monkeypatch.setattr(readings, "page", once)
-    api = create_api(front.settings, front.collections, front.relay)
     taken = bytearray()
 
     async def take(http: httpx2.AsyncClient) -> None:
@@ -44,7 +42,10 @@ async def test_a_client_does_not_take_a_part_for_the_whole(
             async for part in answer.aiter_bytes():
                 taken.extend(part)
 
-    async with serving(api, "127.0.0.1", 0) as url, httpx2.AsyncClient(base_url=url) as http:
+    async with (
+        serving(api(front.settings, front.collections, front.relay), "127.0.0.1", 0) as url,
+        httpx2.AsyncClient(base_url=url) as http,
+    ):
         with pytest.raises(httpx2.RemoteProtocolError):
             await take(http)
         assert (await http.get("/health")).status_code == 200

@@ -27,7 +27,6 @@ from consumer.caller import Caller
 from consumer.intake import Intake
 from consumer.ledger import Ledger
 from consumer.provider.port import Reason, Refusal, Reply, Weather
-from producer.api.application import create_api
 from producer.collections import Collections
 from producer.relays.batches import Relay
 from raingauge.blocking import inline
@@ -41,6 +40,7 @@ from raingauge.quota.pacing import Terms
 from raingauge.settings import RelaySettings, Settings
 from raingauge.storage.models import Batch, Collection, Reading
 from raingauge.storage.settling import GIVEN_UP
+from tests.api_support import api
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop
 from tests.support.databases import sqlite_copy
 
@@ -171,7 +171,7 @@ class Raingauge(RuleBasedStateMachine):
             topic=TOPIC, account=ACCOUNT, terms=TERMS, holder="relay",
         )  # fmt: skip
         collections = Collections(self.transactions, TERMS, ACCOUNT)
-        transport = httpx2.ASGITransport(create_api(Settings(), collections, relay))
+        transport = httpx2.ASGITransport(api(Settings(), collections, relay))
         self.http = httpx2.AsyncClient(transport=transport, base_url="http://localhost")
         self.relay = asyncio.create_task(relay.run())
         await self._start_consumer()

@@ -11,7 +11,6 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import select
 
-from producer.api.application import create_api
 from raingauge.contracts import TRACEPARENT, decode
 from raingauge.database import Database
 from raingauge.errors import SettingsError
@@ -22,7 +21,7 @@ from raingauge.observability.tracing import ENDPOINT, TraceFilter, Tracing, make
 from raingauge.storage import outbox
 from raingauge.storage.models import Collection
 from raingauge.storage.outbox import Lease
-from tests.api_support import NOON, Front
+from tests.api_support import NOON, Front, api
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"  # pragma: allowlist secret
 SENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -42,9 +41,10 @@ def recorded(exporter: InMemorySpanExporter) -> Iterator[OpenTelemetry]:
 
 async def collect(front: Front, tracing: Tracing, headers: dict[str, str]) -> str:
     """POST a collection; the traceparent that is stored with it."""
-    api = create_api(front.settings, front.collections, front.relay, observed=Instrumentation(tracing=tracing))
-    tracing.instrument(api, front.database.engine)
-    transport = httpx2.ASGITransport(api)
+    observed = Instrumentation(tracing=tracing)
+    served = api(front.settings, front.collections, front.relay, observed=observed)
+    tracing.instrument(served, front.database.engine)
+    transport = httpx2.ASGITransport(served)
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as http:
         assert (await http.post("/collect", json={"id": 1, "cities": [1]})).status_code == 202
     stored: str | None = front.database.read(lambda connection: connection.scalar(select(Collection.traceparent)))

@@ -19,17 +19,20 @@ from consumer.intake import Intake
 from consumer.ledger import Ledger
 from consumer.notifier import Notifier
 from consumer.provider.port import Reply, Weather
-from producer.api.application import create_api
+from producer.access.admission import open_to_all
+from producer.api.application import Background, api_parts, create_api
 from producer.cities import default_cities
 from producer.collections import Collections
 from producer.relays.batches import Relay
 from producer.relays.events import EventRelay
+from producer.retention import Retention
 from producer.schedules.running import Runs, Scheduler
 from raingauge.blocking import inline
 from raingauge.database import Database
 from raingauge.database.transactions import Transactions
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.model import Observation
+from raingauge.observability.instrumentation import Instrumentation
 from raingauge.settings import Settings
 from raingauge.storage.outbox import outstanding_limit
 from tests.scenarios.matching import mismatches
@@ -109,8 +112,10 @@ class Raingauge:
         collections = Collections(self._transactions, terms, quota.account, outstanding)
         runs = Runs(self._transactions, default_cities(), outstanding)
         self.scheduler = Scheduler(self._transactions, runs, self.relay.wake)
-        wakes = self.event_relay.wake, self.scheduler.wake
-        api = create_api(settings, collections, self.relay, on_event=wakes[0], on_schedule=wakes[1])
+        retention = Retention(self._transactions, settings.retention)
+        background = Background(self.relay, retention, self.event_relay.wake, self.scheduler.wake)
+        admission = open_to_all(self._transactions)
+        api = create_api(api_parts(settings, collections, background, admission, Instrumentation()))
         transport = httpx2.ASGITransport(api, raise_app_exceptions=False)
         self.http = httpx2.AsyncClient(transport=transport, base_url="http://localhost")
 

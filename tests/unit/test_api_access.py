@@ -18,7 +18,6 @@ from producer.access.clients import Sender, current
 from producer.access.hosts import HEADERS
 from producer.access.refusals import MALFORMED, MISSING
 from producer.access.rules import OPEN, OPEN_BELOW
-from producer.api.application import create_api
 from producer.single_flight import LOADS_AT_ONCE
 from raingauge.access import stored, tokens
 from raingauge.blocking import inline
@@ -29,7 +28,7 @@ from raingauge.errors import DatabaseUnavailable, SettingsError
 from raingauge.model import CollectionRequest
 from raingauge.settings import HttpSettings, Settings, TokenSettings
 from raingauge.storage.models import Token
-from tests.api_support import NOON, Front, assert_problem, client, observation
+from tests.api_support import NOON, Front, api, assert_problem, client, observation
 
 TOKENS: Final[dict[str, str]] = {scope: tokens.new_token() for scope in ("read", "write", "admin")}
 
@@ -91,9 +90,9 @@ def routes(api: FastAPI) -> Iterator[tuple[str, str]]:
 
 
 async def test_every_route_is_closed_but_those_that_are_open_by_name(front: Guarded) -> None:
-    api = create_api(front.settings, front.collections, front.relay)
-    described = [(method.upper(), path) for path, each in api.openapi()["paths"].items() for method in each]
-    found = {*routes(api)}
+    served = api(front.settings, front.collections, front.relay)
+    described = [(method.upper(), path) for path, each in served.openapi()["paths"].items() for method in each]
+    found = {*routes(served)}
     assert found > {(method, path) for method, path in described if "{" not in path}
     assert len(found) > len(described) > 30
     for method, path in sorted(found):
@@ -112,12 +111,12 @@ async def test_other_spellings_of_a_path_open_nothing(front: Guarded, path: str)
 
 
 async def test_the_description_says_what_each_operation_needs(front: Guarded) -> None:
-    api = create_api(front.settings, front.collections, front.relay)
-    paths = api.openapi()["paths"]
+    description = api(front.settings, front.collections, front.relay).openapi()
+    paths = description["paths"]
     assert paths["/collect"]["post"]["security"] == [{"token": ["write"]}, {"session": ["write"]}]
     assert paths["/get"]["get"]["security"] == [{"token": ["read"]}, {"session": ["read"]}]
     assert paths["/health"]["get"]["security"] == []
-    assert set(api.openapi()["components"]["securitySchemes"]) == {"token", "session"}
+    assert set(description["components"]["securitySchemes"]) == {"token", "session"}
 
 
 # -- scopes, expiry, revocation ----------------------------------------------------------------------------------------

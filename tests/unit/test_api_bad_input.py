@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from producer.api.collections.one import NO_CITY_ID
+from producer.api.collections.acceptance import NO_CITY_ID
 from producer.api.requests import MAX_FIELDS
 from raingauge.database import Database
 from tests.api_support import JSON, Front, assert_problem, settings_for

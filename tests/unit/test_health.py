@@ -32,7 +32,7 @@ async def get(path: str, missing: RaingaugeError | None = None) -> httpx2.Respon
             raise missing
 
     app = FastAPI()
-    app.include_router(health.router([Facts()], check, Telemetry(SystemClock())))
+    health.install(app, [Facts()], check, Telemetry(SystemClock()))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://service") as client:
         return await client.get(path)
 
@@ -62,7 +62,7 @@ async def test_ready_checks_once_a_second_however_many_ask(missing: RaingaugeErr
             raise missing
 
     app = FastAPI()
-    app.include_router(health.router([], check, Telemetry(clock)))
+    health.install(app, [], check, Telemetry(clock))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://service") as http:
         asked = [asyncio.create_task(http.get("/ready")) for _ in range(10)]
         while not checks:

@@ -8,11 +8,14 @@ from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
 from producer.api.answers import ID_IS, UnitsAre
+from producer.api.parts import ExportsDep
 from producer.api.problems import UNAVAILABLE, responses
 from producer.api.requests import StrictRoute
-from producer.exports.exporting import NO_PARQUET, Exports, Format, NoParquet
+from producer.exports.exporting import NO_PARQUET, Format, NoParquet
 from raingauge.contracts import COLLECTION_ID, utc_text
 from raingauge.web import UNEXPECTED, shown
+
+router = APIRouter(tags=["collections"], route_class=StrictRoute)
 
 MEDIA_TYPES: Final[Mapping[Format, str]] = {
     "csv": "text/csv; charset=utf-8; header=present",
@@ -50,40 +53,35 @@ def _described() -> dict[int | str, dict[str, Any]]:
     }
 
 
-def router(exports: Exports) -> APIRouter:
-    """The routes."""
-    api = APIRouter(tags=["collections"], route_class=StrictRoute)
+@router.get(
+    "/collections/{id}/export",
+    operation_id="export",
+    summary="The readings of a collection as a file",
+    response_class=StreamingResponse,
+    response_description="The file.",
+    responses=_described(),
+)
+async def export(
+    exports: ExportsDep,
+    collection_id: Annotated[str, Path(alias="id", description=ID_IS, examples=["1"])],
+    format_name: Annotated[Format, Query(alias="format", description="Of the file.", examples=["geojson"])] = "csv",
+    units: UnitsAre = "metric",
+) -> StreamingResponse:
+    """Answers all readings in the order of city ids, whatever their number; the columns say their units.
 
-    @api.get(
-        "/collections/{id}/export",
-        operation_id="export",
-        summary="The readings of a collection as a file",
-        response_class=StreamingResponse,
-        response_description="The file.",
-        responses=_described(),
-    )
-    async def export(
-        collection_id: Annotated[str, Path(alias="id", description=ID_IS, examples=["1"])],
-        format_name: Annotated[Format, Query(alias="format", description="Of the file.", examples=["geojson"])] = "csv",
-        units: UnitsAre = "metric",
-    ) -> StreamingResponse:
-        """Answers all readings in the order of city ids, whatever their number; the columns say their units.
-
-        Cities that failed are among them, with their `status` and `reason`. A settled reading never changes; of what
-        is settled while the export is under way, some is in it and some is not. When the database goes away meanwhile,
-        the transfer breaks off: the file has no proper end.
-        """
-        found = await exports.find(collection_id) if COLLECTION_ID.fullmatch(collection_id) else None
-        if found is None:
-            raise HTTPException(404, f"there is no collection {shown(collection_id)}")
-        if found.readings_pruned_at is not None:
-            raise HTTPException(410, PRUNED.format(utc_text(found.readings_pruned_at)))
-        try:
-            parts = exports.parts(collection_id, format_name, units)
-        except NoParquet as error:
-            raise HTTPException(501, str(error)) from None
-        name = f"raingauge-{collection_id.replace(':', '_')}.{format_name}"
-        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-cache"}
-        return StreamingResponse(parts, headers=headers, media_type=MEDIA_TYPES[format_name])
-
-    return api
+    Cities that failed are among them, with their `status` and `reason`. A settled reading never changes; of what
+    is settled while the export is under way, some is in it and some is not. When the database goes away meanwhile,
+    the transfer breaks off: the file has no proper end.
+    """
+    found = await exports.find(collection_id) if COLLECTION_ID.fullmatch(collection_id) else None
+    if found is None:
+        raise HTTPException(404, f"there is no collection {shown(collection_id)}")
+    if found.readings_pruned_at is not None:
+        raise HTTPException(410, PRUNED.format(utc_text(found.readings_pruned_at)))
+    try:
+        parts = exports.parts(collection_id, format_name, units)
+    except NoParquet as error:
+        raise HTTPException(501, str(error)) from None
+    name = f"raingauge-{collection_id.replace(':', '_')}.{format_name}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-cache"}
+    return StreamingResponse(parts, headers=headers, media_type=MEDIA_TYPES[format_name])

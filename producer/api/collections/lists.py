@@ -9,12 +9,15 @@ from pydantic import BaseModel
 
 from producer.api.answers import is_named, link, weak_etag
 from producer.api.docs import HEADERS, link_to
+from producer.api.parts import CollectionsDep
 from producer.api.problems import UNAVAILABLE, Invalid, responses
 from producer.api.requests import StrictRoute
 from producer.api.schemas import ListedCollection, example_of, field, listed
-from producer.collections import Collections, ListedStatus
+from producer.collections import ListedStatus
 from raingauge.contracts import COLLECTION_ID
 from raingauge.web import UNEXPECTED, shown
+
+router = APIRouter(tags=["collections"], route_class=StrictRoute)
 
 MAX_LISTED: Final = 1000
 JSON: Final = "application/json"
@@ -37,49 +40,42 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def router(collections: Collections) -> APIRouter:
-    """The routes."""
-    api = APIRouter(tags=["collections"], route_class=StrictRoute)
+@router.get(
+    "/collections",
+    operation_id="collections",
+    summary="Collections, newest first",
+    response_model=CollectionList,
+    response_description="A page of them.",
+    responses=RESPONSES,
+)
+async def list_collections(
+    request: Request,
+    collections: CollectionsDep,
+    status: Annotated[
+        ListedStatus,
+        Query(description="Only these; `open`: queued, collecting or waiting.", examples=["open"]),
+    ] = "all",
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="Collections of a page.", examples=[100])] = 100,
+    after: Annotated[str, Query(description="Only collections older than the one with this id.", examples=["1"])] = "",
+) -> Response:
+    """Lists collections without their readings. `next` and the `Link` header lead to the next page.
 
-    @api.get(
-        "/collections",
-        operation_id="collections",
-        summary="Collections, newest first",
-        response_model=CollectionList,
-        response_description="A page of them.",
-        responses=RESPONSES,
-    )
-    async def list_collections(
-        request: Request,
-        status: Annotated[
-            ListedStatus,
-            Query(description="Only these; `open`: queued, collecting or waiting.", examples=["open"]),
-        ] = "all",
-        limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="Collections of a page.", examples=[100])] = 100,
-        after: Annotated[
-            str, Query(description="Only collections older than the one with this id.", examples=["1"])
-        ] = "",
-    ) -> Response:
-        """Lists collections without their readings. `next` and the `Link` header lead to the next page.
-
-        A page costs the same however many collections there are. With `status=queued`, `collecting` or `waiting` a
-        page can have fewer than `limit`, or none, and a `next` still.
-        """
-        page = None
-        if not after or COLLECTION_ID.fullmatch(after):
-            page = await collections.newest(status, after or None, limit)
-        if page is None:
-            raise Invalid(f"there is no collection {shown(after)}", "query", "after")
-        next_url, headers = None, {"Cache-Control": "no-cache"}
-        if page.next_after is not None:
-            chosen = {} if status == "all" else {"status": status}
-            query = urlencode({**chosen, "limit": limit, "after": page.next_after})
-            next_url = f"{request.scope['root_path']}/collections?{query}"
-            headers["Link"] = link(next_url)
-        body = orjson.dumps({"collections": [listed(view) for view in page.views], "next": next_url})
-        headers["ETag"] = weak_etag(body)
-        if is_named(headers["ETag"], request):
-            return Response(status_code=304, headers=headers)
-        return Response(body, headers=headers, media_type=JSON)
-
-    return api
+    A page costs the same however many collections there are. With `status=queued`, `collecting` or `waiting` a
+    page can have fewer than `limit`, or none, and a `next` still.
+    """
+    page = None
+    if not after or COLLECTION_ID.fullmatch(after):
+        page = await collections.newest(status, after or None, limit)
+    if page is None:
+        raise Invalid(f"there is no collection {shown(after)}", "query", "after")
+    next_url, headers = None, {"Cache-Control": "no-cache"}
+    if page.next_after is not None:
+        chosen = {} if status == "all" else {"status": status}
+        query = urlencode({**chosen, "limit": limit, "after": page.next_after})
+        next_url = f"{request.scope['root_path']}/collections?{query}"
+        headers["Link"] = link(next_url)
+    body = orjson.dumps({"collections": [listed(view) for view in page.views], "next": next_url})
+    headers["ETag"] = weak_etag(body)
+    if is_named(headers["ETag"], request):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type=JSON)

@@ -1,134 +1,35 @@
 """The endpoints of one collection: `POST /collect`, `GET /get`, `POST /collections/{id}/cancel`. They speak HTTP."""
 
 import logging
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import islice
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 import orjson
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    FailFast,
-    Field,
-    PlainValidator,
-    TypeAdapter,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WithJsonSchema,
-    field_validator,
-)
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
-from producer.access.clients import requesting
 from producer.api.answers import ID_IS, UnitsAre, is_named, link, weak_etag
+from producer.api.collections.acceptance import CollectBody
 from producer.api.docs import CANCEL_RESPONSES, COLLECT_RESPONSES, EXAMPLES, GET_RESPONSES
-from producer.api.problems import MAX_VIOLATIONS, Invalid
+from producer.api.parts import CollectionsDep, parts_of
 from producer.api.requests import StrictRoute
-from producer.api.schemas import (
-    MORE,
-    AcceptedBody,
-    CollectionBody,
-    CollectionHead,
-    Datum,
-    accepted,
-    estimated,
-    head,
-)
-from producer.collections import Collections, View
+from producer.api.schemas import MORE, AcceptedBody, CollectionBody, CollectionHead, Datum, accepted, estimated, head
+from producer.collections import View
 from producer.pages import EMPTY_PAGE, Page, PageQuery
-from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID, CityId
-from raingauge.model import CollectionRequest, CollectionState
-from raingauge.observability import tracing
+from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID
 from raingauge.web import shown
 
 log = logging.getLogger("raingauge.producer")
 
+router = APIRouter(tags=["collections"], route_class=StrictRoute)
+
 MAX_ROWS: Final = 10_000
 JSON: Final = "application/json"
-ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-# -- requests ----------------------------------------------------------------------------------------------------------
-
-CITY: Final[TypeAdapter[int]] = TypeAdapter(CityId)
-NO_CITY_ID: Final = (
-    "a city is given by its OpenWeather id, an integer; bulk.openweathermap.org/sample/city.list.json.gz lists them"
-)
-
-
-def _collection_id(value: object) -> str:
-    """The id as text: 1 and "1" are the same."""
-    if isinstance(value, str | int) and not isinstance(value, bool) and ID.fullmatch(str(value)):
-        return str(value)
-    raise PydanticCustomError("collection_id", "an id is an integer, or 1 to 64 of A-Z a-z 0-9 . _ -")
-
-
-CollectionId = Annotated[
-    str,
-    PlainValidator(_collection_id),
-    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": f"^{ID.pattern}$"}]}),
-]
-
-
-class CollectBody(BaseModel):
-    """What to collect. Only `id` is needed; unknown fields are refused."""
-
-    # The factories only keep a default out of the schema: these may be left out, but not be null.
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-
-    id: CollectionId = Field(
-        description="Your name for the collection: an integer, or 1 to 64 of `A-Za-z0-9._-`; "
-        '`1` and `"1"` are the same.',
-        examples=[1, "uruguay-2026-11-20"],
-    )
-    cities: Annotated[list[CityId], FailFast()] = Field(
-        default_factory=list,
-        description="City ids of the provider. Left out: the default cities. Duplicates are dropped.",
-        min_length=1,
-        examples=[[3439525, 3439781]],
-    )
-    max_age_s: int = Field(
-        default_factory=int,
-        strict=True,
-        ge=0,
-        le=86_400,
-        description="How old, in seconds, an observation may be at the time of this request to be used again; "
-        "0: only newer ones. Left out: the service's setting.",
-        examples=[600],
-    )
-
-    @field_validator("cities", mode="wrap")
-    @classmethod
-    def _name_wrong_cities(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> list[int]:
-        """Name the first wrong cities instead of one: pydantic would check all, and there may be a million."""
-        try:
-            checked: list[int] = validate(value)
-        except ValidationError:
-            if not isinstance(value, list) or not value:
-                raise
-            wrong = islice(_wrong_cities(value), MAX_VIOLATIONS)
-            raise ValidationError.from_exception_data(cls.__name__, list(wrong)) from None
-        return checked
-
-
-def _wrong_cities(cities: list[Any]) -> Iterator[InitErrorDetails]:
-    for index, city in enumerate(cities):
-        try:
-            CITY.validate_python(city)
-        except ValidationError as error:
-            (first,) = error.errors(include_url=False, include_context=False, include_input=False)
-            message = NO_CITY_ID if first["type"] == "int_type" else first["msg"]
-            yield InitErrorDetails(
-                type=PydanticCustomError("city_id", "{why}", {"why": message}), loc=(index,), input=None
-            )
 
 
 def _fields(given: list[str]) -> list[str]:
@@ -152,159 +53,115 @@ Fields = Annotated[
 ]
 
 
-class CollectDefaults:
-    """Defaults for fields that a request leaves out."""
+@router.post(
+    "/collect",
+    operation_id="collect",
+    summary="Collect the weather of cities",
+    status_code=202,
+    response_model=AcceptedBody,
+    response_description="Accepted: every city of it will end as collected or failed.",
+    responses=COLLECT_RESPONSES,
+)
+async def collect(
+    request: Request,
+    body: Annotated[CollectBody, Body(openapi_examples=EXAMPLES)],
+    dry_run: Annotated[
+        bool, Query(description="true: answer what it would cost, and accept nothing.", examples=[False])
+    ] = False,
+) -> Response:
+    """Accepts a collection and answers at once, whatever its size; the collecting goes on by itself.
 
-    def __init__(self, cities: tuple[int, ...], max_cities: int, max_age_s: int) -> None:
-        self._cities = cities
-        self._max_cities = max_cities
-        self._max_age_s = max_age_s
+    Sending the same request again collects nothing twice: it answers 200 and the state as it stands. The same id
+    with other cities or another `max_age_s` is refused with 409; a request that says nothing of `max_age_s` is not
+    another one for it.
 
-    def request(self, body: CollectBody) -> CollectionRequest:
-        """The request that a body makes.
-
-        Raises:
-            Invalid: it has too many cities.
-        """
-        named = "cities" in body.model_fields_set
-        city_ids = tuple(dict.fromkeys(body.cities)) if named else self._cities
-        if len(city_ids) > self._max_cities:
-            what = f"a collection has at most {self._max_cities} distinct cities, not {len(city_ids)}"
-            raise Invalid(what, "body", "cities")
-        any_age = "max_age_s" not in body.model_fields_set
-        max_age_s = self._max_age_s if any_age else body.max_age_s
-        trace, client = tracing.current.get(), requesting(body.id)
-        return CollectionRequest(body.id, city_ids, max_age_s, named, any_age, trace, *client)
-
-
-# -- endpoints ---------------------------------------------------------------------------------------------------------
-
-
-def router(
-    collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[CollectionState], None]
-) -> APIRouter:
-    """The routes; `on_accepted` is called with each new collection."""
-    api = APIRouter(tags=["collections"], route_class=StrictRoute)
-    _add_collect(api, collections, defaults, on_accepted)
-    _add_get(api, collections)
-    _add_cancel(api, collections)
-    return api
+    `dry_run=true` checks the same and answers what it would cost and when it would be done, or, of a collection
+    that stands, what it costs still. Nothing is accepted and no city is asked for.
+    """
+    acceptance = parts_of(request).acceptance
+    if dry_run:
+        return JSONResponse(estimated(await acceptance.estimate(body)).model_dump())
+    view, is_new = await acceptance.accept(body)
+    location = {"Location": f"{request.scope['root_path']}/get?id={view.state.id}"}
+    return Response(accepted(view).model_dump_json(), 202 if is_new else 200, location, media_type=JSON)
 
 
-def _add_collect(
-    api: APIRouter, collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[CollectionState], None]
-) -> None:
-    @api.post(
-        "/collect",
-        operation_id="collect",
-        summary="Collect the weather of cities",
-        status_code=202,
-        response_model=AcceptedBody,
-        response_description="Accepted: every city of it will end as collected or failed.",
-        responses=COLLECT_RESPONSES,
-    )
-    async def collect(
-        request: Request,
-        body: Annotated[CollectBody, Body(openapi_examples=EXAMPLES)],
-        dry_run: Annotated[
-            bool, Query(description="true: answer what it would cost, and accept nothing.", examples=[False])
-        ] = False,
-    ) -> Response:
-        """Accepts a collection and answers at once, whatever its size; the collecting goes on by itself.
+@router.get(
+    "/get",
+    operation_id="get",
+    summary="Progress and readings of a collection",
+    response_model=CollectionBody,
+    response_description="The collection as it stands.",
+    responses=GET_RESPONSES,
+)
+async def get(
+    request: Request,
+    # Swagger UI fills in `example`, not `examples`.
+    collection_id: Annotated[
+        str, Query(alias="id", min_length=1, description=ID_IS, examples=["1"], json_schema_extra={"example": "1"})
+    ],
+    data: Annotated[bool, Query(description="false: leave the rows out.", examples=[False])] = True,
+    limit: Annotated[int, Query(ge=1, le=MAX_ROWS, description="Rows of a page.", examples=[1000])] = 1000,
+    after: Annotated[
+        int, Query(ge=0, le=MAX_CITY_ID, description="Only cities with ids above this.", examples=[3439781])
+    ] = 0,
+    # A plain default: with a factory of C code pydantic inspects its signature in each request.
+    fields: Fields = [],  # noqa: B006
+    units: UnitsAre = "metric",
+) -> Response:
+    """Answers at any time, while the collection is under way too.
 
-        Sending the same request again collects nothing twice: it answers 200 and the state as it stands. The same id
-        with other cities or another `max_age_s` is refused with 409; a request that says nothing of `max_age_s` is not
-        another one for it.
-
-        `dry_run=true` checks the same and answers what it would cost and when it would be done, or, of a collection
-        that stands, what it costs still. Nothing is accepted and no city is asked for.
-        """
-        wanted = defaults.request(body)
-        if dry_run:
-            return JSONResponse(estimated(await collections.estimate(wanted)).model_dump())
-        view, is_new = await collections.accept(wanted)
-        if is_new:
-            on_accepted(view.state)
-        location = {"Location": f"{request.scope['root_path']}/get?id={view.state.id}"}
-        return Response(accepted(view).model_dump_json(), 202 if is_new else 200, location, media_type=JSON)
-
-
-def _add_get(api: APIRouter, collections: Collections) -> None:
-    @api.get(
-        "/get",
-        operation_id="get",
-        summary="Progress and readings of a collection",
-        response_model=CollectionBody,
-        response_description="The collection as it stands.",
-        responses=GET_RESPONSES,
-    )
-    async def get(
-        request: Request,
-        # Swagger UI fills in `example`, not `examples`.
-        collection_id: Annotated[
-            str, Query(alias="id", min_length=1, description=ID_IS, examples=["1"], json_schema_extra={"example": "1"})
-        ],
-        data: Annotated[bool, Query(description="false: leave the rows out.", examples=[False])] = True,
-        limit: Annotated[int, Query(ge=1, le=MAX_ROWS, description="Rows of a page.", examples=[1000])] = 1000,
-        after: Annotated[
-            int, Query(ge=0, le=MAX_CITY_ID, description="Only cities with ids above this.", examples=[3439781])
-        ] = 0,
-        # A plain default: with a factory of C code pydantic inspects its signature in each request.
-        fields: Fields = [],  # noqa: B006
-        units: UnitsAre = "metric",
-    ) -> Response:
-        """Answers at any time, while the collection is under way too.
-
-        The rows come in pages, in the order of city ids; `next` and the `Link` header lead from one to the next. An
-        `If-None-Match` with the last `ETag` is answered 304 without reading rows.
-        """
-        deadline = collections.deadline()
-        exists = COLLECTION_ID.fullmatch(collection_id) is not None
-        query: bytes = request.scope["query_string"]
-        is_conditional = "if-none-match" in request.headers
-        page, view, next_url = EMPTY_PAGE, None, None
-        if exists and (is_conditional or not data):
-            view = await collections.view(collection_id, deadline)
-            if is_conditional and view is not None and is_named(tag := _etag(view, query), request):
-                return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache"})
-        if exists and data:
-            wanted = PageQuery(collection_id, tuple(name for name in MORE if name in fields), after, limit, units)
-            view, page = await collections.read(wanted, deadline) or (None, EMPTY_PAGE)
-            if page.next_after is not None:
-                next_url = request.scope["root_path"] + _path_of(replace(wanted, after=page.next_after))
-        if view is None:
-            raise HTTPException(404, f"there is no collection {shown(collection_id)}")
-        headers = {"ETag": _etag(view, query), "Cache-Control": "no-cache"}
-        if next_url is not None:
-            headers["Link"] = link(next_url)
-        return Response(_body(view, page, next_url), headers=headers, media_type=JSON)
+    The rows come in pages, in the order of city ids; `next` and the `Link` header lead from one to the next. An
+    `If-None-Match` with the last `ETag` is answered 304 without reading rows.
+    """
+    collections = parts_of(request).collections
+    deadline = collections.deadline()
+    exists = COLLECTION_ID.fullmatch(collection_id) is not None
+    query: bytes = request.scope["query_string"]
+    is_conditional = "if-none-match" in request.headers
+    page, view, next_url = EMPTY_PAGE, None, None
+    if exists and (is_conditional or not data):
+        view = await collections.view(collection_id, deadline)
+        if is_conditional and view is not None and is_named(tag := _etag(view, query), request):
+            return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache"})
+    if exists and data:
+        wanted = PageQuery(collection_id, tuple(name for name in MORE if name in fields), after, limit, units)
+        view, page = await collections.read(wanted, deadline) or (None, EMPTY_PAGE)
+        if page.next_after is not None:
+            next_url = request.scope["root_path"] + _path_of(replace(wanted, after=page.next_after))
+    if view is None:
+        raise HTTPException(404, f"there is no collection {shown(collection_id)}")
+    headers = {"ETag": _etag(view, query), "Cache-Control": "no-cache"}
+    if next_url is not None:
+        headers["Link"] = link(next_url)
+    return Response(_body(view, page, next_url), headers=headers, media_type=JSON)
 
 
-def _add_cancel(api: APIRouter, collections: Collections) -> None:
-    @api.post(
-        "/collections/{id}/cancel",
-        operation_id="cancel",
-        summary="Cancel a collection",
-        response_model=CollectionHead,
-        response_model_exclude_unset=True,
-        response_description="The collection as it stands: cancelled, unless it was done before.",
-        responses=CANCEL_RESPONSES,
-    )
-    async def cancel(
-        collection_id: Annotated[str, Path(alias="id", description=ID_IS, examples=["1"])],
-    ) -> Mapping[str, Any]:
-        """Ends a collection: no further city of it is stored, and none is asked for soon after.
+@router.post(
+    "/collections/{id}/cancel",
+    operation_id="cancel",
+    summary="Cancel a collection",
+    response_model=CollectionHead,
+    response_model_exclude_unset=True,
+    response_description="The collection as it stands: cancelled, unless it was done before.",
+    responses=CANCEL_RESPONSES,
+)
+async def cancel(
+    collections: CollectionsDep,
+    collection_id: Annotated[str, Path(alias="id", description=ID_IS, examples=["1"])],
+) -> Mapping[str, Any]:
+    """Ends a collection: no further city of it is stored, and none is asked for soon after.
 
-        What is collected stays readable. Calls under way are finished, and their quota is spent. Cancelling what is
-        done or cancelled already changes nothing and answers how it stands. No body is needed.
-        """
-        view = await collections.cancel(collection_id) if COLLECTION_ID.fullmatch(collection_id) else None
-        if view is None:
-            raise HTTPException(404, f"there is no collection {shown(collection_id)}")
-        if (cancelled_at := view.state.cancelled_at) is not None:
-            counts = {"collected": view.state.collected, "failed": view.state.failed, "total": view.state.total}
-            log.info("collection.cancelled", extra={"collection_id": collection_id, **counts, "at": cancelled_at})
-        return head(view)
+    What is collected stays readable. Calls under way are finished, and their quota is spent. Cancelling what is
+    done or cancelled already changes nothing and answers how it stands. No body is needed.
+    """
+    view = await collections.cancel(collection_id) if COLLECTION_ID.fullmatch(collection_id) else None
+    if view is None:
+        raise HTTPException(404, f"there is no collection {shown(collection_id)}")
+    if (cancelled_at := view.state.cancelled_at) is not None:
+        counts = {"collected": view.state.collected, "failed": view.state.failed, "total": view.state.total}
+        log.info("collection.cancelled", extra={"collection_id": collection_id, **counts, "at": cancelled_at})
+    return head(view)
 
 
 def _path_of(page: PageQuery) -> str:

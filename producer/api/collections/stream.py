@@ -1,6 +1,6 @@
 """`GET /collections/stream`: collections and quota as they change, as server-sent events."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -9,13 +9,16 @@ from fastapi import APIRouter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy import Connection
 
+from producer.api.parts import AdmissionDep, LiveDep
 from producer.api.problems import WORDS, responses
 from producer.api.requests import StrictRoute
 from producer.api.schemas import listed, quota_body
 from producer.collections import Collections
-from producer.live import Change, Live, Overview
+from producer.live import Change, Overview
 from producer.quota import QuotaReports
 from raingauge.web import UNEXPECTED, about
+
+router = APIRouter(tags=["collections"], route_class=StrictRoute)
 
 EXAMPLE: Final = 'event: quota\ndata: {"held":40,"free":20}\n\n'
 RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
@@ -35,33 +38,27 @@ def overview_of(collections: Collections, quota: QuotaReports, connection: Conne
     return Overview(bodies, None if standing is None else quota_body(standing))
 
 
-def router(live: Live, still_admits: Callable[[], Awaitable[bool]]) -> APIRouter:
-    """The route. A stream ends when its sender is not admitted any more."""
-    api = APIRouter(tags=["collections"], route_class=StrictRoute)
+@router.get(
+    "/collections/stream",
+    operation_id="collections_stream",
+    summary="Collections and quota as they change",
+    response_class=EventSourceResponse,
+    responses=RESPONSES,
+)
+async def stream(live: LiveDep, admission: AdmissionDep) -> AsyncIterator[ServerSentEvent]:
+    """Sends what changed, each second, as server-sent events.
 
-    @api.get(
-        "/collections/stream",
-        operation_id="collections_stream",
-        summary="Collections and quota as they change",
-        response_class=EventSourceResponse,
-        responses=RESPONSES,
-    )
-    async def stream() -> AsyncIterator[ServerSentEvent]:
-        """Sends what changed, each second, as server-sent events.
-
-        `collections` has the newest 100 collections, the newest 100 open ones and those that just ended at first, then
-        those of them that changed, each as in `GET /collections`; `quota` is the answer of `GET /quota`, or null before
-        a consumer has started; `problem` says why nothing could be read. The stream ends when the service stops,
-        or the token is revoked.
-        """
-        async with aclosing(live.watch()) as changes:
-            async for change in changes:
-                if not await still_admits():
-                    return
-                for event in events_of(change):
-                    yield event
-
-    return api
+    `collections` has the newest 100 collections, the newest 100 open ones and those that just ended at first, then
+    those of them that changed, each as in `GET /collections`; `quota` is the answer of `GET /quota`, or null before
+    a consumer has started; `problem` says why nothing could be read. The stream ends when the service stops,
+    or the token is revoked.
+    """
+    async with aclosing(live.watch()) as changes:
+        async for change in changes:
+            if not await admission.still_admits():
+                return
+            for event in events_of(change):
+                yield event
 
 
 def events_of(change: Change) -> list[ServerSentEvent]:

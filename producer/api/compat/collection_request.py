@@ -1,20 +1,24 @@
 """`/compat/collection-request`: requests by number, their progress from 0 to 1, and all their weather in one answer."""
 
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import orjson
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from producer.api.collections.one import JSON, CollectionId
-from producer.api.compat.default_collections import DefaultCollections, IdInPath, describe_get, describe_post
+from producer.api.collections.acceptance import CollectBody, CollectionId
+from producer.api.collections.one import JSON
+from producer.api.compat.default_collections import IdInPath, describe_get, describe_post, find, rows
+from producer.api.parts import AcceptanceDep, CollectionsDep
 from producer.api.requests import StrictRoute
 from producer.api.schemas import Time
 from raingauge.contracts import NUMERIC_ID, utc_text
 from raingauge.storage.collections import OtherRequest
 
-PREFIX: Final = "/compat/collection-request/collection-request"
+router = APIRouter(
+    prefix="/compat/collection-request/collection-request", tags=["compat: collection-request"], route_class=StrictRoute
+)
 
 
 class CollectionRequestBody(BaseModel):
@@ -56,58 +60,54 @@ class CollectionRequestInfo(BaseModel):
     )
 
 
-def router(collections: DefaultCollections) -> APIRouter:
-    """The routes."""
-    api = APIRouter(prefix=PREFIX, tags=["compat: collection-request"], route_class=StrictRoute)
+@router.post(
+    "",
+    operation_id="compat_collection_request_start",
+    summary="Collect the default cities under a new id",
+    status_code=201,
+    response_description="Accepted: every city of it will end as collected or failed.",
+    responses=describe_post("id", s400="a collection 1 exists already"),
+)
+async def start(acceptance: AcceptanceDep, body: CollectionRequestBody) -> CollectionRequestAccepted:
+    """Starts a collection of the default cities and answers at once. An id that was used before is refused."""
+    try:
+        _, is_new = await acceptance.accept(CollectBody(id=body.id))
+    except OtherRequest:
+        is_new = False
+    if not is_new:
+        raise HTTPException(400, f"a collection {body.id} exists already")
+    return CollectionRequestAccepted()
 
-    @api.post(
-        "",
-        operation_id="compat_collection_request_start",
-        summary="Collect the default cities under a new id",
-        status_code=201,
-        response_description="Accepted: every city of it will end as collected or failed.",
-        responses=describe_post("id", s400="a collection 1 exists already"),
-    )
-    async def start(body: CollectionRequestBody) -> CollectionRequestAccepted:
-        """Starts a collection of the default cities and answers at once. An id that was used before is refused."""
-        try:
-            _, is_new = await collections.start(body.id)
-        except OtherRequest:
-            is_new = False
-        if not is_new:
-            raise HTTPException(400, f"a collection {body.id} exists already")
-        return CollectionRequestAccepted()
 
-    @api.get(
-        "/{id}/progress",
-        operation_id="compat_collection_request_progress",
-        summary="Progress of a request",
-        response_description="The request's progress.",
-        responses=describe_get(),
-    )
-    async def progress(id: IdInPath) -> CollectionRequestProgress:  # noqa: A002
-        """Answers the share of the cities that are settled: collected, or failed for good."""
-        state = await collections.find(id)
-        return CollectionRequestProgress(result=state.settled / state.total)
+@router.get(
+    "/{id}/progress",
+    operation_id="compat_collection_request_progress",
+    summary="Progress of a request",
+    response_description="The request's progress.",
+    responses=describe_get(),
+)
+async def progress(collections: CollectionsDep, id: IdInPath) -> CollectionRequestProgress:  # noqa: A002
+    """Answers the share of the cities that are settled: collected, or failed for good."""
+    state = await find(collections, id)
+    return CollectionRequestProgress(result=state.settled / state.total)
 
-    @api.get(
-        "/{id}",
-        operation_id="compat_collection_request",
-        summary="A request and its weather",
-        response_model=CollectionRequestInfo,
-        response_description="All that is collected.",
-        responses=describe_get(),
-    )
-    async def info(id: IdInPath) -> Response:  # noqa: A002
-        """Answers at any time, in one piece, while the request is under way too."""
-        state = await collections.find(id)
-        body: dict[str, Any] = {
-            "id": orjson.Fragment(state.id) if NUMERIC_ID.fullmatch(state.id) else state.id,  # of any length
-            "created_at": utc_text(state.requested_at),
-            "city_weather_info": [
-                {name: row[name] for name in CityWeather.model_fields} async for row in collections.rows(id)
-            ],
-        }
-        return Response(orjson.dumps(body), media_type=JSON)
 
-    return api
+@router.get(
+    "/{id}",
+    operation_id="compat_collection_request",
+    summary="A request and its weather",
+    response_model=CollectionRequestInfo,
+    response_description="All that is collected.",
+    responses=describe_get(),
+)
+async def info(collections: CollectionsDep, id: IdInPath) -> Response:  # noqa: A002
+    """Answers at any time, in one piece, while the request is under way too."""
+    state = await find(collections, id)
+    body: dict[str, Any] = {
+        "id": orjson.Fragment(state.id) if NUMERIC_ID.fullmatch(state.id) else state.id,  # of any length
+        "created_at": utc_text(state.requested_at),
+        "city_weather_info": [
+            {name: row[name] for name in CityWeather.model_fields} async for row in rows(collections, id)
+        ],
+    }
+    return Response(orjson.dumps(body), media_type=JSON)

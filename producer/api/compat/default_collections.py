@@ -1,15 +1,14 @@
 """Collections of the default cities by their id: all that the older services know. It has no contract of its own."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import Path
 from starlette.exceptions import HTTPException
 
-from producer.api.collections.one import CollectBody, CollectDefaults
 from producer.api.problems import ELSEWHERE, UNAVAILABLE, WORDS, responses
-from producer.collections import Collections, View
+from producer.collections import Collections
 from raingauge.contracts import COLLECTION_ID
 from raingauge.model import CollectionState
 from raingauge.web import UNEXPECTED, shown
@@ -32,44 +31,22 @@ def describe_get() -> dict[int | str, dict[str, Any]]:
     return responses(s404="there is no collection 7", s422=unknown, s500=UNEXPECTED, s503=UNAVAILABLE)
 
 
-class DefaultCollections:
-    """What these APIs call.
+async def find(collections: Collections, collection_id: str) -> CollectionState:
+    """The collection.
 
-    Raises (all methods): DatabaseUnavailable.
+    Raises:
+        HTTPException: there is none (404).
+        DatabaseUnavailable: in time.
     """
+    exists = COLLECTION_ID.fullmatch(collection_id) is not None
+    view = await collections.view(collection_id, collections.deadline()) if exists else None
+    if view is None:
+        raise HTTPException(404, f"there is no collection {shown(collection_id)}")
+    return view.state
 
-    def __init__(
-        self, collections: Collections, defaults: CollectDefaults, on_accepted: Callable[[CollectionState], None]
-    ) -> None:
-        self._collections = collections
-        self._defaults = defaults
-        self._on_accepted = on_accepted
 
-    async def start(self, collection_id: str) -> tuple[View, bool]:
-        """Accept a collection of the default cities, or find it: its view, and whether it is new.
-
-        Raises:
-            OtherRequest: a collection of other cities has this id.
-        """
-        view, is_new = await self._collections.accept(self._defaults.request(CollectBody(id=collection_id)))
-        if is_new:
-            self._on_accepted(view.state)
-        return view, is_new
-
-    async def find(self, collection_id: str) -> CollectionState:
-        """The collection.
-
-        Raises:
-            HTTPException: there is none (404).
-        """
-        exists = COLLECTION_ID.fullmatch(collection_id) is not None
-        view = await self._collections.view(collection_id, self._collections.deadline()) if exists else None
-        if view is None:
-            raise HTTPException(404, f"there is no collection {shown(collection_id)}")
-        return view.state
-
-    async def rows(self, collection_id: str) -> AsyncIterator[dict[str, Any]]:
-        """Every collected city, in the order of city ids, with the fields of `producer.api.schemas.Datum`."""
-        async for page in self._collections.pages(collection_id, PAGE_ROWS):
-            for row in orjson.loads(page.data):
-                yield row
+async def rows(collections: Collections, collection_id: str) -> AsyncIterator[dict[str, Any]]:
+    """Every collected city, in the order of city ids, with the fields of `producer.api.schemas.Datum`."""
+    async for page in collections.pages(collection_id, PAGE_ROWS):
+        for row in orjson.loads(page.data):
+            yield row

@@ -3,11 +3,13 @@
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from producer.api.parts import ReadingsDep
 from producer.api.problems import WORDS
 from producer.api.readings.summary import described, summary_of
 from producer.api.requests import StrictRoute
-from producer.readings import Readings
 from raingauge.storage.readings import Selection
+
+router = APIRouter(tags=["compat: total"], route_class=StrictRoute)
 
 
 class TotalBody(BaseModel):
@@ -19,19 +21,13 @@ class TotalBody(BaseModel):
     )
 
 
-def router(readings: Readings) -> APIRouter:
-    """The routes."""
-    api = APIRouter(tags=["compat: total"], route_class=StrictRoute)
-
-    @api.get(
-        "/compat/total",
-        operation_id="compat_total",
-        summary="The sum of all temperatures",
-        response_description="The sum.",
-        responses=described(s422=f"at: {WORDS['extra_forbidden']}"),
-    )
-    async def total() -> TotalBody:
-        """Adds up the temperatures of all collected readings. `/readings/summary` selects some of them."""
-        return TotalBody(total=(await summary_of(readings, Selection())).total)
-
-    return api
+@router.get(
+    "/compat/total",
+    operation_id="compat_total",
+    summary="The sum of all temperatures",
+    response_description="The sum.",
+    responses=described(s422=f"at: {WORDS['extra_forbidden']}"),
+)
+async def total(readings: ReadingsDep) -> TotalBody:
+    """Adds up the temperatures of all collected readings. `/readings/summary` selects some of them."""
+    return TotalBody(total=(await summary_of(readings, Selection())).total)

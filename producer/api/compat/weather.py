@@ -5,11 +5,13 @@ from typing import Final
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from producer.api.collections.one import CollectionId
-from producer.api.compat.default_collections import DefaultCollections, IdInPath, describe_get, describe_post
+from producer.api.collections.acceptance import CollectBody, CollectionId
+from producer.api.compat.default_collections import IdInPath, describe_get, describe_post, find
+from producer.api.parts import AcceptanceDep, CollectionsDep
 from producer.api.requests import StrictRoute
 
-PREFIX: Final = "/compat/weather"
+router = APIRouter(prefix="/compat/weather", tags=["compat: weather"], route_class=StrictRoute)
+
 MOST_BEFORE_THE_END: Final = 99.99
 
 
@@ -36,44 +38,39 @@ class WeatherProgress(BaseModel):
     )
 
 
-def router(collections: DefaultCollections) -> APIRouter:
-    """The routes."""
-    api = APIRouter(prefix=PREFIX, tags=["compat: weather"], route_class=StrictRoute)
+@router.post(
+    "/weather",
+    operation_id="compat_weather_start",
+    summary="Collect the default cities for a user",
+    response_description="The collection has started, or had before.",
+    responses=describe_post("user_id", s409="a collection 1234 exists already, with other cities"),
+)
+async def start(acceptance: AcceptanceDep, body: WeatherBody) -> WeatherStatus:
+    """Starts a collection of the default cities and answers at once.
 
-    @api.post(
-        "/weather",
-        operation_id="compat_weather_start",
-        summary="Collect the default cities for a user",
-        response_description="The collection has started, or had before.",
-        responses=describe_post("user_id", s409="a collection 1234 exists already, with other cities"),
-    )
-    async def start(body: WeatherBody) -> WeatherStatus:
-        """Starts a collection of the default cities and answers at once.
+    The same user again gets the state of that collection; nothing is collected twice.
+    """
+    view, is_new = await acceptance.accept(CollectBody(id=body.user_id))
+    state = view.state
+    if is_new:
+        return WeatherStatus(status=f"Started: {state.total} cities are being collected.")
+    if view.progress.status == "done":
+        return WeatherStatus(status=f"Done: {state.collected} of {state.total} cities were collected.")
+    word = "Cancelled" if view.progress.status == "cancelled" else "Under way"
+    return WeatherStatus(status=f"{word}: {percent(state.settled, state.total)} of {state.total} cities.")
 
-        The same user again gets the state of that collection; nothing is collected twice.
-        """
-        view, is_new = await collections.start(body.user_id)
-        state = view.state
-        if is_new:
-            return WeatherStatus(status=f"Started: {state.total} cities are being collected.")
-        if view.progress.status == "done":
-            return WeatherStatus(status=f"Done: {state.collected} of {state.total} cities were collected.")
-        word = "Cancelled" if view.progress.status == "cancelled" else "Under way"
-        return WeatherStatus(status=f"{word}: {percent(state.settled, state.total)} of {state.total} cities.")
 
-    @api.get(
-        "/weather/{user_id}",
-        operation_id="compat_weather_progress",
-        summary="Progress of a user's collection",
-        response_description="The collection's progress.",
-        responses=describe_get(),
-    )
-    async def progress(user_id: IdInPath) -> WeatherProgress:
-        """Answers the share of the cities that are settled: collected, or failed for good."""
-        state = await collections.find(user_id)
-        return WeatherProgress(progress=percent(state.settled, state.total))
-
-    return api
+@router.get(
+    "/weather/{user_id}",
+    operation_id="compat_weather_progress",
+    summary="Progress of a user's collection",
+    response_description="The collection's progress.",
+    responses=describe_get(),
+)
+async def progress(collections: CollectionsDep, user_id: IdInPath) -> WeatherProgress:
+    """Answers the share of the cities that are settled: collected, or failed for good."""
+    state = await find(collections, user_id)
+    return WeatherProgress(progress=percent(state.settled, state.total))
 
 
 def percent(settled: int, total: int) -> str:

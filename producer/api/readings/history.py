@@ -18,6 +18,7 @@ from producer.api.answers import ID_IS, UnitsAre, is_named, link, weak_etag
 from producer.api.collections.export import MEDIA_TYPES
 from producer.api.collections.one import MAX_ROWS, Fields
 from producer.api.docs import HEADERS, link_to
+from producer.api.parts import ReadingsDep
 from producer.api.periods import Since, Until, period
 from producer.api.problems import UNAVAILABLE, Invalid, responses
 from producer.api.readings.latest import NAMED, named_cities
@@ -29,6 +30,8 @@ from producer.readings import Readings
 from raingauge.storage.history import Period, Place
 from raingauge.units import Units, converted
 from raingauge.web import UNEXPECTED
+
+router = APIRouter(tags=["readings"], route_class=StrictRoute)
 
 JSON: Final = "application/json"
 MAX_CITIES: Final = 20
@@ -148,47 +151,42 @@ def _refuse_place() -> Place:
     raise Invalid("it is not a place in a history, as `next` has it", "query", "after")
 
 
-def router(readings: Readings) -> APIRouter:
-    """The routes."""
-    api = APIRouter(tags=["readings"], route_class=StrictRoute)
+@router.get(
+    "/readings",
+    operation_id="history",
+    summary="The history of cities",
+    response_model=HistoryBody,
+    response_description="A page of it, or a CSV file.",
+    responses=RESPONSES,
+)
+async def history(  # noqa: PLR0913  each is a parameter of the query
+    request: Request,
+    readings: ReadingsDep,
+    *,
+    city_ids: CityIds,
+    since: Since,
+    until: Until,
+    limit: LimitIs,
+    fields: Fields = [],  # noqa: B006
+    units: UnitsAre = "metric",
+    after: Annotated[str, Query(description="Where the page begins, as `next` has it.", examples=[""])] = "",
+    form: FormatIs = "json",
+) -> Response:
+    """Answers what was observed in these cities, oldest first, and nothing of what failed.
 
-    @api.get(
-        "/readings",
-        operation_id="history",
-        summary="The history of cities",
-        response_model=HistoryBody,
-        response_description="A page of it, or a CSV file.",
-        responses=RESPONSES,
-    )
-    async def history(  # noqa: PLR0913  each is a parameter of the query
-        request: Request,
-        *,
-        city_ids: CityIds,
-        since: Since,
-        until: Until,
-        limit: LimitIs,
-        fields: Fields = [],  # noqa: B006
-        units: UnitsAre = "metric",
-        after: Annotated[str, Query(description="Where the page begins, as `next` has it.", examples=[""])] = "",
-        form: FormatIs = "json",
-    ) -> Response:
-        """Answers what was observed in these cities, oldest first, and nothing of what failed.
-
-        An observation that several collections share is one row. A page costs the same wherever it begins; `next` and
-        the `Link` header lead to the next one. Readings that were deleted are not in it: see `retention`.
-        """
-        first, last = period(since, until)
-        more = tuple(dict.fromkeys(name for name in fields if name not in ROW))
-        chosen = _History(readings, Period([int(city_id) for city_id in city_ids], first, last), more, units)
-        place = _read_place(after)
-        if form == "csv":
-            if "limit" in request.query_params:
-                raise Invalid(ALL_ROWS, "query", "limit")
-            return _file(chosen, await chosen.page(place, FILE_ROWS))
-        rows = await chosen.page(place, limit + 1)
-        return _page(request, [chosen.shown(row) for row in rows[:limit]], rows[limit - 1] if rows[limit:] else None)
-
-    return api
+    An observation that several collections share is one row. A page costs the same wherever it begins; `next` and
+    the `Link` header lead to the next one. Readings that were deleted are not in it: see `retention`.
+    """
+    first, last = period(since, until)
+    more = tuple(dict.fromkeys(name for name in fields if name not in ROW))
+    chosen = _History(readings, Period([int(city_id) for city_id in city_ids], first, last), more, units)
+    place = _read_place(after)
+    if form == "csv":
+        if "limit" in request.query_params:
+            raise Invalid(ALL_ROWS, "query", "limit")
+        return _file(chosen, await chosen.page(place, FILE_ROWS))
+    rows = await chosen.page(place, limit + 1)
+    return _page(request, [chosen.shown(row) for row in rows[:limit]], rows[limit - 1] if rows[limit:] else None)
 
 
 def _page(request: Request, data: list[dict[str, Any]], last: Row[Any] | None) -> Response:

@@ -15,14 +15,17 @@ from starlette.exceptions import HTTPException
 
 from producer.api.answers import UnitsAre, link
 from producer.api.docs import link_to
+from producer.api.parts import ReadingsDep
 from producer.api.problems import UNAVAILABLE, Invalid, responses
 from producer.api.requests import StrictRoute
 from producer.api.schemas import Time, example_of, field
-from producer.readings import MAX_LATEST, Latest, Readings
+from producer.readings import MAX_LATEST, Latest
 from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID, utc_text
 from raingauge.storage.cities import LATEST
 from raingauge.units import Units, converted
 from raingauge.web import UNEXPECTED, shown
+
+router = APIRouter(tags=["readings"], route_class=StrictRoute)
 
 JSON: Final = "application/json"
 NEXT: Final = "/readings/latest?id=1&after=50"
@@ -96,56 +99,49 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def router(readings: Readings) -> APIRouter:
-    """The routes."""
-    api = APIRouter(tags=["readings"], route_class=StrictRoute)
+@router.get(
+    "/readings/latest",
+    operation_id="latest_readings",
+    summary="The newest observation of each city",
+    response_model=LatestBody,
+    response_description="The newest observations.",
+    responses=RESPONSES,
+)
+async def latest(
+    request: Request,
+    readings: ReadingsDep,
+    city_ids: CityIds = [],  # noqa: B006
+    collection_id: Annotated[
+        str, Query(alias="id", description="The cities of this collection instead.", examples=["1"])
+    ] = "",
+    after: Annotated[
+        int,
+        Query(ge=0, le=2**31 - 1, description="Where a page of a collection begins, as `next` has it.", examples=[50]),
+    ] = 0,
+    units: UnitsAre = "metric",
+) -> Response:
+    """Answers what was observed last in each city, for whichever collection. Nothing is fetched for it.
 
-    @api.get(
-        "/readings/latest",
-        operation_id="latest_readings",
-        summary="The newest observation of each city",
-        response_model=LatestBody,
-        response_description="The newest observations.",
-        responses=RESPONSES,
-    )
-    async def latest(
-        request: Request,
-        city_ids: CityIds = [],  # noqa: B006
-        collection_id: Annotated[
-            str, Query(alias="id", description="The cities of this collection instead.", examples=["1"])
-        ] = "",
-        after: Annotated[
-            int,
-            Query(
-                ge=0, le=2**31 - 1, description="Where a page of a collection begins, as `next` has it.", examples=[50]
-            ),
-        ] = 0,
-        units: UnitsAre = "metric",
-    ) -> Response:
-        """Answers what was observed last in each city, for whichever collection. Nothing is fetched for it.
-
-        The cities are those of `city_id`, or those of the collection `id`, whose own readings may be older. A page has
-        at most 1,000 cities; `next` and the `Link` header lead to the next page.
-        """
-        if bool(city_ids) == bool(collection_id):
-            raise Invalid(EITHER, "query", "city_id")
-        found: Latest | None = None
-        if not collection_id:
-            found = await readings.latest([int(city_id) for city_id in city_ids])
-        elif COLLECTION_ID.fullmatch(collection_id):
-            found = await readings.latest_of(collection_id, after)
-        if found is None:
-            raise HTTPException(404, f"there is no collection {shown(collection_id)}")
-        headers = {"Cache-Control": "no-cache"}
-        body = _body(found, units)
-        if found.go_on is not None:
-            chosen = {} if units == "metric" else {"units": units}
-            query = urlencode({"id": collection_id, "after": found.go_on, **chosen})
-            body["next"] = f"{request.scope['root_path']}/readings/latest?{query}"
-            headers["Link"] = link(body["next"])
-        return Response(orjson.dumps(body), headers=headers, media_type=JSON)
-
-    return api
+    The cities are those of `city_id`, or those of the collection `id`, whose own readings may be older. A page has
+    at most 1,000 cities; `next` and the `Link` header lead to the next page.
+    """
+    if bool(city_ids) == bool(collection_id):
+        raise Invalid(EITHER, "query", "city_id")
+    found: Latest | None = None
+    if not collection_id:
+        found = await readings.latest([int(city_id) for city_id in city_ids])
+    elif COLLECTION_ID.fullmatch(collection_id):
+        found = await readings.latest_of(collection_id, after)
+    if found is None:
+        raise HTTPException(404, f"there is no collection {shown(collection_id)}")
+    headers = {"Cache-Control": "no-cache"}
+    body = _body(found, units)
+    if found.go_on is not None:
+        chosen = {} if units == "metric" else {"units": units}
+        query = urlencode({"id": collection_id, "after": found.go_on, **chosen})
+        body["next"] = f"{request.scope['root_path']}/readings/latest?{query}"
+        headers["Link"] = link(body["next"])
+    return Response(orjson.dumps(body), headers=headers, media_type=JSON)
 
 
 def _body(found: Latest, units: Units) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from producer.api.answers import ID_IS
+from producer.api.parts import ReadingsDep
 from producer.api.periods import Since, Until, period
 from producer.api.problems import RETRY_AFTER_S, responses
 from producer.api.requests import StrictRoute
@@ -15,6 +16,8 @@ from producer.readings import SUMMARY_S, Readings
 from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID
 from raingauge.storage.readings import NumericField, Selection, Summary
 from raingauge.web import UNEXPECTED, shown
+
+router = APIRouter(tags=["readings"], route_class=StrictRoute)
 
 TOO_MANY: Final = (
     f"the readings cannot be summed up within {SUMMARY_S:g} s: select one collection by `id`, or try again"
@@ -77,29 +80,24 @@ def _selection(field: NumericField, name: str, city_id: int, since: datetime, un
     )
 
 
-def router(readings: Readings) -> APIRouter:
-    """The routes."""
-    api = APIRouter(tags=["readings"], route_class=StrictRoute)
+@router.get(
+    "/readings/summary",
+    operation_id="readings_summary",
+    summary="Sum, mean, least and greatest of a field",
+    response_description="The summary of all that is selected.",
+    responses=described(s404="there is no collection 7", s422="from: it must be before `to`"),
+)
+async def summary(
+    readings: ReadingsDep,
+    collection_id: CollectionIs,
+    city_id: CityIs,
+    since: Since,
+    until: Until,
+    field: Annotated[NumericField, Query(description="What to sum up.", examples=["humidity"])] = "temperature",
+) -> SummaryBody:
+    """Sums up a field of all collected readings, or of a collection, a city or a time.
 
-    @api.get(
-        "/readings/summary",
-        operation_id="readings_summary",
-        summary="Sum, mean, least and greatest of a field",
-        response_description="The summary of all that is selected.",
-        responses=described(s404="there is no collection 7", s422="from: it must be before `to`"),
-    )
-    async def summary(
-        collection_id: CollectionIs,
-        city_id: CityIs,
-        since: Since,
-        until: Until,
-        field: Annotated[NumericField, Query(description="What to sum up.", examples=["humidity"])] = "temperature",
-    ) -> SummaryBody:
-        """Sums up a field of all collected readings, or of a collection, a city or a time.
-
-        A sum reads every reading that is selected, a million in about a second; it is given up after 10 seconds.
-        """
-        found = await summary_of(readings, _selection(field, collection_id, city_id, since, until))
-        return SummaryBody(total=found.total, count=found.count, mean=found.mean, min=found.min, max=found.max)
-
-    return api
+    A sum reads every reading that is selected, a million in about a second; it is given up after 10 seconds.
+    """
+    found = await summary_of(readings, _selection(field, collection_id, city_id, since, until))
+    return SummaryBody(total=found.total, count=found.count, mean=found.mean, min=found.min, max=found.max)

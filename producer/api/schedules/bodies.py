@@ -13,6 +13,7 @@ from producer.schedules.registry import Foreseen
 from producer.schedules.storage import Definition, Missed, Overlap, RunState, ScheduleState
 from producer.schedules.times import LEAST_EVERY_S, MOST_EVERY_S, Times, WrongExpression
 from raingauge.contracts import CityId, utc_text
+from raingauge.settings import Settings
 from raingauge.settings.sections import ScheduleName
 
 Name = Annotated[
@@ -178,43 +179,38 @@ class ForeseenBody(BaseModel):
     share: float = field("`cities_per_month` / `budget`.", 0.124248)
 
 
-class ScheduleDefaults:
-    """Defaults for fields that a request leaves out, and the limit on cities."""
+def definition(settings: Settings, body: NewScheduleBody) -> Definition:
+    """The schedule that a body describes, with the defaults of the settings for what it leaves out.
 
-    def __init__(self, max_cities: int, max_age_s: int) -> None:
-        self._max_cities = max_cities
-        self._max_age_s = max_age_s
+    Raises:
+        Invalid: its expression or zone is wrong, or it has too many cities.
+    """
+    given = body.model_fields_set
+    times = _times(body.cron if "cron" in given else None, body.every_s if "every_s" in given else None, body.zone)
+    city_ids = _distinct(settings, body.cities) if "cities" in given else None
+    max_age_s = body.max_age_s if "max_age_s" in given else settings.freshness.max_age_s
+    return Definition(body.name, times, city_ids, max_age_s, body.missed, body.overlap)
 
-    def definition(self, body: NewScheduleBody) -> Definition:
-        """The schedule that a body describes.
 
-        Raises:
-            Invalid: its expression or zone is wrong, or it has too many cities.
-        """
-        given = body.model_fields_set
-        times = _times(body.cron if "cron" in given else None, body.every_s if "every_s" in given else None, body.zone)
-        city_ids = self._distinct(body.cities) if "cities" in given else None
-        max_age_s = body.max_age_s if "max_age_s" in given else self._max_age_s
-        return Definition(body.name, times, city_ids, max_age_s, body.missed, body.overlap)
+def changed(settings: Settings, body: ScheduleChange, before: Definition) -> Definition:
+    """The schedule after a change. Raises Invalid as above."""
+    given = {name: getattr(body, name) for name in body.model_fields_set}
+    zone = given.pop("zone", before.times.zone)
+    is_new = given.keys() & {"cron", "every_s"}
+    old = (None, None) if is_new else (before.times.cron, before.times.every_s)
+    times = _times(given.pop("cron", old[0]), given.pop("every_s", old[1]), zone)
+    if "cities" in given:
+        cities = given.pop("cities")
+        given["city_ids"] = None if cities is None else _distinct(settings, cities)
+    return replace(before, times=times, **given)
 
-    def changed(self, body: ScheduleChange, before: Definition) -> Definition:
-        """The schedule after a change. Raises Invalid as above."""
-        given = {name: getattr(body, name) for name in body.model_fields_set}
-        zone = given.pop("zone", before.times.zone)
-        is_new = given.keys() & {"cron", "every_s"}
-        old = (None, None) if is_new else (before.times.cron, before.times.every_s)
-        times = _times(given.pop("cron", old[0]), given.pop("every_s", old[1]), zone)
-        if "cities" in given:
-            cities = given.pop("cities")
-            given["city_ids"] = None if cities is None else self._distinct(cities)
-        return replace(before, times=times, **given)
 
-    def _distinct(self, cities: Sequence[int]) -> tuple[int, ...]:
-        distinct = tuple(dict.fromkeys(cities))
-        if len(distinct) > self._max_cities:
-            what = f"a collection has at most {self._max_cities} distinct cities, not {len(distinct)}"
-            raise Invalid(what, "body", "cities")
-        return distinct
+def _distinct(settings: Settings, cities: Sequence[int]) -> tuple[int, ...]:
+    distinct, most = tuple(dict.fromkeys(cities)), settings.collect.max_cities
+    if len(distinct) > most:
+        what = f"a collection has at most {most} distinct cities, not {len(distinct)}"
+        raise Invalid(what, "body", "cities")
+    return distinct
 
 
 def _times(cron: str | None, every_s: int | None, zone: str) -> Times:
