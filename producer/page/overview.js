@@ -2,7 +2,8 @@
 import { useState } from "preact/hooks";
 import { call, pathOf, url } from "./api.js";
 import { html } from "./html.js";
-import { ahead, collections, quota, take } from "./live.js";
+import { ahead, collections, NEWEST, quota, take } from "./live.js";
+import { Needs } from "./session.js";
 import { Start } from "./start.js";
 import { System } from "./system.js";
 import { duration, state, time, whole, why } from "./text.js";
@@ -16,8 +17,6 @@ export const STATUS = {
 };
 export const isOpen = (one) => one.finished_at === null;
 const SHOWN = 12;
-/** How many collections are known at least; older ones are read page by page. */
-const NEWEST = 100;
 const OLDER = "those older than the newest";
 
 /** When it will be done, or was; or why it waits. */
@@ -73,6 +72,7 @@ function List() {
       setProblem(null);
     } catch (error) {
       setProblem(error.message);
+      setNext(OLDER); // the last one of the page before may have been deleted
     }
   };
   const canHaveMore = found.length > most || (all.length >= NEWEST && next !== null);
@@ -109,7 +109,7 @@ export function Overview() {
     <h1 class="statement">${quota.value === undefined || collections.value === null ? "Connecting…" : state(quota.value, open)}</h1>
     <${System} />
     <div class="columns">
-      <section aria-labelledby="start-title"><h2 id="start-title">Start a collection</h2><${Start} /></section>
+      <section aria-labelledby="start-title"><h2 id="start-title">Start a collection</h2><${Needs} scope="write"><${Start} /><//></section>
       <section class="all" aria-labelledby="all-title">
         <h2 id="all-title">Collections</h2>
         <${List} />

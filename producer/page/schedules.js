@@ -2,8 +2,10 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { call, pathOf, url } from "./api.js";
 import { Cities } from "./cities.js";
+import { Confirm } from "./confirm.js";
 import { html } from "./html.js";
 import { ahead } from "./live.js";
+import { may, Needs } from "./session.js";
 import { count, duration, percent, time, whole } from "./text.js";
 
 const AGAIN_MS = 10_000;
@@ -226,7 +228,7 @@ export function SchedulesView() {
     <p class="back"><a href="#/">All collections</a></p>
     <div class="title"><h1>Schedules</h1></div>
     <div class="columns">
-      <section aria-labelledby="create-title"><h2 id="create-title">Create a schedule</h2><${Create} /></section>
+      <section aria-labelledby="create-title"><h2 id="create-title">Create a schedule</h2><${Needs} scope="admin"><${Create} /><//></section>
       <section class="all" aria-labelledby="all-title">
         <h2 id="all-title">All schedules</h2>
         ${problem && html`<p class="bad" role="alert">${problem.message}</p>`}
@@ -241,30 +243,14 @@ export function SchedulesView() {
 }
 
 function Delete({ name }) {
-  const dialog = useRef();
-  const [problem, setProblem] = useState(null);
-  const remove = async (event) => {
-    event.preventDefault();
-    try {
-      await call(path(name), { method: "DELETE" });
-      location.hash = "#/schedules";
-    } catch (error) {
-      setProblem(error.message);
-    }
+  const remove = async () => {
+    await call(path(name), { method: "DELETE" });
+    location.hash = "#/schedules";
   };
   return html`
-    <button type="button" class="plain danger" onClick=${() => dialog.current.showModal()}>Delete…</button>
-    <dialog ref=${dialog} aria-labelledby="delete-title">
-      <form method="dialog" onSubmit=${remove}>
-        <h2 id="delete-title">Delete ${name}?</h2>
-        <p>It starts nothing any more. What it has collected stays.</p>
-        ${problem && html`<p class="bad" role="alert">${problem}</p>`}
-        <div class="buttons">
-          <button type="button" class="plain" onClick=${() => dialog.current.close()}>Keep it</button>
-          <button class="primary danger">Delete it</button>
-        </div>
-      </form>
-    </dialog>
+    <${Confirm} words="Delete…" title=${`Delete ${name}?`} keep="Keep it" act="Delete it" onAct=${remove}>
+      <p>It starts nothing any more. What it has collected stays.</p>
+    <//>
   `;
 }
 
@@ -315,10 +301,15 @@ export function ScheduleView({ name }) {
     <div class="title">
       <h1>${name}</h1>
       <span class=${`status ${one.paused_at ? "waiting" : "collecting"}`} role="status">${one.paused_at ? "Paused" : "Active"}</span>
-      <span class="actions">
-        <button type="button" class="plain" onClick=${turn}>${one.paused_at ? "Resume" : "Pause"}</button>
-        ${one.origin === "api" && html`<${Delete} name=${name} />`}
-      </span>
+      ${
+        may("admin") &&
+        html`
+        <span class="actions">
+          <button type="button" class="plain" onClick=${turn}>${one.paused_at ? "Resume" : "Pause"}</button>
+          ${one.origin === "api" && html`<${Delete} name=${name} />`}
+        </span>
+      `
+      }
     </div>
     ${refused && html`<p class="bad" role="alert">${refused}</p>`}
     ${problem && html`<p class="bad" role="alert">${problem.message}</p>`}

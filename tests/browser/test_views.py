@@ -84,6 +84,41 @@ def test_the_runs_of_a_schedule_lead_to_their_collections(pages: Watched, system
     expect(page.locator(".title .status")).to_have_text("Done")
 
 
+@pytest.mark.parametrize("scope", ["read", "write", "admin"])
+def test_a_page_offers_what_its_token_may_do(pages: Watched, weather: Program, tmp_path: Path, scope: str) -> None:
+    pages.tolerated = ("401",)
+    tokens = {name: new_token() for name in ("admin", scope)}
+    for name, token in tokens.items():
+        (tmp_path / name).write_text(token, "utf-8")
+    access = json.dumps([{"name": name, "scope": name, "token_file": str(tmp_path / name)} for name in tokens])
+    with watched_system(pages, weather, tmp_path, access__tokens=access) as system:
+        headers = {"Authorization": f"Bearer {tokens['admin']}"}
+        for name, cities in (("done", [MONTEVIDEO]), ("open", [*range(3_600_001, 3_605_001)])):
+            body = {"id": name, "cities": cities}
+            requests.post(f"{system.url}/collect", json=body, headers=headers, timeout=10).raise_for_status()
+        body = {"name": "hourly", "every_s": 3600, "cities": [MONTEVIDEO]}
+        requests.post(f"{system.url}/schedules", json=body, headers=headers, timeout=10).raise_for_status()
+        page = pages.open(f"{system.url}/")
+        page.get_by_label("Token").fill(tokens[scope])
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator(".line.done")).to_contain_text("done")
+        writes, is_admin = scope != "read", scope == "admin"
+        expect(page.get_by_role("button", name="Start", exact=True)).to_be_visible(visible=writes)
+        expect(page.get_by_text("has the scope read; this needs write")).to_be_visible(visible=not writes)
+        page.get_by_role("link", name="open").click()
+        expect(page.get_by_role("heading", name="open")).to_be_visible()
+        expect(page.get_by_role("button", name="Cancel…")).to_be_visible(visible=writes)
+        page.goto(f"{system.url}/#/collections/done")
+        expect(page.locator(".title .status")).to_have_text("Done")
+        expect(page.get_by_role("button", name="Delete…")).to_be_visible(visible=is_admin)
+        page.get_by_role("link", name="Schedules", exact=True).click()
+        expect(page.get_by_role("button", name="Create")).to_be_visible(visible=is_admin)
+        page.get_by_role("link", name="hourly").click()
+        expect(page.get_by_role("heading", name="hourly")).to_be_visible()
+        for button in ("Pause", "Delete…"):
+            expect(page.get_by_role("button", name=button)).to_be_visible(visible=is_admin)
+
+
 def test_where_tokens_are_wanted_the_page_signs_in_and_out(pages: Watched, weather: Program, tmp_path: Path) -> None:
     pages.tolerated = ("401",)
     token = new_token()
