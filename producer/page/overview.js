@@ -22,8 +22,10 @@ const OLDER = "those older than the newest";
 /** When it will be done, or was; or why it waits. */
 export function outlook(one) {
   if (one.status === "waiting") return why(one.reason, quota.value);
-  if (!isOpen(one))
-    return `${time(one.finished_at)}, after ${duration((Date.parse(one.finished_at) - Date.parse(one.requested_at)) / 1000)}`;
+  if (!isOpen(one)) {
+    const took_s = (Date.parse(one.finished_at) - Date.parse(one.requested_at)) / 1000;
+    return `${time(one.finished_at)}, ${took_s < 1 ? "at once" : `after ${duration(took_s)}`}`;
+  }
   if (!one.expected_at) return "No forecast yet";
   const left = (Date.parse(one.expected_at) - Date.now() - ahead.value) / 1000;
   return left < 1 ? "Any moment" : `${time(one.expected_at)}, in ${duration(left)}`;

@@ -52,12 +52,15 @@ function useBody(address) {
   return [found.body, found.problem, read];
 }
 
+/** Times are shown in the browser's zone, also those of a schedule that has another one. */
+const whose = (one) => (one.cron && one.zone !== HERE ? " your time" : "");
+
 /** When it runs next, in words. */
 function next(one) {
   if (one.paused_at) return `Paused since ${time(one.paused_at, false)}`;
   if (!one.next_at) return "No run to come";
   const left = (Date.parse(one.next_at) - Date.now() - ahead.value) / 1000;
-  return left < 1 ? "Any moment" : `${time(one.next_at, false)}, in ${duration(left)}`;
+  return left < 1 ? "Any moment" : `${time(one.next_at, false)}${whose(one)}, in ${duration(left)}`;
 }
 
 function Line({ one }) {
@@ -95,13 +98,13 @@ function useForeseen(request) {
   return found;
 }
 
-function Foreseen({ found }) {
+function Foreseen({ found, one }) {
   if (!found) return html`<p class="estimate"> </p>`;
   if (found.problem) return html`<p class="estimate bad">${found.problem}</p>`;
   return html`
     <div class="estimate">
-      <p>${found.description}: ${found.next.length ? found.next.slice(0, 3).map((run) => time(run.at, false)).join("; ") : "never"}${found.next.length > 3 && " …"}</p>
-      <p>${count(found.cities_per_month, "city", "cities")} a month at most, ${percent(100 * found.share)} of the budget.</p>
+      <p>${found.description}: ${found.next.length ? found.next.slice(0, 3).map((run) => time(run.at, false)).join("; ") : "never"}${found.next.length > 3 && " …"}${whose(one)}</p>
+      <p>${count(found.cities_per_month, "city", "cities")} a month at most, ${found.share > 0 && found.share < 0.005 ? "less than 1 %" : percent(100 * found.share)} of the budget.</p>
       ${found.next.some((run) => run.skipped) && html`<p class="warn">A run takes longer than the time to the next one, so some would be skipped.</p>`}
     </div>
   `;
@@ -195,7 +198,7 @@ function Create() {
           <${Choice} words="Runs were missed while Raingauge was off" choices=${MISSED} value=${missed} onChange=${setMissed} />
         </div>
       </details>
-      <div aria-live="polite">${problem ? html`<p class="bad" role="alert">${problem}</p>` : html`<${Foreseen} found=${foreseen} />`}</div>
+      <div aria-live="polite">${problem ? html`<p class="bad" role="alert">${problem}</p>` : html`<${Foreseen} found=${foreseen} one=${request} />`}</div>
       <button class="primary" disabled=${!complete || busy || foreseen?.problem}>${busy ? "Creating…" : "Create"}</button>
     </form>
   `;
@@ -314,7 +317,7 @@ export function ScheduleView({ name }) {
     ${refused && html`<p class="bad" role="alert">${refused}</p>`}
     ${problem && html`<p class="bad" role="alert">${problem.message}</p>`}
     <dl class="facts">
-      <div><dt>When</dt><dd>${one.description}${one.cron && html` <span class="of">${one.zone}</span>`}</dd></div>
+      <div><dt>When</dt><dd>${one.description}${one.cron && html` <span class="of"><code>${one.cron}</code></span>`}</dd></div>
       <div><dt>Next run</dt><dd>${next(one)}</dd></div>
       <div><dt>Cities</dt><dd>${whole(one.cities)}</dd></div>
       <div><dt>If the previous run is open</dt><dd>${OVERLAP[one.overlap]}</dd></div>

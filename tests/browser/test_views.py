@@ -105,7 +105,7 @@ def test_a_page_offers_what_its_token_may_do(pages: Watched, weather: Program, t
         writes, is_admin = scope != "read", scope == "admin"
         expect(page.get_by_role("button", name="Start", exact=True)).to_be_visible(visible=writes)
         expect(page.get_by_text("has the scope read; this needs write")).to_be_visible(visible=not writes)
-        page.get_by_role("link", name="open").click()
+        page.get_by_role("link", name="open", exact=True).click()
         expect(page.get_by_role("heading", name="open")).to_be_visible()
         expect(page.get_by_role("button", name="Cancel…")).to_be_visible(visible=writes)
         page.goto(f"{system.url}/#/collections/done")
