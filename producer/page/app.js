@@ -33,7 +33,7 @@ function Head() {
         <a href=${url("/docs")}>API</a>
         ${session.value && html`<button type="button" class="link" title=${`Signed in with the token ${session.value.name} (${session.value.scope})`} onClick=${signOut}>Sign out</button>`}
       </nav>
-      <span class=${`connection ${connection.value}`} role="status"><i aria-hidden="true"></i>${WORDS[connection.value]}</span>
+      ${!isLocked.value && html`<span class=${`connection ${connection.value}`} role="status"><i aria-hidden="true"></i>${WORDS[connection.value]}</span>`}
     </header>
   `;
 }

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import requests
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
-from tests.browser.conftest import Watched, watched_system
+from tests.browser.conftest import Watched, assert_accessible, watched_system
 from tests.support.eventually import eventually
 from tests.support.processes import Program
 
@@ -21,8 +21,7 @@ def collected(system: Program, *names: str) -> None:
     """Collections that are done."""
     for name in names:
         assert system.collect(id=name, cities=[MONTEVIDEO]).status_code == 202
-    for name in names:
-        eventually(lambda name=name: system.get("/get", id=name, data="false")["status"] == "done", 30)
+    eventually(lambda: all(system.get("/get", id=name, data="false")["status"] == "done" for name in names), 30)
 
 
 def delete(system: Program, name: str) -> None:
@@ -30,7 +29,7 @@ def delete(system: Program, name: str) -> None:
     assert requests.delete(f"{system.url}/collections/{name}", timeout=10).status_code == 204
 
 
-def line(page: Page, name: str) -> object:
+def line(page: Page, name: str) -> Locator:
     """A collection of the overview."""
     return page.locator(".line", has=page.get_by_role("link", name=name, exact=True))
 
@@ -81,6 +80,7 @@ def test_a_collection_is_deleted_after_a_confirmation_by_keyboard_alone(pages: W
     expect(dialog).to_contain_text("its 1 reading are removed for good")
     expect(dialog).to_contain_text("The latest weather of each city stays")
     expect(page.get_by_role("button", name="Keep it")).to_be_focused()
+    assert_accessible(page)
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(page.get_by_role("button", name="Delete…")).to_be_focused()
