@@ -1,6 +1,6 @@
 """What watchers see of the system: read from the database once a second for all of them, never when nobody watches.
 
-It speaks no HTTP. Every watcher gets everything first and then only what changed.
+It speaks no HTTP. Every watcher gets everything first, and again after nothing could be read; then only what changed.
 """
 
 import asyncio
@@ -30,6 +30,8 @@ class Overview:
     """Bodies by id."""
     quota: Mapping[str, Any] | None
     """The quota's body; None: no consumer has created the gate."""
+    deleted: tuple[Mapping[str, Any], ...] = ()
+    """Collections that were deleted lately: `id` and `requested_at`. A later one may have the same id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Change:
     quota: Mapping[str, Any] | None
     unavailable: str | None = None
     """Why nothing could be read; then the rest is empty."""
+    deleted: tuple[Mapping[str, Any], ...] = ()
+    """Never with everything: that is without them."""
 
 
 class Live:
@@ -63,7 +67,7 @@ class Live:
 
     async def watch(self) -> AsyncGenerator[Change, None]:
         """Everything, then each second what changed, until `close`."""
-        known: Mapping[str, Mapping[str, Any]] | None = None
+        known: Overview | None = None
         async with self._watching():
             turn = self._turn if self._latest is None else None
             while not self._closed:
@@ -71,11 +75,12 @@ class Live:
                     await turn.wait()
                 turn, latest = self._turn, self._latest
                 if isinstance(latest, DatabaseUnavailable):
+                    known = None
                     yield Change(None, None, latest.shown)
                 elif latest is not None:
-                    before, is_first, known = known or {}, known is None, latest.collections
-                    new = tuple(body for name, body in known.items() if before.get(name) != body)
-                    yield Change(new if new or is_first else None, latest.quota)
+                    change = _everything(latest) if known is None else _difference(known, latest)
+                    known = latest
+                    yield change
 
     @contextlib.asynccontextmanager
     async def _watching(self) -> AsyncIterator[None]:
@@ -106,3 +111,13 @@ class Live:
         self._latest = latest
         turn, self._turn = self._turn, asyncio.Event()
         turn.set()
+
+
+def _everything(now: Overview) -> Change:
+    return Change((*now.collections.values(),), now.quota)
+
+
+def _difference(before: Overview, now: Overview) -> Change:
+    new = tuple(body for name, body in now.collections.items() if before.collections.get(name) != body)
+    deleted = tuple(one for one in now.deleted if one not in before.deleted)
+    return Change(new or None, now.quota, deleted=deleted)

@@ -31,9 +31,9 @@ function Head() {
       <nav aria-label="Main">
         <a href="#/schedules" aria-current=${view.value.startsWith("#/schedules") ? "page" : undefined}>Schedules</a>
         <a href=${url("/docs")}>API</a>
-        ${session.value && html`<button type="button" class="link" title=${`Signed in with the token ${session.value.name} (${session.value.scope})`} onClick=${signOut}>Sign out</button>`}
+        ${session.value && !isLocked.value && html`<button type="button" class="link" title=${`Signed in with the token ${session.value.name} (${session.value.scope})`} onClick=${signOut}>Sign out</button>`}
       </nav>
-      <span class=${`connection ${connection.value}`} role="status"><i aria-hidden="true"></i>${WORDS[connection.value]}</span>
+      ${!isLocked.value && html`<span class=${`connection ${connection.value}`} role="status"><i aria-hidden="true"></i>${WORDS[connection.value]}</span>`}
     </header>
   `;
 }

@@ -1,12 +1,14 @@
 /** One collection: how far it is, its weather on a map and in a table, its failures, what can be done with it. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { call, url } from "./api.js";
+import { Confirm } from "./confirm.js";
 import { Distribution } from "./distribution.js";
 import { html } from "./html.js";
-import { collectionOf, collections, quota, STREAMED, take } from "./live.js";
+import { collectionOf, collections, connection, forget, quota, STREAMED, take, wasDeleted } from "./live.js";
 import { WeatherMap } from "./map.js";
 import { Bar, isOpen, outlook, STATUS } from "./overview.js";
 import { Rows } from "./rows.js";
+import { may } from "./session.js";
 import { count, time, whole, why } from "./text.js";
 
 const MOST_ROWS = 10_000;
@@ -18,33 +20,43 @@ const FORMATS = { csv: "CSV", json: "JSON", jsonl: "JSON Lines", geojson: "GeoJS
 
 const path = (id, query) => `/get?id=${encodeURIComponent(id)}&${query}`;
 
-/** The collection by the stream; or by itself, where it is too old for that, or one of too many. */
+/**
+ * The collection by the stream; or by itself, where it is too old for that, one of too many, or there is no stream.
+ * @returns {[any, any, boolean]} the collection, or what was last known of it; why there is none; whether it was deleted
+ */
 function useHead(id) {
   const [problem, setProblem] = useState(null);
   const head = collectionOf(id);
-  const isKnown = head !== undefined;
-  const isCrowded = isKnown && isOpen(head) && collections.value.filter(isOpen).length >= STREAMED;
+  const last = useRef(head);
+  last.current = head ?? last.current;
+  const isGone = !head && wasDeleted(last.current ?? { id, requested_at: "" });
+  const isCrowded = head && isOpen(head) && collections.value.filter(isOpen).length >= STREAMED;
+  const isFollowed = Boolean(head) && !isCrowded && connection.value === "live";
   useEffect(() => {
-    if (isKnown && !isCrowded) return;
+    if (isGone) return undefined;
     const stop = new AbortController();
     const read = () =>
       call(path(id, "data=false"), { signal: stop.signal }).then(
         (body) => take([body]),
-        (error) => error.name !== "AbortError" && setProblem(error),
+        (error) => {
+          if (error.name === "AbortError") return;
+          if (error.status === 404 && last.current) forget([last.current]);
+          else setProblem(error);
+        },
       );
-    read();
-    const again = setInterval(read, ALONE_MS);
+    read(); // also of one that is followed: it may have been deleted before it was
+    const again = isFollowed ? undefined : setInterval(() => document.hidden || read(), ALONE_MS);
     return () => {
       clearInterval(again);
       stop.abort();
     };
-  }, [id, isKnown, isCrowded]);
-  return [head, problem];
+  }, [id, isGone, isFollowed]);
+  return [head ?? (isGone ? undefined : last.current), problem, isGone];
 }
 
 /** Its readings and failures, read again while it makes progress, and less often the longer that takes. */
 function useRows(id, head) {
-  const [rows, setRows] = useState({ data: [], errors: [], more: false, loaded: false });
+  const [rows, setRows] = useState({ data: [], errors: [], more: false });
   const reading = useRef({ busy: false, wanted: "", gone: false });
   const version = head && `${head.requested_at} ${head.collected} ${head.failed}`;
   useEffect(() => {
@@ -55,11 +67,11 @@ function useRows(id, head) {
       now.busy = true;
       const [wanted, began] = [now.wanted, performance.now()];
       const body = await call(path(id, `limit=${MOST_ROWS}&fields=${FIELDS}`)).catch(() => null);
-      if (body) setRows({ data: body.data, errors: body.errors, more: body.next !== null, loaded: true });
+      if (body) setRows({ data: body.data, errors: body.errors, more: body.next !== null });
       setTimeout(
         () => {
           now.busy = false;
-          if (now.gone) return;
+          if (now.gone || !now.wanted) return;
           if (now.wanted !== wanted || !body) read();
         },
         Math.max(REST_MS, 5 * (performance.now() - began)),
@@ -73,31 +85,25 @@ function useRows(id, head) {
 }
 
 function Cancel({ id }) {
-  const dialog = useRef();
-  const [problem, setProblem] = useState(null);
-  const cancel = async (event) => {
-    event.preventDefault();
-    try {
-      take([await call(`/collections/${encodeURIComponent(id)}/cancel`, { method: "POST" })]);
-      dialog.current?.close();
-      document.getElementById("main").focus({ preventScroll: true }); // the button and the dialog are gone
-    } catch (error) {
-      setProblem(error.message);
-    }
+  const cancel = async () => take([await call(`/collections/${encodeURIComponent(id)}/cancel`, { method: "POST" })]);
+  return html`
+    <${Confirm} words="Cancel…" title=${`Cancel ${id}?`} keep="Go on collecting" act="Cancel it" onAct=${cancel}>
+      <p>No more of its cities will be fetched. What is collected stays.</p>
+    <//>
+  `;
+}
+
+function Delete({ head }) {
+  const remove = async () => {
+    await call(`/collections/${encodeURIComponent(head.id)}`, { method: "DELETE" });
+    location.hash = "#/";
+    forget([head]);
   };
   return html`
-    <button type="button" class="plain danger" onClick=${() => dialog.current.showModal()}>Cancel…</button>
-    <dialog ref=${dialog} aria-labelledby="cancel-title">
-      <form method="dialog" onSubmit=${cancel}>
-        <h2 id="cancel-title">Cancel ${id}?</h2>
-        <p>No more of its cities will be fetched. What is collected stays.</p>
-        ${problem && html`<p class="bad" role="alert">${problem}</p>`}
-        <div class="buttons">
-          <button type="button" class="plain" onClick=${() => dialog.current.close()}>Go on collecting</button>
-          <button class="primary danger">Cancel it</button>
-        </div>
-      </form>
-    </dialog>
+    <${Confirm} words="Delete…" title=${`Delete ${head.id}?`} keep="Keep it" act="Delete it" onAct=${remove}>
+      <p>The collection and its ${count(head.collected, "reading")} are removed for good, also from the history of their cities.</p>
+      <p>The latest weather of each city stays, and so do files that were downloaded or exported. Quota that was spent stays spent.</p>
+    <//>
   `;
 }
 
@@ -153,36 +159,45 @@ function Facts({ head }) {
   `;
 }
 
+/** Why there is no map, in words. */
+function nothing(head) {
+  if (head.readings_pruned_at)
+    return `Its readings were removed because of their age (${time(head.readings_pruned_at, false)}). The counts stay.`;
+  return isOpen(head) ? "The map begins with the first city." : "No city was collected.";
+}
+
 export function CollectionView({ id }) {
-  const [head, problem] = useHead(id);
+  const [head, problem, isGone] = useHead(id);
   const rows = useRows(id, head);
   if (!head) {
+    const none = problem && (problem.status === 404 ? `There is no collection ${id}.` : problem.message);
+    const words = isGone ? `The collection ${id} was deleted.` : none;
     return html`
       <p class="back"><a href="#/">All collections</a></p>
-      ${problem ? html`<h1 class="statement">${problem.status === 404 ? `There is no collection ${id}.` : problem.message}</h1>` : html`<div class="skeleton"></div>`}
+      <div role="status">${words ? html`<h1 class="statement">${words}</h1>` : html`<div class="skeleton"></div>`}</div>
     `;
   }
-  const failed = rows.loaded && head.failed > 0;
+  const hasReadings = head.collected > 0 && !head.readings_pruned_at;
   const read = rows.data.length + rows.errors.length;
   return html`
     <p class="back"><a href="#/">All collections</a></p>
     <div class="title">
       <h1>${id}</h1>
       <span class=${`status ${head.status}`} role="status">${STATUS[head.status]}</span>
-      ${isOpen(head) && html`<${Cancel} id=${id} />`}
+      ${isOpen(head) ? may("write") && html`<${Cancel} id=${id} />` : may("admin") && html`<${Delete} head=${head} />`}
     </div>
     ${head.status === "waiting" && html`<p class="reason">${why(head.reason, quota.value)}</p>`}
     <div class="progress"><${Bar} one=${head} /><span class="figure">${Math.floor(head.progress * 100)} %</span></div>
     <${Facts} head=${head} />
     ${rows.more && html`<p class="note">What follows is of the first ${count(read, "city", "cities")} by id. Downloads have all readings.</p>`}
     ${
-      head.collected > 0
+      hasReadings
         ? html`<div class="pictures"><${WeatherMap} rows=${rows.data} /><${Distribution} rows=${rows.data} /></div>`
-        : html`<p class="empty">${isOpen(head) ? "The map begins with the first city." : "No city was collected."}</p>`
+        : html`<p class="empty">${nothing(head)}</p>`
     }
-    ${failed && html`<${Failures} errors=${rows.errors} />`}
+    <${Failures} errors=${rows.errors} />
     ${
-      head.collected > 0 &&
+      hasReadings &&
       html`
       <section aria-labelledby="rows-title">
         <div class="heading"><h2 id="rows-title">Readings</h2><${Downloads} id=${id} /></div>

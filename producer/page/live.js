@@ -14,6 +14,8 @@ const POINTS_SHOWN = 600;
 const GAP_MS = 6_000;
 /** How many open collections are listed and streamed, the newest. */
 export const STREAMED = 100;
+/** How many collections are known at least; older ones are read page by page. */
+export const NEWEST = 100;
 /** A balancer's answers where there is no producer. */
 const AWAY = [0, 502, 504];
 
@@ -30,19 +32,25 @@ export const heardAt = signal(0);
 /** By how much the database's clock is ahead of the browser's, in milliseconds. */
 export const ahead = signal(0);
 const known = signal(/** @type {Map<string, Collection>|null} */ (null));
+/** Of each id, when the last one that was deleted had been requested. */
+const deleted = signal(/** @type {Map<string, string>} */ (new Map()));
+
+const newestFirst = (a, b) => b.requested_at.localeCompare(a.requested_at);
 
 /** The newest first; null: not known yet. */
-export const collections = computed(
-  () => known.value && [...known.value.values()].sort((a, b) => b.requested_at.localeCompare(a.requested_at)),
-);
+export const collections = computed(() => known.value && [...known.value.values()].sort(newestFirst));
 
 /** @param {string} id @returns {Collection|undefined} */
 export const collectionOf = (id) => known.value?.get(id);
+
+/** @param {{id: string, requested_at: string}} one @returns {boolean} whether it was deleted while the page was open */
+export const wasDeleted = ({ id, requested_at }) => deleted.value.has(id) && requested_at <= deleted.value.get(id);
 
 /** @param {Collection[]} changed */
 export function take(changed) {
   const all = new Map(known.value);
   for (const one of changed) {
+    if (wasDeleted(one)) continue; // the answer is older than the deletion
     const before = all.get(one.id);
     // An answer can be older than an event that came before it: what has ended stays so.
     const isOlder = before?.finished_at && !one.finished_at && before.requested_at === one.requested_at;
@@ -51,11 +59,29 @@ export function take(changed) {
   known.value = all;
 }
 
-/** Take the newest and the open ones. What is open here, and is not among them, has ended meanwhile. */
+/** @param {{id: string, requested_at: string}[]} gone collections that were deleted; later ones may have their ids */
+export function forget(gone) {
+  const [all, requested] = [new Map(known.value), new Map(deleted.value)];
+  for (const { id, requested_at } of gone) {
+    requested.set(id, requested_at);
+    if (all.get(id)?.requested_at <= requested_at) all.delete(id);
+  }
+  batch(() => {
+    known.value = known.value && all;
+    deleted.value = requested;
+  });
+}
+
+/**
+ * Take the newest and the open ones. What is open here, and is not among them, has ended meanwhile; what is newer than
+ * the last of the newest, and is not among them, was deleted.
+ */
 function takeAll(current) {
-  const ids = new Set(current.map((one) => one.id));
-  const isComplete = current.filter((one) => !one.finished_at).length < STREAMED;
-  const left = [...(known.value ?? [])].filter(([id, one]) => one.finished_at || ids.has(id) || !isComplete);
+  const now = new Map(current.map((one) => [one.id, one]));
+  const isComplete = [...now.values()].filter((one) => !one.finished_at).length < STREAMED;
+  const last = [...now.values()].sort(newestFirst)[NEWEST - 1]?.requested_at ?? "";
+  const isOlder = (one) => one.requested_at <= last && (one.finished_at || !isComplete);
+  const left = [...(known.value ?? [])].filter(([id, one]) => now.has(id) || isOlder(one));
   batch(() => {
     known.value = new Map(left);
     take(current);
@@ -111,10 +137,17 @@ function connect() {
       isFirst = false;
     }),
   );
+  source.addEventListener(
+    "deleted",
+    hear((data) => forget(data.collections)),
+  );
   source.addEventListener("quota", hear(takeQuota));
   source.addEventListener(
     "problem",
-    hear((data) => (trouble.value = data.detail)),
+    hear((data) => {
+      trouble.value = data.detail;
+      isFirst = true; // all of them come again
+    }),
   );
   source.addEventListener("error", fall);
   silence = setTimeout(fall, SILENT_MS);

@@ -2,7 +2,8 @@
 import { useState } from "preact/hooks";
 import { call, pathOf, url } from "./api.js";
 import { html } from "./html.js";
-import { ahead, collections, quota, take } from "./live.js";
+import { ahead, collections, NEWEST, quota, take } from "./live.js";
+import { may, Needs } from "./session.js";
 import { Start } from "./start.js";
 import { System } from "./system.js";
 import { duration, state, time, whole, why } from "./text.js";
@@ -16,15 +17,15 @@ export const STATUS = {
 };
 export const isOpen = (one) => one.finished_at === null;
 const SHOWN = 12;
-/** How many collections are known at least; older ones are read page by page. */
-const NEWEST = 100;
 const OLDER = "those older than the newest";
 
 /** When it will be done, or was; or why it waits. */
 export function outlook(one) {
   if (one.status === "waiting") return why(one.reason, quota.value);
-  if (!isOpen(one))
-    return `${time(one.finished_at)}, after ${duration((Date.parse(one.finished_at) - Date.parse(one.requested_at)) / 1000)}`;
+  if (!isOpen(one)) {
+    const took_s = (Date.parse(one.finished_at) - Date.parse(one.requested_at)) / 1000;
+    return `${time(one.finished_at)}, ${took_s < 1 ? "at once" : `after ${duration(took_s)}`}`;
+  }
   if (!one.expected_at) return "No forecast yet";
   const left = (Date.parse(one.expected_at) - Date.now() - ahead.value) / 1000;
   return left < 1 ? "Any moment" : `${time(one.expected_at)}, in ${duration(left)}`;
@@ -73,6 +74,7 @@ function List() {
       setProblem(null);
     } catch (error) {
       setProblem(error.message);
+      setNext(OLDER); // the last one of the page before may have been deleted
     }
   };
   const canHaveMore = found.length > most || (all.length >= NEWEST && next !== null);
@@ -96,7 +98,7 @@ function List() {
     ${
       shown.length > 0
         ? html`<ol class="lines">${shown.map((one) => html`<${Line} key=${one.id} one=${one} />`)}</ol>`
-        : html`<p class="empty">${all.length ? "There is none of these." : "No collection yet. Press Start to collect the default cities."}</p>`
+        : html`<p class="empty">${all.length ? "There is none of these." : `No collection yet.${may("write") ? " Press Start to collect the default cities." : ""}`}</p>`
     }
     ${problem && html`<p class="bad" role="alert">${problem}</p>`}
     ${canHaveMore && html`<button type="button" class="plain" onClick=${more}>Show older ones</button>`}
@@ -109,7 +111,7 @@ export function Overview() {
     <h1 class="statement">${quota.value === undefined || collections.value === null ? "Connecting…" : state(quota.value, open)}</h1>
     <${System} />
     <div class="columns">
-      <section aria-labelledby="start-title"><h2 id="start-title">Start a collection</h2><${Start} /></section>
+      <section aria-labelledby="start-title"><h2 id="start-title">Start a collection</h2><${Needs} scope="write"><${Start} /><//></section>
       <section class="all" aria-labelledby="all-title">
         <h2 id="all-title">Collections</h2>
         <${List} />

@@ -2,8 +2,10 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { call, pathOf, url } from "./api.js";
 import { Cities } from "./cities.js";
+import { Confirm } from "./confirm.js";
 import { html } from "./html.js";
 import { ahead } from "./live.js";
+import { may, Needs } from "./session.js";
 import { count, duration, percent, time, whole } from "./text.js";
 
 const AGAIN_MS = 10_000;
@@ -50,12 +52,15 @@ function useBody(address) {
   return [found.body, found.problem, read];
 }
 
+/** Times are shown in the browser's zone, also those of a schedule that has another one. */
+const whose = (one) => (one.cron && one.zone !== HERE ? " your time" : "");
+
 /** When it runs next, in words. */
 function next(one) {
   if (one.paused_at) return `Paused since ${time(one.paused_at, false)}`;
   if (!one.next_at) return "No run to come";
   const left = (Date.parse(one.next_at) - Date.now() - ahead.value) / 1000;
-  return left < 1 ? "Any moment" : `${time(one.next_at, false)}, in ${duration(left)}`;
+  return left < 1 ? "Any moment" : `${time(one.next_at, false)}${whose(one)}, in ${duration(left)}`;
 }
 
 function Line({ one }) {
@@ -93,13 +98,13 @@ function useForeseen(request) {
   return found;
 }
 
-function Foreseen({ found }) {
+function Foreseen({ found, one }) {
   if (!found) return html`<p class="estimate"> </p>`;
   if (found.problem) return html`<p class="estimate bad">${found.problem}</p>`;
   return html`
     <div class="estimate">
-      <p>${found.description}: ${found.next.length ? found.next.slice(0, 3).map((run) => time(run.at, false)).join("; ") : "never"}${found.next.length > 3 && " …"}</p>
-      <p>${count(found.cities_per_month, "city", "cities")} a month at most, ${percent(100 * found.share)} of the budget.</p>
+      <p>${found.description}: ${found.next.length ? found.next.slice(0, 3).map((run) => time(run.at, false)).join("; ") : "never"}${found.next.length > 3 && " …"}${whose(one)}</p>
+      <p>${count(found.cities_per_month, "city", "cities")} a month at most, ${found.share > 0 && found.share < 0.005 ? "less than 1 %" : percent(100 * found.share)} of the budget.</p>
       ${found.next.some((run) => run.skipped) && html`<p class="warn">A run takes longer than the time to the next one, so some would be skipped.</p>`}
     </div>
   `;
@@ -193,7 +198,7 @@ function Create() {
           <${Choice} words="Runs were missed while Raingauge was off" choices=${MISSED} value=${missed} onChange=${setMissed} />
         </div>
       </details>
-      <div aria-live="polite">${problem ? html`<p class="bad" role="alert">${problem}</p>` : html`<${Foreseen} found=${foreseen} />`}</div>
+      <div aria-live="polite">${problem ? html`<p class="bad" role="alert">${problem}</p>` : html`<${Foreseen} found=${foreseen} one=${request} />`}</div>
       <button class="primary" disabled=${!complete || busy || foreseen?.problem}>${busy ? "Creating…" : "Create"}</button>
     </form>
   `;
@@ -226,7 +231,7 @@ export function SchedulesView() {
     <p class="back"><a href="#/">All collections</a></p>
     <div class="title"><h1>Schedules</h1></div>
     <div class="columns">
-      <section aria-labelledby="create-title"><h2 id="create-title">Create a schedule</h2><${Create} /></section>
+      <section aria-labelledby="create-title"><h2 id="create-title">Create a schedule</h2><${Needs} scope="admin"><${Create} /><//></section>
       <section class="all" aria-labelledby="all-title">
         <h2 id="all-title">All schedules</h2>
         ${problem && html`<p class="bad" role="alert">${problem.message}</p>`}
@@ -241,30 +246,14 @@ export function SchedulesView() {
 }
 
 function Delete({ name }) {
-  const dialog = useRef();
-  const [problem, setProblem] = useState(null);
-  const remove = async (event) => {
-    event.preventDefault();
-    try {
-      await call(path(name), { method: "DELETE" });
-      location.hash = "#/schedules";
-    } catch (error) {
-      setProblem(error.message);
-    }
+  const remove = async () => {
+    await call(path(name), { method: "DELETE" });
+    location.hash = "#/schedules";
   };
   return html`
-    <button type="button" class="plain danger" onClick=${() => dialog.current.showModal()}>Delete…</button>
-    <dialog ref=${dialog} aria-labelledby="delete-title">
-      <form method="dialog" onSubmit=${remove}>
-        <h2 id="delete-title">Delete ${name}?</h2>
-        <p>It starts nothing any more. What it has collected stays.</p>
-        ${problem && html`<p class="bad" role="alert">${problem}</p>`}
-        <div class="buttons">
-          <button type="button" class="plain" onClick=${() => dialog.current.close()}>Keep it</button>
-          <button class="primary danger">Delete it</button>
-        </div>
-      </form>
-    </dialog>
+    <${Confirm} words="Delete…" title=${`Delete ${name}?`} keep="Keep it" act="Delete it" onAct=${remove}>
+      <p>It starts nothing any more. What it has collected stays.</p>
+    <//>
   `;
 }
 
@@ -315,15 +304,20 @@ export function ScheduleView({ name }) {
     <div class="title">
       <h1>${name}</h1>
       <span class=${`status ${one.paused_at ? "waiting" : "collecting"}`} role="status">${one.paused_at ? "Paused" : "Active"}</span>
-      <span class="actions">
-        <button type="button" class="plain" onClick=${turn}>${one.paused_at ? "Resume" : "Pause"}</button>
-        ${one.origin === "api" && html`<${Delete} name=${name} />`}
-      </span>
+      ${
+        may("admin") &&
+        html`
+        <span class="actions">
+          <button type="button" class="plain" onClick=${turn}>${one.paused_at ? "Resume" : "Pause"}</button>
+          ${one.origin === "api" && html`<${Delete} name=${name} />`}
+        </span>
+      `
+      }
     </div>
     ${refused && html`<p class="bad" role="alert">${refused}</p>`}
     ${problem && html`<p class="bad" role="alert">${problem.message}</p>`}
     <dl class="facts">
-      <div><dt>When</dt><dd>${one.description}${one.cron && html` <span class="of">${one.zone}</span>`}</dd></div>
+      <div><dt>When</dt><dd>${one.description}${one.cron && html` <span class="of"><code>${one.cron}</code></span>`}</dd></div>
       <div><dt>Next run</dt><dd>${next(one)}</dd></div>
       <div><dt>Cities</dt><dd>${whole(one.cities)}</dd></div>
       <div><dt>If the previous run is open</dt><dd>${OVERLAP[one.overlap]}</dd></div>

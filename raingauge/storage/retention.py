@@ -154,6 +154,13 @@ def _mark_all(connection: Connection, now: datetime, rows: Sequence[Any]) -> Non
         upsert(connection, Deletion, deletions, changed=("requested_at", "deleted_at"))
 
 
+def deleted_since(connection: Connection, since: datetime, limit: int) -> list[tuple[str, datetime]]:
+    """Id and `requested_at` of up to `limit` collections that were deleted after this moment, the last first."""
+    found = select(Deletion.id, Deletion.requested_at).where(Deletion.deleted_at > since)
+    rows = connection.execute(found.order_by(Deletion.deleted_at.desc()).limit(limit))
+    return [(row.id, row.requested_at) for row in rows]
+
+
 def outdated(
     connection: Connection, collections: Mapping[str, Any], requested_at: Mapping[BatchKey, datetime]
 ) -> set[BatchKey]:

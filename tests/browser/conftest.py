@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.e2e.running import settings_for
@@ -79,6 +80,14 @@ def weather() -> Iterator[Program]:
     """The simulator, without a limit of its own."""
     with simulator("--quota", "0", "--latency-s", "0.02") as running:
         yield running
+
+
+def assert_accessible(page: Page) -> None:
+    """Axe finds nothing, and nothing is wider than the window."""
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+    assert page.viewport_size is not None
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 
 def free_port() -> int:

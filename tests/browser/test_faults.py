@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import Watched, watched_system
+from tests.browser.conftest import Watched, assert_accessible, watched_system
 from tests.support.eventually import eventually
 from tests.support.processes import Program
 
@@ -33,6 +33,7 @@ def test_a_producer_that_hangs_is_not_shown_as_live(pages: Watched, weather: Pro
         system.process.send_signal(signal.SIGSTOP)
         try:
             expect(page.get_by_text("Offline")).to_be_visible(timeout=20_000)
+            assert_accessible(page)  # figures that are old can be read, too
         finally:
             system.process.send_signal(signal.SIGCONT)
         expect(page.get_by_text("Live")).to_be_visible(timeout=20_000)

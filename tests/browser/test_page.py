@@ -6,10 +6,9 @@ from typing import Any, Final
 
 import pytest
 import requests
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import Watched, embedded, free_port, watched_system
+from tests.browser.conftest import Watched, assert_accessible, embedded, free_port, watched_system
 from tests.support.eventually import eventually
 from tests.support.processes import Program
 
@@ -172,11 +171,3 @@ def test_nothing_keeps_anybody_out(pages: Watched, system: Program, scheme: str,
     page.get_by_role("link", name=name).click()
     expect(page.locator(".chart.world canvas")).to_be_visible()
     assert_accessible(page)
-
-
-def assert_accessible(page: Page) -> None:
-    """Axe finds nothing, and nothing is wider than the window."""
-    results = Axe().run(page)
-    assert results.violations_count == 0, results.generate_report()
-    assert page.viewport_size is not None
-    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]

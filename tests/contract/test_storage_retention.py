@@ -256,6 +256,15 @@ def test_old_records_of_deletions_go(database: Database) -> None:
     assert [row.id for row in rows(database, Deletion)] == ["new"]
 
 
+def test_what_was_deleted_since_a_moment_is_found_the_last_first(database: Database) -> None:
+    for second, name in enumerate(("a", "b", "c")):
+        ended(database, name, NOW - DAY)
+        delete(database, name, NOW + second * SECOND)
+    last = [("c", NOW - DAY), ("b", NOW - DAY)]
+    assert database.read(lambda c: retention.deleted_since(c, NOW, 9)) == last
+    assert database.read(lambda c: retention.deleted_since(c, NOW, 1)) == last[:1]
+
+
 def test_a_look_reads_next_to_nothing_however_many_collections_there_are(database: Database) -> None:
     fill(database, 0, 1_500, ended=True)
     fill(database, 1_500, 2_000)

@@ -56,12 +56,32 @@ async def test_an_open_collection_is_seen_however_many_newer_ones_there_are(fron
     assert "oldest" not in overview(front).collections
 
 
+async def test_what_was_just_deleted_is_named_and_listed_no_more(front: Front) -> None:
+    for name in ("kept", "deleted"):
+        await front.collect(name, cities=[1])
+        front.settle(name, [observation(1)])
+    requested_at = (await front.body("deleted"))["requested_at"]
+    await front.http.delete("/collections/deleted")
+    seen = overview(front)
+    assert (list(seen.collections), seen.deleted) == (["kept"], ({"id": "deleted", "requested_at": requested_at},))
+    front.clock.moment += timedelta(seconds=11)
+    assert overview(front).deleted == ()
+
+
 @pytest.mark.parametrize(
     ("change", "events"),
     [
         (Change(({"id": "1"},), None), [("collections", {"collections": [{"id": "1"}]}), ("quota", None)]),
         (Change((), {"held": 1}), [("collections", {"collections": []}), ("quota", {"held": 1})]),
         (Change(None, {"held": 1}), [("quota", {"held": 1})]),
+        (
+            Change(({"id": "2"},), None, deleted=({"id": "1"},)),
+            [
+                ("deleted", {"collections": [{"id": "1"}]}),
+                ("collections", {"collections": [{"id": "2"}]}),
+                ("quota", None),
+            ],
+        ),
     ],
 )
 def test_a_change_becomes_events(change: Change, events: list[tuple[str, object]]) -> None:

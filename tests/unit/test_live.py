@@ -43,13 +43,15 @@ class Source:
     def __init__(self) -> None:
         self.reads = 0
         self.bodies: dict[str, dict[str, Any]] = {"1": {"id": "1", "collected": 0}}
+        self.deleted: list[dict[str, Any]] = []
         self.error: Exception | None = None
 
     def read(self, connection: Connection) -> Overview:
         self.reads += 1
         if self.error is not None:
             raise self.error
-        return Overview({name: dict(body) for name, body in self.bodies.items()}, {"held": self.reads})
+        bodies = {name: dict(body) for name, body in self.bodies.items()}
+        return Overview(bodies, {"held": self.reads}, (*self.deleted,))
 
 
 @pytest.fixture
@@ -87,6 +89,34 @@ async def test_a_watcher_gets_everything_and_then_only_what_changed(
         assert await change() == Change(({"id": "2", "collected": 5},), {"held": 2})
         await clock.step()
         assert await change() == Change(None, {"held": 3})
+
+
+async def test_a_watcher_hears_once_of_each_collection_that_is_deleted_while_it_watches(
+    live: Live, clock: StepClock, source: Source
+) -> None:
+    before, after = ({"id": name, "requested_at": "2026"} for name in ("before", "1"))
+    source.deleted = [before]
+    async with watching(live) as change:
+        assert (await change()).deleted == ()
+        source.bodies.clear()
+        source.deleted = [after, before]
+        await clock.step()
+        assert await change() == Change(None, {"held": 2}, deleted=(after,))
+        await clock.step()
+        assert await change() == Change(None, {"held": 3})
+
+
+async def test_after_nothing_could_be_read_a_watcher_gets_everything_again(
+    live: Live, clock: StepClock, source: Source
+) -> None:
+    async with watching(live) as change:
+        await change()
+        source.error = DatabaseUnavailable("host: away", "away")
+        await clock.step()
+        assert (await change()).unavailable == "away"
+        source.error = None
+        await clock.step()
+        assert await change() == Change(({"id": "1", "collected": 0},), {"held": 3})
 
 
 async def test_fifty_watchers_cost_one_read_a_second_and_none_when_they_have_left(

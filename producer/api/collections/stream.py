@@ -13,13 +13,17 @@ from producer.api.parts import AdmissionDep, LiveDep
 from producer.api.problems import WORDS, responses
 from producer.api.requests import StrictRoute
 from producer.api.schemas import listed, quota_body
-from producer.collections import Collections
+from producer.collections import JUST, Collections
 from producer.live import Change, Overview
 from producer.quota import QuotaReports
+from raingauge.contracts import utc_text
+from raingauge.storage import retention
 from raingauge.web import UNEXPECTED, about
 
 router = APIRouter(tags=["collections"], route_class=StrictRoute)
 
+MAX_DELETED: Final = 1_000
+"""Far more than are deleted within `JUST`."""
 EXAMPLE: Final = 'event: quota\ndata: {"held":40,"free":20}\n\n'
 RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -31,11 +35,14 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def overview_of(collections: Collections, quota: QuotaReports, connection: Connection) -> Overview:
-    """What watchers see: the newest collections, those that are open or just ended, and the quota."""
+    """What watchers see: the newest collections, those that are open or just ended or deleted, and the quota."""
+    since = collections.transactions.now(connection) - JUST
+    gone = retention.deleted_since(connection, since, MAX_DELETED)  # first: none of these is listed below
     views = collections.watched(connection)
     standing = quota.read_standing(connection)
     bodies = {view.state.id: listed(view) for view in views}
-    return Overview(bodies, None if standing is None else quota_body(standing))
+    deleted = tuple({"id": name, "requested_at": utc_text(requested_at)} for name, requested_at in gone)
+    return Overview(bodies, None if standing is None else quota_body(standing), deleted)
 
 
 @router.get(
@@ -49,8 +56,9 @@ async def stream(live: LiveDep, admission: AdmissionDep) -> AsyncIterator[Server
     """Sends what changed, each second, as server-sent events.
 
     `collections` has the newest 100 collections, the newest 100 open ones and those that just ended at first, then
-    those of them that changed, each as in `GET /collections`; `quota` is the answer of `GET /quota`, or null before
-    a consumer has started; `problem` says why nothing could be read. The stream ends when the service stops,
+    those of them that changed, each as in `GET /collections`; `deleted` has `id` and `requested_at` of those that
+    were deleted since; `quota` is the answer of `GET /quota`, or null before a consumer has started; `problem` says
+    why nothing could be read, and the next `collections` is as the first. The stream ends when the service stops,
     or the token is revoked.
     """
     async with aclosing(live.watch()) as changes:
@@ -68,6 +76,8 @@ def events_of(change: Change) -> list[ServerSentEvent]:
     events = [_event("quota", change.quota)]
     if change.collections is not None:
         events.insert(0, _event("collections", {"collections": change.collections}))
+    if change.deleted:
+        events.insert(0, _event("deleted", {"collections": change.deleted}))
     return events
 
 
