@@ -81,7 +81,7 @@ max_connections = 500
 # As safe as in production: what is measured here must hold there.
 innodb_flush_log_at_trx_commit = 1
 
-# Small enough for a laptop; `BUFFER_POOL=4G make services` for measurements of large tables.
+# Small enough for a laptop. For measurements of large tables: BUFFER_POOL=4G make services
 innodb_buffer_pool_size = ${BUFFER_POOL:-128M}
 innodb_log_file_size = 64M
 performance_schema = off
