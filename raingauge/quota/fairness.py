@@ -38,8 +38,11 @@ def turns(gate_turn: int, last_turn: int, newcomers: int, others: int) -> tuple[
 
 
 def retry_turn(gate_turn: int, last_turn: int) -> int:
-    """The turn of a city whose call failed or never ended: behind those of its collection that are enqueued."""
-    return max(gate_turn, last_turn) + 1
+    """The turn of a city whose call failed or never ended: that of the last of its collection that are enqueued.
+
+    So a collection ends with its last turn, as the forecast takes it.
+    """
+    return max(gate_turn + 1, last_turn)
 
 
 def newcomers_in(batch: int, size: int, total: int) -> int:

@@ -82,10 +82,12 @@ class WatchedWorld(CalmWorld):
                 self.seen.append((collection_id, self.clock.monotonic(), expected_s))
 
 
-def watched(template: Path, posts: Sequence[Post], pacing: Pacing, group_mode: str, consumers: int = 1) -> list[Look]:
-    """All looks of a run."""
+def watched(
+    template: Path, posts: Sequence[Post], pacing: Pacing, group_mode: str, consumers: int = 1, seed: int = 1
+) -> list[Look]:
+    """All looks of a run. The seed draws latencies, and the order in which batches are delivered."""
     with sqlite_again(template) as engine:
-        run = WatchedWorld(1, engine, VirtualLoop(), Parts())
+        run = WatchedWorld(seed, engine, VirtualLoop(), Parts())
         run.calm(pacing, group_mode, consumers)
         run.plan.terms = Terms(60, WINDOW_S, pacing, 1_000_000, "none", 10.0)
         run.posts = posts
@@ -125,34 +127,43 @@ def test_alone_a_collection_is_done_when_it_is_expected(
     assert max(look.beyond_s for look in looks) <= 0, [look for look in looks if look.beyond_s > 0]
 
 
+def one_call_s(pacing: Pacing, group_mode: str) -> float:
+    """How much later it is when the last city falls to the other side of its border."""
+    return WINDOW_S if pacing == "burst" else CALL_S if group_mode == "works" else 1.0
+
+
 def assert_nearly_right(looks: Sequence[Look], pacing: Pacing, group_mode: str) -> None:
     """Few looks are off, and those by one call at most."""
     off = [look for look in looks if look.beyond_s > 0]
     assert len(off) <= LATE * len(looks), off
-    one_call_s = WINDOW_S if pacing == "burst" else CALL_S if group_mode == "works" else 1.0
-    assert max((look.beyond_s for look in off), default=0.0) <= one_call_s, off
+    assert max((look.beyond_s for look in off), default=0.0) <= one_call_s(pacing, group_mode), off
 
 
 @pytest.mark.long
 @EACH_PACE
-@pytest.mark.parametrize("consumers", [1, 3])
+@pytest.mark.parametrize(("consumers", "seed"), [(1, 1), (1, 2), (3, 3), (3, 4)])
 @pytest.mark.parametrize("posts", [TOGETHER, UNDER_WAY], ids=["posted together", "under way"])
 def test_among_five_others_it_is_off_by_one_call_at_most_and_seldom(
-    template: Path, pacing: Pacing, group_mode: str, consumers: int, posts: list[Post]
+    template: Path, pacing: Pacing, group_mode: str, consumers: int, seed: int, posts: list[Post]
 ) -> None:
-    looks = watched(template, posts, pacing, group_mode, consumers)
+    looks = watched(template, posts, pacing, group_mode, consumers, seed)
     assert_nearly_right([look for look in looks if look.at_s > 5], pacing, group_mode)
 
 
 @pytest.mark.long
 @EACH_PACE
-def test_collections_of_the_same_cities_are_expected_nearly_together(
-    template: Path, pacing: Pacing, group_mode: str
+@pytest.mark.parametrize(("consumers", "seed"), [(1, 1), (1, 2), (3, 3), (3, 4)])
+def test_collections_of_the_same_cities_are_expected_right_and_one_beside_them_never_too_late(
+    template: Path, pacing: Pacing, group_mode: str, consumers: int, seed: int
 ) -> None:
     same = range(100_000, 100_167)
     posts = [Post(1.5, same), Post(1.6, same), apart(2, 70, 2), Post(60, same)]
-    looks = watched(template, posts, pacing, group_mode)
-    # The last one needs a moment to take what is fresh. Its cities have turns in another order than those of the first:
-    # together they get more than one share.
-    off = [look for look in looks if look.at_s > 62 and look.beyond_s > 0]
-    assert max((look.beyond_s for look in off), default=0.0) <= (WINDOW_S if pacing == "burst" else 2 * CALL_S), off
+    # The last one needs a moment to take what is fresh.
+    looks = [look for look in watched(template, posts, pacing, group_mode, consumers, seed) if look.at_s > 62]
+    assert_nearly_right([look for look in looks if look.collection_id != "2"], pacing, group_mode)
+    # They count as one, which is right as long as they ask in the same order. Here batches are delivered in any order:
+    # so each of the three may get as many cities as the one beside them until that is done, but not more.
+    for look in (look for look in looks if look.collection_id == "2"):
+        to_go_s, expected_s = look.finished_s - look.at_s, look.expected_s - look.at_s
+        allowed_s = one_call_s(pacing, group_mode) + 2.0
+        assert expected_s - allowed_s <= to_go_s <= 4 * expected_s + allowed_s, look

@@ -22,7 +22,6 @@ class CalmWorld(World):
     outstanding = 10
     window = 1000
     partitions = 12
-    removes = False
 
     def calm(self, pacing: Pacing, group_mode: str, consumers: int) -> None:
         plan = self.plan

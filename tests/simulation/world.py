@@ -83,8 +83,6 @@ class World:
     partitions = 4
     deleted_share = 0.4
     """Of the collections that have ended."""
-    removes = True
-    """Whether relays remove what is deleted."""
 
     def __init__(self, seed: int, engine: Engine, loop: VirtualLoop, parts: Parts) -> None:
         self.loop = loop
@@ -154,11 +152,8 @@ class World:
         sender = Sender(self.streams, process)
         stream_relay = StreamRelay(process.transactions, sender, self.clock, STREAMS, RELAY.every_s)
         parts = [stream_relay.run()] if self.plan.streams else []
-        if self.removes:
-            parts.append(
-                Retention(process.transactions, KEEP_ALL, streams=self.plan.streams, holder=process.name).run()
-            )
-        process.start(_all_of(relay.run(), event_relay.run(), *parts))
+        removal = Retention(process.transactions, KEEP_ALL, streams=self.plan.streams, holder=process.name)
+        process.start(_all_of(relay.run(), event_relay.run(), *parts, removal.run()))
         self.relays.append(process)
         self._wake_relay = relay.wake
 

@@ -171,8 +171,11 @@ async def test_health_says_what_the_parts_are_about(front: Front) -> None:
 
 async def test_metrics_answer_in_time_with_what_is_known_while_the_database_hangs(front: Front) -> None:
     with hanging(front.database) as away, closing(Threads(1, "test")) as threads:
+        http = client_on(front, away, threads)
         async with asyncio.timeout(DEADLINE_S + 1):
-            found = await scrape(client_on(front, away, threads))
+            found = await scrape(http)
+        away.let_go.set()
+        await threads(lambda: None)
     assert found["raingauge_collections_accepted_total"] == found["raingauge_database_read_timestamp_seconds"] == 0
     assert math.isnan(found["raingauge_consumers_alive"])
     assert "raingauge_gate_closed{reason=key}" not in found

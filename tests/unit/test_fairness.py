@@ -38,8 +38,8 @@ def test_the_next_batch_goes_on_behind_the_last_turn_of_its_collection() -> None
     assert turns(100, 120, 0, 0) == ([], 120)
 
 
-def test_a_city_that_failed_waits_behind_those_of_its_collection() -> None:
-    assert retry_turn(100, 120) == 121
+def test_a_city_that_failed_waits_for_the_last_turn_of_its_collection() -> None:
+    assert retry_turn(100, 120) == 120
     assert retry_turn(100, 20) == 101
 
 
