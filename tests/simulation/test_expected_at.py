@@ -110,7 +110,7 @@ UNDER_WAY: Final = [
     *(apart(1.5, 130, 1), apart(30, 80, 2), apart(40, 15, 3)),
     *(apart(50, 45, 4), apart(51.3, 30, 5), apart(60, 60, 6)),
 ]
-LATE: Final = 0.2
+LATE: Final = 0.05
 """The share of looks that may be off by a call: when the last city falls to one side or the other of its border."""
 EACH_PACE: Final = pytest.mark.parametrize(
     ("pacing", "group_mode"), [(p, g) for p in ("smooth", "burst") for g in ("works", "removed")]
