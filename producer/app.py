@@ -60,7 +60,7 @@ class Parts:
         outstanding = outstanding_limit(settings.collect.outstanding_batches, limits.cities_per_window, limits.window_s)
         endpoint, streams = settings.openweather.endpoint, publishers.streams
         self._settings, self._transactions, self._outstanding = settings, transactions, outstanding
-        self.admitted = admission(transactions, settings, fixed)
+        self.admission = admission(transactions, settings, fixed)
         self.collections = Collections(transactions, settings.terms, limits.account, outstanding, endpoint=endpoint)
         self.relay = _relay(settings, transactions, publishers.batches)
         self.event_relay = EventRelay(transactions, publishers.events, settings.relay, settings.broker.events_topic)
@@ -75,8 +75,8 @@ class Parts:
 
     async def run(self) -> None:
         """Publish, start what is due and delete what is old, once it is known who has access."""
-        await self.admitted.wait_until_known()
-        await asyncio.gather(self.admitted.run(), self._publish())
+        await self.admission.wait_until_known()
+        await asyncio.gather(self.admission.run(), self._publish())
 
     async def _publish(self) -> None:
         while await self._transactions.persist(partial(widen, outstanding=self._outstanding)):
@@ -88,7 +88,7 @@ class Parts:
     def api(self, observed: Instrumentation) -> FastAPI:
         """The application to serve."""
         background = Background(self.relay, self.retention, self.event_relay.wake, self.scheduler.wake)
-        return create_api(api_parts(self._settings, self.collections, background, self.admitted, observed))
+        return create_api(api_parts(self._settings, self.collections, background, self.admission, observed))
 
 
 @contextlib.asynccontextmanager
@@ -100,9 +100,10 @@ async def producing(
 ) -> AsyncIterator[FastAPI]:
     """Run a producer's parts, once the database answers, while the block runs; yields the application to serve.
 
-    To be called before a server stops, which waits for open requests: `state.parts.live.close()` ends its streams.
+    Call `state.parts.live.close()` before you stop the server: it waits for open requests, and event streams do not end
+    by themselves.
 
-    Raises (at its begin):
+    Raises (on entry):
         SettingsError: a file of a token cannot be used.
     Raises (ends the block):
         SettingsError: the database refuses this program, a schedule of the settings is wrong, or other machines can
@@ -120,7 +121,7 @@ async def producing(
         task = tasks.create_task(work())
         try:
             with contextlib.suppress(DatabaseUnavailable):
-                await parts.admitted.check()  # before anybody can connect, unless the database is away
+                await parts.admission.check()  # before anybody can connect, unless the database is away
             api = parts.api(observed)
             observed.tracing.instrument(api, database.engine)
             yield api
@@ -153,24 +154,24 @@ async def run(settings: Settings) -> None:
 async def _serve(settings: Settings) -> None:
     cluster = cluster_of(settings.broker)
     clock = SystemClock()
-    async with contextlib.AsyncExitStack() as parts:
-        tracing = parts.enter_context(contextlib.closing(make_tracing("producer")))
-        database = parts.enter_context(contextlib.closing(open_database(settings.database.url, pool_size=THREADS)))
-        await parts.enter_async_context(admitted(cluster, clock))
-        publisher = await parts.enter_async_context(KafkaPublisher(cluster, clock))
+    async with contextlib.AsyncExitStack() as stack:
+        tracing = stack.enter_context(contextlib.closing(make_tracing("producer")))
+        database = stack.enter_context(contextlib.closing(open_database(settings.database.url, pool_size=THREADS)))
+        await stack.enter_async_context(admitted(cluster, clock))
+        publisher = await stack.enter_async_context(KafkaPublisher(cluster, clock))
         publishers = Publishers(batches=publisher, events=publisher)
         broker = settings.broker
         topics = topics_of(broker.topic, broker.partitions, broker.events_topic)
         if settings.streams.enabled:  # a client of its own: what cannot be published there must not hold up batches
             topics += stream_topics(settings.streams.readings_topic, settings.streams.latest_topic, broker.partitions)
-            of_streams = await parts.enter_async_context(KafkaPublisher(cluster, clock))
+            of_streams = await stack.enter_async_context(KafkaPublisher(cluster, clock))
             publishers = replace(publishers, streams=of_streams)
-        await parts.enter_async_context(in_background(keep_topics(cluster, topics, clock)))
+        await stack.enter_async_context(in_background(keep_topics(cluster, topics, clock)))
         observed = Instrumentation(Telemetry(clock), tracing)
-        await parts.enter_async_context(in_background(observed.telemetry.measure_loop()))
-        api = await parts.enter_async_context(producing(settings, database, publishers, observed))
+        await stack.enter_async_context(in_background(observed.telemetry.measure_loop()))
+        api = await stack.enter_async_context(producing(settings, database, publishers, observed))
         http = settings.http
-        url = await parts.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
-        parts.callback(api.state.parts.live.close)  # watchers end first: the server waits for open requests
+        url = await stack.enter_async_context(serving(api, http.host, http.port, keep_alive_s=http.keep_alive_s))
+        stack.callback(api.state.parts.live.close)  # watchers end first: the server waits for open requests
         log.info("producer.serving", extra={"url": url})
         await asyncio.Event().wait()

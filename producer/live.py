@@ -1,6 +1,7 @@
 """What watchers see of the system: read from the database once a second for all of them, never when nobody watches.
 
-It speaks no HTTP. Every watcher gets everything first, and again after nothing could be read; then only what changed.
+It speaks no HTTP. A watcher first gets everything, then only what changes. After a failed poll it gets everything
+again.
 """
 
 import asyncio
@@ -39,12 +40,12 @@ class Change:
     """What is new for a watcher."""
 
     collections: tuple[Mapping[str, Any], ...] | None
-    """None: none has changed. At first all of them, even if there are none."""
+    """None if nothing has changed. In the first change all of them, which may be none."""
     quota: Mapping[str, Any] | None
     unavailable: str | None = None
     """Why nothing could be read; then the rest is empty."""
     deleted: tuple[Mapping[str, Any], ...] = ()
-    """Never with everything: that is without them."""
+    """Empty when the change has everything: deleted collections are not in it."""
 
 
 class Live:
@@ -56,7 +57,7 @@ class Live:
         self._watchers = 0
         self._polling: asyncio.Task[None] | None = None
         self._closed = False
-        self._turn = asyncio.Event()
+        self._polled = asyncio.Event()
         """Set, and replaced, after each poll."""
         self._latest: Overview | DatabaseUnavailable | None = None
 
@@ -69,11 +70,11 @@ class Live:
         """Everything, then each second what changed, until `close`."""
         known: Overview | None = None
         async with self._watching():
-            turn = self._turn if self._latest is None else None
+            turn = self._polled if self._latest is None else None
             while not self._closed:
                 if turn is not None:
                     await turn.wait()
-                turn, latest = self._turn, self._latest
+                turn, latest = self._polled, self._latest
                 if isinstance(latest, DatabaseUnavailable):
                     known = None
                     yield Change(None, None, latest.shown)
@@ -109,7 +110,7 @@ class Live:
 
     def _announce(self, latest: Overview | DatabaseUnavailable | None) -> None:
         self._latest = latest
-        turn, self._turn = self._turn, asyncio.Event()
+        turn, self._polled = self._polled, asyncio.Event()
         turn.set()
 
 

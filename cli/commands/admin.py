@@ -17,7 +17,7 @@ dead_letters = typer.Typer(name="dead-letters", rich_markup_mode=None)
 quota = typer.Typer(name="quota", rich_markup_mode=None)
 token = typer.Typer(name="token", rich_markup_mode=None)
 
-TokenName = Annotated[str, typer.Argument(metavar="NAME", help="1 to 64 of A-Z a-z 0-9 . _ -")]
+TokenName = Annotated[str, typer.Argument(metavar="NAME", help="1 to 64 characters of A-Z a-z 0-9 . _ -")]
 
 
 @admin.callback()

@@ -50,8 +50,8 @@ class Admission:
         """Find out whether a token exists.
 
         Raises:
-            SettingsError: none does, and that is not allowed.
-            DatabaseUnavailable: nobody knows.
+            SettingsError: there is none, and anonymous access is not allowed.
+            DatabaseUnavailable: it is not known, because the database did not answer.
         """
         if self.is_open is False:
             return
@@ -100,7 +100,7 @@ class Admission:
         """What is known of the token with this digest.
 
         Raises:
-            DatabaseUnavailable: nothing, and the database is away.
+            DatabaseUnavailable: no verdict is cached, and the database did not answer.
         """
         return self.verification.at_hand(digest) or await self.verification.look_up(digest)
 

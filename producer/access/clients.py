@@ -1,6 +1,7 @@
 """Who sends a request: the client that a token stands for, and the request's subject for the audit log.
 
-Endpoints and use cases read it here, wherever they are; they cannot change it. Without tokens there is nobody.
+Endpoints and use cases read it here, wherever they are; they cannot change it. While there are no tokens, there is no
+sender.
 """
 
 from contextvars import ContextVar
@@ -36,7 +37,7 @@ class Sender:
 
 
 current: Final[ContextVar[Sender | None]] = ContextVar("sender", default=None)
-"""The sender of the request that is being answered. None: it needs no token, or there are none."""
+"""The sender of the request that is being answered. None if it needs no token, or if there are no tokens."""
 
 
 def client() -> Client | None:

@@ -31,7 +31,9 @@ async def add(settings: Settings, name: str, scope: Scope, expires: str | None =
         Fatal: the database cannot be used.
     """
     if NAME.fullmatch(name) is None:
-        raise SettingsError("the name of a token is 1 to 64 of A-Z a-z 0-9 . _ -, and no token")
+        raise SettingsError(
+            "the name of a token is 1 to 64 characters of A-Z a-z 0-9 . _ -, and must not look like a token"
+        )
     if name in _names_of_settings(settings):
         raise SettingsError(f"a token of access.tokens is named {name}; choose another name")
     token, lifetime = new_token(), None if expires is None else _lifetime(expires)

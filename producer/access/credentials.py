@@ -1,7 +1,7 @@
 """What a request carries to show who sends it: a token in `Authorization`, or the page's cookie.
 
-A script of the page cannot read the cookie (HttpOnly), browsers send it with no request of another site (SameSite), and
-it holds the token's session: https://datatracker.ietf.org/doc/html/rfc6265, RFC 6750.
+A script of the page cannot read the cookie (HttpOnly), and browsers do not attach it to requests from other sites
+(SameSite). It contains a session derived from the token: https://datatracker.ietf.org/doc/html/rfc6265, RFC 6750.
 """
 
 from typing import Final, NamedTuple
@@ -53,7 +53,7 @@ def _session(cookies: str) -> str | None:
 
 
 def set_cookie(session: str, scope: Scope) -> str:
-    """The value of `Set-Cookie` that signs the page in; with an empty session, out."""
+    """The value of `Set-Cookie` that signs the page in, or out if `session` is empty."""
     parts = [f"{COOKIE}={session}", f"Path={scope['root_path'] or '/'}", f"Max-Age={COOKIE_AGE_S if session else 0}"]
     parts += ["HttpOnly", "SameSite=Strict"]
     forwarded = dict(scope["headers"]).get(b"x-forwarded-proto", b"")

@@ -67,17 +67,17 @@ class Access:
             await self._admission.check()
             if self._admission.is_open:
                 return None
-        shown = credential(scope)
-        if shown is None:
+        presented = credential(scope)
+        if presented is None:
             return refusals.without_token()
-        verdict = self._admission.verification.at_hand(shown.digest)
+        verdict = self._admission.verification.at_hand(presented.digest)
         if verdict is None:
-            if not shown.is_well_formed:
+            if not presented.is_well_formed:
                 return refusals.invalid_token(refusals.MALFORMED)
-            verdict = await self._admission.verification.look_up(shown.digest)
+            verdict = await self._admission.verification.look_up(presented.digest)
         if verdict.client is None:
             return refusals.invalid_token(verdict.reason)
-        return Sender(verdict.client, shown.digest)
+        return Sender(verdict.client, presented.digest)
 
     def _refusal(self, sender: Sender, scope_needed: tokens.Scope) -> JSONResponse | None:
         client = sender.client

@@ -44,5 +44,5 @@ def too_many_requests(client: Client, rate: float, retry_after_s: int) -> JSONRe
 
 def unknown_now(error: DatabaseUnavailable) -> JSONResponse:
     """503: the database is away, and nothing is known of the token."""
-    detail = f"the database cannot be used now: {error.shown}; whose token this is cannot be known, try again"
+    detail = f"the database cannot be used now: {error.shown}; the token cannot be verified, try again"
     return problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})

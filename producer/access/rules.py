@@ -1,7 +1,7 @@
 """What a request needs: the one table of it, for the middleware and for OpenAPI.
 
-Every route is closed, new ones too. GET needs the scope `read`, DELETE `admin`, all else `write`; what differs is
-listed here. Paths are those of the routes, without `http.root_path`.
+Every route needs a token unless it is listed as open here, so a new one does. GET needs the scope `read`, DELETE needs
+`admin`, all else `write`; exceptions are listed here. Paths are those of the routes, without `http.root_path`.
 """
 
 from typing import Final
@@ -21,7 +21,7 @@ OPEN: Final = frozenset(
 OPEN_BELOW: Final = "/static/"
 """The page's files."""
 ADMIN_BELOW: Final = ("/quota", "/schedules", "/webhooks")
-"""Changes of what concerns all clients, and of what spends quota again and again."""
+"""Changes that concern all clients, or that spend quota repeatedly."""
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

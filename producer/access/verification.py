@@ -1,7 +1,7 @@
-"""Whose token it is: those of the settings, and those of the database, whose verdicts are kept for a few seconds.
+"""Decides whose token a request carries: one of the settings, or of the database, whose verdicts are cached.
 
-A verdict is used for `FRESH_S`: that long a revoked token still works. One in use is renewed before, in the background,
-so that no busy client waits for the database. While the database is away verdicts are used for `HELD_S`.
+A verdict is valid for `FRESH_S`, so a revoked token may work that long. A verdict in use is renewed in the background
+before it expires, so that no busy client waits for the database. In an outage of the database it is valid for `HELD_S`.
 """
 
 import asyncio
@@ -70,14 +70,14 @@ class Verification:
         self._fixed = {digest: self._verdict_of_settings(token) for digest, token in (fixed or {}).items()}
         self._valid: dict[str, Verdict] = {}
         self._refused: dict[str, Verdict] = {}
-        """Apart from those of valid tokens, so that who sends invented ones pushes out none of these."""
+        """Kept apart, so that a client that sends invented tokens evicts no valid one."""
         self._failed_at_s: dict[str, float] = {}
         self._renewals: dict[str, asyncio.Task[None]] = {}
         self._used: set[str] = set()
         self._use_stored_at_s: dict[str, float] = {}
         self._first_reads: SingleFlight[str, Verdict] = SingleFlight(self._read)
         self._renewing_reads: SingleFlight[str, Verdict] = SingleFlight(self._read)
-        """Of valid tokens: they do not wait behind invented ones."""
+        """Reads for tokens that were valid: they must not wait behind those for invented ones."""
 
     @property
     def has_fixed(self) -> bool:

@@ -68,7 +68,7 @@ function decoded(text) {
   try {
     return decodeURIComponent(text);
   } catch {
-    return text; // no escape that anything has: there is nothing of this name
+    return text; // a malformed escape: nothing has this name
   }
 }
 
@@ -82,7 +82,7 @@ function App() {
       class="skip"
       href="#main"
       onClick=${(event) => (event.preventDefault(), document.getElementById("main").focus())}
-    >To the content</a>
+    >Skip to content</a>
     <${Head} />
     <${Trouble} />
     <main id="main" tabindex="-1" class=${connection.value}>

@@ -21,7 +21,7 @@ const FORMATS = { csv: "CSV", json: "JSON", jsonl: "JSON Lines", geojson: "GeoJS
 const path = (id, query) => `/get?id=${encodeURIComponent(id)}&${query}`;
 
 /**
- * The collection by the stream; or by itself, where it is too old for that, one of too many, or there is no stream.
+ * The collection, from the stream. It is polled instead if it is too old for the stream, if too many are open, or if there is no stream.
  * @returns {[any, any, boolean]} the collection, or what was last known of it; why there is none; whether it was deleted
  */
 function useHead(id) {
@@ -44,7 +44,7 @@ function useHead(id) {
           else setProblem(error);
         },
       );
-    read(); // also of one that is followed: it may have been deleted before it was
+    read(); // even if the stream has it: it may have been deleted before the stream began
     const again = isFollowed ? undefined : setInterval(() => document.hidden || read(), ALONE_MS);
     return () => {
       clearInterval(again);
@@ -54,7 +54,7 @@ function useHead(id) {
   return [head ?? (isGone ? undefined : last.current), problem, isGone];
 }
 
-/** Its readings and failures, read again while it makes progress, and less often the longer that takes. */
+/** Its readings and failures, read again while it makes progress. The slower a read, the longer the pause after it. */
 function useRows(id, head) {
   const [rows, setRows] = useState({ data: [], errors: [], more: false });
   const reading = useRef({ busy: false, wanted: "", gone: false });
@@ -189,7 +189,7 @@ export function CollectionView({ id }) {
     ${head.status === "waiting" && html`<p class="reason">${why(head.reason, quota.value)}</p>`}
     <div class="progress"><${Bar} one=${head} /><span class="figure">${Math.floor(head.progress * 100)} %</span></div>
     <${Facts} head=${head} />
-    ${rows.more && html`<p class="note">What follows is of the first ${count(read, "city", "cities")} by id. Downloads have all readings.</p>`}
+    ${rows.more && html`<p class="note">This shows the first ${count(read, "city", "cities")} by id. Downloads have all readings.</p>`}
     ${
       hasReadings
         ? html`<div class="pictures"><${WeatherMap} rows=${rows.data} /><${Distribution} rows=${rows.data} /></div>`

@@ -205,7 +205,7 @@ function Create() {
 }
 
 /**
- * All that was read so far, and a button for more. The first page is read again and again; what leaves it stays known.
+ * All that was read so far, and a button for more. The first page is read again and again; rows that leave it are kept.
  * @param {any} body the first page @param {(one: any) => string} key what a row is known by
  */
 function useAll(body, key) {
@@ -252,7 +252,7 @@ function Delete({ name }) {
   };
   return html`
     <${Confirm} words="Delete…" title=${`Delete ${name}?`} keep="Keep it" act="Delete it" onAct=${remove}>
-      <p>It starts nothing any more. What it has collected stays.</p>
+      <p>It will start no more runs. Its collections stay.</p>
     <//>
   `;
 }

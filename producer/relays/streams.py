@@ -60,7 +60,7 @@ class StreamRelay:
         streams.remove_published(connection, self._transactions.now(connection), published, until)
 
     async def _publish(self, one: Outgoing) -> bool:
-        """Whether all of it is stored in the hand-off for sure; otherwise it is due again when its lease expires."""
+        """Whether the hand-off has confirmed all of it; if not, it is published again when its lease expires."""
         try:
             if one.reading is not None:
                 await self._send(self._settings.readings_topic, one.reading, one.stored_at)

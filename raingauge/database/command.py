@@ -1,4 +1,4 @@
-"""The database, for one command of a person."""
+"""Opens the service's database for one command of an operator."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,11 +13,11 @@ from raingauge.settings import Settings
 
 @contextmanager
 def command_database(settings: Settings) -> Iterator[Database]:
-    """The service's database. A file that is not there is not created: no service has worked on it.
+    """The service's database. A missing SQLite file is an error and is not created: it would be an empty database.
 
-    Raises (at its begin):
-        SettingsError: `database.url` names no database that there is, or none that is supported.
-    Raises (at the end of the block):
+    Raises (on entry):
+        SettingsError: `database.url` names a database that does not exist or is not supported.
+    Raises (ends the block):
         Fatal: it cannot be used.
     """
     with closing(open_database(settings.database.url, pool_size=1)) as database:

@@ -44,7 +44,7 @@ class Facts(Protocol):
 
 
 class _SharedCheck:
-    """Checks once for all requests of a moment: whoever asks often costs no more than a probe does."""
+    """Checks once for all requests of a second, so that frequent requests cost no more than one probe."""
 
     def __init__(self, check: Callable[[], Awaitable[None]], clock: Clock) -> None:
         self._check = check
@@ -132,5 +132,5 @@ async def ready(source: SourceDep) -> Response:
     response_description="The text format of Prometheus.",
 )
 async def metrics(source: SourceDep) -> Response:
-    """Answers in an outage, too: then what the database says is of before."""
+    """Also answers in an outage of the database; values from it are then those that were last read."""
     return Response(await source.telemetry.exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

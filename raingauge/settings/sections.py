@@ -54,7 +54,7 @@ def _matches(pattern: str, expected: str) -> AfterValidator:
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-Name = Annotated[str, _matches(r"[A-Za-z0-9._-]{1,64}", "1 to 64 of A-Z a-z 0-9 . _ -")]
+Name = Annotated[str, _matches(r"[A-Za-z0-9._-]{1,64}", "1 to 64 characters of A-Z a-z 0-9 . _ -")]
 Prefix = Annotated[str, _matches(r"[A-Za-z0-9._-]{0,64}", "up to 64 of A-Z a-z 0-9 . _ -")]
 BrokerUrl = Annotated[
     str, _matches(r"inprocess://|kafka://.+", "inprocess:// (embedded mode) or kafka://host:port,host:port")
@@ -110,7 +110,7 @@ class LimitSettings(Section):
 class TokenSettings(Section):
     """A token that is not in the database."""
 
-    name: Annotated[str, _matches(NAME.pattern, "1 to 64 of A-Z a-z 0-9 . _ -, and no token")]
+    name: Annotated[str, _matches(NAME.pattern, "1 to 64 characters of A-Z a-z 0-9 . _ -, not like a token")]
     scope: Scope
     token_file: str
     expires: AwareDatetime | None = None

@@ -58,7 +58,7 @@ class Outgoing:
     reading: ReadingMessage | None
     """None if it was deleted with its collection."""
     latest: LatestMessage | None
-    """The city's latest weather as of the lease; None if the reading failed, or a later one of the lease has it."""
+    """The city's latest weather as of the lease; None if the reading failed, or a later one of this lease has it."""
 
     @property
     def id(self) -> str:
@@ -100,10 +100,10 @@ def stream_lag_s(connection: Connection, now: datetime) -> float:
 def remove_published(
     connection: Connection, now: datetime, published: Sequence[Outgoing], leased_until: datetime
 ) -> None:
-    """Forget readings that are stored in the hand-off. Those that another relay has leased since are its own to forget.
+    """Forget readings that are stored in the hand-off. Those that another relay has leased meanwhile are left to it.
 
-    One whose city has newer weather by now is added again: another relay may have published that before this one's,
-    and forgotten all about it.
+    A reading whose city has newer weather by now is added again: another relay may have published and forgotten the
+    newer weather before this relay published the older.
     """
     latest = {row.city_id: row.latest.fetched_at for row in published if row.latest is not None}
     found = connection.execute(_FETCHED_AT, {"cities": sorted(latest)}) if latest else ()

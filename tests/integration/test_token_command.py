@@ -72,7 +72,7 @@ def test_a_token_in_place_of_its_name_is_refused_and_not_shown(run: Run, argumen
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["add", "a/b", "--scope", "read"], "the name of a token is 1 to 64 of A-Z a-z 0-9 . _ -"),
+        (["add", "a/b", "--scope", "read"], "the name of a token is 1 to 64 characters of A-Z a-z 0-9 . _ -"),
         (["add", "fixed", "--scope", "read"], "a token of access.tokens is named fixed; choose another name"),
         (["add", "old", "--scope", "read", "--expires", "soon"], "'soon' is no time; give for example 12h, 90d or "),
         (["add", "old", "--scope", "read", "--expires", "2020-01-31"], "the token would have expired at 2020-01-31T00"),

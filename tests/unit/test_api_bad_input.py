@@ -11,7 +11,7 @@ from raingauge.database import Database
 from tests.api_support import JSON, Front, assert_problem, settings_for
 
 MAX_CITIES: Final = 100
-ID: Final = "id: an id is an integer, or 1 to 64 of A-Z a-z 0-9 . _ -"
+ID: Final = "id: an id is an integer, or 1 to 64 characters of A-Z a-z 0-9 . _ -"
 LEAST: Final = "Input should be greater than or equal to"
 MOST: Final = "Input should be less than or equal to"
 INTEGER: Final = "Input should be a valid integer, unable to parse string as an integer"

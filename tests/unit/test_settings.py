@@ -268,7 +268,7 @@ def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one(
 
 EXPECTED = {
     "broker.url": "inprocess:// (embedded mode) or kafka://host:port,host:port",
-    "broker.topic": "1 to 64 of A-Z a-z 0-9 . _ -",
+    "broker.topic": "1 to 64 characters of A-Z a-z 0-9 . _ -",
     "openweather.base_url": "http:// or https:// and a host, without user, password, query or fragment",
 }
 
@@ -577,7 +577,7 @@ def test_a_secret_in_place_of_a_files_name_is_not_shown(secret: str, monkeypatch
     [
         (
             f"[{{name: {TOKEN}, scope: read, token_file: x}}]",
-            "0.name: expected 1 to 64 of A-Z a-z 0-9 . _ -, and no token",
+            "0.name: expected 1 to 64 characters of A-Z a-z 0-9 . _ -, not like a token",
         ),
         (f"[{{name: x, scope: read, token_file: x, {TOKEN}: x}}]", "0: an unknown setting whose name is none"),
     ],

@@ -44,7 +44,7 @@ def _collection_id(value: object) -> str:
     """The id as text: 1 and "1" are the same."""
     if isinstance(value, str | int) and not isinstance(value, bool) and ID.fullmatch(str(value)):
         return str(value)
-    raise PydanticCustomError("collection_id", "an id is an integer, or 1 to 64 of A-Z a-z 0-9 . _ -")
+    raise PydanticCustomError("collection_id", "an id is an integer, or 1 to 64 characters of A-Z a-z 0-9 . _ -")
 
 
 CollectionId = Annotated[
@@ -57,7 +57,7 @@ CollectionId = Annotated[
 class CollectBody(BaseModel):
     """What to collect. Only `id` is needed; unknown fields are refused."""
 
-    # The factories only keep a default out of the schema: these may be left out, but not be null.
+    # The factories only hide the default from the schema: these fields are optional, but not nullable.
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     id: CollectionId = Field(
@@ -84,7 +84,7 @@ class CollectBody(BaseModel):
     @field_validator("cities", mode="wrap")
     @classmethod
     def _name_wrong_cities(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> list[int]:
-        """Name the first wrong cities instead of one: pydantic would check all, and there may be a million."""
+        """Report the first few wrong cities: `FailFast` reports one, and without it pydantic checks up to a million."""
         try:
             checked: list[int] = validate(value)
         except ValidationError:
@@ -113,7 +113,7 @@ class Acceptance:
     Raises (all methods):
         Invalid: the body has too many cities.
         OtherRequest: its id belongs to another request.
-        DatabaseUnavailable: in time.
+        DatabaseUnavailable: the database did not answer before the deadline.
     """
 
     def __init__(self, settings: Settings, collections: Collections, relay: Relay, metrics: ProducerMetrics) -> None:

@@ -72,11 +72,11 @@ async def collect(
     """Accepts a collection and answers at once, whatever its size; the collecting goes on by itself.
 
     Sending the same request again collects nothing twice: it answers 200 and the state as it stands. The same id
-    with other cities or another `max_age_s` is refused with 409; a request that says nothing of `max_age_s` is not
-    another one for it.
+    with other cities or another `max_age_s` is refused with 409; a request without `max_age_s` matches whatever
+    value the collection was created with.
 
-    `dry_run=true` checks the same and answers what it would cost and when it would be done, or, of a collection
-    that stands, what it costs still. Nothing is accepted and no city is asked for.
+    `dry_run=true` makes the same checks and answers what the collection would cost and when it would be done or, if
+    it exists, what it will still cost. Nothing is stored and no city is requested.
     """
     acceptance = parts_of(request).acceptance
     if dry_run:
@@ -116,15 +116,15 @@ async def get(
     """
     collections = parts_of(request).collections
     deadline = collections.deadline()
-    exists = COLLECTION_ID.fullmatch(collection_id) is not None
+    is_id = COLLECTION_ID.fullmatch(collection_id) is not None
     query: bytes = request.scope["query_string"]
     is_conditional = "if-none-match" in request.headers
     page, view, next_url = EMPTY_PAGE, None, None
-    if exists and (is_conditional or not data):
+    if is_id and (is_conditional or not data):
         view = await collections.view(collection_id, deadline)
         if is_conditional and view is not None and is_named(tag := _etag(view, query), request):
             return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache"})
-    if exists and data:
+    if is_id and data:
         wanted = PageQuery(collection_id, tuple(name for name in MORE if name in fields), after, limit, units)
         view, page = await collections.read(wanted, deadline) or (None, EMPTY_PAGE)
         if page.next_after is not None:

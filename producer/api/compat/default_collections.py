@@ -38,8 +38,8 @@ async def find(collections: Collections, collection_id: str) -> CollectionState:
         HTTPException: there is none (404).
         DatabaseUnavailable: in time.
     """
-    exists = COLLECTION_ID.fullmatch(collection_id) is not None
-    view = await collections.view(collection_id, collections.deadline()) if exists else None
+    is_id = COLLECTION_ID.fullmatch(collection_id) is not None
+    view = await collections.view(collection_id, collections.deadline()) if is_id else None
     if view is None:
         raise HTTPException(404, f"there is no collection {shown(collection_id)}")
     return view.state

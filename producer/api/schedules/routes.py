@@ -57,7 +57,7 @@ def describe(**details: str) -> dict[int | str, dict[str, Any]]:
     described = responses(**({"s422": f"at: {WORDS['extra_forbidden']}"} | details), s500=UNEXPECTED, s503=UNAVAILABLE)
     meanings = {
         404: "There is no such schedule.",
-        409: "The name stands for another schedule, or for one of the settings; nothing was changed.",
+        409: "The name is taken by another schedule, or by one of the settings; nothing was changed.",
     }
     for status in described.keys() & meanings.keys():
         described[status]["description"] = meanings[int(status)]
@@ -224,7 +224,7 @@ async def runs(
     responses=describe(s403=ELSEWHERE, s404=NO_SCHEDULE, s409=OF_SETTINGS, s413=TOO_LONG, s422=OVERSPENT),
 )
 async def change(schedules: SchedulesDep, settings: SettingsDep, name: Name, body: ScheduleChange) -> ScheduleBody:
-    """Sets what the body names; it runs at the next time from now. One that comes from the settings is refused."""
+    """Sets what the body names; the next run is after now. A schedule of the settings cannot be changed here (409)."""
     place = next((field for field in ("cron", "every_s", "cities") if field in body.model_fields_set), "zone")
     try:
         state = await schedules.change(_known(name), lambda before: changed(settings, body, before), body.cities or ())
