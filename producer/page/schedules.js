@@ -290,7 +290,7 @@ function Runs({ name }) {
 export function ScheduleView({ name }) {
   const [one, problem, read] = useBody(path(name));
   const [refused, setRefused] = useState(null);
-  const turn = () =>
+  const togglePause = () =>
     call(path(name, one.paused_at ? "/resume" : "/pause"), { method: "POST" }).then(
       () => (setRefused(null), read()),
       (error) => setRefused(error.message),
@@ -308,7 +308,7 @@ export function ScheduleView({ name }) {
         may("admin") &&
         html`
         <span class="actions">
-          <button type="button" class="plain" onClick=${turn}>${one.paused_at ? "Resume" : "Pause"}</button>
+          <button type="button" class="plain" onClick=${togglePause}>${one.paused_at ? "Resume" : "Pause"}</button>
           ${one.origin === "api" && html`<${Delete} name=${name} />`}
         </span>
       `
