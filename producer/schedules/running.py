@@ -91,14 +91,15 @@ class Runs:
             return None
         if not state.times.are_known:
             return self._put_off(connection, state, state.next_at, now)
-        storage.unrecord(connection, name, state.next_at)  # where the zone was not known
         due = skipped(state, now, MISSED)
         if not due:  # the zone's clock changed since `next_at` was stored: it is no time of the schedule any more
             storage.set_next(connection, name, state.times.after(now))
             return None
         *missed, last = due
         decision = Decision(name, due)
-        if now - last.nominal_at <= LATE or state.missed == "latest":
+        if storage.has_started(connection, name, last.nominal_at):  # the clock went back, and the schedule was changed
+            decision = Decision(name, missed)
+        elif now - last.nominal_at <= LATE or state.missed == "latest":
             decision = self._start(connection, state, last.nominal_at, now, missed)
         storage.record(connection, name, decision.runs)
         storage.set_next(connection, name, state.times.after(now))
@@ -146,8 +147,8 @@ class Scheduler:
         self._on_started = on_started
         self._changed = asyncio.Event()
         self._pause_s = RETRY_S
-        self._undecided = 0
-        """How many stayed due in the last round: they must not hide the others."""
+        self._undecided: set[str] = set()
+        """What stays due since the last pause: it must not hide the others."""
 
     def wake(self) -> None:
         """Schedules were changed."""
@@ -160,21 +161,23 @@ class Scheduler:
     async def _pause(self) -> None:
         await happens_within(self._changed, self._pause_s)
         self._changed.clear()
+        self._undecided.clear()
 
     async def _round(self) -> bool:
-        """Decide about all that is due; whether there may be more."""
+        """Decide about what is due, each schedule once between two pauses; whether more may be due behind."""
         self._pause_s = RETRY_S
         now, coming = await self._transactions.read(self._coming)
-        due = [one.name for one in coming if one.next_at <= now]
-        decided = [await self._decide(name) for name in due]
-        self._undecided = decided.count(False)
-        following = coming[len(due) :]
-        pause_s = (following[0].next_at - now).total_seconds() if following else LONGEST_PAUSE_S
+        due = [one.name for one in coming if one.next_at <= now and one.name not in self._undecided]
+        for name in due:
+            if not await self._decide(name):
+                self._undecided.add(name)
+        following = [one.next_at for one in coming if one.next_at > now]
+        pause_s = (following[0] - now).total_seconds() if following else LONGEST_PAUSE_S
         self._pause_s = min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, pause_s))
-        return bool(due) and all(decided)  # when it decided about some, it looks when these run next
+        return bool(due)
 
     def _coming(self, connection: Connection) -> tuple[datetime, list[storage.Due]]:
-        return self._transactions.now(connection), storage.coming(connection, AT_ONCE + self._undecided)
+        return self._transactions.now(connection), storage.coming(connection, AT_ONCE + len(self._undecided))
 
     async def _decide(self, name: str) -> bool:
         """Decide about one schedule; whether that worked. One that fails does not keep the others from running."""

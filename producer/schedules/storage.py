@@ -189,17 +189,22 @@ def coming(connection: Connection, limit: int) -> list[Due]:
 
 
 def record(connection: Connection, name: str, runs: Sequence[RunState]) -> None:
-    """Store what became of nominal times of a schedule."""
-    if runs:
-        columns = RunState.__dataclass_fields__
-        rows = [{"schedule": name} | {column: getattr(run, column) for column in columns} for run in runs]
-        connection.execute(insert(ScheduledRun), rows)
+    """Store what became of nominal times of a schedule. It replaces why they were skipped, but no run that started."""
+    if not runs:
+        return
+    these = (ScheduledRun.schedule == name, ScheduledRun.nominal_at.in_([run.nominal_at for run in runs]))
+    connection.execute(delete(ScheduledRun).where(*these, ScheduledRun.collection_id.is_(None)))
+    started = {*connection.scalars(select(ScheduledRun.nominal_at).where(*these))}
+    columns = RunState.__dataclass_fields__
+    rows = [{"schedule": name} | {column: getattr(run, column) for column in columns} for run in runs]
+    if new := [row for row in rows if row["nominal_at"] not in started]:
+        connection.execute(insert(ScheduledRun), new)
 
 
-def unrecord(connection: Connection, name: str, nominal_at: datetime) -> None:
-    """Remove what is recorded of a nominal time, if anything is."""
-    this = (ScheduledRun.schedule == name, ScheduledRun.nominal_at == nominal_at)
-    connection.execute(delete(ScheduledRun).where(*this))
+def has_started(connection: Connection, name: str, nominal_at: datetime) -> bool:
+    """Whether the run of this nominal time was started."""
+    run = select(ScheduledRun.collection_id).where(ScheduledRun.schedule == name, ScheduledRun.nominal_at == nominal_at)
+    return connection.scalar(run) is not None
 
 
 def runs(connection: Connection, name: str, before: datetime | None, limit: int) -> list[RunState]:

@@ -16,7 +16,7 @@ from producer.schedules import budget, storage
 from producer.schedules.budget import Overspent
 from producer.schedules.registry import Schedules
 from producer.schedules.running import MAX_SKIPPED, Decision, Runs
-from producer.schedules.storage import Definition
+from producer.schedules.storage import Definition, RunState
 from producer.schedules.times import Times
 from raingauge.blocking import Threads, inline
 from raingauge.clock import SystemClock
@@ -216,6 +216,30 @@ def test_when_the_clock_steps_back_no_run_is_repeated(house: House) -> None:
     house.decide()
     assert [run[0] for run in house.told()] == [5, 10, 15]
     assert len(rows(house.database, Collection)) == 2
+
+
+@pytest.mark.parametrize("overlap", ["skip", "cancel_previous"])
+def test_a_run_that_is_due_again_after_the_clock_went_back_is_not_repeated(house: House, overlap: str) -> None:
+    house.add(overlap=overlap)
+    house.at(5.2)
+    house.decide()
+    house.database.write(lambda connection: storage.set_next(connection, "s", NOON + 5 * MINUTE))
+    house.decide()
+    assert house.told() == [(5, "s:2026-11-20T12:05Z", None)]
+    assert [one.cancelled_at for one in rows(house.database, Collection)] == [None]
+    assert house.next_at() == NOON + 10 * MINUTE
+
+
+def test_why_a_time_was_skipped_is_replaced_by_what_became_of_it(house: House) -> None:
+    house.add()
+    due = NOON + 5 * MINUTE
+    for reason in ("its zone is unknown", "it was changed"):
+        skipped = RunState(due, due, None, reason)
+        house.database.write(lambda connection, run=skipped: storage.record(connection, "s", [run]))  # type: ignore[misc]
+        assert house.told() == [(5, None, reason)]
+    house.at(5.2)
+    house.decide()
+    assert house.told() == [(5, "s:2026-11-20T12:05Z", None)]
 
 
 def test_schedules_are_listed_with_their_last_run_and_removed_with_all(house: House) -> None:
