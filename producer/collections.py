@@ -150,6 +150,8 @@ class Collections:
         )
         self._posts: dict[str | None, SingleFlight[_Post, Accepted | Refused]] = {}
         """By client with a limit of open cities: these wait for each other's locks, so others wait elsewhere (None)."""
+        self._limited = asyncio.Semaphore(LOADS_AT_ONCE)
+        """However many clients have a limit, others have threads left."""
         self._cancellations: SingleFlight[str, View] = SingleFlight(
             self._in_thread(self._cancel, write=True), patience_s=PATIENCE_S, gather_s=GATHER_S
         )
@@ -179,12 +181,14 @@ class Collections:
         """The requests that may share a transaction with this one."""
         client = request.requested_by if request.max_open_cities else None
         if client not in self._posts:
-            self._posts[client] = SingleFlight(
-                self._in_thread(self._accept, write=True),
-                loads_at_once=LOADS_AT_ONCE if client is None else 1,
-                patience_s=PATIENCE_S,
-                gather_s=GATHER_S,
-            )
+            accept = self._in_thread(self._accept, write=True)
+
+            async def accept_limited(posts: Sequence[_Post]) -> Mapping[_Post, Accepted | Refused]:
+                async with self._limited:
+                    return await accept(posts)
+
+            load, loads = (accept, LOADS_AT_ONCE) if client is None else (accept_limited, 1)
+            self._posts[client] = SingleFlight(load, loads_at_once=loads, patience_s=PATIENCE_S, gather_s=GATHER_S)
         return self._posts[client]
 
     async def estimate(self, request: CollectionRequest) -> Estimate:

@@ -120,5 +120,6 @@ def _everything(now: Overview) -> Change:
 
 def _difference(before: Overview, now: Overview) -> Change:
     new = tuple(body for name, body in now.collections.items() if before.collections.get(name) != body)
-    deleted = tuple(one for one in now.deleted if one not in before.deleted)
+    known = {(one["id"], one["requested_at"]) for one in before.deleted}
+    deleted = tuple(one for one in now.deleted if (one["id"], one["requested_at"]) not in known)
     return Change(new or None, now.quota, deleted=deleted)

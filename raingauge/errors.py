@@ -51,6 +51,9 @@ class DatabaseUnavailable(Transient):
 class DatabaseRefused(DatabaseUnavailable):
     """The database cannot be used, and waiting does not help."""
 
+    def __init__(self, why: str) -> None:
+        super().__init__(why, "it refuses this service")
+
 
 class HandoffUnavailable(Transient):
     """The hand-off (Kafka) does not answer, or the outcome is unknown."""

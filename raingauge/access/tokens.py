@@ -24,8 +24,8 @@ RANDOM_LENGTH: Final = 43
 CHECKSUM_LENGTH: Final = 6
 FORM: Final = re.compile(rf"{PREFIX}([0-9A-Za-z]{{{RANDOM_LENGTH}}})([0-9A-Za-z]{{{CHECKSUM_LENGTH}}})", re.ASCII)
 SESSION: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
-NAME: Final = re.compile(rf"(?!{FORM.pattern})[A-Za-z0-9._-]{{1,64}}", re.ASCII)
-"""What a token can be named: names are shown, so no token is one."""
+NAME: Final = re.compile(rf"(?!.*{FORM.pattern})[A-Za-z0-9._-]{{1,64}}", re.ASCII)
+"""What a token can be named: names are shown, so none contains a token."""
 _RANKS: Final[dict[Scope, int]] = {"read": 0, "write": 1, "admin": 2}
 
 

@@ -39,7 +39,7 @@ REFUSED_BY_POSTGRESQL: Final = re.compile(
     r"|(root certificate|certificate|private key) file |SSL error: .* alert (?!close)"
 )
 """While connecting the driver has no code, only the server's words."""
-FULL: Final = frozenset[object]({1021, "53100", sqlite3.SQLITE_FULL})
+FULL: Final = frozenset[object]({1021, 1114, "53100", sqlite3.SQLITE_FULL})
 """No room on the disk."""
 UNSUPPORTED: Final = frozenset[object]({1193, 1227, 1305, "0A000", "42501", "42883"})
 """MySQL: unknown variable, no privilege, unknown function. PostgreSQL: feature switched off, no privilege, unknown."""

@@ -118,6 +118,9 @@ class Database:
                 if error.connection_invalidated and at_once and engine is self.engine and attempt == 1:
                     continue  # it may have broken long ago: only idle connections are tested before their use
                 self._raise(error)
+            except DatabaseRefused:
+                self._away = True
+                raise
             except Overtaken as error:
                 if attempt == TRIES:
                     raise DatabaseUnavailable("other transactions are always faster") from error
@@ -140,7 +143,7 @@ class Database:
             raise DatabaseUnavailable(f"{self._place}: {NO_SCHEMA}", NO_SCHEMA) from error
         words = f"{self._place}: {cause(error)}"
         if is_refusal(error):
-            raise DatabaseRefused(words, "it refuses this service") from error
+            raise DatabaseRefused(words) from error
         if is_read_only(error):
             self.engine.dispose()  # the address may lead to another server by now
             raise DatabaseUnavailable(f"{self._place}: {READ_ONLY}: {cause(error)}", READ_ONLY) from error

@@ -140,5 +140,6 @@ def secret_in(name: str, file: str) -> str:
 
 def shown_file(file: str) -> str:
     """The name of a file for a message, unless a secret stands in its place."""
-    is_secret = looks_like_token(file) or file.startswith(SECRET_PREFIX) or KEY.fullmatch(file) is not None
+    text = file.strip()
+    is_secret = looks_like_token(text) or text.startswith(SECRET_PREFIX) or KEY.fullmatch(text) is not None
     return "what looks like a secret (write it into a file, and name that file)" if is_secret else file

@@ -122,6 +122,18 @@ def test_who_loses_every_time_is_told_that_the_database_is_unavailable(sqlite: D
     assert len(tries) == TRIES
 
 
+@pytest.mark.parametrize("code", [1021, 1114, "53100"])
+def test_a_full_disk_is_told_as_one(sqlite: Database, code: int | str) -> None:
+    error = DriverError(code, "no room", sqlstate=str(code))
+
+    def work(_connection: Connection) -> None:
+        raise OperationalError("statement", {}, error)
+
+    with pytest.raises(DatabaseUnavailable) as told:
+        sqlite.write(work)
+    assert told.value.shown == "its disk is full"
+
+
 # -- its clock and its times -------------------------------------------------------------------------------------------
 
 

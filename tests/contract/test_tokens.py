@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Event
 
@@ -13,6 +14,7 @@ from producer.access.open_cities import TooManyOpen
 from producer.collections import Collections
 from raingauge.access import stored
 from raingauge.access.stored import NameTaken, StoredToken
+from raingauge.access.tokens import digest
 from raingauge.blocking import Threads
 from raingauge.clock import SystemClock
 from raingauge.database import Database
@@ -110,12 +112,14 @@ async def test_posts_at_once_to_two_producers_cannot_pass_the_limit_together(
 
 
 @ON_SERVERS
-async def test_others_do_not_wait_for_the_lock_of_a_limited_client(database: Database) -> None:
-    database.write(lambda c: stored.add(c, NOW, "ci", "a" * 64, "write", None))
+async def test_others_do_not_wait_for_the_locks_of_limited_clients_however_many_there_are(database: Database) -> None:
+    names = [f"ci-{number}" for number in range(6)]
+    for name in names:
+        database.write(lambda c, name=name: stored.add(c, NOW, name, digest(name), "write", None))  # type: ignore[misc]
     held, let_go = Event(), Event()
 
     def hold(connection: Connection) -> None:
-        stored.lock(connection, NOW, ["ci"])
+        stored.lock(connection, NOW, names)
         held.set()
         let_go.wait(30)
 
@@ -124,12 +128,12 @@ async def test_others_do_not_wait_for_the_lock_of_a_limited_client(database: Dat
         holding = asyncio.create_task(asyncio.to_thread(database.write, hold))
         try:
             await asyncio.to_thread(held.wait, 30)
-            limited = CollectionRequest("1", (1,), 600, named=True, requested_by="ci", max_open_cities=LIMIT)
-            waiting = asyncio.create_task(producer.accept(limited))
+            limited = CollectionRequest("", (1,), 600, named=True, max_open_cities=LIMIT)
+            posts = [replace(limited, id=name, requested_by=name) for name in names]
+            waiting = [asyncio.create_task(producer.accept(post)) for post in posts]
             _, is_new = await producer.accept(CollectionRequest("2", (1,), 600, named=True, requested_by="other"))
-            assert (is_new, waiting.done()) == (True, False)
+            assert (is_new, any(task.done() for task in waiting)) == (True, False)
         finally:
             let_go.set()
             await holding
-        _, is_new = await waiting
-        assert is_new
+        assert [is_new for _, is_new in await asyncio.gather(*waiting)] == [True] * 6

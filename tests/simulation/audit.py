@@ -53,6 +53,8 @@ class Audit:
         self._plan = plan
         self._seen: dict[tuple[str, datetime, int], tuple[Any, ...]] = {}
         self._charges: dict[int, tuple[Any, ...]] = {}
+        self._newest: dict[int, datetime] = {}
+        """By city, when the newest weather of a reading was fetched; the reading may be deleted since."""
         self._progress: object = None
         self._moved_at = 0.0
         topic.on_publish = self._publishes
@@ -106,7 +108,7 @@ class Audit:
     def fail_over(self) -> None:
         """The database lacks its last transactions from now on: what was seen of them is forgotten."""
         self.failed_over = True
-        self._seen, self._charges = {}, {}
+        self._seen, self._charges, self._newest = {}, {}, {}
         kept = select(Collection.id).where(Collection.removing.is_(None))
         self.lost = self.posted - set(self._database.read(lambda c: c.scalars(kept).all()))
 
@@ -128,6 +130,9 @@ class Audit:
             is_deleted = key[0] in self.deleted and key[:2] not in kept
             assert is_deleted or now.get(key) == before, f"reading {key} changed from {before} to {now.get(key)}"
         self._seen = now
+        for reading in rows:
+            if (at := reading.fetched_at) is not None:
+                self._newest[reading.city_id] = max(at, self._newest.get(reading.city_id, at))
         counts = Counter((row.collection_id, row.status) for row in rows)
         for state in states.values():
             if state.removing is not None:
@@ -240,18 +245,17 @@ class Audit:
 
     def _check_streams(self, connection: Connection) -> None:
         """Each reading was published, and of each city's weather the newest one last."""
-        collected = [Reading.collection_id, Reading.city_id, Reading.fetched_at]
-        stored = {(row.collection_id, row.city_id): row.fetched_at for row in connection.execute(select(*collected))}
+        stored = {tuple(row) for row in connection.execute(select(Reading.collection_id, Reading.city_id))}
         messages = [json.loads(delivery.value or b"") for delivery in self._streams.messages]
         published = {(message["collection_id"], message["city_id"]) for message in messages}
-        lost = published - stored.keys() if self.failed_over else set()
-        differ = {key for key in (published - lost) ^ stored.keys() if key[0] not in self.deleted}
+        lost = published - stored if self.failed_over else set()
+        differ = {key for key in (published - lost) ^ stored if key[0] not in self.deleted}
         assert not differ, f"not published, or not stored: {differ}"
         latest = [json.loads(delivery.value or b"") for delivery in self._streams.dead]  # not the topic's own messages
         last = {message["city_id"]: datetime.fromisoformat(message["fetched_at"]) for message in latest}
-        for (_, city_id), fetched_at in stored.items():
-            assert fetched_at is None or city_id in last, f"not published: the latest weather of city {city_id}"
-            assert fetched_at is None or last[city_id] >= fetched_at, f"the latest weather of city {city_id} is old"
+        for city_id, fetched_at in self._newest.items():
+            assert city_id in last, f"not published: the latest weather of city {city_id}"
+            assert last[city_id] >= fetched_at, f"the latest weather of city {city_id} is old"
 
     def _check_charges(self, connection: Connection) -> None:
         """Each is held as long as the rule says; together they cover every arrival."""

@@ -264,6 +264,21 @@ def test_old_weather_that_is_published_last_is_caught(template: Path, monkeypatc
 
 
 @pytest.mark.long
+def test_latest_weather_that_is_deleted_before_it_is_published_is_caught(
+    template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = StreamRelay._publish
+
+    async def of_what_is_left(self: StreamRelay, one: Outgoing) -> bool:
+        return one.reading is None or await publish(self, one)
+
+    monkeypatch.setattr(StreamRelay, "_publish", of_what_is_left)
+    monkeypatch.setattr(plan, "STREAMS_EVERY", 1)
+    monkeypatch.setattr(world.World, "deleted_share", 1.0)
+    assert "latest weather" in caught(template, Parts())
+
+
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_run(template: Path) -> None:
     one, other = simulate(5, template), simulate(5, template)
     assert one.witness.arrivals == other.witness.arrivals

@@ -64,7 +64,7 @@ async def test_what_was_just_deleted_is_named_and_listed_no_more(front: Front) -
     await front.http.delete("/collections/deleted")
     seen = overview(front)
     assert (list(seen.collections), seen.deleted) == (["kept"], ({"id": "deleted", "requested_at": requested_at},))
-    front.clock.moment += timedelta(seconds=11)
+    front.clock.moment += timedelta(seconds=16)
     assert overview(front).deleted == ()
 
 

@@ -558,8 +558,8 @@ INSTEAD = "what looks like a secret (write it into a file, and name that file)"
 
 @pytest.mark.parametrize(
     "secret",
-    [TOKEN, TOKEN[:-3], f" {TOKEN}", f"whsec_{'A' * 32}", "0123456789abcdef" * 2],
-    ids=["token", "cut off", "spaced", "webhook", "key"],
+    [TOKEN, TOKEN[:-3], f" {TOKEN}", f"whsec_{'A' * 32}", "0123456789abcdef" * 2, f"{'0123456789abcdef' * 2}\n"],
+    ids=["token", "cut off", "spaced", "webhook", "key", "key with a newline"],
 )
 def test_a_secret_in_place_of_a_files_name_is_not_shown(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = {"name": "ci", "scope": "read", "token_file": secret}

@@ -62,6 +62,7 @@ def test_what_may_be_a_token_is_recognised_wherever_it_stands(text: str, looks: 
 def test_no_token_is_the_name_of_one() -> None:
     assert NAME.fullmatch("rg_ci")
     assert NAME.fullmatch(new_token()) is None
+    assert NAME.fullmatch(f"ci-{new_token()}") is None
 
 
 def test_what_is_stored_is_a_hash_of_the_session_which_is_a_hash_of_the_token() -> None:

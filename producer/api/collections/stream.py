@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from datetime import timedelta
 from typing import Any, Final
 
 import orjson
@@ -13,7 +14,7 @@ from producer.api.parts import AdmissionDep, LiveDep
 from producer.api.problems import WORDS, responses
 from producer.api.requests import StrictRoute
 from producer.api.schemas import listed, quota_body
-from producer.collections import JUST, Collections
+from producer.collections import Collections
 from producer.live import Change, Overview
 from producer.quota import QuotaReports
 from raingauge.contracts import utc_text
@@ -22,8 +23,10 @@ from raingauge.web import UNEXPECTED, about
 
 router = APIRouter(tags=["collections"], route_class=StrictRoute)
 
+DELETED_FOR: Final = timedelta(seconds=15)
+"""How long a deletion is read: it may have waited for a lock for ten seconds since it read its time."""
 MAX_DELETED: Final = 1_000
-"""Far more than are deleted within `JUST`."""
+"""More than are deleted within that time."""
 EXAMPLE: Final = 'event: quota\ndata: {"held":40,"free":20}\n\n'
 RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -36,7 +39,7 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 def overview_of(collections: Collections, quota: QuotaReports, connection: Connection) -> Overview:
     """What watchers see: the newest collections, those that are open or just ended or deleted, and the quota."""
-    since = collections.transactions.now(connection) - JUST
+    since = collections.transactions.now(connection) - DELETED_FOR
     gone = retention.deleted_since(connection, since, MAX_DELETED)  # first: none of these is listed below
     views = collections.watched(connection)
     standing = quota.read_standing(connection)
