@@ -34,17 +34,19 @@ class Candidate:
 
 def _lowest_turns() -> Select[Any]:
     """The rows with the lowest turns, `limit` of newcomers and as many others; what is known of their cities."""
+    order = ("turn", "collection_id", "city_id")
+    columns = (*order, "newcomer", "since", "attempts")
     parts = [
-        select(QueuedCity.city_id, QueuedCity.turn, QueuedCity.newcomer, QueuedCity.since, QueuedCity.attempts)
+        select(*(getattr(QueuedCity, name) for name in columns))
         .where(QueuedCity.account == bindparam("owner"), QueuedCity.newcomer == newcomer)
-        .order_by(QueuedCity.turn, QueuedCity.collection_id, QueuedCity.city_id)
+        .order_by(*(getattr(QueuedCity, name) for name in order))
         .limit(bindparam("limit"))
         .subquery()
         for newcomer in (True, False)
     ]
     lowest = union_all(*(select(part) for part in parts)).subquery("lowest")
     found = select(lowest, City.fetched_at, City.unknown_at).outerjoin(City, City.id == lowest.c.city_id)
-    return found.order_by(lowest.c.turn)
+    return found.order_by(*(lowest.c[name] for name in order))
 
 
 DELETED: Final = ":deleted"
