@@ -89,7 +89,10 @@ def test_ctrl_c_ends_a_wait_with_130_and_the_collection_goes_on(service: Program
     )
     eventually(lambda: requests.get(f"{service.url}/get?id=long", timeout=10).ok, 30)
     watching.send_signal(signal.SIGINT)
-    _, err = watching.communicate(timeout=20)
+    try:
+        _, err = watching.communicate(timeout=60)
+    finally:
+        watching.kill()
     assert watching.returncode == 130
     assert err in {"", "long goes on without you; `raingauge watch long` follows it again\n"}
     assert service.get("/get", id="long")["finished_at"] is None
