@@ -66,7 +66,7 @@ test: $(READY) ## the tests that need no outside service
 .PHONY: test-all
 test-all: $(READY) services ## all tests, those on real Kafka, MariaDB and PostgreSQL too, with coverage
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not mysql' --cov --cov-report=term
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --seeds 300 tests/simulation
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --seeds 300 -k every_promise tests/simulation
 
 .PHONY: test-mysql
 test-mysql: $(READY) services mysql ## logins to MySQL, and the tests of MariaDB on it in MariaDB's place
