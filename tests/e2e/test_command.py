@@ -85,7 +85,10 @@ def test_a_cancelled_collection_ends_a_wait_with_5_and_a_refusal_with_4(service:
 
 def test_ctrl_c_ends_a_wait_with_130_and_the_collection_goes_on(service: Program) -> None:
     watching = subprocess.Popen(
-        [*COMMAND, "collect", "long", "--wait"], env=environment(service.url), stderr=subprocess.PIPE, text=True
+        ["env", "--default-signal=INT", *COMMAND, "collect", "long", "--wait"],  # a shell's background job ignores it
+        env=environment(service.url),
+        stderr=subprocess.PIPE,
+        text=True,
     )
     eventually(lambda: requests.get(f"{service.url}/get?id=long", timeout=10).ok, 30)
     watching.send_signal(signal.SIGINT)
