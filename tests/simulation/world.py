@@ -28,6 +28,7 @@ from raingauge.model import CollectionRequest
 from raingauge.settings import RelaySettings, RetentionSettings, StreamSettings
 from raingauge.storage import collections as stored
 from raingauge.storage import retention
+from raingauge.storage.collections import BeingDeleted, OtherRequest
 from tests.simulation.audit import Audit
 from tests.simulation.handoff import POISON, Member, Sender, Topic
 from tests.simulation.plan import CALM_AT, CITIES, Plan
@@ -228,7 +229,11 @@ class World:
 
     async def _post(self, request: CollectionRequest) -> None:
         self.audit.posted.add(request.id)
-        await self._until_answered(lambda collections: collections.accept(request))
+        try:
+            await self._until_answered(lambda collections: collections.accept(request))
+        except OtherRequest:
+            assert self.audit.failed_over, request.id  # which brought back what the client had deleted
+            return
         self.audit.accept(request.id, frozenset(request.city_ids))
         self._wake_relay()
 
@@ -237,7 +242,9 @@ class World:
             producer = self._process("producer")
             try:
                 await ask(Collections(producer.transactions, self.plan.terms, ACCOUNT, self.outstanding))
-            except RaingaugeError:
+            except RaingaugeError as error:
+                if isinstance(error, OtherRequest) and not isinstance(error, BeingDeleted):
+                    raise
                 await self.clock.sleep(1)
             else:
                 return
