@@ -47,8 +47,10 @@ STEP_ROWS = 25
 """So that some deletions go on in the background."""
 ENDS_WITHIN_S = 120.0
 """A client that wants to delete a collection waits so long for its end."""
+CLIENTS_PATIENCE_S = 3600.0
+"""Clients that have not done everything by then ask in vain."""
 PATIENCE_S = 4 * 3600.0
-"""A run that is not done by then stands still."""
+"""A run that is not done by then, after its clients, stands still."""
 
 
 class LockingLedger(Ledger):
@@ -118,11 +120,7 @@ class World:
             self.start_relay()
         for _ in range(self.plan.consumers):
             self.start_consumer()
-        posts = [asyncio.create_task(self.post(number)) for number in range(self.plan.collections)]
-        troubles = [asyncio.create_task(self.make_trouble())]
-        if self.plan.fails_over:
-            troubles.append(asyncio.create_task(self.fail_over()))
-        await asyncio.gather(*posts, *troubles)
+        await self._live_through_faults()
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while not self.audit.all_done():
@@ -135,6 +133,17 @@ class World:
             raise AssertionError(f"not done after {PATIENCE_S} s: {self.audit.open_work()}") from None
         self.fail_if_a_process_failed()
         self.audit.check()
+
+    async def _live_through_faults(self) -> None:
+        doings = [self.post(number) for number in range(self.plan.collections)]
+        doings.append(self.make_trouble())
+        if self.plan.fails_over:
+            doings.append(self.fail_over())
+        try:
+            async with asyncio.timeout(CLIENTS_PATIENCE_S):
+                await asyncio.gather(*doings)
+        except TimeoutError:
+            raise AssertionError(f"the clients are not done after {CLIENTS_PATIENCE_S} s") from None
 
     # -- processes -----------------------------------------------------------------------------------------------
 
