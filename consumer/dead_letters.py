@@ -14,7 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -23,11 +23,12 @@ from aiokafka.errors import KafkaError
 from raingauge.clock import Clock, SystemClock
 from raingauge.contracts import dead_letter_topic, newer_version, utc_text
 from raingauge.errors import Fatal, HandoffUnavailable, Permanent
-from raingauge.messaging.kafka import Cluster, cluster_of
 from raingauge.messaging.kafka.causes import explain, one_line
 from raingauge.messaging.kafka.client import stop_client
+from raingauge.messaging.kafka.cluster import Cluster, cluster_of
 from raingauge.messaging.kafka.subscription import UNREADABLE, headers_of
 from raingauge.messaging.port import ADDED_HEADERS, Delivery, Headers, Publisher
+from raingauge.model import EPOCH
 from raingauge.settings import Settings
 
 REPLAYED_HEADER: Final = f"{ADDED_HEADERS}replayed"
@@ -35,7 +36,6 @@ ANSWER_S: Final = 10.0  # for each answer of Kafka
 STORE_S: Final = 30.0  # for each message that is published
 POLL_S: Final = 0.5
 SHOWN_BYTES: Final = 60
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Address = tuple[int, int]
 """A message's partition and offset in its topic."""

@@ -12,6 +12,11 @@ CALL_SIZE: Final = 20
 """Cities in one group call at most (https://openweathermap.org/current, "Call for several city IDs")."""
 BATCH_SIZE: Final = CALL_SIZE
 """Cities in a batch at most."""
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""1970 in UTC: before anything that is stored."""
+
+StreamFormat = Literal["json", "connect-json"]
+"""`connect-json`: as Kafka Connect's JsonConverter reads it with `schemas.enable=true`."""
 
 
 def batches_of(total: int) -> int:

@@ -8,7 +8,7 @@ clock.
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, ClassVar, Final, Literal
 
@@ -16,14 +16,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from raingauge.contracts import utc_text
 from raingauge.errors import Permanent
+from raingauge.model import EPOCH, StreamFormat
 
-StreamFormat = Literal["json", "connect-json"]
-"""`connect-json`: as Kafka Connect's JsonConverter reads it with `schemas.enable=true`."""
 CONTENT_TYPE: Final = "application/json"
 SOURCE: Final = "/raingauge"
 REQUIRED: Final = frozenset({"specversion", "id", "source", "type"})
 """The attributes that every CloudEvent has."""
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 CONNECT_TYPES: Final[Mapping[tuple[str, str | None], Mapping[str, Any]]] = {
     ("integer", None): {"type": "int32"},
     ("number", None): {"type": "double"},

@@ -14,8 +14,9 @@ from starlette.exceptions import HTTPException
 
 from producer.api.parts import SettingsDep
 from raingauge.contracts import BatchMessage, EventMessage
+from raingauge.model import StreamFormat
 from raingauge.settings import Settings
-from raingauge.streams import CONTENT_TYPE, LatestMessage, ReadingMessage, StreamFormat, type_of, value_schema
+from raingauge.streams import CONTENT_TYPE, LatestMessage, ReadingMessage, type_of, value_schema
 from raingauge.web import shown
 
 router = APIRouter(include_in_schema=False)

@@ -9,9 +9,10 @@ from typing import Any, Final, Literal, NamedTuple
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from producer.schedules.times import EPOCH, Times
-from raingauge.database import is_duplicate
+from producer.schedules.times import Times
+from raingauge.database.causes import is_duplicate
 from raingauge.errors import Overtaken
+from raingauge.model import EPOCH
 from raingauge.storage.models import Collection, Lease, Schedule, ScheduledRun, Schema
 
 Missed = Literal["skip", "latest"]

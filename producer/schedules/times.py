@@ -18,13 +18,13 @@ from zoneinfo import ZoneInfo, available_timezones
 from cronsim import CronSim, CronSimError
 
 from raingauge.errors import Permanent
+from raingauge.model import EPOCH
 from raingauge.quota.pacing import next_month
 
 LEAST_EVERY_S: Final = 60
 MOST_EVERY_S: Final = 31_536_000
 LONGEST_CRON: Final = 120
 CRON_FIELDS: Final = 5
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND: Final = timedelta(seconds=1)
 MONTHS: Final = 12
 """Months whose runs are counted: schedules may run in some of them only."""

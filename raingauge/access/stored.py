@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, upd
 from sqlalchemy.exc import IntegrityError
 
 from raingauge.access.tokens import Scope, digest
-from raingauge.database import is_duplicate
+from raingauge.database.causes import is_duplicate
 from raingauge.errors import Overtaken, Permanent
 from raingauge.model import CollectionState
 from raingauge.storage.models import Collection, Token

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from raingauge.blocking import RunBlocking, until_available
 from raingauge.clock import Clock
-from raingauge.database import Database
+from raingauge.database.database import Database
 from raingauge.errors import DatabaseUnavailable
 
 T = TypeVar("T")

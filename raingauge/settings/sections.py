@@ -28,10 +28,9 @@ from pydantic_settings import (
 
 from raingauge.access.tokens import NAME, Scope
 from raingauge.contracts import CityId
-from raingauge.model import EventType
+from raingauge.model import EventType, StreamFormat
 from raingauge.quota.pacing import MonthPacing, Pacing, Terms
 from raingauge.settings.secrets import content
-from raingauge.streams import StreamFormat
 
 PREFIX: Final = "RAINGAUGE_"
 CONFIG_VARIABLE: Final = "RAINGAUGE_CONFIG"

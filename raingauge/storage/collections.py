@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, case, func, insert,
 from sqlalchemy.exc import IntegrityError
 
 from raingauge.contracts import split
-from raingauge.database import is_duplicate
+from raingauge.database.causes import is_duplicate
 from raingauge.errors import Overtaken, Permanent
 from raingauge.model import CollectionRequest, CollectionState, OpenCollection, batches_of
 from raingauge.storage import events, queue

@@ -10,14 +10,14 @@ import math
 from collections.abc import Collection as Many
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Integer, and_, bindparam, func, or_, select, update
 
 from raingauge.contracts import BatchMessage
 from raingauge.database.types import UtcDateTime
-from raingauge.model import BATCH_SIZE, BatchKey, batches_of
+from raingauge.model import BATCH_SIZE, EPOCH, BatchKey, batches_of
 from raingauge.storage import counters
 from raingauge.storage.models import Batch, Collection, QueuedCity
 
@@ -25,9 +25,6 @@ BATCHES_AT_ONCE: Final = 50
 """In one statement: the time that MariaDB takes to plan it grows with their number's square."""
 COLLECTIONS_AT_ONCE: Final = 100
 """In one statement, and checked for lost messages in one round."""
-
-EPOCH: Final = datetime.fromtimestamp(0, UTC)
-"""Earlier than any lease ends."""
 
 # Built once: these run in every round of the relay.
 _NOW: Final = bindparam("now", type_=UtcDateTime)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, bindparam, delete, func, select, union_all, update
 from sqlalchemy.exc import IntegrityError
 
-from raingauge.database import is_duplicate
+from raingauge.database.causes import is_duplicate
 from raingauge.errors import Overtaken
 from raingauge.quota.fairness import needs_no_call, retry_turn, share_with_newcomers
 from raingauge.storage.models import City, Collection, QueuedCity

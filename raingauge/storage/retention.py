@@ -14,10 +14,10 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Integer, bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from raingauge.database import is_duplicate
+from raingauge.database.causes import is_duplicate
 from raingauge.database.upsert import upsert
 from raingauge.errors import Overtaken, Permanent
-from raingauge.model import BatchKey
+from raingauge.model import EPOCH, BatchKey
 from raingauge.storage.counters import lock_collections
 from raingauge.storage.models import (
     REMOVING_ALL,
@@ -31,7 +31,6 @@ from raingauge.storage.models import (
     Reading,
     WebhookDelivery,
 )
-from raingauge.storage.outbox import EPOCH
 from raingauge.storage.queue import keep_claims
 
 STEP_ROWS: Final = 1000

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.schedules.times import EPOCH, Times, WrongExpression
+from producer.schedules.times import Times, WrongExpression
+from raingauge.model import EPOCH
 
 BERLIN = "Europe/Berlin"
 BACK = datetime(2026, 10, 24, 20, tzinfo=UTC)

@@ -8,11 +8,11 @@ import jsonschema
 import pytest
 
 from raingauge.errors import Permanent
+from raingauge.model import StreamFormat
 from raingauge.streams import (
     CityWeather,
     LatestMessage,
     ReadingMessage,
-    StreamFormat,
     connect_schema,
     encode,
     headers,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from raingauge.errors import SettingsError
-from raingauge.settings import BrokerSettings, secret_in
+from raingauge.settings.secrets import secret_in
+from raingauge.settings.sections import BrokerSettings
 
 _SERVER: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w-]+(?:\.[\w-]+)*\.?):([0-9]{1,5})")
 
