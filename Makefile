@@ -12,6 +12,8 @@ CITIES := var/cities.db
 GEONAMES := $(VENV)/geonames
 SBOM := var/sbom
 RUN_EXTRAS := producer,consumer,kafka,mysql,parquet,postgres,cli
+# They run without coverage, which slows tests down: what they execute, the others cover.
+OTHER_TESTS := tests/simulation tests/chaos tests/browser
 # Each worker of the tests would compile every module anew, and so would each process that they start.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
@@ -65,8 +67,8 @@ test: $(READY) ## the tests that need no outside service
 
 .PHONY: test-all
 test-all: $(READY) services ## all tests, those on real Kafka, MariaDB and PostgreSQL too, with coverage
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not mysql' --cov --cov-report=term
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --seeds 300 -k every_promise tests/simulation
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not mysql' --cov --cov-report=term tests $(OTHER_TESTS:%=--ignore=%)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --seeds 300 $(OTHER_TESTS)
 
 .PHONY: test-mysql
 test-mysql: $(READY) services mysql ## logins to MySQL, and the tests of MariaDB on it in MariaDB's place

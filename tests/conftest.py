@@ -33,7 +33,7 @@ settings.load_profile("default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the simulation is."""
-    parser.addoption("--seeds", type=int, default=10, help="seeds that the simulation runs")
+    parser.addoption("--seeds", type=int, default=5, help="seeds that the simulation runs")
 
 
 def pytest_collection_finish() -> None:

@@ -413,7 +413,9 @@ def test_a_collection_of_cities_without_weather_ends_although_no_other_city_is_w
     system.teardown()
 
 
-@pytest.mark.parametrize("fault", ["silent", "quota", "key", "garbled"])
+@pytest.mark.parametrize(
+    "fault", ["quota", *(pytest.param(f, marks=pytest.mark.long) for f in ("silent", "key", "garbled"))]
+)
 def test_a_collection_ends_once_a_fault_of_the_provider_does(template: Path, fault: Fault) -> None:
     system = Raingauge(template)
     system.the_provider_fails(fault)

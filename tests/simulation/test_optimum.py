@@ -14,6 +14,7 @@ from tests.support.databases import sqlite_again
 
 CITIES = range(3_000_000, 3_000_167)
 LATENCY_S = 0.1
+ONE_OR_TWO = pytest.mark.parametrize("consumers", [1, pytest.param(2, marks=pytest.mark.long)])
 
 
 class CalmWorld(World):
@@ -56,7 +57,7 @@ def collected(template: Path, pacing: Pacing, group_mode: str, consumers: int) -
     yield [(moment - first, cost) for moment, cost in world.witness.arrivals]
 
 
-@pytest.mark.parametrize("consumers", [1, 2])
+@ONE_OR_TWO
 def test_smooth_pacing_takes_ten_calls_with_the_probe_and_no_longer_than_the_optimum(
     template: Path, consumers: int
 ) -> None:
@@ -69,14 +70,14 @@ def test_smooth_pacing_takes_ten_calls_with_the_probe_and_no_longer_than_the_opt
         assert arrivals[-1][0] <= 1.005 * 160
 
 
-@pytest.mark.parametrize("consumers", [1, 2])
+@ONE_OR_TWO
 def test_burst_pacing_takes_two_windows(template: Path, consumers: int) -> None:
     with collected(template, "burst", "works", consumers) as arrivals:
         assert sum(cost for _, cost in arrivals) == 167
         assert arrivals[-1][0] <= 1.01 * 120 + LATENCY_S
 
 
-@pytest.mark.parametrize("consumers", [1, pytest.param(2, marks=pytest.mark.long)])
+@ONE_OR_TWO
 def test_city_by_city_the_second_call_goes_after_a_second_and_the_last_by_168(template: Path, consumers: int) -> None:
     with collected(template, "smooth", "removed", consumers) as arrivals:
         assert [cost for _, cost in arrivals] == [1] * 168

@@ -31,7 +31,7 @@ from raingauge.streams import LatestMessage
 from tests.simulation import plan, world
 from tests.simulation.world import LockingLedger, Parts, simulate
 
-CHUNK = 10
+CHUNK = 5
 SEEDS_FOR_A_BUG = 60
 
 
@@ -202,11 +202,13 @@ def test_counters_added_twice_are_caught(template: Path) -> None:
     assert "counters" in found or "acknowledged before it is settled" in found, "it seems to be done too early"
 
 
+@pytest.mark.long
 def test_a_cause_without_its_event_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "record", lambda *_: [])
     assert "causes without their event" in caught(template, Parts())
 
 
+@pytest.mark.long
 def test_a_dead_letter_of_a_deleted_collection_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Forgets(Intake):
         async def _enqueue(self, keys: Mapping[BatchKey, datetime]) -> None:
@@ -217,6 +219,7 @@ def test_a_dead_letter_of_a_deleted_collection_is_caught(template: Path, monkeyp
     assert "dead letters ≠ poison" in caught(template, Parts(intake=Forgets), "dead letters")
 
 
+@pytest.mark.long
 def test_an_event_without_its_cause_is_caught(template: Path) -> None:
     class AnnouncesTooEarly(Intake):
         async def _enqueue(self, keys: Mapping[BatchKey, datetime]) -> None:
@@ -228,6 +231,7 @@ def test_an_event_without_its_cause_is_caught(template: Path) -> None:
     assert "events without their cause" in caught(template, Parts(intake=AnnouncesTooEarly))
 
 
+@pytest.mark.long
 def test_a_notifier_that_forgets_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def forgetful(self: Notifier, event: EventState) -> None:
         await self._transactions.persist(partial(events.mark_processed, event=event))
@@ -236,6 +240,7 @@ def test_a_notifier_that_forgets_is_caught(template: Path, monkeypatch: pytest.M
     assert "not notified" in caught(template, Parts())
 
 
+@pytest.mark.long
 def test_a_reading_that_is_not_published_is_caught(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish = StreamRelay._publish
 

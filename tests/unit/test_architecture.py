@@ -6,6 +6,9 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.xdist_group("sources")  # parsed by one worker
 ROOT = Path(__file__).parents[2]
 PACKAGES = ["cli", "producer", "consumer", "raingauge", "simulator", "standalone", "migrations"]
 SOURCES = {path: path.read_text() for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
