@@ -15,6 +15,7 @@ from cli.errors import Misused
 admin = typer.Typer(name="admin", rich_markup_mode=None)
 dead_letters = typer.Typer(name="dead-letters", rich_markup_mode=None)
 quota = typer.Typer(name="quota", rich_markup_mode=None)
+cities = typer.Typer(name="cities", rich_markup_mode=None)
 token = typer.Typer(name="token", rich_markup_mode=None)
 
 TokenName = Annotated[str, typer.Argument(metavar="NAME", help="1 to 64 characters of A-Z a-z 0-9 . _ -")]
@@ -22,7 +23,7 @@ TokenName = Annotated[str, typer.Argument(metavar="NAME", help="1 to 64 characte
 
 @admin.callback()
 def about_admin() -> None:
-    """Operate the gate, the dead letters and the tokens of the API.
+    """Operate the gate, the dead letters, the unknown cities and the tokens of the API.
 
     \b
     Examples:
@@ -54,6 +55,16 @@ def about_quota() -> None:
     Examples:
       raingauge admin quota set-month 412000
       raingauge admin quota open
+    """
+
+
+@cities.callback()
+def about_cities() -> None:
+    """Correct what is known of cities.
+
+    \b
+    Example:
+      raingauge admin cities forget 3441575 3440714
     """
 
 
@@ -181,6 +192,18 @@ def open_again() -> None:
     _run_on_ledger(open_gate)
 
 
+@cities.command()
+def forget(ids: Annotated[list[int], typer.Argument(metavar="ID", help="Ids of cities.")]) -> None:
+    """Request cities again that the provider did not know.
+
+    Without it they are not requested for a day.
+    """
+    from consumer.commands import forget_cities
+    from raingauge.database.command import command_database
+
+    _run(partial(forget_cities, city_ids=ids, open_database=command_database))
+
+
 def _run_on_ledger(program: Callable[..., Coroutine[Any, Any, None]]) -> None:
     from consumer.app import command_ledger
 
@@ -195,4 +218,5 @@ def _run(program: Callable[..., Coroutine[Any, Any, None]]) -> None:
 
 admin.add_typer(dead_letters)
 admin.add_typer(quota)
+admin.add_typer(cities)
 admin.add_typer(token)

@@ -146,7 +146,7 @@ def test_admin_does_what_the_consumers_commands_do(tmp_path: Path) -> None:
         (tmp_path / "own.db").touch()
         done = [
             subprocess.run(
-                [*command, "quota", *words],
+                [*command, *words],
                 env=variables,
                 cwd=tmp_path,
                 capture_output=True,
@@ -154,9 +154,14 @@ def test_admin_does_what_the_consumers_commands_do(tmp_path: Path) -> None:
                 timeout=60,
                 check=False,
             )
-            for words in (["adopt"], ["set-month", "77"], ["open"])
+            for words in (
+                ["quota", "adopt"],
+                ["quota", "set-month", "77"],
+                ["quota", "open"],
+                ["cities", "forget", "5"],
+            )
         ]
-        assert [each.returncode for each in done] == [0, 0, 0]
+        assert [each.returncode for each in done] == [0, 0, 0, 0]
         shown.append([each.stdout.rpartition("->")[2] for each in done])
     assert shown[0] == shown[1]
-    assert shown[0][1] == " 77 cities\n"
+    assert shown[0][1::2] == [" 77 cities\n", "city 5: was not unknown\n"]
