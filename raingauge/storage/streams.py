@@ -33,8 +33,14 @@ _FETCHED_AT: Final = select(City.id, City.fetched_at).where(City.id.in_(bindpara
 _LEASED_READINGS: Final = (
     select(
         *(getattr(OutgoingReading, name) for name in ("number", "stored_at", "collection_id", "city_id")),
-        *(getattr(City if name in OF_THE_CITY else Reading, name) for name in ReadingMessage.model_fields),
-        *(City.id if name == "city_id" else getattr(City, name) for name in LatestMessage.model_fields),
+        *(
+            getattr(City if name in OF_THE_CITY else Reading, name).label(f"reading_{name}")
+            for name in ReadingMessage.model_fields
+        ),
+        *(
+            getattr(City, "id" if name == "city_id" else name).label(f"latest_{name}")
+            for name in LatestMessage.model_fields
+        ),
     )
     .outerjoin_from(
         OutgoingReading,
@@ -116,10 +122,9 @@ def remove_published(
 
 
 def _outgoing(row: Any) -> Outgoing:
-    number, stored_at, collection_id, city_id, *values = row
-    of_reading = dict(zip(ReadingMessage.model_fields, values, strict=False))
-    of_city = dict(zip(LatestMessage.model_fields, values[len(of_reading) :], strict=True))
-    reading = None if of_reading["status"] is None else ReadingMessage(**of_reading)
-    fetched = of_city["fetched_at"] is not None and (reading is None or reading.status == "collected")
-    latest = LatestMessage(**of_city) if fetched else None
-    return Outgoing(number, stored_at, collection_id, city_id, reading, latest)
+    reading, latest = None, None
+    if row.reading_status is not None:
+        reading = ReadingMessage(**{name: getattr(row, f"reading_{name}") for name in ReadingMessage.model_fields})
+    if row.latest_fetched_at is not None and row.reading_status in {None, "collected"}:
+        latest = LatestMessage(**{name: getattr(row, f"latest_{name}") for name in LatestMessage.model_fields})
+    return Outgoing(row.number, row.stored_at, row.collection_id, row.city_id, reading, latest)
