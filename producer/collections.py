@@ -182,14 +182,13 @@ class Collections:
         client = request.requested_by if request.max_open_cities else None
         if client not in self._posts:
             accept = self._in_thread(self._accept, write=True)
-
-            async def accept_limited(posts: Sequence[_Post]) -> Mapping[_Post, Accepted | Refused]:
-                async with self._limited:
-                    return await accept(posts)
-
-            load, loads = (accept, LOADS_AT_ONCE) if client is None else (accept_limited, 1)
+            load, loads = (accept, LOADS_AT_ONCE) if client is None else (self._accept_limited, 1)
             self._posts[client] = SingleFlight(load, loads_at_once=loads, patience_s=PATIENCE_S, gather_s=GATHER_S)
         return self._posts[client]
+
+    async def _accept_limited(self, posts: Sequence[_Post]) -> Mapping[_Post, Accepted | Refused]:
+        async with self._limited:
+            return await self.transactions.write(partial(self._accept, posts))
 
     async def estimate(self, request: CollectionRequest) -> Estimate:
         """What a collection would cost, without storing it; or still costs, if it exists.
