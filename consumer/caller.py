@@ -311,7 +311,7 @@ class Caller:
         def work(connection: Connection) -> Settled:
             now = self._transactions.now(connection)
             if ending is not None:  # first: the collections' locks are held as briefly as can be
-                quota.close_charge(connection, fetched.charge_id, now, ending)
+                quota.close_charge(connection, fetched.charge_id, fetched.fetched_at, now, ending)
             return settling.settle(connection, now, fetched, rest_s, streams=self._streams)
 
         settled = await self._transactions.persist(work)

@@ -138,6 +138,6 @@ def _settle(database: Database, charge_id: int, reservation: Reservation) -> Non
     def work(connection: Connection) -> None:
         now = database.now(connection)
         settling.settle(connection, now, fetched, rest_s)
-        quota.close_charge(connection, charge_id, now)
+        quota.close_charge(connection, charge_id, at, now)
 
     database.write(work)

@@ -3,6 +3,9 @@
 An event is due while it has a `publish_at` that has passed; so a round of the relay reads what is due by an index. It
 is published again from time to time until it is processed. Its deliveries to webhooks are rows of their own, stored
 with it: one for each webhook that has subscribed to its type by then. This module knows neither Kafka nor HTTP.
+
+An event that was read in an earlier transaction is found by its id. Its number may be another event's by now: a
+database that fails over to a replica without the last transactions gives their numbers again.
 """
 
 import json
@@ -164,7 +167,7 @@ def change(connection: Connection, now: datetime, event_id: str, changes: dict[s
 
 def mark_processed(connection: Connection, event: EventState) -> None:
     """Set `Processed`, unless the event was changed since it was read: then it is notified of once more."""
-    as_read = (Event.number == event.number, Event.revision == event.revision)
+    as_read = (Event.event_id == event.event_id, Event.revision == event.revision)
     connection.execute(update(Event).where(*as_read).values(status=PROCESSED, publish_at=None))
 
 
@@ -184,7 +187,7 @@ def reschedule(connection: Connection, events: Sequence[EventState], leased_unti
 
 def postpone(connection: Connection, event: EventState, moment: datetime) -> None:
     """Have an event that cannot be processed yet published again at that moment."""
-    this = (Event.number == event.number, Event.publish_at.is_not(None))
+    this = (Event.event_id == event.event_id, Event.publish_at.is_not(None))
     connection.execute(update(Event).where(*this).values(publish_at=moment))
 
 
@@ -230,11 +233,12 @@ def lease_deliveries(
 
 def end_attempt(connection: Connection, webhook_id: str, due: DueDelivery, outcome: Outcome) -> None:
     """Store the outcome of an attempt, unless another one has ended since the lease; a delivery counts all the same."""
+    number = select(Event.number).where(Event.event_id == due.event.event_id).scalar_subquery()
     connection.execute(
         update(WebhookDelivery)
         .where(
             WebhookDelivery.webhook_id == webhook_id,
-            WebhookDelivery.event_number == due.event.number,
+            WebhookDelivery.event_number == number,
             WebhookDelivery.status == "waiting",
             true() if outcome.status == "delivered" else WebhookDelivery.attempts == due.attempts,
         )

@@ -152,10 +152,13 @@ def insert_charge(
     return int(inserted[0])
 
 
-def close_charge(connection: Connection, charge_id: int, closed_at: datetime, outcome: str | None = None) -> None:
+def close_charge(
+    connection: Connection, charge_id: int, reserved_at: datetime, closed_at: datetime, outcome: str | None = None
+) -> None:
     """All answers are in: hold the charge for one window from then on, and never for longer than before.
 
-    The gate's time stands still while the clock is a little behind it, so a charge ends no earlier than that.
+    After a failover that lost the charge its id may be another charge's, which was reserved later and stays open. The
+    gate's time stands still while the clock is a little behind it, so a charge ends no earlier than that.
     """
     sqlite = connection.dialect.name == "sqlite"
     earlier, later = (func.min, func.max) if sqlite else (func.least, func.greatest)
@@ -163,7 +166,7 @@ def close_charge(connection: Connection, charge_id: int, closed_at: datetime, ou
     gate = select(QuotaGate.last_now).where(QuotaGate.account == QuotaCharge.account).scalar_subquery()
     connection.execute(
         update(QuotaCharge)
-        .where(QuotaCharge.id == charge_id, QuotaCharge.closed_at.is_(None))
+        .where(QuotaCharge.id == charge_id, QuotaCharge.reserved_at == reserved_at, QuotaCharge.closed_at.is_(None))
         .values(
             closed_at=closed_at,
             outcome=outcome,

@@ -66,7 +66,7 @@ class Fetched:
     requested: Sequence[int]
     """The cities of all calls."""
     fetched_at: datetime
-    """Database time; the calls were sent later."""
+    """When the charge was reserved, by the database's clock; the calls were sent later."""
     observations: Mapping[int, Observation] = field(default_factory=dict)
     unknown: frozenset[int] = frozenset()
     """The provider does not know these ids."""

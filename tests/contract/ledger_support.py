@@ -123,7 +123,7 @@ class Consumer:
     def close(self, taken: Reservation) -> None:
         """The answers are in."""
         charge_id = taken.charge_id or 0
-        self.database.write(lambda c: quota.close_charge(c, charge_id, self.database.now(c)))
+        self.database.write(lambda c: quota.close_charge(c, charge_id, taken.reserved_at, self.database.now(c)))
 
     def settle(self, taken: Reservation, **kinds: Iterable[int]) -> Settled:
         """Settle and close a charge: weather for its cities, but for those given as unknown, failed, split or lost."""
@@ -148,7 +148,7 @@ class Consumer:
         def work(connection: Connection) -> Settled:
             now = self.database.now(connection)
             settled = settling.settle(connection, now, fetched, rest_two_seconds)
-            quota.close_charge(connection, fetched.charge_id, now)
+            quota.close_charge(connection, fetched.charge_id, fetched.fetched_at, now)
             return settled
 
         return self.database.write(work)

@@ -1,9 +1,11 @@
 """The ledger grants what the quota allows and says exactly when the next may go: pace, holds, months, clock, terms."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, update
 
 from consumer.gate import Event
 from consumer.ledger import NotNow
@@ -225,10 +227,24 @@ def test_old_charges_are_forgotten_in_steps_the_oldest_first(database: Database)
         assert [row.id for row in rows(database, QuotaCharge)] == [taken[-1].charge_id][:more]
 
 
+def test_answers_do_not_close_the_charge_that_got_the_id_of_theirs_from_a_replica(database: Database) -> None:
+    account, consumer = busy(database)
+    lost = consumer.take()
+    database.write(lambda c: c.execute(delete(QuotaCharge)))
+    account.moment.now += 60 * SECOND
+    taken = consumer.take()
+    database.write(lambda c: c.execute(update(QuotaCharge).values(id=lost.charge_id)))
+    consumer.close(lost)
+    assert [row.closed_at for row in rows(database, QuotaCharge)] == [None]
+    consumer.close(replace(taken, charge_id=lost.charge_id))
+    assert [row.closed_at for row in rows(database, QuotaCharge)] == [account.moment.now]
+
+
 def test_the_calls_and_the_outcome_of_a_charge_are_recorded(database: Database) -> None:
     account, consumer = busy(database)
     taken, silent = consumer.take(2), consumer.take()
-    database.write(lambda c: quota.close_charge(c, taken.charge_id or 0, account.moment.now, "answered"))
+    answered_at = account.moment.now
+    database.write(lambda c: quota.close_charge(c, taken.charge_id or 0, taken.reserved_at, answered_at, "answered"))
     assert [(account.charge(one).calls, account.charge(one).outcome) for one in (taken, silent)] == [
         (len(taken.calls), "answered"),
         (1, None),

@@ -2,13 +2,17 @@
 
 from datetime import datetime, timedelta
 
+from sqlalchemy import update
+
 from raingauge.database import Database
 from raingauge.model import EventState
 from raingauge.storage import events
 from raingauge.storage.events import NewEvent
+from raingauge.storage.models import Event
 from tests.contract.storage_support import NOW, SECOND, accept, at_once, cancel
 
 LEASE = timedelta(seconds=30)
+OTHER_ID = "6f9d5b0e-2d0b-4f4e-9d53-0d4a7c1c2b11"
 
 
 def record(database: Database, *new: NewEvent, now: datetime = NOW) -> list[str]:
@@ -40,7 +44,7 @@ def test_an_event_is_found_as_it_was_recorded(database: Database) -> None:
 
 
 def test_an_event_with_an_id_of_its_own_is_stored_once(database: Database) -> None:
-    first, second = (record(database, message(event_id="6f9d5b0e-2d0b-4f4e-9d53-0d4a7c1c2b11")) for _ in range(2))
+    first, second = (record(database, message(event_id=OTHER_ID)) for _ in range(2))
     assert first == second
     assert len(listed(database)) == 1
 
@@ -84,6 +88,15 @@ def test_an_event_that_is_to_be_processed_again_while_it_is_processed_stays_due(
     change(database, event_id, status="NotProcessed")
     database.write(lambda connection: events.mark_processed(connection, as_read))
     assert [event.event_id for event in lease(database, NOW)] == [event_id]
+
+
+def test_what_is_read_of_an_event_changes_no_other_that_a_replica_has_given_its_number(database: Database) -> None:
+    record(database, message())
+    (as_read,) = lease(database, NOW)
+    database.write(lambda connection: connection.execute(update(Event).values(event_id=OTHER_ID)))
+    database.write(lambda connection: events.mark_processed(connection, as_read))
+    database.write(lambda connection: events.postpone(connection, as_read, NOW + 100 * LEASE))
+    assert [event.event_id for event in lease(database, NOW + LEASE)] == [OTHER_ID]
 
 
 def test_an_event_that_was_made_due_during_its_publication_stays_due(database: Database) -> None:

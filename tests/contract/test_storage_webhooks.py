@@ -3,16 +3,18 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
 from raingauge.database import Database
 from raingauge.model import DeliveryState, EventType
 from raingauge.storage import events
 from raingauge.storage.events import DueDelivery, NewEvent, Outcome, Subscription
-from raingauge.storage.models import Webhook, WebhookDelivery
+from raingauge.storage.models import Event, Webhook, WebhookDelivery
 from tests.contract.storage_support import NOW, SECOND, accept, at_once, cancel, rows
 
 LEASE = timedelta(seconds=60)
 A, B = "a" * 64, "b" * 64
+OTHER_ID = "6f9d5b0e-2d0b-4f4e-9d53-0d4a7c1c2b11"
 DELIVERED = Outcome("delivered", 204, None, None)
 
 
@@ -67,6 +69,15 @@ def test_events_from_before_the_subscription_are_not_delivered(database: Databas
     subscribe(database, a=["message"])
     assert lease(database) == []
     assert deliveries(database, before) == []
+
+
+def test_an_outcome_ends_no_delivery_of_another_event_that_a_replica_has_given_the_number(database: Database) -> None:
+    subscribe(database, a=["message"])
+    record(database, "rain")
+    (due,) = lease(database)
+    database.write(lambda connection: connection.execute(update(Event).values(event_id=OTHER_ID)))
+    end(database, due)
+    assert [one.status for one in deliveries(database, OTHER_ID)] == ["waiting"]
 
 
 def test_a_webhook_that_was_removed_keeps_what_waits_and_gets_nothing_more_until_it_is_back(database: Database) -> None:
