@@ -91,6 +91,7 @@ class Worker:
         self.caller = caller
         intake.on_enqueued = caller.wake
         caller.on_settled = intake.acknowledge
+        caller.on_failover = intake.enqueue_again
 
     def stop(self) -> None:
         """Take nothing more; finish the calls under way."""

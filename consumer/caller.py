@@ -124,6 +124,7 @@ class Caller:
         self._news = asyncio.Event()
         self._tried_at = clock.monotonic()
         self.on_settled: Callable[[Settled], None] = lambda _settled: None
+        self.on_failover: Callable[[], None] = lambda: None
         self._metrics = metrics or CallMetrics()
         self._logged_reason: str | None = None
         self.waiting_for: str | None = None
@@ -191,6 +192,8 @@ class Caller:
         if answer.reason != self._logged_reason and answer.reason not in QUIET_REASONS:
             log.info("caller.waiting", extra={"reason": answer.reason, "looks_again_s": round(seconds, 3)})
             self._logged_reason = answer.reason
+        if answer.reason == "failover" and self.waiting_for != "failover":
+            self.on_failover()
         self.waiting_for = answer.reason
         await happens_within(self._news, seconds)
 

@@ -82,6 +82,7 @@ class Intake:
         self._streams = streams
         self._deliveries: dict[BatchKey, list[_Requested]] = {}
         self._stop = asyncio.Event()
+        self._failover = asyncio.Event()
         self.on_enqueued: Callable[[], None] = lambda: None
         self.find_buried: FindBuried = _none_buried
         self.tracing = Tracing()
@@ -109,10 +110,14 @@ class Intake:
         """Receive nothing more."""
         self._stop.set()
 
+    def enqueue_again(self) -> None:
+        """Enqueue all batches whose deliveries are held once more: a failover may have lost that they were enqueued."""
+        self._failover.set()
+
     async def run(self) -> None:
         """Receive deliveries until stopped. What is not settled by then is delivered again."""
         async with asyncio.TaskGroup() as tasks:
-            endless = tasks.create_task(self._receive()), tasks.create_task(self._watch_held())
+            endless = [tasks.create_task(one()) for one in (self._receive, self._watch_held, self._recover)]
             await self._watch()
             for task in endless:
                 task.cancel()
@@ -130,6 +135,14 @@ class Intake:
             deliveries = await self._subscription.receive()
             for start in range(0, len(deliveries), BATCHES_AT_ONCE):
                 await self._take(deliveries[start : start + BATCHES_AT_ONCE])
+
+    async def _recover(self) -> None:
+        while True:
+            await self._failover.wait()
+            self._failover.clear()
+            held = list(self._latest().items())
+            for start in range(0, len(held), BATCHES_AT_ONCE):
+                await self._enqueue(dict(held[start : start + BATCHES_AT_ONCE]))
 
     async def _take(self, deliveries: Sequence[Delivery]) -> None:
         keys: dict[BatchKey, datetime] = {}

@@ -367,6 +367,7 @@ class Ledger:
             ends_at = now + timedelta(seconds=self.terms.claim_s)
             quota.clip_charges(connection, self._account, ends_at)
             queue.clip_moments(connection, self._account, now, ends_at)
+            cities.clip_moments(connection, now)
         closed = _not_now(Wait(doubts["blocked_until"], doubts["state"]), now)
         moved = doubts["state"] == "failover" and gate.database_id
         return replace(closed, moved=(moved, doubts["database_id"])) if moved else closed

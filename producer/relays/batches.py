@@ -26,6 +26,8 @@ from raingauge.storage.quota import consumers_alive, find_gate
 log = logging.getLogger("raingauge.relay")
 
 LEASE: Final = timedelta(seconds=30)
+AFTER_CLOSURE: Final = timedelta(minutes=5)
+"""A gate that was closed this recently explains why batches made no progress."""
 RENEW_EVERY_S: Final = 10.0
 MAX_PENDING: Final = 500
 MAX_AT_ONCE: Final = 50
@@ -149,7 +151,7 @@ class Relay:
         """Republish batches that made no progress although a consumer could have worked on them."""
         stalled_since = now - timedelta(seconds=self._settings.republish_after_s)
         gate = find_gate(connection, self._account)
-        if gate is None or gate.blocked_until > stalled_since:
+        if gate is None or gate.blocked_until > max(stalled_since, now - AFTER_CLOSURE):
             return
         if consumers_alive(connection, now, self._account)[0] == 0:
             return

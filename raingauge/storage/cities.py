@@ -106,6 +106,12 @@ def _doubted_later(new: Any) -> ColumnElement[bool]:
     return or_(City.fetched_at.is_(None), City.fetched_at <= new.doubted_at)
 
 
+def clip_moments(connection: Connection, now: datetime) -> None:
+    """The database's clock stepped back: nothing that is known of cities is from the future."""
+    for column in (City.fetched_at, City.unknown_at, City.doubted_at):
+        connection.execute(update(City).where(column > now).values({column: now}))
+
+
 def good_city(connection: Connection, other_than: int) -> int | None:
     """The city that was fetched last, except one; before any was, London. None: London is the one."""
     fetched = select(City.id).where(City.fetched_at.is_not(None), City.id != other_than)

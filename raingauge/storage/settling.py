@@ -18,6 +18,7 @@ from raingauge.storage import counters
 from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
 from raingauge.storage.counters import Finished, Settling, Wanted, exactly, lock_collections
 from raingauge.storage.models import Batch, City, QueuedCity, Reading
+from raingauge.storage.queue import remove_unclaimed
 from raingauge.storage.streams import add_readings
 from raingauge.storage.weather import WEATHER_COLUMNS
 
@@ -126,7 +127,7 @@ def settle(
     concerned = fetched.city_ids
     if concerned:
         collections, rows = _lock_open_rows(connection, concerned)
-        outcomes, rests = _judge(rows, fetched, unknown, retry)
+        outcomes, rests = _judge(now, rows, fetched, unknown, retry)
         store(connection, now, collections, outcomes, result, streams=streams)
         _rest(connection, now, rests, fetched.charge_id)
     if releases:
@@ -173,15 +174,20 @@ def fail_city(connection: Connection, now: datetime, city_id: int, reason: str, 
 
 
 def _lock_open_rows(connection: Connection, city_ids: Sequence[int]) -> tuple[dict[str, Any], list[Wanted]]:
-    """Lock the collections that want these cities; those collections, and the rows of those that are open."""
+    """Lock the collections that want these cities; those collections, and the rows of those that are open.
+
+    Rows of the others leave the queue, unless a call fetches them: a cancellation misses what gets a turn just then.
+    """
     collections = lock_collections(connection, connection.scalars(_WANTED_BY, {"cities": city_ids}).all())
     names = [name for name, row in collections.items() if row.finished_at is None]
+    if len(names) < len(collections):
+        remove_unclaimed(connection, sorted(collections.keys() - names))
     wanted = connection.execute(_OPEN_WANTED, {"cities": city_ids, "collections": names}) if names else ()
     return collections, [Wanted(*row) for row in wanted]
 
 
 def _judge(
-    rows: Sequence[Wanted], fetched: Fetched, unknown: Many[int], retry: Retry
+    now: datetime, rows: Sequence[Wanted], fetched: Fetched, unknown: Many[int], retry: Retry
 ) -> tuple[dict[Wanted, str | None], dict[Wanted, tuple[int, float]]]:
     """What settles rows (None: their observation; else why they fail), and which ones rest: attempts and seconds."""
     outcomes: dict[Wanted, str | None] = {}
@@ -192,7 +198,8 @@ def _judge(
             failures[row.city_id] = max(failures[row.city_id], row.attempts)
     for row in rows:
         if row.city_id in fetched.observations:
-            if is_fresh(fetched.fetched_at, row.since):
+            # Wanted from the future on: the database's clock has stepped back since. No weather would ever do.
+            if is_fresh(fetched.fetched_at, row.since) or row.since > now:
                 outcomes[row] = None
         elif row.city_id in unknown:
             outcomes[row] = UNKNOWN_CITY

@@ -12,7 +12,7 @@ from consumer.ledger import NotNow
 from raingauge.database import Database
 from raingauge.errors import GateMismatch
 from raingauge.storage import quota
-from raingauge.storage.models import QueuedCity, QuotaCharge, QuotaTerms
+from raingauge.storage.models import City, QueuedCity, QuotaCharge, QuotaTerms
 from tests.contract.ledger_support import CLAIM_S, WORST_S, Account, Consumer, finish, milliseconds
 from tests.contract.storage_support import MICROSECOND, NOW, SECOND, rows
 
@@ -370,12 +370,14 @@ def test_a_clock_that_stepped_back_closes_the_gate_and_clips_what_is_held_and_cl
 ) -> None:
     account, consumer = busy(database, 40)
     kept, lost = consumer.take(), consumer.take()
+    account.remember(7, unknown=[8], at=NOW)
     account.moment.now -= back
     stepped = account.moment.now
     assert consumer.refused() == NotNow(milliseconds(WORST_S), "database")
     ends, until = stepped + CLAIM_S * SECOND, stepped + WORST_S * SECOND
     assert {row.ends_at for row in rows(database, QuotaCharge)} == {ends}
     assert {row.ready_at for row in rows(database, QueuedCity)} == {ends}
+    assert [(row.fetched_at, row.doubted_at) for row in rows(database, City)] == [(stepped, None), (None, stepped)]
     gate = account.gate
     assert (gate.state, gate.last_now, gate.blocked_until, gate.next_start_at) == ("database", stepped, until, stepped)
     account.moment.forward(50)

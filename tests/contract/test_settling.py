@@ -5,6 +5,7 @@ from contextlib import closing
 from functools import partial
 
 import pytest
+from sqlalchemy import update
 
 from raingauge.database import Database, open_database
 from raingauge.storage import settling
@@ -75,6 +76,31 @@ def test_a_collection_that_ended_during_the_call_gets_nothing_more_and_others_do
     assert [done.collection_id for done in consumer.settle(taken).collections] == ["going"]
     assert account.collection("over") == before
     assert {row.collection_id for row in rows(account.database, Reading)} == {"going"}
+
+
+def test_a_city_that_is_wanted_from_a_future_is_settled_by_the_next_answer(
+    account: Account, consumer: Consumer
+) -> None:
+    account.moment.forward(1800)
+    account.want("one", [1], max_age_s=0)
+    account.moment.forward(-1799)  # the database's clock steps back, and no charge has seen the time between
+    assert [done.collection_id for done in consumer.settle(consumer.take()).collections] == ["one"]
+
+
+def test_a_row_of_a_collection_that_ended_leaves_the_queue_when_it_got_a_turn_meanwhile(
+    account: Account, consumer: Consumer
+) -> None:
+    account.want("over", [1, 2])
+    account.want("going", [1])
+    consumer.take()
+    account.cancel("over")
+    ready = {"charge_id": None, "ready_at": None, "turn": 1, "newcomer": False}
+    this = (QueuedCity.collection_id == "over", QueuedCity.city_id == 1)
+    account.database.write(lambda connection: connection.execute(update(QueuedCity).where(*this).values(ready)))
+    account.remember(1)
+    now = account.database.now
+    account.database.write(lambda connection: settling.settle_fresh(connection, now(connection), [1]))
+    assert {(row.collection_id, row.city_id) for row in rows(account.database, QueuedCity)} == {("over", 2)}
 
 
 def test_a_city_that_fails_again_and_again_is_given_up_for_all_who_want_it(

@@ -351,3 +351,11 @@ def test_news_end_a_wait_and_no_wait_is_longer_than_a_minute(sqlite: Database) -
         assert len(scene.ledger.lanes) == 3
 
     scene.run(meanwhile=wake_later)
+
+
+def test_a_failover_is_told_once(sqlite: Database) -> None:
+    scene = Scene(sqlite, *[NotNow(1.0, "failover")] * 3, NotNow(1.0, None), NotNow(1.0, "failover"))
+    told: list[float] = []
+    scene.caller.on_failover = lambda: told.append(scene.clock.monotonic())
+    scene.run()
+    assert told == [0.0, 4.0]

@@ -126,6 +126,19 @@ def test_a_batch_joins_the_queue_and_stays_unacknowledged_until_it_is_settled(sq
     assert scene.intake.unacknowledged == 0
 
 
+def test_what_a_failover_forgot_of_a_batch_is_enqueued_again(sqlite: Database) -> None:
+    scene = Scene(sqlite, [delivery(), delivery(1, 2)])
+
+    def fail_over() -> None:
+        scene.database.write(lambda connection: connection.execute(delete(QueuedCity).where(QueuedCity.batch == 0)))
+        scene.intake.enqueue_again()
+
+    def enqueued() -> None:
+        assert (scene.queued, scene.intake.unacknowledged, scene.handoff.done) == (40, 2, [])
+
+    scene.run(enqueued, fail_over, enqueued)
+
+
 @pytest.mark.parametrize(
     ("poison", "error"),
     [

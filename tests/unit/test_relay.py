@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, cast
 
@@ -19,10 +19,12 @@ from raingauge.errors import HandoffUnavailable
 from raingauge.messaging.port import Headers, Publisher
 from raingauge.model import BatchKey
 from raingauge.quota.pacing import Terms
-from raingauge.settings import RelaySettings
+from raingauge.settings import RelaySettings, Settings
 from raingauge.storage.outbox import Leased
+from tests.api_support import Front
 from tests.simulation.virtual import VirtualLoop, run_virtually
 
+HOUR = timedelta(hours=1)
 UNTIL = datetime(2026, 11, 10, tzinfo=UTC)
 BURST = 70
 
@@ -175,3 +177,18 @@ def test_after_a_round_that_failed_it_rests_even_when_it_is_woken() -> None:
 
     run_virtually(watch(), loop)
     assert waited == [pytest.approx(MAX_REST_S, abs=0.002)]
+
+
+@pytest.mark.parametrize(("closed_ago", "again"), [(HOUR / 2, True), (HOUR / 60, False), (-HOUR, False)])
+async def test_lost_messages_are_published_again_unless_a_closed_gate_explains_that_nothing_moves(
+    sqlite: Database, closed_ago: timedelta, again: bool
+) -> None:
+    front = Front(sqlite, settings=Settings(relay=RelaySettings(every_s=1e-6, republish_after_s=3600)))
+    await front.collect(1, cities=[1])
+    await front.relay.work_once()
+    await front.relay.work_once()
+    front.clock.moment += 2 * HOUR
+    front.open_gate(blocked_until=front.clock.moment - closed_ago)
+    front.beat()
+    await front.relay.work_once()
+    assert front.shelf.keys == ["1/0"] * (2 if again else 1)
