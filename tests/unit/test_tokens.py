@@ -16,7 +16,6 @@ from raingauge.access.tokens import (
     Scope,
     digest,
     digest_of_session,
-    includes,
     is_token,
     looks_like_token,
     new_token,
@@ -70,15 +69,6 @@ def test_what_is_stored_is_a_hash_of_the_session_which_is_a_hash_of_the_token() 
     session = hashlib.sha256(token.encode()).hexdigest()
     assert session_of(token) == session
     assert digest(token) == digest_of_session(session) == hashlib.sha256(session.encode()).hexdigest()
-
-
-def test_a_scope_includes_those_before_it() -> None:
-    scopes: list[Scope] = ["read", "write", "admin"]
-    assert [[includes(held, wanted) for wanted in scopes] for held in scopes] == [
-        [True, False, False],
-        [True, True, False],
-        [True, True, True],
-    ]
 
 
 @pytest.mark.parametrize(
