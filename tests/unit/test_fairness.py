@@ -13,6 +13,7 @@ from raingauge.quota.fairness import (
     cities_until,
     is_fresh,
     newcomers_in,
+    retry_turn,
     share,
     share_with_newcomers,
     turns,
@@ -33,6 +34,10 @@ def test_the_next_batch_goes_on_behind_the_last_turn_of_its_collection() -> None
     assert turns(100, 120, 0, 2) == ([Turn(121, False), Turn(122, False)], 122)
     assert turns(100, 120, 3, 0) == ([Turn(100, True)] * 3, 120)
     assert turns(100, 120, 0, 0) == ([], 120)
+
+
+def test_a_city_that_failed_waits_for_the_last_turn_of_its_collection() -> None:
+    assert (retry_turn(100, 120), retry_turn(100, 20)) == (120, 101)
 
 
 @given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 9))
