@@ -1,14 +1,18 @@
 """The description of the API is complete, and the page that shows it needs nothing from elsewhere."""
 
+import asyncio
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
+import httpx2
 import pytest
 
 from producer.api.schemas import AcceptedBody, EstimateBody
 from producer.pages import ROW
 from tests.api_support import Front
+from tests.support.databases import sqlite_copy
 
 REQUESTS: Final = "/compat/collection-request/collection-request"
 EVENTS: Final = "/compat/events/events"
@@ -45,10 +49,15 @@ OF_ACCESS: Final = {"401", "403", "429", "503"}
 Description = dict[str, Any]
 
 
-@pytest.fixture
-async def description(front: Front) -> Description:
+@pytest.fixture(scope="module")
+def description(template: Path) -> Description:
     """The same each time that it is asked for: it does not grow."""
-    first, again = [await front.http.get("/openapi.json") for _ in range(2)]
+
+    async def asked_twice(front: Front) -> list[httpx2.Response]:
+        return [await front.http.get("/openapi.json") for _ in range(2)]
+
+    with sqlite_copy(template) as database:
+        first, again = asyncio.run(asked_twice(Front(database)))
     assert (first.status_code, first.json()) == (200, again.json())
     described: Description = first.json()
     return described

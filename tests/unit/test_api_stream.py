@@ -4,10 +4,12 @@ import json
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import insert
 
 from producer.api.collections.stream import events_of, overview_of
 from producer.live import Change, Overview
 from producer.quota import QuotaReports
+from raingauge.storage.models import Collection
 from tests.api_support import Front, observation
 
 
@@ -35,9 +37,10 @@ async def test_before_a_consumer_has_started_the_quota_is_null(front: Front) -> 
 async def test_an_open_collection_is_seen_however_many_newer_ones_there_are(front: Front) -> None:
     await front.collect("oldest", cities=[1, 2])
     front.clock.moment += timedelta(seconds=1)
-    for number in range(101):
-        await front.collect(f"newer-{number}", cities=[1])
-        front.settle(f"newer-{number}", [observation(1)])
+    newer = {"max_age_s": 600, "cities_hash": "-", "total": 1, "collected": 1}
+    newer |= dict.fromkeys(("requested_at", "finished_at", "last_progress_at"), front.clock.moment)
+    rows = [newer | {"id": f"newer-{number}"} for number in range(101)]
+    front.database.write(lambda connection: connection.execute(insert(Collection), rows))
     seen = overview(front).collections
     assert (len(seen), seen["oldest"]["finished_at"]) == (101, None)
     front.clock.moment += timedelta(seconds=1)
