@@ -78,8 +78,7 @@ def test_a_message_of_several_lines_becomes_one_line(message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [{"message": f"key {SECRET}"}, {"url": f"http://host/?appid={SECRET}"}, {"nested": {"key": SECRET}}],
+    "fields", [{"message": f"key {SECRET}"}, {"url": f"http://host/?appid={SECRET}"}, {"nested": {"key": SECRET}}]
 )
 def test_the_secret_is_masked_in_message_and_fields(fields: dict[str, Any]) -> None:
     formatted = line(fields.pop("message", "event"), secret=SECRET, **fields)

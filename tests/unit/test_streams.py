@@ -30,14 +30,9 @@ EACH = pytest.mark.parametrize("message", [READING, FAILED, LATEST], ids=["colle
 
 
 def test_the_headers_are_those_of_a_cloud_event_in_binary_mode() -> None:
-    assert dict(headers(READING, NOON)) == {
-        "ce_specversion": b"1.0",
-        "ce_id": b"1/3439525",
-        "ce_source": b"/raingauge",
-        "ce_type": b"raingauge.reading",
-        "ce_time": b"2026-11-20T12:00:00.123Z",
-        "content-type": b"application/json",
-    }
+    fixed = {"ce_specversion": b"1.0", "ce_source": b"/raingauge", "content-type": b"application/json"}
+    own = {"ce_id": b"1/3439525", "ce_type": b"raingauge.reading", "ce_time": b"2026-11-20T12:00:00.123Z"}
+    assert dict(headers(READING, NOON)) == fixed | own
     assert dict(headers(LATEST, NOON))["ce_id"] == b"3439525/2026-11-20T12:00:00.123456+00:00"
     assert READING.key == LATEST.key == b"3439525"
 
@@ -82,14 +77,9 @@ def test_in_structured_mode_an_event_is_one_line_with_the_attributes_and_the_val
     assert b"\n" not in line
     event = json.loads(line)
     assert event.pop("data") == json.loads(encode(message, form))
-    assert event == {
-        "specversion": "1.0",
-        "id": message.id,
-        "source": "/raingauge",
-        "type": connect_schema(type(message))["name"],
-        "time": "2026-11-20T12:00:00.123Z",
-        "datacontenttype": "application/json",
-    }
+    fixed = {"specversion": "1.0", "source": "/raingauge", "datacontenttype": "application/json"}
+    own = {"id": message.id, "type": connect_schema(type(message))["name"], "time": "2026-11-20T12:00:00.123Z"}
+    assert event == fixed | own
 
 
 def test_in_structured_mode_an_event_may_have_no_value_and_what_is_no_event_is_refused_for_good() -> None:
