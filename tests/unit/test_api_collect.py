@@ -26,6 +26,7 @@ async def test_a_collection_is_accepted_with_its_location_and_what_to_expect(ser
 async def test_without_a_consumer_it_waits_but_the_relay_is_woken_and_publishes_its_batches(front: Front) -> None:
     answer = await front.collect(1)
     assert (answer.status_code, answer.json()) == (202, ACCEPTED | {"status": "waiting", "expected_at": None})
+    assert len({*default_cities()}) == ACCEPTED["total"], "none is named twice"
     assert front.relay.woken == 1
     await front.relay.work_once()
     assert front.shelf.keys == [f"1/{batch}" for batch in range(9)]
