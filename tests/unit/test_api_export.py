@@ -142,6 +142,7 @@ async def test_a_client_that_reads_no_further_frees_the_thread_of_its_parquet(
     closes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parquet, "TAKEN_WITHIN_S", 600.0 if closes else 0.05)
+    monkeypatch.setattr(parquet, "ROWS_IN_GROUP", 1000)
     form, threads, given = ParquetFormat("metric"), Threads(1, "parquet"), 0
 
     async def endless() -> AsyncIterator[Any]:
@@ -149,7 +150,7 @@ async def test_a_client_that_reads_no_further_frees_the_thread_of_its_parquet(
         while True:
             given += 1
             values = {"city_id": given, "status": "collected", "fetched_at": NOON + timedelta(seconds=given)}
-            yield form.encode([[values.get(name) for name in KINDS]] * 20_000)
+            yield form.encode([[values.get(name) for name in KINDS]] * 2000)
 
     file = form.file(endless(), threads)
     assert (await anext(file)).startswith(b"PAR1")
