@@ -124,6 +124,17 @@ class Front:
         body: dict[str, Any] = answer.json()
         return body
 
+    async def pages(self, url: str) -> list[dict[str, Any]]:
+        """The bodies of this page and of all that follow; each page links to the next."""
+        bodies = []
+        following: str | None = url
+        while following is not None:
+            answer = await self.http.get(following)
+            bodies.append(answer.json())
+            following = bodies[-1]["next"]
+            assert answer.headers.get("link") == (f'<{following}>; rel="next"' if following else None)
+        return bodies
+
     def beat(self, partitions_held: int = 0) -> None:
         """A consumer is alive."""
         self.database.write(lambda c: quota.beat(c, self.clock.moment, "a consumer", self.account, partitions_held))

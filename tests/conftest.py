@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from raingauge.database import Database, open_database
+from raingauge.observability.log import LIBRARIES
 from tests.support.databases import (
     SERVER_KINDS,
     empty,
@@ -48,11 +49,12 @@ KINDS = ["sqlite", *SERVER_KINDS]
 def _logging_as_before() -> Iterator[None]:
     """Undo what a program that ran within the test did to logging: later tests would hear of it."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers = root.handlers[:]
+    levels = [(logger, logger.level) for logger in (root, *map(logging.getLogger, LIBRARIES))]
     yield
-    for handler in set(root.handlers) - set(handlers):
-        root.removeHandler(handler)
-    root.setLevel(level)
+    root.handlers[:] = handlers
+    for logger, level in levels:
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from tests.support.metrics import samples
@@ -83,6 +84,13 @@ class Program:
         assert self.process.stdout is not None
         self.process.stdout.close()
         return status
+
+
+def forget_settings(patch: pytest.MonkeyPatch) -> None:
+    """Take all settings, and the key, out of this process's environment."""
+    for name in list(os.environ):
+        if name.upper().startswith(("RAINGAUGE_", "OPENWEATHER_")):
+            patch.delenv(name)
 
 
 @contextmanager

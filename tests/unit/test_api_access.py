@@ -90,9 +90,9 @@ def routes(api: FastAPI) -> Iterator[tuple[str, str]]:
 
 
 async def test_every_route_is_closed_but_those_that_are_open_by_name(front: Guarded) -> None:
-    served = api(front.settings, front.collections, front.relay)
-    described = [(method.upper(), path) for path, each in served.openapi()["paths"].items() for method in each]
-    found = {*routes(served)}
+    open_api = api(front.settings, front.collections, front.relay)
+    described = [(method.upper(), path) for path, each in open_api.openapi()["paths"].items() for method in each]
+    found = {*routes(open_api)}
     assert found > {(method, path) for method, path in described if "{" not in path}
     assert len(found) > len(described) > 30
     for method, path in sorted(found):
@@ -103,11 +103,10 @@ async def test_every_route_is_closed_but_those_that_are_open_by_name(front: Guar
             assert (answer.status_code, method, path) == (401, method, path)
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/static", "/get/", "/static/../get", "/session/", "/%2fget"])
-async def test_other_spellings_of_a_path_open_nothing(front: Guarded, path: str) -> None:
-    answer = await front.send("GET", path)
-    assert answer.status_code in {401, 404}
-    assert answer.status_code == 401 or path.startswith("/static/")
+async def test_other_spellings_of_a_path_open_nothing(front: Guarded) -> None:
+    for path in ("/nothing", "/static", "/get/", "/static/../get", "/session/", "/%2fget"):
+        answer = await front.send("GET", path)
+        assert answer.status_code == 401 or (answer.status_code == 404 and path.startswith("/static/"))
 
 
 async def test_the_description_says_what_each_operation_needs(front: Guarded) -> None:
@@ -143,27 +142,21 @@ async def test_a_scope_allows_what_it_includes(front: Guarded, method: str, path
             assert_problem(answer, 403, f"the token {scope} has the scope {scope}; this needs {needed}")
 
 
-@pytest.mark.parametrize(
-    ("headers", "detail", "code"),
-    [
-        ({}, MISSING, None),
-        ({"Authorization": "Basic dXNlcjpwYXNz"}, MISSING, None),
-        ({"Authorization": "Bearer"}, MALFORMED, "invalid_token"),
-        ({"Authorization": "Bearer rg_x"}, MALFORMED, "invalid_token"),
-        (bearer(TOKENS["read"][:-1] + "?"), MALFORMED, "invalid_token"),
-        (bearer(tokens.new_token()), "there is no such token", "invalid_token"),
-        ({"Cookie": f"raingauge_session={TOKENS['read']}"}, MISSING, None),
-        ({"Cookie": f"raingauge_session={'0' * 64}"}, "there is no such token", "invalid_token"),
-    ],
-)
-async def test_a_refusal_says_why_as_rfc_6750_has_it(
-    front: Guarded, headers: Mapping[str, str], detail: str, code: str | None
-) -> None:
-    answer = await front.http.get("/collections", headers=headers)
-    assert_problem(answer, 401, detail)
-    challenge = answer.headers["www-authenticate"]
-    assert challenge.startswith('Bearer realm="raingauge"')
-    assert (f'error="{code}"' in challenge) if code else ("error" not in challenge)
+REFUSED: Final[dict[str, list[dict[str, str]]]] = {
+    MISSING: [{}, {"Authorization": "Basic dXNlcjpwYXNz"}, {"Cookie": f"raingauge_session={TOKENS['read']}"}],
+    MALFORMED: [*({"Authorization": f"Bearer{rest}"} for rest in ("", " rg_x")), bearer(TOKENS["read"][:-1] + "?")],
+    "there is no such token": [bearer(tokens.new_token()), {"Cookie": f"raingauge_session={'0' * 64}"}],
+}
+
+
+@pytest.mark.parametrize("detail", REFUSED, ids=["missing", "malformed", "unknown"])
+async def test_a_refusal_says_why_as_rfc_6750_has_it(front: Guarded, detail: str) -> None:
+    for headers in REFUSED[detail]:
+        answer = await front.http.get("/collections", headers=headers)
+        assert_problem(answer, 401, detail)
+        challenge = answer.headers["www-authenticate"]
+        assert challenge.startswith('Bearer realm="raingauge"')
+        assert "error" not in challenge if detail == MISSING else 'error="invalid_token"' in challenge
 
 
 async def test_a_token_ends_when_it_expires_even_while_its_verdict_is_kept(front: Guarded) -> None:
@@ -261,31 +254,20 @@ async def test_a_stream_ends_when_its_token_is_revoked(front: Guarded) -> None:
     assert live == [True, False]
 
 
-@pytest.mark.parametrize(
-    ("http", "refused"),
-    [
-        ({"host": "0.0.0.0"}, True),
-        ({"host": "weather.example.org"}, True),
-        ({"host": "::"}, True),
-        ({"host": "0.0.0.0", "allow_anonymous": True}, False),
-        ({"host": "127.0.0.2"}, False),
-        ({"host": "::1"}, False),
-        ({"host": "localhost"}, False),
-    ],
-)
-async def test_without_a_token_it_serves_this_machine_only(
-    sqlite: Database, http: dict[str, Any], refused: bool
-) -> None:
-    transactions = Transactions(sqlite, inline, SystemClock())
-    admitted = admission(transactions, Settings.model_validate({"http": http}), {})
-    if refused:
-        with pytest.raises(
-            SettingsError, match=r"^http\.host: .* token add .* listen on 127\.0\.0\.1, .*allow_anonymous"
-        ):
-            await admitted.check()
-    else:
-        await admitted.check()
-    assert admitted.is_open is (None if refused else True)
+async def test_without_a_token_it_serves_this_machine_only(sqlite: Database) -> None:
+    def admitted(**http: Any) -> Admission:
+        transactions = Transactions(sqlite, inline, SystemClock())
+        return admission(transactions, Settings.model_validate({"http": http}), {})
+
+    own = [admitted(host=host) for host in ("127.0.0.2", "::1", "localhost")]
+    for each in [*own, admitted(host="0.0.0.0", allow_anonymous=True)]:
+        await each.check()
+        assert each.is_open
+    for host in ("0.0.0.0", "weather.example.org", "::"):
+        beyond = admitted(host=host)
+        with pytest.raises(SettingsError, match=r"^http\.host: .* token add .* 127\.0\.0\.1, .*allow_anonymous"):
+            await beyond.check()
+        assert beyond.is_open is None
 
 
 async def test_the_last_use_is_stored_at_most_once_a_minute_and_not_by_the_request(front: Guarded) -> None:
@@ -309,7 +291,7 @@ async def test_revoking_the_last_token_opens_nothing(front: Guarded) -> None:
         assert_problem(await http.get("/collections"), 401, MISSING)
 
 
-async def test_taking_the_last_token_out_of_the_settings_opens_nothing(
+async def test_removing_the_last_token_of_settings_opens_nothing(
     sqlite: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     transactions, settings = Transactions(sqlite, inline, SystemClock()), Settings()
@@ -347,15 +329,12 @@ async def test_the_page_signs_in_and_out_with_a_cookie_that_is_not_the_token(fro
     assert_problem(await front.http.get("/session"), 401, MISSING)
 
 
-@pytest.mark.parametrize(
-    ("token", "detail"),
-    [("rg_x", MALFORMED), (tokens.new_token(), "there is no such token"), ("é", MALFORMED)],
-    ids=["mistyped", "unknown", "no token"],
-)
-async def test_a_wrong_token_signs_nobody_in(front: Guarded, token: str, detail: str) -> None:
-    answer = await front.send("POST", "/session", json={"token": token})
-    assert_problem(answer, 401, detail)
-    assert "set-cookie" not in answer.headers
+async def test_a_wrong_token_signs_nobody_in(front: Guarded) -> None:
+    wrong = {"rg_x": MALFORMED, "é": MALFORMED, tokens.new_token(): "there is no such token"}
+    for token, detail in wrong.items():
+        answer = await front.send("POST", "/session", json={"token": token})
+        assert_problem(answer, 401, detail)
+        assert "set-cookie" not in answer.headers
 
 
 async def test_the_cookie_is_secure_behind_https_and_stays_below_the_path_of_the_proxy(sqlite: Database) -> None:
@@ -428,9 +407,8 @@ async def test_open_cities_are_limited_and_settled_ones_free_their_place(sqlite:
     assert_problem(never, 422, "the token write may have 3 cities open; it has 2, and this collection has 4")
     front.settle("1", [observation(1)])
     assert (await post(TOKENS["write"], json={"id": 2, "cities": [3, 4]})).status_code == 202
-    assert (
-        await front.send("POST", "/compat/weather/weather", TOKENS["write"], json={"user_id": 9})
-    ).status_code == 422
+    compat = await front.send("POST", "/compat/weather/weather", TOKENS["write"], json={"user_id": 9})
+    assert compat.status_code == 422
 
 
 async def test_a_list_says_who_requested_a_collection_and_get_stays_as_it_was(front: Guarded) -> None:
@@ -441,7 +419,7 @@ async def test_a_list_says_who_requested_a_collection_and_get_stays_as_it_was(fr
     assert "requested_by" not in (await front.send("GET", "/get?id=1", TOKENS["read"])).json()
 
 
-async def test_each_change_by_a_token_is_one_line_of_the_audit_log(
+async def test_each_change_by_a_token_is_one_line_of_the_audit(
     front: Guarded, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "raingauge.audit")
@@ -466,28 +444,25 @@ async def test_each_change_by_a_token_is_one_line_of_the_audit_log(
 # -- hosts and headers -------------------------------------------------------------------------------------------------
 
 
+LOOPBACK: Final = ("localhost:8000", "127.0.0.1", "[::1]:8000", "LOCALHOST")
+FOREIGN: Final = ("rebound.example.org", "localhost.example.org:8000", "")
+
+
 @pytest.mark.parametrize(
-    ("http", "host", "status"),
+    ("http", "statuses"),
     [
-        ({}, "localhost:8000", 200),
-        ({}, "127.0.0.1", 200),
-        ({}, "[::1]:8000", 200),
-        ({}, "LOCALHOST", 200),
-        ({}, "rebound.example.org", 421),
-        ({}, "localhost.example.org:8000", 421),
-        ({}, "", 421),
-        ({"host": "127.0.0.9"}, "127.0.0.9:8000", 200),
-        ({"allowed_hosts": ["weather.example.org"]}, "weather.example.org", 200),
-        ({"allowed_hosts": ["weather.example.org"]}, "localhost", 421),
-        ({"host": "0.0.0.0", "allow_anonymous": True}, "whatever.example.org", 200),
+        ({}, dict.fromkeys(LOOPBACK, 200) | dict.fromkeys(FOREIGN, 421)),
+        ({"host": "127.0.0.9"}, {"127.0.0.9:8000": 200}),
+        ({"allowed_hosts": ["weather.example.org"]}, {"weather.example.org": 200, "localhost": 421}),
+        ({"host": "0.0.0.0", "allow_anonymous": True}, {"whatever.example.org": 200}),
     ],
+    ids=["by default", "on another address", "by name", "to all"],
 )
-async def test_only_its_own_hosts_are_answered(sqlite: Database, http: dict[str, Any], host: str, status: int) -> None:
+async def test_only_its_own_hosts_are_answered(sqlite: Database, http: Any, statuses: dict[str, int]) -> None:
     front = Front(sqlite, settings=Settings.model_validate({"http": http}))
-    for _ in range(2):
+    for host in [*statuses] * 2:
         answer = await front.http.get("/health", headers={"Host": host})
-        assert answer.status_code == status
-        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert (answer.status_code, answer.headers["x-content-type-options"]) == (statuses[host], "nosniff")
     assert HttpSettings.model_validate(http).allowed_hosts == http.get("allowed_hosts", [])
 
 

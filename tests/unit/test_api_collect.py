@@ -5,102 +5,72 @@ from contextlib import closing
 
 import httpx2
 import pytest
-from sqlalchemy import select
 
 from producer.api.schemas import AcceptedBody
 from producer.cities import default_cities
 from raingauge.blocking import Threads
 from raingauge.database import Database
-from raingauge.model import BATCH_SIZE
-from raingauge.storage.models import Batch
 from tests.api_support import JSON, Front, assert_problem, observation, settings_for
 
-
-@pytest.fixture
-def front(sqlite: Database) -> Front:
-    return Front(sqlite)
+ACCEPTED = {"id": "1", "status": "queued", "total": 167, "batches": 9, "expected_at": "2026-11-20T12:02:40.000Z"}
 
 
-async def test_a_collection_is_accepted_with_its_location_and_what_to_expect(front: Front) -> None:
-    front.beat()
-    front.open_gate()
-    answer = await front.collect(1)
+async def test_a_collection_is_accepted_with_its_location_and_what_to_expect(served: Front) -> None:
+    answer = await served.collect(1)
     assert (answer.status_code, answer.headers["location"]) == (202, "/get?id=1")
     assert answer.headers["content-type"] == "application/json"
-    assert answer.json() == {
-        "id": "1",
-        "status": "queued",
-        "total": 167,
-        "batches": 9,
-        "expected_at": "2026-11-20T12:02:40.000Z",
-    }
+    assert answer.json() == ACCEPTED
     assert list(answer.json()) == list(AcceptedBody.model_fields), "in the order of the documentation"
 
 
-async def test_without_a_consumer_it_is_accepted_and_waits(front: Front) -> None:
+async def test_without_a_consumer_it_waits_but_the_relay_is_woken_and_publishes_its_batches(front: Front) -> None:
     answer = await front.collect(1)
-    assert (answer.status_code, answer.json()["status"], answer.json()["expected_at"]) == (202, "waiting", None)
-
-
-async def test_the_default_cities_travel_in_eight_full_batches_and_one_of_seven(front: Front) -> None:
-    await front.collect(1)
-    stored = front.database.read(lambda c: c.execute(select(Batch.batch, Batch.size).order_by(Batch.batch)).all())
-    assert [tuple(row) for row in stored] == [(number, BATCH_SIZE) for number in range(8)] + [(8, 7)]
-    assert len(set(default_cities())) == 167
-
-
-async def test_an_accepted_collection_wakes_the_relay_which_publishes_its_batches(front: Front) -> None:
-    await front.collect(1)
+    assert (answer.status_code, answer.json()) == (202, ACCEPTED | {"status": "waiting", "expected_at": None})
+    assert len({*default_cities()}) == ACCEPTED["total"], "none is named twice"
     assert front.relay.woken == 1
     await front.relay.work_once()
     assert front.shelf.keys == [f"1/{batch}" for batch in range(9)]
 
 
-async def test_the_same_request_again_answers_200_and_collects_nothing_twice(front: Front) -> None:
-    first = await front.collect(1)
-    again = await front.collect(1)
-    assert (again.status_code, again.headers["location"], again.json()) == (200, "/get?id=1", first.json())
-    assert (front.rows(), front.relay.woken) == ((1, 9, 0), 1)
-
-
-async def test_the_same_request_again_answers_the_state_as_it_stands(front: Front) -> None:
-    await front.collect("x", cities=[1, 2])
-    front.settle("x", [observation(1), observation(2)])
+async def test_the_same_request_again_collects_nothing_twice_and_answers_the_state_as_it_stands(front: Front) -> None:
+    first = await front.collect("x", cities=[1, 2])
     again = await front.collect("x", cities=[1, 2])
-    assert (again.status_code, again.json()["status"]) == (200, "done")
-    assert again.json()["expected_at"] == "2026-11-20T12:00:00.000Z"
+    assert (again.status_code, again.headers["location"], again.json()) == (200, "/get?id=x", first.json())
+    assert (front.rows(), front.relay.woken) == ((1, 1, 0), 1)
+    front.settle("x", [observation(1), observation(2)])
+    late = await front.collect("x", cities=[1, 2])
+    done = first.json() | {"status": "done", "expected_at": "2026-11-20T12:00:00.000Z"}
+    assert (late.status_code, late.json()) == (200, done)
 
 
-async def test_fifty_parallel_requests_of_one_id_make_one_collection(sqlite: Database) -> None:
+async def test_of_parallel_requests_of_one_id_one_wins_and_the_same_ones_make_one_collection(sqlite: Database) -> None:
     with closing(Threads(16, "test")) as threads:
         front = Front(sqlite, threads, deadline_s=60)
-        answers = await asyncio.gather(*(front.collect("same") for _ in range(50)))
-    assert sorted(answer.status_code for answer in answers) == [200] * 49 + [202]
-    assert (front.rows(), front.relay.woken) == ((1, 9, 0), 1)
+        same = await asyncio.gather(*(front.collect("same") for _ in range(50)))
+        assert (front.rows(), front.relay.woken) == ((1, 9, 0), 1)
+        other = await asyncio.gather(*(front.collect("other", cities=[n + 1]) for n in range(8)))
+    assert sorted(answer.status_code for answer in same) == [200] * 49 + [202]
+    assert sorted(answer.status_code for answer in other) == [202] + [409] * 7
+    assert front.rows() == (2, 10, 0)
 
 
-async def test_parallel_requests_of_one_id_for_different_cities_let_one_win(sqlite: Database) -> None:
-    with closing(Threads(16, "test")) as threads:
-        front = Front(sqlite, threads, deadline_s=60)
-        answers = await asyncio.gather(*(front.collect("same", cities=[n + 1]) for n in range(8)))
-    assert sorted(answer.status_code for answer in answers) == [202] + [409] * 7
-    assert front.rows() == (1, 1, 0)
+Request = dict[str, object]
 
 
 @pytest.mark.parametrize(
     ("first", "second"),
     [
         ({}, {"cities": [1]}),
+        ({}, {"cities": list(default_cities())}),
         ({"cities": [1]}, {}),
         ({"cities": [1, 2]}, {"cities": [1, 3]}),
         ({"cities": [1, 2]}, {"cities": [1]}),
         ({"max_age_s": 5}, {"max_age_s": 6}),
         ({}, {"max_age_s": 0}),
     ],
+    ids=["some", "the default by name", "no more", "another", "fewer", "older", "new"],
 )
-async def test_the_same_id_for_another_request_is_refused(
-    front: Front, first: dict[str, object], second: dict[str, object]
-) -> None:
+async def test_the_same_id_for_another_request_is_refused(front: Front, first: Request, second: Request) -> None:
     await front.collect(1, **first)
     before = front.rows()
     answer = await front.collect(1, **second)
@@ -117,11 +87,6 @@ async def test_what_is_left_out_or_in_another_order_makes_no_other_request(sqlit
     assert (await front.collect(1, cities=[1])).status_code == 409
     usual = front.settings.freshness.max_age_s
     assert [(await front.collect(2, cities=[1], **age)).status_code for age in ({}, {"max_age_s": usual})] == [202, 200]
-
-
-async def test_naming_the_default_cities_is_another_request_than_leaving_them_out(front: Front) -> None:
-    await front.collect(1)
-    assert (await front.collect(1, cities=list(default_cities()))).status_code == 409
 
 
 @pytest.mark.parametrize(("first", "second"), [(1, "1"), ("1", 1), (-7, "-7"), (0, "0")])

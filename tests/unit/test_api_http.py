@@ -42,34 +42,26 @@ PATHS: Final = (
 
 async def test_paths_work_with_and_without_the_trailing_slash(front: Front) -> None:
     front.open_gate()
-    await front.collect(1)
+    posted = await front.http.post("/collect/", json={"id": 1, "cities": [1]})
+    assert (posted.status_code, posted.headers["location"]) == (202, "/get?id=1")
     for path in PATHS:
         name, question, query = path.partition("?")
         for slashes in ("", "/", "//"):
             assert (await front.http.get(f"{name}{slashes}{question}{query}")).status_code == 200
 
 
-async def test_a_collection_can_be_posted_with_the_trailing_slash(front: Front) -> None:
-    answer = await front.http.post("/collect/", json={"id": 1, "cities": [1]})
-    assert (answer.status_code, answer.headers["location"]) == (202, "/get?id=1")
-
-
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-async def test_an_unknown_path_is_a_problem_that_names_it(front: Front, method: str) -> None:
-    for path in ("/nope", "/collections/1/nope", "/get/1", "/collect/1", "/docs/nope", "/redoc", "/GET", "/ñ"):
+async def test_an_unknown_path_is_a_problem_that_names_its_beginning(front: Front, method: str) -> None:
+    within = ("/collections/1/nope", "/get/1", "/collect/1", "/docs/nope")
+    for path in ("/nope", *within, "/redoc", "/GET", "/ñ", "/" + "x" * 5000):
         answer = await front.http.request(method, path)
-        assert_problem(answer, 404, f"there is nothing at {path}; /docs shows what there is")
+        assert_problem(answer, 404, f"there is nothing at {path[:64]}; /docs shows what there is")
 
 
 async def test_a_file_of_the_documentation_that_is_not_there_is_not_found(front: Front) -> None:
     for path in ("/docs/assets/nope", "/docs/assets", "/docs/assets/%2e%2e/main.py"):
         answer = await front.http.get(path)
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
-
-
-async def test_a_long_path_is_not_repeated_whole(front: Front) -> None:
-    answer = await front.http.get("/" + "x" * 5000)
-    assert_problem(answer, 404, f"there is nothing at /{'x' * 63}; /docs shows what there is")
 
 
 async def test_collect_takes_nothing_but_post(front: Front) -> None:
@@ -97,6 +89,8 @@ async def test_head_answers_as_get_without_the_body(front: Front) -> None:
         head, get = await front.http.head(path), await front.http.get(path)
         assert head.content == b""
         assert (head.status_code, dict(head.headers)) == (get.status_code, dict(get.headers))
+    tag = (await front.http.head("/get?id=1")).headers["etag"]
+    assert (await front.http.head("/get?id=1", headers={"If-None-Match": tag})).status_code == 304
 
 
 async def test_a_long_body_is_not_made_in_answer_to_head() -> None:
@@ -125,14 +119,10 @@ async def test_a_long_body_is_not_made_in_answer_to_head() -> None:
     assert len(made) < 10
 
 
-async def test_head_knows_tags_too(front: Front) -> None:
-    await front.collect(1)
-    tag = (await front.http.head("/get?id=1")).headers["etag"]
-    assert (await front.http.head("/get?id=1", headers={"If-None-Match": tag})).status_code == 304
-
-
-async def test_a_body_at_the_limit_is_taken(front: Front) -> None:
+async def test_a_body_at_the_limit_or_in_chunks_is_taken(front: Front) -> None:
     assert (await front.http.post("/collect", content=bytes_of(LIMIT), headers=JSON)).status_code == 202
+    answer = await front.http.post("/collect", content=chunks(b'{"id": 2, "cities": [1, 2]}', 3), headers=JSON)
+    assert (answer.status_code, answer.json()["total"]) == (202, 2)
 
 
 @pytest.mark.parametrize("path", ["/collect", "/collect/", "/get"])
@@ -140,32 +130,19 @@ async def test_a_body_that_says_it_is_too_long_is_refused_unread(front: Front, p
     answer = await front.http.post(path, content=bytes_of(LIMIT + 1), headers=JSON)
     assert assert_problem(answer, 413, TOO_LONG)["title"] == "Content Too Large"
     assert answer.headers["connection"] == "close"
+    absurd = await front.http.post(path, content=b"{}", headers=JSON | {"Content-Length": "9" * 5000})
+    assert_problem(absurd, 413, TOO_LONG)
     await front.assert_nothing_happened()
-
-
-async def test_a_length_of_absurdly_many_digits_is_too_long(front: Front) -> None:
-    answer = await front.http.post("/collect", content=b"{}", headers=JSON | {"Content-Length": "9" * 5000})
-    assert_problem(answer, 413, TOO_LONG)
 
 
 @pytest.mark.parametrize("size", [1, 1000, LIMIT * 2])
-async def test_a_body_in_chunks_is_refused_once_it_is_too_long(front: Front, size: int) -> None:
-    answer = await front.http.post("/collect", content=chunks(bytes_of(LIMIT + 1), size), headers=JSON)
-    assert "content-length" not in answer.request.headers
+@pytest.mark.parametrize("told", [{}, {"Content-Length": "10"}], ids=["no length", "too short a length"])
+async def test_a_body_in_chunks_is_refused_once_it_is_too_long(front: Front, size: int, told: dict[str, str]) -> None:
+    answer = await front.http.post("/collect", content=chunks(bytes_of(LIMIT + 1), size), headers=JSON | told)
+    assert answer.request.headers.get("content-length") == told.get("Content-Length")
     assert_problem(answer, 413, TOO_LONG)
     assert answer.headers["connection"] == "close"
     await front.assert_nothing_happened()
-
-
-async def test_a_body_that_is_longer_than_it_says_is_refused(front: Front) -> None:
-    headers = JSON | {"Content-Length": "10"}
-    answer = await front.http.post("/collect", content=chunks(bytes_of(LIMIT + 1)), headers=headers)
-    assert_problem(answer, 413, TOO_LONG)
-
-
-async def test_a_body_in_chunks_within_the_limit_is_taken(front: Front) -> None:
-    answer = await front.http.post("/collect", content=chunks(b'{"id": 1, "cities": [1, 2]}', 3), headers=JSON)
-    assert (answer.status_code, answer.json()["total"]) == (202, 2)
 
 
 ELSEWHERE: Final = "a page of another site asks for this"
@@ -186,26 +163,16 @@ async def test_a_page_of_another_site_changes_nothing(front: Front) -> None:
         assert front.rows() == before
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"Sec-Fetch-Site": "same-origin", "Origin": "http://behind.a.proxy"},
-        {"Sec-Fetch-Site": "none"},
-        {"Origin": "http://localhost:8000"},
-        {"Origin": "https://localhost:8000"},
-    ],
-)
-async def test_a_program_and_a_page_of_its_own_may_change_things(front: Front, headers: dict[str, str]) -> None:
-    await front.collect(1, cities=[1])
-    headers |= {"Host": "localhost:8000"}
-    assert (await front.http.post("/collections/1/cancel", headers=headers)).json()["status"] == "cancelled"
+async def test_a_program_and_a_page_of_its_own_may_change_things(front: Front) -> None:
+    own = ({"Origin": f"{scheme}://localhost:8000"} for scheme in ("http", "https"))
+    behind_a_proxy = {"Sec-Fetch-Site": "same-origin", "Origin": "http://behind.a.proxy"}
+    for number, headers in enumerate(({}, {"Sec-Fetch-Site": "none"}, behind_a_proxy, *own)):
+        answer = await front.http.post("/collect", json={"id": number}, headers=headers | {"Host": "localhost:8000"})
+        assert answer.status_code == 202, headers
 
 
 @pytest.mark.parametrize("prefix", ["", "/weather"], ids=["removed by the proxy", "passed on"])
-async def test_below_a_path_of_a_proxy_everything_works_and_all_links_begin_with_it(
-    sqlite: Database, prefix: str
-) -> None:
+async def test_below_a_path_of_a_proxy_all_works_and_all_links_begin_with_it(sqlite: Database, prefix: str) -> None:
     front = Front(sqlite, settings=Settings(http=HttpSettings(root_path="/weather")))
     posted = await front.http.post(f"{prefix}/collect/", json={"id": 1, "cities": [1, 2]})
     assert (posted.status_code, posted.headers["location"]) == (202, "/weather/get?id=1")

@@ -2,31 +2,16 @@
 
 from datetime import timedelta
 
-import pytest
-
 from producer.readings import MAX_LATEST
-from raingauge.database import Database
 from tests.api_support import OBSERVED_AT, Front, observation
-
-
-@pytest.fixture
-def front(sqlite: Database) -> Front:
-    return Front(sqlite)
 
 
 async def test_the_cities_of_a_large_collection_come_in_pages_each_on_one(front: Front) -> None:
     await front.collect(1, cities=[*range(1, MAX_LATEST + 31)])
-    missing: list[int] = []
-    url = "/readings/latest?id=1&units=imperial"
-    while url:
-        answer = await front.http.get(url)
-        body = answer.json()
-        assert len(body["missing"]) <= MAX_LATEST
-        assert ("link" in answer.headers) == (body["next"] is not None)
-        missing += body["missing"]
-        url = body["next"]
-        assert not url or url == "/readings/latest?id=1&after=50&units=imperial"
-    assert missing == [*range(1, MAX_LATEST + 31)]
+    first, last = await front.pages("/readings/latest?id=1&units=imperial")
+    assert first["next"] == "/readings/latest?id=1&after=50&units=imperial"
+    assert first["missing"] == [*range(1, MAX_LATEST + 1)]
+    assert last["missing"] == [*range(MAX_LATEST + 1, MAX_LATEST + 31)]
 
 
 async def test_the_age_counts_from_the_observation(front: Front) -> None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from sqlalchemy import insert
 
 from producer.metrics import REASONS, RunningProof
-from raingauge.database import Database
 from raingauge.model import Charge
 from raingauge.quota.pacing import Terms
 from raingauge.storage.models import QuotaCharge
@@ -22,28 +21,17 @@ SECOND = timedelta(seconds=1)
 TERMS = Terms(60, 60.0, "smooth", 1_000_000, "even", timeout_s=10.0)
 
 
-@pytest.fixture
-def front(sqlite: Database) -> Front:
-    return Front(sqlite)
-
-
-async def test_what_was_accepted_is_counted(front: Front) -> None:
-    for id in (1, 2, 2):  # noqa: A001
-        await front.collect(id, cities=[1])
-    assert (await scrape(front.http))["raingauge_collections_accepted_total"] == 2
-
-
-async def test_collections_outbox_and_consumers_are_read_from_the_database(front: Front) -> None:
-    for id in range(1, 6):  # noqa: A001
+async def test_what_was_accepted_is_counted_and_the_rest_is_read_from_the_database(front: Front) -> None:
+    for id in (1, 2, 3, 4, 5, 5):  # noqa: A001
         await front.collect(id, cities=[10 * id, 10 * id + 1])
     front.settle("2", [observation(20)])
     front.settle("3", [observation(30), observation(31)])
     await front.http.post("/collections/4/cancel")
     front.beat()
     found = await scrape(front.http)
-    states = {state: found[f"raingauge_collections{{state={state}}}"] for state in ("queued", "collecting", "done")}
-    assert states == {"queued": 2, "collecting": 1, "done": 1}
-    assert found["raingauge_collections{state=cancelled}"] == 1
+    expected = {"queued": 2, "collecting": 1, "done": 1, "cancelled": 1}
+    assert {state: found[f"raingauge_collections{{state={state}}}"] for state in expected} == expected
+    assert found["raingauge_collections_accepted_total"] == 5
     assert (found["raingauge_outbox_backlog_batches"], found["raingauge_consumers_alive"]) == (5, 1)
     assert found["raingauge_database_read_timestamp_seconds"] == NOON.timestamp()
 
@@ -53,19 +41,12 @@ async def test_the_gate_and_the_quota_are_read_from_the_database(front: Front, s
     front.open_gate(state=state, month_spent=500, cities_per_window=90)
     for ago_s, cost in ((100, 60), (90, 40), (10, 7)):
         at = NOON - ago_s * SECOND
-        row = {
-            "account": front.account,
-            "cost": cost,
-            "reserved_at": at,
-            "closed_at": at,
-            "ends_at": at,
-            "consumer": "",
-        }
-        front.database.write(lambda c, row=row: c.execute(insert(QuotaCharge).values(row)))  # type: ignore[misc]
+        row = {"cost": cost, "consumer": ""} | dict.fromkeys(("reserved_at", "closed_at", "ends_at"), at)
+        charge = insert(QuotaCharge).values(account=front.account, **row)
+        front.database.write(lambda c, charge=charge: c.execute(charge))  # type: ignore[misc]
     found = await scrape(front.http)
-    assert {reason: found[f"raingauge_gate_closed{{reason={reason}}}"] for reason in REASONS} == {
-        reason: float(reason == state) for reason in REASONS
-    }
+    closed = {reason: found[f"raingauge_gate_closed{{reason={reason}}}"] for reason in REASONS}
+    assert closed == {reason: float(reason == state) for reason in REASONS}
     window = {name: found[f"raingauge_quota_window_{name}_cities"] for name in ("limit", "held", "proof")}
     assert window == {"limit": 90, "held": 7, "proof": 100}  # the last charge may still change
     month = {name: found[f"raingauge_quota_month_{name}_cities"] for name in ("budget", "spent")}

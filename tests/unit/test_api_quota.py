@@ -20,8 +20,7 @@ SECOND: Final = timedelta(seconds=1)
 
 
 @pytest.fixture
-def front(sqlite: Database) -> Front:
-    front = Front(sqlite)
+def front(front: Front) -> Front:
     front.open_gate(endpoint="group")
     return front
 
@@ -30,14 +29,8 @@ def charge(front: Front, ago_s: float, answered_s: float | None = 0.3, cost: int
     """A charge reserved so long ago; its answers came so much later, or not yet."""
     reserved = front.clock.moment - ago_s * SECOND
     closed = None if answered_s is None else reserved + answered_s * SECOND
-    row = {
-        "account": account or front.account,
-        "cost": cost,
-        "reserved_at": reserved,
-        "closed_at": closed,
-        "ends_at": reserved + 25 * SECOND if closed is None else closed,
-        "consumer": "one",
-    }
+    row = {"account": account or front.account, "cost": cost, "consumer": "one", "reserved_at": reserved}
+    row |= {"closed_at": closed, "ends_at": closed or reserved + 25 * SECOND}
     front.database.write(lambda c: c.execute(insert(QuotaCharge).values(row)))
 
 
@@ -49,15 +42,16 @@ async def standing(front: Front) -> dict[str, Any]:
     return body
 
 
-async def ask_proof(
-    front: Front, begin: datetime | str | None = None, end: datetime | str | None = None
-) -> httpx2.Response:
+Moment = datetime | str | None
+
+
+async def ask_proof(front: Front, begin: Moment = None, end: Moment = None) -> httpx2.Response:
     given = {"from": begin, "to": end}
     query = {name: each if isinstance(each, str) else each.isoformat() for name, each in given.items() if each}
     return await front.http.get("/quota/proof", params=query)
 
 
-async def proof(front: Front, begin: datetime | str | None = None, end: datetime | str | None = None) -> dict[str, Any]:
+async def proof(front: Front, begin: Moment = None, end: Moment = None) -> dict[str, Any]:
     answer = await ask_proof(front, begin, end)
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
@@ -75,6 +69,9 @@ async def test_a_fresh_account_has_all_of_its_quota(front: Front) -> None:
     assert (body["account"], body["now"]) == ("openweather", "2026-11-20T12:00:00.000Z")
     assert (body["held"], body["free"], body["charges_open"], body["next_release"]) == (0, 60, 0, None)
     assert body["gate"] == {"state": "open", "why": WHY["open"], "blocked_until": None, "endpoint": "group"}
+    assert body["consumers"] == 0
+    front.beat()
+    assert (await standing(front))["consumers"] == 1
 
 
 async def test_what_charges_hold_is_not_free_and_comes_back_at_the_next_release(front: Front) -> None:
@@ -86,14 +83,9 @@ async def test_what_charges_hold_is_not_free_and_comes_back_at_the_next_release(
     body = await standing(front)
     assert (body["held"], body["free"], body["charges_open"]) == (30, 30, 1)
     assert body["next_release"] == {"at": "2026-11-20T12:00:10.300Z", "cities": 23}
-
-
-async def test_more_held_than_the_limit_leaves_nothing_free(front: Front) -> None:
-    """After `quota adopt` with a smaller limit."""
-    for ago_s in (1, 2, 3, 4):
-        charge(front, ago_s)
+    charge(front, ago_s=2, cost=40)  # as after `quota adopt` with a smaller limit
     body = await standing(front)
-    assert (body["held"], body["free"]) == (80, 0)
+    assert (body["held"], body["free"]) == (70, 0)
 
 
 async def test_limits_are_the_gates_and_the_month_is_the_settings(sqlite: Database) -> None:
@@ -113,22 +105,12 @@ async def test_the_month_is_told_with_its_forecast_at_the_rate_of_the_last_hour(
     charge(front, ago_s=3599)
     charge(front, ago_s=10, cost=5)
     month = (await standing(front))["month"]
-    assert month == {
-        "month": "2026-11",
-        "ends_at": "2026-12-01T00:00:00.000Z",
-        "budget": 1_000_000,
-        "pacing": "even",
-        "spent": 600_000,
-        "allowed_now": 60,
-        "forecast": 606_300,
-        "outlook": "at the last hour's rate 606,300 of 1,000,000 cities are spent when the month ends",
-    }
+    terms = {"month": "2026-11", "ends_at": "2026-12-01T00:00:00.000Z", "budget": 1_000_000, "pacing": "even"}
+    outlook = "at the last hour's rate 606,300 of 1,000,000 cities are spent when the month ends"
+    assert month == terms | {"spent": 600_000, "allowed_now": 60, "forecast": 606_300, "outlook": outlook}
     charge(front, ago_s=5, cost=10_000)
     over = (await standing(front))["month"]["outlook"]
     assert over == "at the last hour's rate the budget of 1,000,000 cities is spent before the month ends"
-
-
-async def test_what_the_last_month_spent_is_not_this_months(front: Front) -> None:
     front.clock.moment = datetime(2026, 12, 1, tzinfo=UTC)
     month = (await standing(front))["month"]
     assert (month["month"], month["spent"], month["ends_at"]) == ("2026-12", 0, "2027-01-01T00:00:00.000Z")
@@ -142,29 +124,20 @@ async def test_a_closed_gate_says_why_and_until_when(sqlite: Database, state: st
     assert (gate["state"], gate["why"], gate["blocked_until"]) == (state, WHY[state], "2026-11-20T12:01:00.000Z")
 
 
-@pytest.mark.parametrize(
-    ("setting", "found", "told"),
-    [
-        ("auto", "unknown", "unknown"),
-        ("auto", "refused", "single"),
-        ("auto", "single", "single"),
-        ("auto", "group", "group"),
-        ("group", "single", "group"),
-        ("single", "unknown", "single"),
-    ],
-)
-async def test_the_endpoint_in_use_is_the_one_set_or_the_one_found(
-    sqlite: Database, setting: Any, found: str, told: str
-) -> None:
+USED: Final = {
+    "auto": {"unknown": "unknown", "refused": "single", "single": "single", "group": "group"},
+    "group": {"single": "group"},
+    "single": {"unknown": "single"},
+}
+
+
+@pytest.mark.parametrize(("setting", "found"), [(setting, found) for setting, all_ in USED.items() for found in all_])
+async def test_the_endpoint_in_use_is_the_one_set_or_found(sqlite: Database, setting: Any, found: str) -> None:
     front = Front(sqlite, settings=Settings(openweather=OpenWeatherSettings(endpoint=setting)))
-    front.open_gate(endpoint=found)
-    assert (await standing(front))["gate"]["endpoint"] == told
-
-
-async def test_time_is_never_behind_the_last_reservation(sqlite: Database) -> None:
-    front = Front(sqlite)
-    front.open_gate(last_now=NOON + SECOND)
-    assert (await standing(front))["now"] == "2026-11-20T12:00:01.000Z"
+    front.open_gate(endpoint=found, last_now=NOON + SECOND)
+    stands = await standing(front)
+    assert stands["gate"]["endpoint"] == USED[setting][found]
+    assert stands["now"] == "2026-11-20T12:00:01.000Z", "time is never behind the last reservation"
 
 
 @pytest.mark.parametrize("path", ["/quota", "/quota/", "/quota/proof", "/quota/proof/"])
@@ -178,18 +151,10 @@ async def test_before_any_consumer_there_is_nothing_to_tell(sqlite: Database, pa
 # -- the proof ---------------------------------------------------------------------------------------------------------
 
 
-async def test_without_charges_the_promise_holds(front: Front) -> None:
-    assert await proof(front) == {
-        "from": "2026-11-20T11:00:00.000Z",
-        "to": "2026-11-20T12:00:00.000Z",
-        "window_s": 60.0,
-        "limit": 60,
-        "worst": 0,
-        "window": None,
-        "charges": 0,
-        "cities": 0,
-        "holds": True,
-    }
+async def test_without_charges_of_the_account_the_promise_holds(front: Front) -> None:
+    charge(front, 100, account="another")
+    hour = {"from": "2026-11-20T11:00:00.000Z", "to": "2026-11-20T12:00:00.000Z", "window_s": 60.0, "limit": 60}
+    assert await proof(front) == hour | {"worst": 0, "window": None, "charges": 0, "cities": 0, "holds": True}
 
 
 async def test_the_worst_window_is_told_with_where_it_is(front: Front) -> None:
@@ -202,22 +167,11 @@ async def test_the_worst_window_is_told_with_where_it_is(front: Front) -> None:
     assert body["window"] == {"begin": "2026-11-20T11:43:20.300000Z", "end": "2026-11-20T11:44:20.300000Z"}
 
 
-async def test_a_promise_that_was_broken_is_found_out(front: Front) -> None:
-    for ago_s in (100, 99, 98, 97):
-        charge(front, ago_s)
-    body = await proof(front)
-    assert (body["worst"], body["holds"]) == (80, False)
-
-
-async def test_calls_without_an_answer_may_have_arrived_late(front: Front) -> None:
+async def test_a_promise_that_was_broken_is_found_out_even_by_a_call_that_may_have_arrived_late(front: Front) -> None:
     charge(front, 184, answered_s=None, cost=30)
     charge(front, 100, cost=31)
-    assert ((await proof(front))["worst"], (await proof(front))["holds"]) == (61, False)
-
-
-async def test_charges_of_other_accounts_do_not_count(front: Front) -> None:
-    charge(front, 100, account="another")
-    assert (await proof(front))["charges"] == 0
+    body = await proof(front)
+    assert (body["worst"], body["holds"]) == (61, False)
 
 
 async def test_a_charge_that_was_released_at_once_counts_all_the_same(front: Front) -> None:
@@ -272,18 +226,10 @@ async def test_a_time_that_cannot_be_proved_is_refused(front: Front) -> None:
 
 
 async def test_what_is_no_moment_is_refused(front: Front) -> None:
-    for text in [
-        "",
-        "yesterday",
-        "1763640000",
-        "2026-11-20",
-        "2026-11-20T12:00:00",
-        "2026-13-20T12:00:00Z",
-        "2026-11-20T12:00:00 00:00",
-    ]:
+    dates = ("2026-11-20", "2026-11-20T12:00:00", "2026-13-20T12:00:00Z", "2026-11-20T12:00:00 00:00")
+    for text in ("", "yesterday", "1763640000", *dates):
         answer = await front.http.get("/quota/proof", params={"from": text})
-        assert answer.status_code == 422
-        assert [error["where"] for error in answer.json()["errors"]] == ["from"]
+        assert (answer.status_code, [error["where"] for error in answer.json()["errors"]]) == (422, ["from"])
 
 
 @pytest.mark.parametrize("query", ["from=2026-11-20T11:00:00Z&from=2026-11-20T11:00:00Z", "since=2026-11-20T11:00:00Z"])
@@ -293,17 +239,14 @@ async def test_what_is_repeated_or_unknown_is_refused(front: Front, query: str) 
 
 
 @pytest.mark.parametrize("portion_s", [1, 50, 75, 100_000])
-async def test_many_charges_are_replayed_portion_by_portion(
+async def test_many_charges_are_replayed_in_portions(
     front: Front, monkeypatch: pytest.MonkeyPatch, portion_s: int
 ) -> None:
     monkeypatch.setattr(quota, "PORTION", portion_s * SECOND)
     for ago_s in (300, 100, 300, 250, 300):
         charge(front, ago_s)
-    body = await proof(front)
+    body = await proof(front, NOON - 400 * SECOND)
     assert (body["charges"], body["worst"]) == (5, 80)
-
-
-# -- when the database is away, and the description --------------------------------------------------------------------
 
 
 # -- over time ---------------------------------------------------------------------------------------------------------
@@ -320,8 +263,9 @@ async def test_the_course_of_what_is_held_has_its_steps_at_reservation_and_relea
     assert (body["limit"]["cities_per_window"], len(held)) == (60, 241)
 
 
-async def test_the_course_is_no_longer_than_charges_are_kept(sqlite: Database) -> None:
+async def test_the_course_is_no_longer_than_charges_are_kept_and_begins_with_a_gate(sqlite: Database) -> None:
     front = Front(sqlite)
+    assert_problem(await front.http.get("/quota/held"), 404, NO_GATE)
     front.open_gate(window_s=86_400.0)
     points = (await front.http.get("/quota/held")).json()["points"]
     assert points[0]["at"] == utc_text(NOON - timedelta(days=1))
@@ -333,13 +277,3 @@ async def test_of_very_many_charges_the_course_is_shorter(front: Front, monkeypa
         charge(front, ago_s)
     points = (await front.http.get("/quota/held")).json()["points"]
     assert (points[0]["at"], points[-1]["held"]) == (utc_text(NOON - 300 * SECOND), 40)
-
-
-async def test_before_there_is_a_gate_nothing_has_a_course(sqlite: Database) -> None:
-    assert_problem(await Front(sqlite).http.get("/quota/held"), 404, NO_GATE)
-
-
-async def test_consumers_that_are_alive_are_counted(front: Front) -> None:
-    assert (await standing(front))["consumers"] == 0
-    front.beat()
-    assert (await standing(front))["consumers"] == 1

@@ -4,19 +4,13 @@ import json
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import insert
 
 from producer.api.collections.stream import events_of, overview_of
 from producer.live import Change, Overview
 from producer.quota import QuotaReports
-from raingauge.database import Database
+from raingauge.storage.models import Collection
 from tests.api_support import Front, observation
-
-
-@pytest.fixture
-def front(sqlite: Database) -> Front:
-    front = Front(sqlite)
-    front.beat()
-    return front
 
 
 def overview(front: Front) -> Overview:
@@ -25,16 +19,15 @@ def overview(front: Front) -> Overview:
     return front.database.read(lambda connection: overview_of(front.collections, reports, connection))
 
 
-async def test_watchers_see_what_the_list_and_the_quota_answer(front: Front) -> None:
-    front.open_gate()
+async def test_watchers_see_what_the_list_and_the_quota_answer(served: Front) -> None:
     for name in ("first", "second"):
-        await front.collect(name, cities=[1, 2])
-    front.settle("first", [observation(1), observation(2)])
-    seen = overview(front)
-    listed = (await front.http.get("/collections")).json()["collections"]
+        await served.collect(name, cities=[1, 2])
+    served.settle("first", [observation(1), observation(2)])
+    seen = overview(served)
+    listed = (await served.http.get("/collections")).json()["collections"]
     assert sorted(seen.collections) == ["first", "second"]
     assert list(seen.collections.values()) == listed
-    assert seen.quota == (await front.http.get("/quota")).json()
+    assert seen.quota == (await served.http.get("/quota")).json()
 
 
 async def test_before_a_consumer_has_started_the_quota_is_null(front: Front) -> None:
@@ -44,9 +37,10 @@ async def test_before_a_consumer_has_started_the_quota_is_null(front: Front) -> 
 async def test_an_open_collection_is_seen_however_many_newer_ones_there_are(front: Front) -> None:
     await front.collect("oldest", cities=[1, 2])
     front.clock.moment += timedelta(seconds=1)
-    for number in range(101):
-        await front.collect(f"newer-{number}", cities=[1])
-        front.settle(f"newer-{number}", [observation(1)])
+    newer = {"max_age_s": 600, "cities_hash": "-", "total": 1, "collected": 1}
+    newer |= dict.fromkeys(("requested_at", "finished_at", "last_progress_at"), front.clock.moment)
+    rows = [newer | {"id": f"newer-{number}"} for number in range(101)]
+    front.database.write(lambda connection: connection.execute(insert(Collection), rows))
     seen = overview(front).collections
     assert (len(seen), seen["oldest"]["finished_at"]) == (101, None)
     front.clock.moment += timedelta(seconds=1)

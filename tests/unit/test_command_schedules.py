@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.unit.test_command import Terminal
+from tests.unit.test_command import Terminal, problem
 
 RUN: dict[str, Any] = {
     "nominal_at": "2026-11-20T11:00:00.000Z",
@@ -16,35 +16,20 @@ RUN: dict[str, Any] = {
     "reason": None,
 }
 SKIPPED = RUN | {"collection_id": None, "reason": "overlap: hourly:2026-11-20T10:00Z is still open"}
-SCHEDULE: dict[str, Any] = {
-    "name": "hourly",
-    "cron": "0 * * * *",
-    "every_s": None,
-    "zone": "UTC",
-    "cities": 167,
-    "max_age_s": 600,
-    "missed": "latest",
-    "overlap": "skip",
-    "origin": "api",
-    "description": "At the start of every hour",
-    "paused_at": None,
-    "next_at": "2026-11-20T13:00:00.000Z",
-    "next_at_local": "2026-11-20T13:00:00+00:00",
-    "last_run": RUN,
-}
-FORESEEN = {
-    "name": "hourly",
-    "description": "At the start of every hour",
+NAMED = {"name": "hourly", "description": "At the start of every hour", "cities": 167}
+TIMES = {"cron": "0 * * * *", "every_s": None, "zone": "UTC", "paused_at": None, "last_run": RUN}
+USUAL = {"max_age_s": 600, "missed": "latest", "overlap": "skip", "origin": "api"}
+FOLLOWING = {"next_at": "2026-11-20T13:00:00.000Z", "next_at_local": "2026-11-20T13:00:00+00:00"}
+SCHEDULE: dict[str, Any] = NAMED | TIMES | USUAL | FOLLOWING
+COST = {"cities_per_month": 124_248, "others_per_month": 1000, "budget": 1_000_000, "share": 0.124248}
+FORESEEN: dict[str, Any] = {
+    **NAMED,
+    **COST,
     "next": [
         {"at": "2026-11-20T13:00:00Z", "at_local": "13", "ends_at": "2026-11-20T13:02:40Z", "skipped": False},
         {"at": "2026-11-20T14:00:00Z", "at_local": "14", "ends_at": None, "skipped": True},
         {"at": "2026-11-20T15:00:00Z", "at_local": "15", "ends_at": None, "skipped": False},
     ],
-    "cities": 167,
-    "cities_per_month": 124_248,
-    "others_per_month": 1000,
-    "budget": 1_000_000,
-    "share": 0.124248,
 }
 
 
@@ -105,13 +90,12 @@ def test_a_dry_run_prints_the_next_runs_and_the_cost(terminal: Terminal) -> None
     assert json.loads(terminal.run(*arguments, "--json", api=FORESEEN)[1]) == FORESEEN
 
 
-@pytest.mark.parametrize("terminal_", [False, True])
+@pytest.mark.parametrize("variables", [{}, {"FORCE_COLOR": "1", "COLUMNS": "200"}], ids=["piped", "on a terminal"])
 def test_lists_are_printed_with_the_way_to_the_next_page(
-    terminal_: bool, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str], terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if terminal_:
-        monkeypatch.setenv("FORCE_COLOR", "1")
-        monkeypatch.setenv("COLUMNS", "200")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     paused = SCHEDULE | {"name": "p", "paused_at": "2026-11-20T11:30:00.000Z", "next_at": None, "last_run": SKIPPED}
     page = {"data": [SCHEDULE, paused, SCHEDULE | {"last_run": None}], "next": "/schedules?limit=3&after=p"}
     status, out, err = terminal.run("schedules", "list", "--limit", "3", api=page)
@@ -136,8 +120,6 @@ def test_a_paused_schedule_says_since_when(terminal: Terminal) -> None:
 def test_a_schedule_is_deleted(terminal: Terminal) -> None:
     status, _, err = terminal.run("schedules", "delete", "hourly", api=lambda _: httpx2.Response(204))
     assert (status, terminal.requests[0].method, "its collections stay" in err) == (0, "DELETE", True)
-    problem = httpx2.Response(
-        409, json={"detail": "it comes from the settings"}, headers={"content-type": "application/problem+json"}
-    )
-    status, _, err = terminal.run("schedules", "delete", "hourly", api=lambda _: problem)
+    refused = problem(409, "it comes from the settings")
+    status, _, err = terminal.run("schedules", "delete", "hourly", api=lambda _: refused)
     assert (status, "it comes from the settings" in err) == (4, True)

@@ -1,6 +1,5 @@
 """`python -m consumer quota …` on a SQLite file: what a person does to the gate, and what the command line takes."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -32,16 +31,11 @@ forget_cities = partial(commands.forget_cities, open_database=command_database)
 
 
 @pytest.fixture
-def database(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+def database(own_environment: None, template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """The database that the settings name."""
-    for name in list(os.environ):
-        if name.upper().startswith(("RAINGAUGE_", "OPENWEATHER_")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "own.db"
-    shutil.copy(template, path)
-    monkeypatch.setenv("RAINGAUGE_DATABASE__URL", f"sqlite:///{path}")
-    with closing(open_database(f"sqlite:///{path}", pool_size=1)) as opened:
+    url = f"sqlite:///{shutil.copy(template, Path.cwd() / 'own.db')}"
+    monkeypatch.setenv("RAINGAUGE_DATABASE__URL", url)
+    with closing(open_database(url, pool_size=1)) as opened:
         yield opened
 
 
@@ -56,22 +50,20 @@ def gate_of(database: Database, account: str = "openweather") -> Gate:
     return gate
 
 
-async def test_adopting_makes_the_gate_where_there_is_none(database: Database) -> None:
-    await adopt(settings_with(cities_per_window=30))
-    gate = gate_of(database)
-    assert (gate.cities_per_window, gate.window_s, gate.pacing, gate.state) == (30, 60.0, "smooth", "open")
-
-
-async def test_adopting_has_the_gate_take_the_settings_limits_and_says_what_changed(
+async def test_adopting_makes_the_gate_or_has_it_take_the_settings_limits_and_says_what_changed(
     database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await adopt(settings_with())
-    await adopt(settings_with(cities_per_window=600, window_s=120.0, pacing="burst"))
+    changed = {"cities_per_window": 600, "window_s": 120.0, "pacing": "burst"}
+    for quota in ({}, {}, changed, {"account": "second", "cities_per_window": 5}):
+        await adopt(settings_with(**quota))
     gate = gate_of(database)
     assert (gate.cities_per_window, gate.window_s, gate.pacing, gate.state) == (600, 120.0, "burst", "open")
+    assert gate_of(database, "second").cities_per_window == 5
     assert capsys.readouterr().out.splitlines() == [
         "account openweather: no gate -> 60 cities in 60 s, smooth",
+        "account openweather: 60 cities in 60 s, smooth -> 60 cities in 60 s, smooth",
         "account openweather: 60 cities in 60 s, smooth -> 600 cities in 120 s, burst",
+        "account second: no gate -> 5 cities in 60 s, smooth",
     ]
 
 
@@ -82,35 +74,23 @@ async def test_adopting_the_same_limits_changes_nothing(database: Database) -> N
     assert gate_of(database) == before
 
 
-async def test_accounts_have_gates_of_their_own(database: Database) -> None:
+async def test_the_months_spending_can_be_set(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     await adopt(settings_with())
-    await adopt(settings_with(account="second", cities_per_window=5))
-    assert [gate_of(database, account).cities_per_window for account in ("openweather", "second")] == [60, 5]
-
-
-@pytest.mark.parametrize("cities", [0, 123_456, 10**15])
-async def test_the_months_spending_can_be_set(
-    database: Database, cities: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    await adopt(settings_with())
-    await set_month(settings_with(), cities)
-    gate, now = gate_of(database), database.read(database.now)
-    assert (gate.month, gate.spent(now)) == (month_of(now), cities)
-    assert capsys.readouterr().out.splitlines()[-1] == (f"account openweather: spent this month 0 -> {cities} cities")
-
-
-@pytest.mark.parametrize("cities", [-1, 10**15 + 1])
-async def test_a_spending_that_cannot_be_is_refused_and_changes_nothing(database: Database, cities: int) -> None:
-    await adopt(settings_with())
-    await set_month(settings_with(), 5)
-    with pytest.raises(SettingsError, match="between 0 and"):
+    before = 0
+    for cities in (123_456, 10**15, 0):
         await set_month(settings_with(), cities)
-    assert gate_of(database).month_spent == 5
+        gate, now = gate_of(database), database.read(database.now)
+        assert (gate.month, gate.spent(now)) == (month_of(now), cities)
+        told = capsys.readouterr().out.splitlines()[-1]
+        assert told == f"account openweather: spent this month {before} -> {cities} cities"
+        before = cities
+    for cities in (-1, 10**15 + 1):
+        with pytest.raises(SettingsError, match="between 0 and"):
+            await set_month(settings_with(), cities)
+    assert gate_of(database).month_spent == 0
 
 
-async def test_shutting_closes_the_gate_for_the_longest_hold(
-    database: Database, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_shutting_closes_for_the_longest_hold(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     await adopt(settings_with())
     before = database.read(database.now)
     await shut(settings_with())
@@ -152,18 +132,14 @@ async def test_a_gate_that_nobody_made_cannot_be_changed(database: Database, com
         await command(settings_with())
 
 
-async def test_a_database_without_tables_is_told_as_something_to_see_to(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("own_environment")
+async def test_a_database_without_tables_is_told_and_a_file_that_is_not_there_is_not_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty.db").touch()
     monkeypatch.setenv("RAINGAUGE_DATABASE__URL", f"sqlite:///{tmp_path}/empty.db")
     with pytest.raises(Fatal, match="the database cannot be used"):
         await adopt(settings_with())
-
-
-async def test_a_file_that_is_not_there_is_told_and_not_created(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setenv("RAINGAUGE_DATABASE__URL", f"sqlite:///{tmp_path}/other.db")
     with pytest.raises(SettingsError, match=r"there is no file .*other.db; name the database of the service"):
         await adopt(settings_with())
@@ -189,21 +165,11 @@ async def test_the_command_line_leads_to_the_commands(database: Database) -> Non
     assert gate_of(database).month_spent == 77
 
 
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (["quota"], "set-month,adopt,shut,open"),
-        (["quota", "set-month"], "cities"),
-        (["quota", "set-month", "many"], "many"),
-        (["quota", "ajar"], "ajar"),
-        (["cities", "forget"], "ID"),
-        (["collect"], "collect"),
-    ],
-)
-def test_a_mistake_on_the_command_line_ends_it_with_a_clear_message(
-    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        chosen(*arguments)
-    assert ended.value.code == 2
-    assert named in capsys.readouterr().err
+def test_a_mistake_on_the_command_line_ends_it_with_a_clear_message(capsys: pytest.CaptureFixture[str]) -> None:
+    mistakes = {"quota set-month": "cities", "quota set-month many": "many", "quota ajar": "ajar"}
+    others = {"quota": "set-month,adopt,shut,open", "cities forget": "ID", "collect": "collect"}
+    for arguments, named in (mistakes | others).items():
+        with pytest.raises(SystemExit) as ended:
+            chosen(*arguments.split())
+        assert ended.value.code == 2
+        assert named in capsys.readouterr().err

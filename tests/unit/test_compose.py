@@ -1,6 +1,5 @@
 """What docker-compose.yml promises: its settings exist, it is shut off from outside, the simulated weather is apart."""
 
-import os
 import re
 from operator import attrgetter
 from pathlib import Path
@@ -14,6 +13,7 @@ from raingauge.messaging.kafka.client import DEFAULT_TIMEOUTS
 from raingauge.process import DRAIN_S
 from raingauge.settings import Settings, load_settings
 from simulator.__main__ import read_options
+from tests.support.processes import forget_settings
 
 ROOT: Final = Path(__file__).parents[2]
 TEXT: Final = (ROOT / "docker-compose.yml").read_text("utf-8")
@@ -31,8 +31,7 @@ SIMULATED: Final = [name for name in CONFIGURED if name.startswith("simulator-")
 @pytest.fixture(autouse=True)
 def _settings_from_the_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    for variable in [name for name in os.environ if name.startswith("RAINGAUGE_")]:
-        monkeypatch.delenv(variable)
+    forget_settings(monkeypatch)
 
 
 def settings_of(name: str) -> Settings:

@@ -11,15 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from raingauge.contracts import (
-    MAX_CITY_ID,
-    MAX_MESSAGE_BYTES,
-    BatchMessage,
-    decode,
-    describe,
-    split,
-    utc_text,
-)
+from raingauge.contracts import MAX_CITY_ID, MAX_MESSAGE_BYTES, BatchMessage, decode, describe, split, utc_text
 from raingauge.errors import NewerMessage, UndecodableMessage
 from raingauge.model import BATCH_SIZE
 

@@ -60,12 +60,6 @@ def with_terms(**terms: Any) -> Snapshot:
     return replace(CALM, terms=replace(TERMS, **terms))
 
 
-def test_an_open_collection_is_queued_until_something_is_settled() -> None:
-    assert (progress(FRESH, CALM).status, progress(FRESH, CALM).reason) == ("queued", None)
-    for state in (replace(FRESH, collected=1), replace(FRESH, failed=1), replace(FRESH, collected=166)):
-        assert (progress(state, CALM).status, progress(state, CALM).reason) == ("collecting", None)
-
-
 def test_an_ended_collection_is_done_or_cancelled_whatever_is_around_it() -> None:
     finished = replace(FRESH, collected=167, finished_at=NOON)
     for around in (CALM, replace(CALM, gate=None), replace(CALM, consumer_alive=False), with_gate(state="key")):
@@ -76,6 +70,7 @@ def test_an_ended_collection_is_done_or_cancelled_whatever_is_around_it() -> Non
 @pytest.mark.parametrize(
     ("around", "reason"),
     [
+        (CALM, None),
         (replace(CALM, gate=None), "no consumer"),
         (replace(CALM, consumer_alive=False), "no consumer"),
         (replace(with_gate(state="key"), consumer_alive=False), "no consumer"),
@@ -86,8 +81,10 @@ def test_an_ended_collection_is_done_or_cancelled_whatever_is_around_it() -> Non
     ],
 )
 def test_what_it_waits_for_is_the_first_thing_that_stands_in_the_way(around: Snapshot, reason: str | None) -> None:
-    for state, otherwise in ((FRESH, "queued"), (replace(FRESH, collected=5), "collecting")):
+    begun = (replace(FRESH, collected=1), replace(FRESH, failed=1), replace(FRESH, collected=166))
+    for state in (FRESH, *begun):
         found = progress(state, around)
+        otherwise = "collecting" if state in begun else "queued"
         assert (found.status, found.reason) == ("waiting" if reason else otherwise, reason)
     if reason in {"no consumer", "key"}:
         assert expected_at(167, around) is None, "a person has to act first"
@@ -164,11 +161,8 @@ def test_when_the_last_of_some_cities_is_fetched(around: Snapshot, expected_s: d
     assert found == pytest.approx(expected_s)
 
 
-def test_fresh_cities_take_no_time() -> None:
+def test_fresh_cities_take_no_time_and_a_large_quota_is_played_forward_in_few_steps() -> None:
     assert [seconds(progress(FRESH, CALM, fresh=fresh).expected_at) for fresh in (146, 147, 167)] == [20, 0, 0]
-
-
-def test_a_large_quota_is_played_forward_in_few_steps() -> None:
     around = with_terms(cities_per_window=30_000)
     assert seconds(expected_at(60_000, around)) == pytest.approx(120, abs=1)
     assert seconds(expected_at(600_000, around)) == pytest.approx(1200, rel=0.01)
@@ -185,7 +179,7 @@ def test_a_large_quota_is_played_forward_in_few_steps() -> None:
     ],
     ids=["a longer one", "two", "a shorter one", "those of the same cities", "two that share a call"],
 )
-def test_the_others_get_as_many_cities_until_a_collection_is_done(
+def test_the_others_get_as_many_until_a_collection_is_done(
     others: list[tuple[str, int]], left: int, units: int
 ) -> None:
     listed = [OpenCollection(f"{number}.", *one, 5, one[1], 5 + one[1]) for number, one in enumerate(others)]
@@ -196,18 +190,13 @@ def test_the_others_get_as_many_cities_until_a_collection_is_done(
         assert [competition.units(state, left) for _ in range(2)] == [units] * 2
 
 
-def test_a_small_collection_beside_a_big_one_waits_for_its_share_only() -> None:
-    around = replace(CALM, competition=Competition([OpenCollection("a", "a", 5000, 5, 5000, 5005)]))
-    assert seconds(progress(replace(FRESH, total=20, last_turn=20, enqueued=20), around).expected_at) == 20
-
-
 OTHERS: st.SearchStrategy[list[OpenCollection]] = st.lists(
     st.builds(OpenCollection, st.just(""), st.sampled_from("abcdef"), *[st.integers(0, 100)] * 4), max_size=12
 )
 
 
 @given(others=OTHERS, gate_turn=st.integers(0, 100), is_open=st.booleans())
-def test_many_open_collections_are_summed_up_as_few_are(
+def test_many_open_collections_are_summed_up_as_few(
     others: list[OpenCollection], gate_turn: int, is_open: bool
 ) -> None:
     others = [one._replace(id=f"{n:02}") for n, one in enumerate(others)]
@@ -234,9 +223,7 @@ def test_many_open_collections_are_summed_up_as_few_are(
         (replace(EVEN, gate=replace(GATE, month_spent=2000)), 900, datetime(2026, 11, 29, 0, 0, 0, 1000, tzinfo=UTC)),
     ],
 )
-def test_what_the_month_does_not_allow_comes_when_a_later_day_or_month_does(
-    around: Snapshot, cities: int, moment: datetime
-) -> None:
+def test_what_the_month_forbids_comes_on_a_later_day_or_month(around: Snapshot, cities: int, moment: datetime) -> None:
     assert expected_at(cities, around) == moment
 
 
@@ -272,9 +259,7 @@ SNAPSHOTS: st.SearchStrategy[Snapshot] = st.builds(
 
 
 @given(around=SNAPSHOTS, cities=st.integers(1, 250_000), more=st.integers(0, 1000))
-def test_more_cities_never_take_less_time_and_none_are_expected_in_the_past(
-    around: Snapshot, cities: int, more: int
-) -> None:
+def test_more_cities_never_take_less_time_and_none_end_in_the_past(around: Snapshot, cities: int, more: int) -> None:
     fewer, all_of_them = expected_at(cities, around), expected_at(cities + more, around)
     if all_of_them is not None:
         assert fewer is not None

@@ -89,9 +89,7 @@ PLANNED: dict[tuple[str, EndpointSetting], dict[str, Plan]] = {
 
 
 @pytest.mark.parametrize(("case", "planned"), PLANNED.items())
-def test_when_its_moment_has_come_one_probe_goes_through(
-    case: tuple[str, EndpointSetting], planned: dict[str, Plan]
-) -> None:
+def test_when_its_moment_has_come_a_probe_goes(case: tuple[str, EndpointSetting], planned: dict[str, Plan]) -> None:
     state, setting = case
     gates = {endpoint: replace(OPEN, state=state, blocked_until=NOW, endpoint=endpoint) for endpoint in planned}
     assert {endpoint: plan(gate, NOW, setting, TERMS) for endpoint, gate in gates.items()} == planned
@@ -117,32 +115,14 @@ def test_a_probe_under_way_holds_no_ordinary_call_up() -> None:
 
 # -- all states, all events --------------------------------------------------------------------------------------------
 
+QUOTA, KEY, PROVIDER = (closed(state, 1, 60) for state in ("quota", "key", "provider"))
+SHUT = {"blocked_until": NOW + timedelta(seconds=60)}
 WHEN_ITS_MOMENT_HAS_COME = {
-    ("open", A): {},
-    ("open", Q): closed("quota", 1, 60),
-    ("open", K): closed("key", 1, 60),
-    ("open", E): closed("provider", 1, 60),
-    ("open", S): {"strikes": 1},
-    ("quota", A): OPENED,
-    ("quota", Q): closed("quota", 2, 120),
-    ("quota", K): closed("key", 1, 60),
-    ("quota", E): closed("provider", 1, 60),
-    ("quota", S): {"blocked_until": NOW + timedelta(seconds=60)},
-    ("key", A): OPENED,
-    ("key", Q): closed("quota", 1, 60),
-    ("key", K): closed("key", 2, 60),
-    ("key", E): closed("provider", 1, 60),
-    ("key", S): {"blocked_until": NOW + timedelta(seconds=60)},
-    ("provider", A): OPENED,
-    ("provider", Q): closed("quota", 1, 60),
-    ("provider", K): closed("key", 1, 60),
-    ("provider", E): closed("provider", 2, 60),
-    ("provider", S): {"strikes": 2},
-    ("database", A): OPENED,
-    ("database", Q): closed("quota", 1, 60),
-    ("database", K): closed("key", 1, 60),
-    ("database", E): closed("provider", 1, 60),
-    ("database", S): {"strikes": 2},
+    "open": {A: {}, Q: QUOTA, K: KEY, E: PROVIDER, S: {"strikes": 1}},
+    "quota": {A: OPENED, Q: closed("quota", 2, 120), K: KEY, E: PROVIDER, S: SHUT},
+    "key": {A: OPENED, Q: QUOTA, K: closed("key", 2, 60), E: PROVIDER, S: SHUT},
+    "provider": {A: OPENED, Q: QUOTA, K: KEY, E: closed("provider", 2, 60), S: {"strikes": 2}},
+    "database": {A: OPENED, Q: QUOTA, K: KEY, E: PROVIDER, S: {"strikes": 2}},
 }
 CLOSED = {
     ("quota", K): closed("key", 1, 3600),
@@ -154,13 +134,11 @@ CLOSED = {
 """All others change nothing."""
 
 
-@pytest.mark.parametrize(("case", "changes"), WHEN_ITS_MOMENT_HAS_COME.items())
-def test_each_event_when_the_gate_is_open_or_its_moment_has_come(
-    case: tuple[str, Event], changes: dict[str, Any]
-) -> None:
-    state, event = case
+@pytest.mark.parametrize("state", WHEN_ITS_MOMENT_HAS_COME)
+@pytest.mark.parametrize("event", list(Event))
+def test_each_event_when_the_gate_is_open_or_its_moment_has_come(state: str, event: Event) -> None:
     gate = replace(OPEN, state=state, strikes=0 if state == "open" else 1)
-    assert told(gate, event) == changes
+    assert told(gate, event) == WHEN_ITS_MOMENT_HAS_COME[state][event]
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -190,9 +168,7 @@ GATES = st.builds(
 
 @settings(deadline=None)
 @given(GATES, st.sampled_from(Event), st.sampled_from([GROUP, SINGLE, GROUP_PROBE, SINGLE_PROBE]), st.floats(0, 1))
-def test_nothing_that_comes_in_late_opens_a_closed_gate_earlier(
-    gate: Gate, event: Event, call: Plan, jitter: float
-) -> None:
+def test_nothing_that_comes_late_opens_a_gate_earlier(gate: Gate, event: Event, call: Plan, jitter: float) -> None:
     changed = then(gate, event, call, jitter=jitter)
     assert changed.state != "open"
     assert changed.blocked_until >= gate.blocked_until
@@ -211,7 +187,7 @@ def test_refused_probes_double_the_wait_up_to_an_hour() -> None:
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [(5, 60), (90, 90), (7200, 3600), (None, 60), (0, 60)])
-def test_the_provider_may_ask_for_a_longer_wait_which_doubles_and_not_for_a_shorter_one(
+def test_the_provider_may_ask_for_a_longer_wait_which_doubles_but_no_shorter(
     asked: float | None, seconds: float
 ) -> None:
     assert told(OPEN, Q, retry_after_s=asked) == closed("quota", 1, seconds)
@@ -223,13 +199,6 @@ def test_a_bad_key_is_told_until_another_reason_lasts_longer() -> None:
     gate = then(OPEN, K)
     assert not told(gate, Q)
     assert told(gate, Q, retry_after_s=61.0) == closed("quota", 1, 61)
-
-
-def test_eight_refusals_at_once_are_one_strike() -> None:
-    gate = OPEN
-    for _ in range(8):
-        gate = then(gate, Q)
-    assert (gate.state, gate.strikes) == ("quota", 1)
 
 
 def test_three_silences_in_a_row_close_the_gate_for_longer_and_longer() -> None:
@@ -252,7 +221,7 @@ def test_jitter_halves_the_wait_after_silence_at_most() -> None:
 
 
 @pytest.mark.parametrize(("state", "window_s", "seconds"), [("quota", 6.0, 6), ("quota", 600.0, 60), ("key", 6.0, 60)])
-def test_a_probe_without_an_answer_leaves_the_gate_closed_for_the_reason_it_had(
+def test_a_probe_without_an_answer_leaves_the_gate_closed_as_it_was(
     state: str, window_s: float, seconds: float
 ) -> None:
     gate = replace(OPEN, state=state, strikes=3)
@@ -268,9 +237,7 @@ def test_a_probe_without_an_answer_leaves_the_gate_closed_for_the_reason_it_had(
     ("known", "then_known"),
     [("unknown", "refused"), ("refused", "refused"), ("group", "refused"), ("single", "single")],
 )
-def test_a_refused_group_call_asks_the_single_endpoint_who_is_to_blame(
-    event: Event, known: str, then_known: str
-) -> None:
+def test_a_refused_group_call_has_the_single_endpoint_asked(event: Event, known: str, then_known: str) -> None:
     gate = replace(OPEN, endpoint=known)
     assert told(gate, event, GROUP) == {"endpoint": then_known, "endpoint_at": NOW}
 
@@ -318,10 +285,8 @@ def test_a_plan_without_the_group_endpoint_is_found_with_two_probes_and_looked_a
     assert gate.state == "open"
 
 
-@pytest.mark.parametrize(("works", "found"), [("group", "group"), ("single", "single")])
-def test_while_no_endpoint_has_answered_the_probes_alternate_and_the_one_that_works_is_used(
-    works: Endpoint, found: str
-) -> None:
+@pytest.mark.parametrize("works", ["group", "single"])
+def test_while_no_endpoint_answers_the_probes_alternate_and_the_one_that_works_is_used(works: Endpoint) -> None:
     gate, now, calls = replace(OPEN, endpoint="unknown"), NOW, []
     for number in range(9):
         answers: dict[Endpoint, Event] = {"group": S, "single": S}
@@ -331,7 +296,7 @@ def test_while_no_endpoint_has_answered_the_probes_alternate_and_the_one_that_wo
         calls.append(planned.endpoint)
         now = max(now, gate.blocked_until)
     assert calls[:7] == ["group", "group", "group", "single", "group", "single", "group"]
-    assert (gate.state, gate.endpoint, calls[8]) == ("open", found, works)
+    assert (gate.state, gate.endpoint, calls[8]) == ("open", works, works)
     # An outage may have hidden that the group endpoint works.
     again = plan(gate, now + timedelta(minutes=10), "auto", TERMS)
     assert again == (GROUP if works == "group" else GROUP_PROBE)
@@ -413,9 +378,3 @@ def test_a_clock_that_stepped_back_begins_a_new_time_on_any_server(seen: str, st
     changes = doubt(gate, NOW, seen, TERMS)
     assert (changes["state"], changes["last_now"], changes["next_start_at"]) == (state, NOW, NOW)
     assert changes["blocked_until"] == changes["probe_until"] == NOW + WORST
-
-
-@pytest.mark.parametrize("event", list(Event))
-def test_no_answer_opens_a_gate_that_a_failover_closed(event: Event) -> None:
-    gate = replace(OPEN, state="failover", blocked_until=FUTURE)
-    assert plan(then(gate, event), NOW, "auto", TERMS) == Wait(FUTURE, "failover")

@@ -64,9 +64,7 @@ async def test_a_file_that_is_renamed_between_two_messages_ends_with_the_first(t
     assert (data(tmp_path / "readings.jsonl.1"), data(tmp_path / "readings.jsonl")) == ([1], [2])
 
 
-async def test_while_a_file_cannot_be_written_its_messages_wait(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_messages_wait_until_their_file_can_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     obstacle = tmp_path / "readings.jsonl"
     obstacle.mkdir()
     files = publisher(tmp_path)

@@ -2,7 +2,6 @@
 
 import random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,37 +16,8 @@ def delivered(*numbers: int) -> PartitionOffsets:
     return offsets
 
 
-def test_before_anything_is_settled_there_is_nothing_to_commit() -> None:
+def test_before_anything_is_delivered_and_after_a_commit_there_is_nothing_to_commit() -> None:
     assert PartitionOffsets().to_commit() is None
-    assert delivered(7, 8).to_commit() is None
-
-
-def test_the_lowest_unsettled_offset_is_committed() -> None:
-    offsets = delivered(7, 8, 9)
-    assert offsets.settle(9)
-    assert offsets.to_commit() is None
-    assert offsets.settle(7)
-    assert offsets.to_commit() == 8
-    assert len(offsets.open) == 1
-
-
-def test_when_all_is_settled_the_next_offset_is_committed() -> None:
-    offsets = delivered(7, 8)
-    assert offsets.settle(8)
-    assert offsets.settle(7)
-    assert offsets.to_commit() == 9
-
-
-def test_gaps_between_offsets_are_no_obstacle() -> None:
-    offsets = delivered(7, 20, 400)
-    assert offsets.settle(7)
-    assert offsets.to_commit() == 20
-    assert offsets.settle(20)
-    assert offsets.settle(400)
-    assert offsets.to_commit() == 401
-
-
-def test_what_is_committed_is_not_committed_again() -> None:
     offsets = delivered(7, 8)
     assert offsets.settle(7)
     offsets.committed = 8
@@ -104,21 +74,17 @@ def test_what_is_handed_out_is_not_handed_out_again() -> None:
     assert window.hand_out() == []
 
 
-def test_a_full_window_stays_full_until_half_of_it_is_settled() -> None:
-    window, handed = filled(5, 5)
+def test_a_window_that_is_full_of_waiting_deliveries_stays_full_until_half_of_it_is_settled() -> None:
+    window = Window(5)
+    assert (window.free, window.full) == (5, False)
+    assert all(window.take(delivery(window, number)) for number in range(5))
+    assert window.full
     fullness = []
-    for item in handed:
+    for item in window.hand_out():
         assert window.acknowledge(item)
         fullness.append(window.full)
     assert fullness == [True, True, False, False, False]
     assert window.free == 5
-
-
-def test_waiting_deliveries_count_too() -> None:
-    window = Window(2)
-    assert window.take(delivery(window, 0))
-    assert window.take(delivery(window, 1))
-    assert window.full
 
 
 def test_a_held_delivery_is_never_committed_past() -> None:
@@ -136,17 +102,6 @@ def test_a_held_partition_takes_no_room_from_the_others() -> None:
     assert window.hold(handed[0])
     assert not window.full
     assert window.free == 2
-
-
-def test_what_waits_behind_a_held_delivery_comes_when_it_is_acknowledged_after_all() -> None:
-    window, handed = filled(10, 1)
-    assert window.hold(handed[0])
-    behind = delivery(window, 1)
-    assert window.take(behind)
-    assert window.hand_out() == []
-    assert window.acknowledge(handed[0])
-    assert window.hand_out() == [behind]
-    assert window.held == ()
 
 
 def test_a_new_epoch_voids_the_deliveries_of_the_old_one() -> None:
@@ -173,10 +128,3 @@ def test_commits_are_noted_per_partition() -> None:
     assert window.to_commit() == {0: 2, 1: 2}
     window.committed({0: 2})
     assert window.to_commit() == {1: 2}
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 1000])
-def test_an_empty_window_has_room_for_its_size(size: int) -> None:
-    window = Window(size)
-    assert window.free == size
-    assert not window.full

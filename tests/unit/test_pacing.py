@@ -119,7 +119,7 @@ def test_with_more_free_a_call_never_goes_later_and_who_wants_more_never_gets_fe
         (-30, [(10.0, 20)], (0, 10.0)),
     ],
 )
-def test_a_call_waits_for_near_releases_alone(
+def test_a_call_waits_for_near_releases(
     free: int, released: list[tuple[float, int]], admitted: tuple[int, float]
 ) -> None:
     moments = [(NOW + timedelta(seconds=after), cost) for after, cost in released]
@@ -195,7 +195,7 @@ PACINGS: st.SearchStrategy[MonthPacing] = st.sampled_from(["even", "none"])
 
 @unhurried
 @given(MOMENTS, BUDGETS, st.floats(0, 1.2), PACINGS)
-def test_the_month_never_allows_more_than_its_budget(
+def test_a_month_allows_no_more_than_its_budget(
     moment: datetime, budget: int, share: float, pacing: MonthPacing
 ) -> None:
     spent, terms = int(budget * share), month_terms(budget, pacing)

@@ -1,6 +1,7 @@
 """A process: its start with settings and logs, serving, side tasks, signals, and its exit status."""
 
 import asyncio
+import json
 import logging
 import os
 import runpy
@@ -18,9 +19,10 @@ from fastapi import FastAPI
 from raingauge.background import in_background
 from raingauge.clock import SystemClock
 from raingauge.errors import DatabaseUnavailable, Fatal, GateMismatch, SettingsError
-from raingauge.observability.log import LIBRARIES
 from raingauge.process import listening, run_program, serving, until_signalled
 from raingauge.settings import KEY_VARIABLE, Settings
+
+pytestmark = pytest.mark.usefixtures("own_environment")
 
 SECRET = "0123456789abcdef"  # pragma: allowlist secret
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
@@ -44,45 +46,23 @@ async def get(url: str, path: str) -> httpx2.Response:
 # -- start and exit status --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    for name in list(os.environ):
-        if name.upper().startswith(("RAINGAUGE_", "OPENWEATHER_")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in LIBRARIES}
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, before in levels.items():
-        logging.getLogger(name).setLevel(before)
-
-
 async def ends_well(settings: Settings) -> None:
     assert settings.http.port == 8000
 
 
-def test_a_program_that_ends_well_has_status_0(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_program(ends_well) == 0
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "begins"),
-    [
+def test_a_program_that_ends_well_has_status_0_and_with_a_wrong_setting_or_key_2_and_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (run_program(ends_well), capsys.readouterr().err) == (0, "")
+    for variable, value, begins in (
         ("RAINGAUGE_HTTP__PORT", "eight", "settings: http.port: "),
         (KEY_VARIABLE, "two\nlines", "OPENWEATHER_API_KEY: "),
-    ],
-)
-def test_a_wrong_setting_or_key_is_one_line_and_status_2(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, variable: str, value: str, begins: str
-) -> None:
-    monkeypatch.setenv(variable, value)
-    assert run_program(ends_well) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(begins)
+    ):
+        monkeypatch.setenv(variable, value)
+        assert run_program(ends_well) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(begins)
+        monkeypatch.delenv(variable)
 
 
 @pytest.mark.parametrize("error", [GateMismatch("the gate differs"), SettingsError("taken"), Fatal("see to it")])
@@ -126,23 +106,20 @@ def test_what_nobody_expected_counts_more_than_what_a_person_can_mend(capsys: py
     assert "ZeroDivisionError: oh" in said
 
 
-@pytest.mark.parametrize(
-    ("form", "shown"),
-    [
-        ("text", "INFO program.began url=http://host?appid=***\n"),
-        ("json", '"level": "INFO", "event": "program.began", "url": "http://host?appid=***"}\n'),
-    ],
-)
 def test_a_program_logs_to_standard_error_without_the_key(
-    form: str, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def program(_settings: Settings) -> None:
         logging.getLogger("raingauge").info("program.began", extra={"url": f"http://host?appid={SECRET}"})
 
-    monkeypatch.setenv("OPENWEATHER_API_KEY", SECRET)
-    monkeypatch.setenv("RAINGAUGE_LOG__FORMAT", form)
+    monkeypatch.setenv(KEY_VARIABLE, SECRET)
     assert run_program(program) == 0
-    assert capsys.readouterr().err.endswith(shown)
+    assert capsys.readouterr().err.endswith("INFO program.began url=http://host?appid=***\n")
+    monkeypatch.setenv("RAINGAUGE_LOG__FORMAT", "json")
+    assert run_program(program) == 0
+    logged = json.loads(capsys.readouterr().err)
+    assert logged.pop("time")
+    assert logged == {"level": "INFO", "event": "program.began", "url": "http://host?appid=***"}
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -159,24 +136,17 @@ def test_uvloop_is_used_where_it_is_installed(installed: bool, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("module", ["producer", "standalone"])
-@pytest.mark.parametrize(("option", "status", "said"), [("--help", 0, "usage"), ("--nonsense", 2, "unrecognized")])
 def test_a_program_tells_its_usage_and_does_not_start_with_arguments_that_it_does_not_know(
-    module: str,
-    option: str,
-    status: int,
-    said: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    module: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, f"{module}.__main__", raising=False)
-    monkeypatch.setattr(sys, "argv", [module, option])
     monkeypatch.setattr("raingauge.signals.exit_on_signal", lambda: None)
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module(module, run_name="__main__")
-    assert ended.value.code == status
-    shown = "".join(capsys.readouterr())
-    assert said in shown
-    assert f"usage: python -m {module} [-h]" in shown
+    for option, status, said in (("--help", 0, "usage"), ("--nonsense", 2, "unrecognized")):
+        monkeypatch.setattr(sys, "argv", [module, option])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(module, run_name="__main__")
+        shown = "".join(capsys.readouterr())
+        assert (ended.value.code, said in shown, f"usage: python -m {module} [-h]" in shown) == (status, True, True)
 
 
 # -- serving -----------------------------------------------------------------------------------------------------------
@@ -213,32 +183,25 @@ async def test_a_taken_port_is_a_mistake_in_the_settings() -> None:
                 raise AssertionError("unreachable")
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "host.invalid"])
-def test_an_address_that_is_not_ours_is_a_mistake_in_the_settings(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_is_not_ours_is_a_mistake_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(99, "Cannot assign requested address")
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
-    with pytest.raises(SettingsError, match=f"^http.host: cannot listen on {host}:80: Cannot assign requested address"):
-        listening(host, 80, "http")
+    for host in ("192.0.2.1", "host.invalid"):
+        with pytest.raises(SettingsError, match=f"^http.host: cannot listen on {host}:80: Cannot assign requested"):
+            listening(host, 80, "http")
 
 
 # -- work beside the block ---------------------------------------------------------------------------------------------
 
 
-async def for_ever(seen: list[str]) -> None:
-    try:
-        await asyncio.Event().wait()
-    finally:
-        seen.append("cleaned up")
-
-
 async def test_what_is_left_of_background_work_is_cancelled_when_the_block_ends() -> None:
-    seen: list[str] = []
-    async with in_background(for_ever(seen)) as task:
-        asyncio.get_running_loop().call_soon(seen.append, "runs")
+    program = Program(lambda: None)
+    async with in_background(program.run()) as task:
         await SystemClock().sleep(0)
-    assert (task.cancelled(), seen) == (True, ["runs", "cleaned up"])
+        assert not program.stopped
+    assert (task.cancelled(), program.stopped) == (True, True)
 
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError()])

@@ -64,11 +64,9 @@ class Publishes:
             await asyncio.get_running_loop().create_future()
 
 
-def relay_on(
-    database: object, publisher: Publisher, every_s: float = 0.01, run_database: RunBlocking = inline
-) -> Relay:
+def relay_on(database: object, publisher: Publisher, every_s: float = 0.01, run: RunBlocking = inline) -> Relay:
     return Relay(
-        Transactions(cast("Database", database), run_database, SystemClock()),
+        Transactions(cast("Database", database), run, SystemClock()),
         publisher,
         RelaySettings(every_s=every_s),
         topic="cities",

@@ -1,11 +1,9 @@
 """Settings: documented defaults, precedence of the environment, secrets from files, and messages for mistakes."""
 
 import json
-import os
 import re
 import traceback
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import yaml
 from raingauge.access.tokens import new_token
 from raingauge.database import open_database
 from raingauge.errors import SettingsError
+from raingauge.quota.pacing import Terms
 from raingauge.settings import (
     NotifySettings,
     Settings,
@@ -24,6 +23,8 @@ from raingauge.settings import (
     token_digests,
     webhook_secrets,
 )
+
+pytestmark = pytest.mark.usefixtures("own_environment")
 
 DOCUMENTED = yaml.safe_load((Path(__file__).parents[2] / "config.env.yml").read_text())
 PASSWORD = "geheim"  # pragma: allowlist secret
@@ -103,14 +104,6 @@ OTHER: dict[str, Any] = {
 """For every setting a value that is not its default."""
 
 
-@pytest.fixture(autouse=True)
-def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in list(os.environ):
-        if name.upper().startswith(("RAINGAUGE_", "OPENWEATHER_")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-
-
 def leaves(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every setting by its dotted name."""
     for name, value in section.items():
@@ -146,8 +139,12 @@ def refused() -> str:
 # -- defaults, file, environment ---------------------------------------------------------------------------------------
 
 
-def test_the_file_documents_every_setting_with_its_default() -> None:
-    assert load_settings().model_dump() == Settings().model_dump() == DOCUMENTED
+def test_the_file_documents_every_setting_with_its_default_and_nothing_changes_a_setting_later() -> None:
+    settings: Any = load_settings()
+    assert settings.model_dump() == Settings().model_dump() == DOCUMENTED
+    for section, name in ((settings, "http"), (settings.http, "port")):
+        with pytest.raises(ValueError, match="frozen"):
+            setattr(section, name, None)
 
 
 def test_every_setting_is_tried_here() -> None:
@@ -175,16 +172,13 @@ def test_an_empty_file_changes_nothing(text: str) -> None:
     assert load_settings() == Settings()
 
 
-def test_another_file_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_file_can_be_named_and_has_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     write("http: {port: 1}")
     monkeypatch.setenv("RAINGAUGE_CONFIG", str(write("http: {port: 2}", "other.yml")))
     assert load_settings().http.port == 2
-
-
-@pytest.mark.parametrize("named", ["missing.yml", "", "."])
-def test_a_file_that_is_named_has_to_be_there(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAINGAUGE_CONFIG", named)
-    assert refused() == f"RAINGAUGE_CONFIG: there is no file {named}"
+    for named in ("missing.yml", "", "."):
+        monkeypatch.setenv("RAINGAUGE_CONFIG", named)
+        assert refused() == f"RAINGAUGE_CONFIG: there is no file {named}"
 
 
 @pytest.mark.parametrize(("url", "prefix"), [("kafka://host:9092", "team-a."), ("inprocess://", "")])
@@ -197,25 +191,10 @@ def test_a_prefix_is_in_front_of_all_names_on_kafka_and_of_none_in_embedded_mode
     assert names == tuple(f"{prefix}{name}" for name in ("cities", "events", "collectors", "readings", "latest"))
 
 
-def test_settings_do_not_change() -> None:
-    settings: Any = load_settings()
-    with pytest.raises(ValueError, match="frozen"):
-        settings.http = None
-    with pytest.raises(ValueError, match="frozen"):
-        settings.http.port = 1
-
-
 def test_the_ledgers_terms_come_from_quota_and_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in OTHER.items():
         monkeypatch.setenv(variable(name), as_text(value))
-    assert asdict(load_settings().terms) == {
-        "cities_per_window": 3000,
-        "window_s": 6.5,
-        "pacing": "burst",
-        "cities_per_month": 1000,
-        "month_pacing": "none",
-        "timeout_s": 2.5,
-    }
+    assert load_settings().terms == Terms(3000, 6.5, "burst", 1000, "none", timeout_s=2.5)
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------
@@ -273,12 +252,10 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize(("name", "expected"), EXPECTED.items())
-def test_the_expected_form_is_described_without_a_regular_expression(
-    name: str, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_expected_form_is_described_in_words(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable(name), "a b")
-    assert refused() == f"settings: {name}: expected {expected}"
+    assert refused() == f"settings: {name}: expected {EXPECTED[name]}"
 
 
 def test_other_programs_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,15 +307,12 @@ def test_a_value_out_of_its_range_is_named(name: str, wrong: str, monkeypatch: p
     assert refused().startswith(f"settings: {name}: ")
 
 
-@pytest.mark.parametrize("path", ["/data/2.5", "/data/2.5/", "/data/2.5/weather", "/data/3.0/onecall", "/geo/1.0"])
-def test_a_base_url_with_a_path_of_the_api_is_refused_with_a_hint(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAINGAUGE_OPENWEATHER__BASE_URL", f"https://proxy.test/owm{path}")
-    assert re.search(r"openweather\.base_url: .*remove /(data|geo)/\d\.\d and what follows", refused())
-
-
-def test_a_base_url_may_have_a_path_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_base_url_may_have_a_path_of_its_own_but_none_of_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAINGAUGE_OPENWEATHER__BASE_URL", "https://proxy.test/data/weather")
     assert load_settings().openweather.base_url == "https://proxy.test/data/weather"
+    for path in ("/data/2.5", "/data/2.5/", "/data/2.5/weather", "/data/3.0/onecall", "/geo/1.0"):
+        monkeypatch.setenv("RAINGAUGE_OPENWEATHER__BASE_URL", f"https://proxy.test/owm{path}")
+        assert re.search(r"openweather\.base_url: .*remove /(data|geo)/\d\.\d and what follows", refused())
 
 
 UNREADABLE = "- 1|text|5|1: 2|a: *b|http: {port: 1\nx: [|http:\n\tport: 1|http: !!python/object:os.system x"
@@ -361,14 +335,12 @@ def test_json_that_cannot_be_read_names_its_section(monkeypatch: pytest.MonkeyPa
     assert "consumer" in refused()
 
 
-def test_the_certificate_authorities_come_from_the_usual_variables(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_certificate_authorities_come_from_the_usual_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
     assert ca_file() is None
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path))
-    assert ca_file() == str(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", ".")
+    assert ca_file() == "."
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "missing.pem")
     with pytest.raises(SettingsError, match=r"^REQUESTS_CA_BUNDLE: there is no file missing.pem$"):
         ca_file()
@@ -440,47 +412,29 @@ def read_secret(name: str) -> str | None:
 
 
 @each_file_variable
-def test_a_secret_can_come_from_a_file_and_overrides_the_configuration(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_secret_can_come_from_a_file_instead_of_a_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write(yaml.safe_dump(DOCUMENTED))
     monkeypatch.setenv(f"{name}_FILE", str(write(f"  {SECRET_URL}\n", "secret")))
-    assert read_secret(name) == SECRET_URL
+    assert read_secret(name) == SECRET_URL, "it overrides the configuration"
     assert PASSWORD not in f"{load_settings()!r}"
-
-
-@each_file_variable
-def test_an_empty_file_variable_counts_as_not_set_and_one_beside_the_variable_is_refused(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setenv(name, SECRET_URL)
-    monkeypatch.setenv(f"{name}_FILE", "")
-    assert read_secret(name) == SECRET_URL
-    monkeypatch.setenv(f"{name}_FILE", str(write(SECRET_URL, "secret")))
     with pytest.raises(SettingsError) as error:
         read_secret(name)
     assert str(error.value) == f"{name} and {name}_FILE are both set: remove one of them"
+    monkeypatch.setenv(f"{name}_FILE", "")
+    assert read_secret(name) == SECRET_URL, "an empty one counts as not set"
 
 
 @each_file_variable
-@pytest.mark.parametrize(
-    ("file", "reason"),
-    [
-        ("missing", "cannot read missing: No such file or directory"),
-        (".", "cannot read .: Is a directory"),
-        ("empty", "empty is empty"),
-        ("binary", "binary is not UTF-8 text"),
-    ],
-)
-def test_a_secret_file_that_cannot_be_read_is_named_with_its_variable(
-    name: str, file: str, reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_secret_file_that_cannot_be_read_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write("\n", "empty")
     Path("binary").write_bytes(b"\xff\xfe")
-    monkeypatch.setenv(f"{name}_FILE", file)
-    with pytest.raises(SettingsError) as error:
-        read_secret(name)
-    assert str(error.value) == f"{name}_FILE: {reason}"
+    missing = {"missing": "cannot read missing: No such file or directory", ".": "cannot read .: Is a directory"}
+    for file, reason in (missing | {"empty": "empty is empty", "binary": "binary is not UTF-8 text"}).items():
+        monkeypatch.setenv(f"{name}_FILE", file)
+        with pytest.raises(SettingsError) as error:
+            read_secret(name)
+        assert str(error.value) == f"{name}_FILE: {reason}"
 
 
 @pytest.mark.parametrize("key", ["key", "api_key", "appid"])
@@ -503,11 +457,9 @@ def test_a_password_in_a_url_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> No
     database.close()
 
 
-@pytest.mark.parametrize(
-    "name", ["RAINGAUGE_BROKER__URL", "RAINGAUGE_OPENWEATHER__BASE_URL", "RAINGAUGE_DATABASE__ULR"]
-)
+@pytest.mark.parametrize("name", ["broker.url", "openweather.base_url", "database.ulr"])
 def test_a_mistake_is_named_without_its_value(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, f"amqp://user:{PASSWORD}@host")
+    monkeypatch.setenv(variable(name), f"amqp://user:{PASSWORD}@host")
     with pytest.raises(SettingsError) as error:
         load_settings()
     assert PASSWORD not in "".join(traceback.format_exception(error.value))
@@ -533,23 +485,20 @@ def test_a_database_url_that_cannot_be_used_is_refused_without_its_password(url:
     assert PASSWORD not in "".join(traceback.format_exception(error.value))
 
 
-WEBHOOK_SECRETS = {
-    None: "cannot read secret: No such file or directory",
-    " \n": "secret is empty",
-    f"{PASSWORD}": "secret does not hold whsec_ and 24 to 64 bytes in base64",
-    f"whsec_{'A' * 31}": "secret does not hold whsec_ and 24 to 64 bytes in base64",
-    f"whsec_{'A' * 28}": "secret does not hold whsec_ and 24 to 64 bytes in base64",
-    f"{'A' * 32}": "secret does not hold whsec_ and 24 to 64 bytes in base64",
-}
-
-
-@pytest.mark.parametrize(("content", "message"), WEBHOOK_SECRETS.items())
-def test_a_file_without_a_webhooks_secret_is_named_and_not_shown(content: str | None, message: str) -> None:
-    if content is not None:
-        write(content, "secret")
-    with pytest.raises(SettingsError) as error:
-        webhook_secrets(NotifySettings.model_validate({"webhooks": [webhook()]}))
-    assert str(error.value) == f"notify.webhooks.0.secret_file: {message}"
+def test_the_secret_of_a_webhook_comes_from_its_file_which_is_named_without_what_it_holds() -> None:
+    settings = NotifySettings.model_validate({"webhooks": [webhook()]})
+    held: dict[str | None, str] = {None: "cannot read secret: No such file or directory", " \n": "secret is empty"}
+    wrong = (PASSWORD, f"whsec_{'A' * 31}", f"whsec_{'A' * 28}", "A" * 32)
+    held |= dict.fromkeys(wrong, "secret does not hold whsec_ and 24 to 64 bytes in base64")
+    for content, message in held.items():
+        if content is not None:
+            write(content, "secret")
+        with pytest.raises(SettingsError) as error:
+            webhook_secrets(settings)
+        assert str(error.value) == f"notify.webhooks.0.secret_file: {message}"
+    secret = f"whsec_{'A' * 32}"
+    write(f"{secret}\n", "secret")
+    assert webhook_secrets(settings) == [secret]
 
 
 TOKEN = new_token()
@@ -572,26 +521,14 @@ def test_a_secret_in_place_of_a_files_name_is_not_shown(secret: str, monkeypatch
     assert refused() == f"RAINGAUGE_CONFIG: there is no file {INSTEAD}"
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            f"[{{name: {TOKEN}, scope: read, token_file: x}}]",
-            "0.name: expected 1 to 64 characters of A-Z a-z 0-9 . _ -, not like a token",
-        ),
-        (f"[{{name: x, scope: read, token_file: x, {TOKEN}: x}}]", "0: an unknown setting whose name is none"),
-    ],
-    ids=["name", "key"],
-)
-def test_a_token_at_another_place_of_the_settings_is_not_shown(text: str, message: str) -> None:
-    write(f"access: {{tokens: {text}}}")
-    assert refused() == f"settings: access.tokens.{message}"
-
-
-def test_the_secret_of_a_webhook_comes_from_its_file() -> None:
-    secret = f"whsec_{'A' * 32}"
-    write(f"{secret}\n", "secret")
-    assert webhook_secrets(NotifySettings.model_validate({"webhooks": [webhook()]})) == [secret]
+def test_a_token_at_another_place_of_the_settings_is_not_shown() -> None:
+    named = "0.name: expected 1 to 64 characters of A-Z a-z 0-9 . _ -, not like a token"
+    for text, message in {
+        f"name: {TOKEN}, scope: read, token_file: x": named,
+        f"name: x, scope: read, token_file: x, {TOKEN}: x": "0: an unknown setting whose name is none",
+    }.items():
+        write(f"access: {{tokens: [{{{text}}}]}}")
+        assert refused() == f"settings: access.tokens.{message}"
 
 
 @pytest.mark.parametrize(

@@ -39,19 +39,24 @@ def library() -> Library:
     return Library()
 
 
-def asking(rounds: SingleFlight[str, str], *keys: str, seconds: float = LONG_S) -> list["asyncio.Task[str | None]"]:
-    until = asyncio.get_running_loop().time() + seconds
-    return [asyncio.create_task(rounds.get(key, until)) for key in keys]
-
-
 async def turns(number: int = 6) -> None:
     for _ in range(number):
         await SystemClock().sleep(0)
 
 
-async def test_those_who_ask_at_once_share_a_round_and_the_same_is_asked_once(library: Library) -> None:
-    asked = asking(SingleFlight(library, loads_at_once=1), "a", "b", "a", "nobody")
+Asked = list["asyncio.Task[str | None]"]
+
+
+async def asking(rounds: SingleFlight[str, str], *keys: str, seconds: float = LONG_S) -> Asked:
+    """Ask, and wait until a round has begun if it may."""
+    until = asyncio.get_running_loop().time() + seconds
+    asked = [asyncio.create_task(rounds.get(key, until)) for key in keys]
     await turns()
+    return asked
+
+
+async def test_those_who_ask_at_once_share_a_round_and_the_same_is_asked_once(library: Library) -> None:
+    asked = await asking(SingleFlight(library, loads_at_once=1), "a", "b", "a", "nobody")
     assert library.begun == [["a", "b", "nobody"]]
     library.answer(0)
     assert await asyncio.gather(*asked) == ["a0", "b0", "a0", None]
@@ -59,10 +64,8 @@ async def test_those_who_ask_at_once_share_a_round_and_the_same_is_asked_once(li
 
 async def test_nobody_gets_an_answer_that_is_older_than_the_question(library: Library) -> None:
     rounds = SingleFlight(library, loads_at_once=1)
-    first = asking(rounds, "a")
-    await turns()
-    later = asking(rounds, "a", "a")
-    await turns()
+    first = await asking(rounds, "a")
+    later = await asking(rounds, "a", "a")
     assert library.begun == [["a"]]
     library.answer(0)
     await turns()
@@ -72,8 +75,7 @@ async def test_nobody_gets_an_answer_that_is_older_than_the_question(library: Li
 
 
 async def test_a_round_has_a_largest_size(library: Library) -> None:
-    asked = asking(SingleFlight(library, keys_at_once=2, loads_at_once=2), "a", "b", "c", "d", "e")
-    await turns()
+    asked = await asking(SingleFlight(library, keys_at_once=2, loads_at_once=2), "a", "b", "c", "d", "e")
     assert library.begun == [["a", "b"], ["c", "d"]]
     library.answer(1)
     await turns()
@@ -85,10 +87,8 @@ async def test_a_round_has_a_largest_size(library: Library) -> None:
 
 async def test_a_round_that_takes_long_does_not_hold_up_those_who_come_after_it(library: Library) -> None:
     rounds = SingleFlight(library, loads_at_once=2, patience_s=0.01)
-    slow = asking(rounds, "slow")
-    await turns()
-    quick = asking(rounds, "quick")
-    await turns()
+    slow = await asking(rounds, "slow")
+    quick = await asking(rounds, "quick")
     assert library.begun == [["slow"]]
     while len(library.begun) < 2:
         await turns(1)
@@ -100,9 +100,8 @@ async def test_a_round_that_takes_long_does_not_hold_up_those_who_come_after_it(
 
 async def test_an_error_reaches_all_of_its_round_and_nobody_else(library: Library) -> None:
     rounds = SingleFlight(library, loads_at_once=1)
-    asked = asking(rounds, "a", "a", "b")
-    await turns()
-    later = asking(rounds, "a")
+    asked = await asking(rounds, "a", "a", "b")
+    later = await asking(rounds, "a")
     library.open[0].set_exception(ZeroDivisionError())
     found = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(error) for error in found] == [ZeroDivisionError] * 3
@@ -112,8 +111,7 @@ async def test_an_error_reaches_all_of_its_round_and_nobody_else(library: Librar
 
 
 async def test_one_who_gives_up_does_not_disturb_the_others(library: Library) -> None:
-    first, second, other = asking(SingleFlight(library, loads_at_once=1), "a", "a", "b")
-    await turns()
+    first, second, other = await asking(SingleFlight(library, loads_at_once=1), "a", "a", "b")
     first.cancel()
     await turns()
     assert (first.cancelled(), library.cancelled) == (True, 0)
@@ -123,24 +121,20 @@ async def test_one_who_gives_up_does_not_disturb_the_others(library: Library) ->
 
 async def test_a_round_for_which_nobody_waits_any_more_is_given_up(library: Library) -> None:
     rounds = SingleFlight(library, loads_at_once=1)
-    asked = asking(rounds, "a", "b")
-    await turns()
+    asked = await asking(rounds, "a", "b")
     for task in asked:
         task.cancel()
     await turns()
     assert library.cancelled == 1
-    again = asking(rounds, "a")
-    await turns()
+    again = await asking(rounds, "a")
     library.answer(1)
     assert await asyncio.gather(*again) == ["a1"]
 
 
 async def test_what_was_given_up_before_it_began_is_never_asked(library: Library) -> None:
     rounds = SingleFlight(library, loads_at_once=1)
-    under_way = asking(rounds, "a")
-    await turns()
-    given_up, stays = asking(rounds, "b", "c")
-    await turns()
+    under_way = await asking(rounds, "a")
+    given_up, stays = await asking(rounds, "b", "c")
     given_up.cancel()
     await turns()
     library.answer(0)
@@ -152,8 +146,7 @@ async def test_what_was_given_up_before_it_began_is_never_asked(library: Library
 
 async def test_everybody_has_a_deadline_of_their_own(library: Library) -> None:
     rounds = SingleFlight(library, loads_at_once=1)
-    (hasty,) = asking(rounds, "a", seconds=0.01)
-    (patient,) = asking(rounds, "a")
+    (hasty,), (patient,) = await asyncio.gather(asking(rounds, "a", seconds=0.01), asking(rounds, "a"))
     with pytest.raises(TimeoutError):
         await hasty
     assert library.cancelled == 0
@@ -163,13 +156,12 @@ async def test_everybody_has_a_deadline_of_their_own(library: Library) -> None:
 
 async def test_when_all_deadlines_have_passed_the_next_round_begins(library: Library) -> None:
     rounds = SingleFlight(library, loads_at_once=1)
-    hasty = asking(rounds, "a", "b", seconds=0.01)
+    hasty = await asking(rounds, "a", "b", seconds=0.01)
     found = await asyncio.gather(*hasty, return_exceptions=True)
     assert [type(error) for error in found] == [TimeoutError] * 2
     await turns()
     assert library.cancelled == 1
-    later = asking(rounds, "c")
-    await turns()
+    later = await asking(rounds, "c")
     library.answer(1)
     assert await asyncio.gather(*later) == ["c1"]
 
@@ -178,17 +170,15 @@ async def test_a_round_that_is_ended_from_outside_ends_the_waiting() -> None:
     async def ended(keys: Sequence[str]) -> Mapping[str, str]:
         raise asyncio.CancelledError
 
-    (asked,) = asking(SingleFlight(ended), "a")
+    (asked,) = await asking(SingleFlight(ended), "a")
     with pytest.raises(asyncio.CancelledError):
         await asked
 
 
 async def test_what_is_asked_within_the_time_of_gathering_shares_the_first_round(library: Library) -> None:
     rounds = SingleFlight(library, gather_s=0.01)
-    first = asking(rounds, "a")
-    await turns()
-    second = asking(rounds, "b")
-    await turns()
+    first = await asking(rounds, "a")
+    second = await asking(rounds, "b")
     assert library.begun == []
     while not library.begun:
         await turns(1)

@@ -4,29 +4,27 @@ import pytest
 
 from raingauge.units import CONVERSIONS, Units, column_name, converted
 
+Shown = dict[float | None, float | None]
+
 
 @pytest.mark.parametrize(
-    ("units", "field", "stored", "shown"),
+    ("units", "field", "shown"),
     [
-        ("metric", "temperature", 19.4, 19.4),
-        ("metric", "wind_speed", 1.5, 1.5),
-        ("imperial", "temperature", 19.4, 66.92),
-        ("imperial", "temperature", -40.0, -40.0),
-        ("imperial", "feels_like", 0.0, 32.0),
-        ("imperial", "wind_speed", 10.0, 22.37),
-        ("imperial", "pressure", 1016.0, 1016.0),
-        ("imperial", "visibility", 10_000.0, 10_000.0),
-        ("standard", "temperature", 19.4, 292.55),
-        ("standard", "feels_like", -273.15, 0.0),
-        ("standard", "wind_speed", 1.5, 1.5),
-        ("standard", "humidity", None, None),
-        ("imperial", "temperature", None, None),
+        ("metric", "temperature", {19.4: 19.4}),
+        ("metric", "wind_speed", {1.5: 1.5}),
+        ("imperial", "temperature", {19.4: 66.92, -40.0: -40.0, None: None}),
+        ("imperial", "feels_like", {0.0: 32.0}),
+        ("imperial", "wind_speed", {10.0: 22.37}),
+        ("imperial", "pressure", {1016.0: 1016.0}),
+        ("imperial", "visibility", {10_000.0: 10_000.0}),
+        ("standard", "temperature", {19.4: 292.55}),
+        ("standard", "feels_like", {-273.15: 0.0}),
+        ("standard", "wind_speed", {1.5: 1.5}),
+        ("standard", "humidity", {None: None}),
     ],
 )
-def test_a_value_is_shown_in_the_units_of_the_provider(
-    units: Units, field: str, stored: float | None, shown: float | None
-) -> None:
-    assert converted(field, stored, units) == shown
+def test_a_value_is_shown_in_the_units_of_the_provider(units: Units, field: str, shown: Shown) -> None:
+    assert {stored: converted(field, stored, units) for stored in shown} == shown
 
 
 @pytest.mark.parametrize(

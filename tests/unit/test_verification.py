@@ -28,16 +28,8 @@ def second(number: float) -> datetime:
     return EPOCH + timedelta(seconds=number)
 
 
-HEADER: Final = Header(
-    account="account",
-    since=second(0),
-    until=second(7200),
-    kept_since=second(1),
-    exported_at=second(7300),
-    software="raingauge 0.1.0",
-    claim_s=CLAIM_S,
-    terms=(TERMS,),
-)
+PERIOD: Final = {"since": second(0), "until": second(7200), "kept_since": second(1), "exported_at": second(7300)}
+HEADER: Final = Header(account="account", software="raingauge 0.1.0", claim_s=CLAIM_S, terms=(TERMS,), **PERIOD)
 
 
 def entry(number: int, reserved: float, closed: float | None, cost: int = 20) -> Entry:
