@@ -33,6 +33,8 @@ OTHER_TERMS: Final = timedelta(minutes=1)
 """The terms were changed while this consumer runs (`quota adopt`): it must start again with the same settings."""
 IDLE_S: Final = 1.0
 """How soon to look again when nothing is ready: another consumer may enqueue more than it can request."""
+JOINED_FOR: Final = timedelta(seconds=2)
+"""How long a row waits for a call that is fetching its city: the call may just have been settled without it."""
 HINT: Final = "its last charges may be missing; repeated, consumers reach several servers: give them all one writer"
 KEPT_IN_GATE: Final = ("cities_per_window", "window_s", "pacing")
 NO_CALLS: Final = Plan("group", probe=False)
@@ -271,8 +273,9 @@ class Ledger:
         queue.give_turns(connection, now, self._account, gate.turn)
         picked = queue.pick(connection, now, self._account, room, gate.month_spent)
         for one in picked:
-            if one.claim is not None:
-                queue.claim(connection, [one.city_id], *one.claim)  # it waits for the call that is fetching it
+            if one.claim is not None:  # it waits for the call that is fetching it
+                charge_id, until = one.claim
+                queue.claim(connection, [one.city_id], charge_id, min(until, now + JOINED_FOR))
         fresh = tuple(one.city_id for one in picked if one.needs_no_call and one.claim is None)
         wanted = [one for one in picked if queue.needs_call(one)]
         charge = bool(wanted) and self._charge(connection, gate, now, wanted, plan, calls)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import pytest
+from sqlalchemy import update
 
 from consumer.gate import Event
 from consumer.ledger import Reservation
@@ -223,6 +224,23 @@ def test_a_row_that_joined_during_the_call_waits_for_that_call(database: Databas
     assert [done.collection_id for done in settled.collections] == ["first"]
     assert account.collection("joined").collected == 2
     assert consumer.take().city_ids == [1], "the observation was older than the impatient one wants"
+
+
+def test_a_row_that_joined_a_call_just_before_its_settlement_was_committed_is_settled_soon(database: Database) -> None:
+    account, consumer = rich(database)
+    account.want("first", [1])
+    taken = consumer.take()
+    account.want("joined", [1, 2])
+    assert consumer.take().city_ids == [2]
+    joined = (QueuedCity.collection_id == "joined", QueuedCity.city_id == 1)
+    unseen = {"city_id": 99}  # by the settlement, whose snapshot is older
+    database.write(lambda c: c.execute(update(QueuedCity).where(*joined).values(unseen)))
+    consumer.settle(taken)
+    database.write(lambda c: c.execute(update(QueuedCity).where(QueuedCity.city_id == 99).values(city_id=1)))
+    account.moment.forward(2)
+    answer = consumer.reserve()
+    assert isinstance(answer, Reservation)
+    assert answer.fresh == (1,)
 
 
 def test_two_accounts_request_their_own_cities_and_settle_those_that_the_other_fetched_without_a_call(
