@@ -151,7 +151,7 @@ class Ledger:
             changes = gates.after(gate, now, event, plan, self._endpoint, self.terms, retry_after_s, jitter)
             if event is Event.KEY:
                 changes["refused_key"] = self._key_hash
-            quota.turn_gate(connection, now, gate, changes)
+            quota.change_gate_with_event(connection, now, gate, changes)
             return changes
 
         return await self._transactions.persist(work)
@@ -191,7 +191,7 @@ class Ledger:
         def work(connection: Connection) -> datetime:
             gate, now = self._lock(connection), self._transactions.now(connection)
             until = now + timedelta(seconds=self.terms.worst_hold_s)
-            quota.turn_gate(connection, now, gate, {"state": "database", "blocked_until": until})
+            quota.change_gate_with_event(connection, now, gate, {"state": "database", "blocked_until": until})
             return until
 
         return await self._transactions.write(work)
@@ -362,7 +362,7 @@ class Ledger:
 
     def _close(self, connection: Connection, gate: Gate, now: datetime, doubts: Mapping[str, Any]) -> NotNow:
         """Close the gate: charges may be missing, or cannot be compared with this clock."""
-        quota.turn_gate(connection, now, gate, doubts)
+        quota.change_gate_with_event(connection, now, gate, doubts)
         if "last_now" in doubts:  # after a step back: nothing that was reserved lasts longer
             ends_at = now + timedelta(seconds=self.terms.claim_s)
             quota.clip_charges(connection, self._account, ends_at)

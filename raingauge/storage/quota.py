@@ -120,7 +120,7 @@ def change_gate(connection: Connection, account: str, changes: Mapping[str, Any]
         connection.execute(_CHANGE_GATE, {**changes, "gate": account})
 
 
-def turn_gate(connection: Connection, now: datetime, gate: Gate, changes: Mapping[str, Any]) -> None:
+def change_gate_with_event(connection: Connection, now: datetime, gate: Gate, changes: Mapping[str, Any]) -> None:
     """Set these columns; where they close the gate, or close it for another reason, an event says so."""
     change_gate(connection, gate.account, changes)
     state = changes.get("state", gate.state)
