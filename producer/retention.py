@@ -95,7 +95,7 @@ class Retention:
 
         def leased(connection: Connection) -> Removed | None:
             now = self._transactions.now(connection)
-            return work(connection, now) if retention.hold(connection, now, self._holder, now + LEASE) else None
+            return work(connection, now) if retention.take_lease(connection, now, self._holder, now + LEASE) else None
 
         began = self._transactions.clock.monotonic()
         step = await self._transactions.write(leased)

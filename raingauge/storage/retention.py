@@ -64,7 +64,7 @@ class Removed:
     has_more: bool = False
 
 
-def hold(connection: Connection, now: datetime, holder: str, until: datetime) -> bool:
+def take_lease(connection: Connection, now: datetime, holder: str, until: datetime) -> bool:
     """Take or keep the lease on removing; False: another process has it.
 
     Raises:
