@@ -92,7 +92,7 @@ class Outcome:
             self.observations,
             unknown,
             failed,
-            counts=reservation.clean and not self.unsent,
+            counts=reservation.gate_was_untroubled and not self.unsent,
             probe=reservation.plan.probe and not self.unsent,
             split=split,
         )
@@ -205,7 +205,7 @@ class Caller:
         """Fetch and settle one reservation."""
         try:
             outcome = await self._fetch(reservation, reservation.began + SEND_DELAY_S)
-            is_ordinary = reservation.clean and outcome.event is Event.ANSWERED
+            is_ordinary = reservation.gate_was_untroubled and outcome.event is Event.ANSWERED
             is_local = outcome.unsent and outcome.event is Event.SILENT
             if not (is_ordinary or is_local):
                 await self._report_safely(reservation, outcome)

@@ -49,8 +49,8 @@ class Reservation:
     calls: tuple[tuple[int, ...], ...] = ()
     """The cities of each call."""
     plan: Plan = NO_CALLS
-    clean: bool = False
-    """The gate was open and untroubled: an ordinary answer changes nothing about it."""
+    gate_was_untroubled: bool = False
+    """And this is no probe: an ordinary answer changes nothing about the gate."""
     fresh: tuple[int, ...] = ()
     """Cities that another call fetched meanwhile: their rows are to be settled."""
     began: float = 0.0
@@ -357,7 +357,7 @@ class Ledger:
             charge_id=charge_id,
             calls=tuple(tuple(one.city_id for one in call) for call in composed),
             plan=plan,
-            clean=gate.is_untroubled and not plan.probe,
+            gate_was_untroubled=gate.is_untroubled and not plan.probe,
         )
 
     def _close(self, connection: Connection, gate: Gate, now: datetime, doubts: Mapping[str, Any]) -> NotNow:
