@@ -60,7 +60,7 @@ class Wanted(NamedTuple):
         return BatchKey(self.collection_id, self.batch)
 
 
-Settling = Mapping[Wanted, str | None]
+Outcomes = Mapping[Wanted, str | None]
 """Rows that are to be settled. None: collected, with the latest observation of the city; else why they fail."""
 
 
@@ -116,7 +116,7 @@ def exactly(
 
 
 def count(
-    connection: Connection, now: datetime, collections: Mapping[str, Any], settled: Settling
+    connection: Connection, now: datetime, collections: Mapping[str, Any], settled: Outcomes
 ) -> tuple[set[BatchKey], list[Finished]]:
     """Count rows that become readings; the batches and the collections of which all is settled now.
 
@@ -147,7 +147,7 @@ def _count_collections(
     connection: Connection,
     now: datetime,
     collections: Mapping[str, Any],
-    settled: Settling,
+    settled: Outcomes,
     released: Mapping[str, int],
 ) -> list[Finished]:
     """Count what was settled; those whose numbers are alike with one statement. The collections that are done."""

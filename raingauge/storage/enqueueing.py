@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam, insert, or_, select, union_all, up
 
 from raingauge.model import BatchKey
 from raingauge.quota.fairness import newcomers_in, turns, unknown_since
-from raingauge.storage.counters import Settling, Wanted, lock_collections
+from raingauge.storage.counters import Outcomes, Wanted, lock_collections
 from raingauge.storage.models import Batch, Collection, QueuedCity, Reading
 from raingauge.storage.retention import outdated
 from raingauge.storage.settling import Settled, outcomes_without_call, store
@@ -84,7 +84,7 @@ def enqueue(  # noqa: PLR0913
     wanted = [_wanted(row, batches) for row in rows]
     not_known_since = {name: unknown_since(row.requested_at, row.max_age_s) for name, row in collections.items()}
     if failing:
-        outcomes: Settling = dict.fromkeys(wanted, failing)
+        outcomes: Outcomes = dict.fromkeys(wanted, failing)
     else:
         outcomes = outcomes_without_call(connection, wanted, not_known_since)
     _insert_rows(connection, rows)

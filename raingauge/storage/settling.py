@@ -16,7 +16,7 @@ from raingauge.model import BatchKey, Observation
 from raingauge.quota.fairness import UNKNOWN_CITY, is_fresh, needs_no_call
 from raingauge.storage import counters
 from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
-from raingauge.storage.counters import Finished, Settling, Wanted, exactly, lock_collections
+from raingauge.storage.counters import Finished, Outcomes, Wanted, exactly, lock_collections
 from raingauge.storage.models import Batch, City, QueuedCity, Reading
 from raingauge.storage.streams import add_readings
 from raingauge.storage.weather import WEATHER_COLUMNS
@@ -229,7 +229,7 @@ def store(
     connection: Connection,
     now: datetime,
     collections: Mapping[str, Any],
-    outcomes: Settling,
+    outcomes: Outcomes,
     result: Settled,
     *,
     streams: bool = False,
