@@ -165,7 +165,8 @@ def _count_enqueued(connection: Connection, rows: Sequence[Mapping[str, Any]], c
 
 def _wanted(row: Mapping[str, Any], batches: Mapping[BatchKey, Any]) -> Wanted:
     batch = batches[BatchKey(row["collection_id"], row["batch"])]
-    return Wanted._make([*(row[name] for name in Wanted._fields[:5]), batch.size, batch.settled])
+    own = {name: row[name] for name in ("collection_id", "city_id", "batch", "since", "attempts")}
+    return Wanted(**own, size=batch.size, settled=batch.settled)
 
 
 def settled_batches(connection: Connection, requested_at: Mapping[BatchKey, datetime]) -> set[BatchKey]:
