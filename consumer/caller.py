@@ -215,7 +215,7 @@ class Caller:
             self._news.set()
 
     async def _settle_fresh(self, city_ids: Sequence[int]) -> None:
-        """Settle cities that another call fetched meanwhile, before they are picked again."""
+        """Settle cities that need no call any more, before they are picked again."""
         try:
             settled = await self._transactions.persist(
                 lambda c: settling.settle_fresh(c, self._transactions.now(c), city_ids, streams=self._streams)

@@ -52,7 +52,7 @@ class Reservation:
     gate_was_untroubled: bool = False
     """And this is no probe: an ordinary answer changes nothing about the gate."""
     fresh: tuple[int, ...] = ()
-    """Cities that another call fetched meanwhile: their rows are to be settled."""
+    """Cities that what is known of them settles: their rows are to be settled."""
     began: float = 0.0
     """The program's clock just before `reserved_at` was read: waiting for the gate's lock does not count."""
 

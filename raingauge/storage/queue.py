@@ -27,7 +27,7 @@ class Candidate:
     turn: int
     attempts: int
     needs_no_call: bool
-    """Its latest observation will do: another call fetched it meanwhile."""
+    """What is known of it settles it."""
     claim: tuple[int, datetime] | None
     """The charge whose call is fetching it now, and when that claim expires."""
 

@@ -136,7 +136,7 @@ def settle(
 
 
 def settle_fresh(connection: Connection, now: datetime, city_ids: Many[int], *, streams: bool = False) -> Settled:
-    """Settle the rows of cities that need no call, because another call fetched them meanwhile."""
+    """Settle the rows of cities that need no call any more."""
     result = Settled()
     collections, rows = _lock_open_rows(connection, sorted(city_ids))
     outcomes = outcomes_without_call(connection, rows, {})
