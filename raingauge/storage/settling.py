@@ -1,7 +1,7 @@
 """Settling: rows of the queue become readings, each city of a collection once, and the counters say so at once.
 
-It is one transaction. It locks in this order: cities, collections (sorted), then rows of those collections. Enqueueing
-and cancelling lock collections first, too.
+It is one transaction. It locks in this order: charge, cities, collections (sorted), then their rows. Enqueueing and
+cancelling lock collections before rows, too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -60,7 +60,7 @@ _OPEN_WANTED: Final = _WANTED.where(_OF_CITIES, QueuedCity.collection_id.in_(bin
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What the calls of one charge brought for the cities of the queue."""
+    """What a charge's calls returned for the cities of the queue."""
 
     charge_id: int
     requested: Sequence[int]
@@ -117,7 +117,7 @@ def settle(
     releases: bool = True,
     streams: bool = False,
 ) -> Settled:
-    """Store what calls brought, for every collection that wants it; let the rest of the charge's cities go back.
+    """Store what a charge's calls returned, for every collection that wants it; let the rest of its cities go back.
 
     Failed cities rest as `retry` says, or fail for good. `streams`: readings are published on the streams, too.
     """
@@ -173,7 +173,7 @@ def fail_city(connection: Connection, now: datetime, city_id: int, reason: str, 
 
 
 def _lock_open_rows(connection: Connection, city_ids: Sequence[int]) -> tuple[dict[str, Any], list[Wanted]]:
-    """Lock the collections that want these cities; those collections, and the rows of those that are open."""
+    """Lock the collections that want these cities; return them, and the rows of those that are open."""
     collections = lock_collections(connection, connection.scalars(_WANTED_BY, {"cities": city_ids}).all())
     names = [name for name, row in collections.items() if row.finished_at is None]
     wanted = connection.execute(_OPEN_WANTED, {"cities": city_ids, "collections": names}) if names else ()
