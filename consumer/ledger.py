@@ -30,7 +30,7 @@ from raingauge.storage.settling import ALONE_AFTER
 log = logging.getLogger("raingauge.ledger")
 
 OTHER_TERMS: Final = timedelta(minutes=1)
-"""The terms were changed while this consumer runs (`quota adopt`): it must start again with the same settings."""
+"""The wait when `quota adopt` has changed the gate's terms: this consumer must be restarted with the same settings."""
 IDLE_S: Final = 1.0
 """How soon to look again when nothing is ready: another consumer may enqueue more than it can request."""
 HINT: Final = "its last charges may be missing; repeated, consumers reach several servers: give them all one writer"
@@ -76,7 +76,7 @@ class NotNow:
     reason: str | None
     """None: nothing is wanted."""
     moved: tuple[str, str] | None = None
-    """The database's server before and now: it is this reservation that closed the gate because of it."""
+    """The old and the new database server, if this reservation closed the gate because of the change."""
 
 
 class Ledger:
@@ -123,7 +123,7 @@ class Ledger:
             await self._transactions.persist(self._compare)
 
     async def adopt(self) -> str:
-        """Write these terms into the account's gate; the terms that it had, or that there was none."""
+        """Write these terms into the account's gate; return the terms that it had, or "no gate"."""
         try:
             await self._transactions.write(self._create_gate)
         except IntegrityError:
@@ -143,7 +143,7 @@ class Ledger:
         return answer
 
     async def report(self, plan: Plan, event: Event, retry_after_s: float | None = None) -> Mapping[str, Any]:
-        """Record at the gate what became of a call; the columns that changed. Waits for the database."""
+        """Record at the gate what became of a call; return the columns that changed. Waits for the database."""
 
         def work(connection: Connection) -> Mapping[str, Any]:
             gate = self._lock(connection)
@@ -157,7 +157,7 @@ class Ledger:
         return await self._transactions.persist(work)
 
     async def prune(self, kept_for: timedelta) -> bool:
-        """Forget charges that were released longer ago, a step of them; whether there may be more."""
+        """Delete some charges that were released longer ago; return whether there may be more."""
         age = kept_for + timedelta(seconds=self.terms.window_s)
         return await self._transactions.write(
             lambda c: quota.forget_charges(c, self._account, self._transactions.now(c) - age)
@@ -174,7 +174,7 @@ class Ledger:
         await self._transactions.write(lambda connection: quota.leave(connection, self._consumer))
 
     async def set_month(self, spent: int) -> tuple[int, int]:
-        """Record how many cities of this month are spent, by whatever program; what was recorded before, and now."""
+        """Record how many cities of this month are spent, by whatever program; return the number before, and now."""
 
         def work(connection: Connection) -> tuple[int, int]:
             gate, now = self._lock(connection), self._transactions.now(connection)
@@ -186,7 +186,7 @@ class Ledger:
         return await self._transactions.write(work)
 
     async def shut(self) -> datetime:
-        """Close the gate for the longest hold: after a database was restored without its last commits; until when."""
+        """Close the gate for the longest hold, after a restore without the last commits; return until when."""
 
         def work(connection: Connection) -> datetime:
             gate, now = self._lock(connection), self._transactions.now(connection)
@@ -197,7 +197,7 @@ class Ledger:
         return await self._transactions.write(work)
 
     async def reopen(self) -> Gate:
-        """Open the gate at once, whatever the provider or a person closed it for; the gate before."""
+        """Open the gate at once, whatever the provider or a person closed it for; return the gate before."""
 
         def work(connection: Connection) -> Gate:
             gate = self._lock(connection)
@@ -227,7 +227,7 @@ class Ledger:
         return {name: getattr(self.terms, name) for name in KEPT_IN_GATE}
 
     def _differences(self, gate: Gate) -> dict[str, Any]:
-        """This consumer's terms that the gate has otherwise."""
+        """Those of our terms that differ from the gate's."""
         return {name: value for name, value in self._ours.items() if getattr(gate, name) != value}
 
     def _compare(self, connection: Connection) -> None:
@@ -301,7 +301,7 @@ class Ledger:
     def _good_city(self, connection: Connection, gate: Gate, first: Candidate) -> Candidate | None:
         """A city to request instead, when nobody knows whether the provider is out or has no answer for `first` alone.
 
-        None: there is no doubt.
+        None: none is needed, or none is known.
         """
         if gate.is_untroubled or not (first.attempts or gates.is_long_silent(gate)):
             return None
