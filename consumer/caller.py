@@ -83,7 +83,7 @@ class Outcome:
             self.event = Event.ANSWERED
 
     def fetched(self, reservation: Reservation, charge_id: int) -> Fetched:
-        """The same, for the queue."""
+        """This outcome, for settling."""
         unknown, failed, split = map(frozenset, (self.unknown, self.failed, self.split))
         return Fetched(
             charge_id,
@@ -131,7 +131,7 @@ class Caller:
 
     @property
     def quiet_s(self) -> float:
-        """Seconds since it last tried to reserve. It tries at least every minute, unless all lanes are stuck."""
+        """Seconds since it last tried to reserve: at most a minute, unless all lanes or the database are stuck."""
         return self._clock.monotonic() - self._tried_at
 
     def wake(self) -> None:
