@@ -170,7 +170,7 @@ def _wanted(row: Mapping[str, Any], batches: Mapping[BatchKey, Any]) -> Wanted:
 
 
 def settled_batches(connection: Connection, requested_at: Mapping[BatchKey, datetime]) -> set[BatchKey]:
-    """Those of these batches that need no further work; of each, when its message says that it was requested."""
+    """Those of these batches that need no further work. `requested_at`: as in `enqueue`."""
     found = connection.execute(_STATES, _names_and(requested_at.keys()))
     is_over = {BatchKey(row.collection_id, row.batch): row.is_over for row in found}
     missing = {key: moment for key, moment in requested_at.items() if key not in is_over}
@@ -185,7 +185,7 @@ def unknown_batches(connection: Connection, requested_at: Mapping[BatchKey, date
 
 
 def count_attempt(connection: Connection, key: BatchKey) -> int:
-    """Record that a batch met an unexpected error; how often it did (0: there is no such batch)."""
+    """Record that a batch met an unexpected error; return how often it did (0: there is no such batch)."""
     this = (Batch.collection_id == key.collection_id, Batch.batch == key.batch)
     connection.execute(update(Batch).where(*this).values(attempts=Batch.attempts + 1))
     return connection.scalar(select(Batch.attempts).where(*this)) or 0
