@@ -85,7 +85,7 @@ class WebhookSender:
         return events.lease_deliveries(connection, self._id, now, now + LEASE, AT_ONCE)
 
     async def _deliver(self, due: DueDelivery) -> bool:
-        """Make an attempt and record its outcome, as soon as the database can; return whether it is delivered."""
+        """Make an attempt and record its outcome, as soon as the database can; return whether it succeeded."""
         status, error = await self._attempt(due.event)
         becomes: DeliveryStatus = "waiting"
         if error is None:
