@@ -158,7 +158,7 @@ def after(  # noqa: PLR0913, PLR0917
 
 
 def _opened(gate: Gate, now: datetime) -> dict[str, Any]:
-    """An answer ends a silence at once, and nothing else before its time: there it is an answer to an earlier call."""
+    """An answer ends a silence at once. Otherwise no gate opens before its time: the answer is to an earlier call."""
     if gate.state not in {"open", "provider"} and gate.blocked_until > now:
         return {}
     return {} if gate.state == "open" and gate.strikes == 0 else {"state": "open", "strikes": 0}

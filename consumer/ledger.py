@@ -50,9 +50,9 @@ class Reservation:
     """The cities of each call."""
     plan: Plan = NO_CALLS
     gate_was_untroubled: bool = False
-    """And this is no probe: an ordinary answer changes nothing about the gate."""
+    """An ordinary answer changes nothing about the gate. Always False for a probe."""
     fresh: tuple[int, ...] = ()
-    """Cities that what is known of them settles: their rows are to be settled."""
+    """Cities that need no call any more: their rows are to be settled."""
     began: float = 0.0
     """The program's clock just before `reserved_at` was read: waiting for the gate's lock does not count."""
 
@@ -157,7 +157,7 @@ class Ledger:
         return await self._transactions.persist(work)
 
     async def prune(self, kept_for: timedelta) -> bool:
-        """Delete some charges that were released longer ago; return whether there may be more."""
+        """Delete some charges that were released longer than `kept_for` ago; return whether there may be more."""
         age = kept_for + timedelta(seconds=self.terms.window_s)
         return await self._transactions.write(
             lambda c: quota.forget_charges(c, self._account, self._transactions.now(c) - age)

@@ -23,7 +23,7 @@ def upsert(
     """Insert rows; where one with the same `id` exists, set its `changed` columns and empty its `cleared` ones.
 
     MySQL sets one column after another, so what the condition reads must be the last of `changed`, and the condition
-    must hold again once it is set (`<=`). Callers sort the rows: opposite orders would deadlock.
+    must still hold when that is set (`<=`). Callers sort the rows: opposite orders would deadlock.
     """
     statement = _statement(connection.dialect.name, table, tuple(changed), tuple(cleared), only_if)
     connection.execute(statement, rows)
