@@ -83,7 +83,7 @@ class Outcome:
             self.event = Event.ANSWERED
 
     def fetched(self, reservation: Reservation, charge_id: int) -> Fetched:
-        """The same, for the queue."""
+        """This outcome, for settling."""
         unknown, failed, split = map(frozenset, (self.unknown, self.failed, self.split))
         return Fetched(
             charge_id,
@@ -92,7 +92,7 @@ class Outcome:
             self.observations,
             unknown,
             failed,
-            counts=reservation.clean and not self.unsent,
+            counts=reservation.gate_was_untroubled and not self.unsent,
             probe=reservation.plan.probe and not self.unsent,
             split=split,
         )
@@ -132,7 +132,7 @@ class Caller:
 
     @property
     def quiet_s(self) -> float:
-        """Seconds since it last tried to reserve. It tries at least every minute, unless all lanes are stuck."""
+        """Seconds since it last tried to reserve: at most a minute, unless all lanes or the database are stuck."""
         return self._clock.monotonic() - self._tried_at
 
     def wake(self) -> None:
@@ -208,7 +208,7 @@ class Caller:
         """Fetch and settle one reservation."""
         try:
             outcome = await self._fetch(reservation, reservation.began + SEND_DELAY_S)
-            is_ordinary = reservation.clean and outcome.event is Event.ANSWERED
+            is_ordinary = reservation.gate_was_untroubled and outcome.event is Event.ANSWERED
             is_local = outcome.unsent and outcome.event is Event.SILENT
             if not (is_ordinary or is_local):
                 await self._report_safely(reservation, outcome)
@@ -218,7 +218,7 @@ class Caller:
             self._news.set()
 
     async def _settle_fresh(self, city_ids: Sequence[int]) -> None:
-        """Settle cities that another call fetched meanwhile, before they are picked again."""
+        """Settle cities that need no call any more, before they are picked again."""
         try:
             settled = await self._transactions.persist(
                 lambda c: settling.settle_fresh(c, self._transactions.now(c), city_ids, streams=self._streams)

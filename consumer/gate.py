@@ -23,7 +23,7 @@ CLOCK_STEP: Final = timedelta(seconds=2)
 KEY_RETRY_S: Final = 60.0
 QUOTA_CAP_S: Final = 3600.0
 PROBE_RECHECK_S: Final = 0.2
-"""How soon one who waits for a probe looks again, or sooner where the pace allows more."""
+"""How soon to look again while another's probe is under way; sooner at a faster pace."""
 SILENCE_BASE_S: Final = 1.0
 SILENCE_CAP_S: Final = 60.0
 SILENCES: Final = 3
@@ -158,7 +158,7 @@ def after(  # noqa: PLR0913, PLR0917
 
 
 def _opened(gate: Gate, now: datetime) -> dict[str, Any]:
-    """An answer ends a silence at once. Closed for another reason, the answer is to an earlier call: nothing opens."""
+    """An answer ends a silence at once. Otherwise no gate opens before its time: the answer is to an earlier call."""
     if gate.state not in {"open", "provider"} and gate.blocked_until > now:
         return {}
     return {} if gate.state == "open" and gate.strikes == 0 else {"state": "open", "strikes": 0}
@@ -188,8 +188,8 @@ def _strikes(gate: Gate, state: str) -> int:
 def _close(gate: Gate, now: datetime, state: str, seconds: float) -> dict[str, Any]:
     """Close the gate, never for shorter than it is; calls under way when it closed do not count once more.
 
-    A bad key stays the reason while it closes the gate for longer: somebody has to do something about it. Closed
-    because of the database it stays so: the charges of earlier calls may be lost, so none of them may open it.
+    A bad key stays the reason while it closes the gate for longer: somebody has to do something about it. The database
+    stays the reason in any case: the charges of earlier calls may be lost, so none of them may open the gate.
     """
     if gate.state in {state, *DATABASE_STATES} and gate.blocked_until > now:
         return {}

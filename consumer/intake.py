@@ -171,7 +171,7 @@ class Intake:
     async def _enqueue(self, keys: Mapping[BatchKey, datetime]) -> None:
         """Enqueue batches; after an unexpected error each by itself, so that one cannot stop the others.
 
-        Of each, `keys` has when its message says that the collection was requested.
+        `keys`: each batch, and when its collection was requested, as its message says.
         """
         try:
             settled = await self._transactions.persist(lambda connection: self._transaction(connection, keys))

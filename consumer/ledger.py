@@ -30,7 +30,7 @@ from raingauge.storage.settling import ALONE_AFTER
 log = logging.getLogger("raingauge.ledger")
 
 OTHER_TERMS: Final = timedelta(minutes=1)
-"""The terms were changed while this consumer runs (`quota adopt`): it must start again with the same settings."""
+"""The wait when `quota adopt` has changed the gate's terms: this consumer must be restarted with the same settings."""
 IDLE_S: Final = 1.0
 """How soon to look again when nothing is ready: another consumer may enqueue more than it can request."""
 JOINED_FOR: Final = timedelta(seconds=2)
@@ -51,10 +51,10 @@ class Reservation:
     calls: tuple[tuple[int, ...], ...] = ()
     """The cities of each call."""
     plan: Plan = NO_CALLS
-    clean: bool = False
-    """The gate was open and untroubled: an ordinary answer changes nothing about it."""
+    gate_was_untroubled: bool = False
+    """An ordinary answer changes nothing about the gate. Always False for a probe."""
     fresh: tuple[int, ...] = ()
-    """Cities that another call fetched meanwhile: their rows are to be settled."""
+    """Cities that need no call any more: their rows are to be settled."""
     began: float = 0.0
     """The program's clock just before `reserved_at` was read: waiting for the gate's lock does not count."""
 
@@ -78,7 +78,7 @@ class NotNow:
     reason: str | None
     """None: nothing is wanted."""
     moved: tuple[str, str] | None = None
-    """The database's server before and now: it is this reservation that closed the gate because of it."""
+    """The old and the new database server, if this reservation closed the gate because of the change."""
 
 
 class Ledger:
@@ -125,7 +125,7 @@ class Ledger:
             await self._transactions.persist(self._compare)
 
     async def adopt(self) -> str:
-        """Write these terms into the account's gate; the terms that it had, or that there was none."""
+        """Write these terms into the account's gate; return the terms that it had, or "no gate"."""
         try:
             await self._transactions.write(self._create_gate)
         except IntegrityError:
@@ -145,7 +145,7 @@ class Ledger:
         return answer
 
     async def report(self, plan: Plan, event: Event, retry_after_s: float | None = None) -> Mapping[str, Any]:
-        """Record at the gate what became of a call; the columns that changed. Waits for the database."""
+        """Record at the gate what became of a call; return the columns that changed. Waits for the database."""
 
         def work(connection: Connection) -> Mapping[str, Any]:
             gate = self._lock(connection)
@@ -153,13 +153,13 @@ class Ledger:
             changes = gates.after(gate, now, event, plan, self._endpoint, self.terms, retry_after_s, jitter)
             if event is Event.KEY:
                 changes["refused_key"] = self._key_hash
-            quota.turn_gate(connection, now, gate, changes)
+            quota.change_gate_with_event(connection, now, gate, changes)
             return changes
 
         return await self._transactions.persist(work)
 
     async def prune(self, kept_for: timedelta) -> bool:
-        """Forget charges that were released longer ago, a step of them; whether there may be more."""
+        """Delete some charges that were released longer than `kept_for` ago; return whether there may be more."""
         age = kept_for + timedelta(seconds=self.terms.window_s)
         return await self._transactions.write(
             lambda c: quota.forget_charges(c, self._account, self._transactions.now(c) - age)
@@ -176,7 +176,7 @@ class Ledger:
         await self._transactions.write(lambda connection: quota.leave(connection, self._consumer))
 
     async def set_month(self, spent: int) -> tuple[int, int]:
-        """Record how many cities of this month are spent, by whatever program; what was recorded before, and now."""
+        """Record how many cities of this month are spent, by whatever program; return the number before, and now."""
 
         def work(connection: Connection) -> tuple[int, int]:
             gate, now = self._lock(connection), self._transactions.now(connection)
@@ -188,18 +188,18 @@ class Ledger:
         return await self._transactions.write(work)
 
     async def shut(self) -> datetime:
-        """Close the gate for the longest hold: after a database was restored without its last commits; until when."""
+        """Close the gate for the longest hold, after a restore without the last commits; return until when."""
 
         def work(connection: Connection) -> datetime:
             gate, now = self._lock(connection), self._transactions.now(connection)
             until = now + timedelta(seconds=self.terms.worst_hold_s)
-            quota.turn_gate(connection, now, gate, {"state": "database", "blocked_until": until})
+            quota.change_gate_with_event(connection, now, gate, {"state": "database", "blocked_until": until})
             return until
 
         return await self._transactions.write(work)
 
     async def reopen(self) -> Gate:
-        """Open the gate at once, whatever the provider or a person closed it for; the gate before."""
+        """Open the gate at once, whatever the provider or a person closed it for; return the gate before."""
 
         def work(connection: Connection) -> Gate:
             gate = self._lock(connection)
@@ -229,7 +229,7 @@ class Ledger:
         return {name: getattr(self.terms, name) for name in KEPT_IN_GATE}
 
     def _differences(self, gate: Gate) -> dict[str, Any]:
-        """This consumer's terms that the gate has otherwise."""
+        """Those of our terms that differ from the gate's."""
         return {name: value for name, value in self._ours.items() if getattr(gate, name) != value}
 
     def _compare(self, connection: Connection) -> None:
@@ -304,7 +304,7 @@ class Ledger:
     def _good_city(self, connection: Connection, gate: Gate, first: Candidate) -> Candidate | None:
         """A city to request instead, when nobody knows whether the provider is out or has no answer for `first` alone.
 
-        None: there is no doubt.
+        None: none is needed, or none is known.
         """
         if gate.is_untroubled or not (first.attempts or gates.is_long_silent(gate)):
             return None
@@ -360,12 +360,12 @@ class Ledger:
             charge_id=charge_id,
             calls=tuple(tuple(one.city_id for one in call) for call in composed),
             plan=plan,
-            clean=gate.is_untroubled and not plan.probe,
+            gate_was_untroubled=gate.is_untroubled and not plan.probe,
         )
 
     def _close(self, connection: Connection, gate: Gate, now: datetime, doubts: Mapping[str, Any]) -> NotNow:
         """Close the gate: charges may be missing, or cannot be compared with this clock."""
-        quota.turn_gate(connection, now, gate, doubts)
+        quota.change_gate_with_event(connection, now, gate, doubts)
         if "last_now" in doubts:  # after a step back: nothing that was reserved lasts longer
             ends_at = now + timedelta(seconds=self.terms.claim_s)
             quota.clip_charges(connection, self._account, ends_at)

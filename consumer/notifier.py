@@ -2,8 +2,8 @@
 
 A finished collection is exported first: if that fails, its event stays `NotProcessed` and is tried again.
 
-An event is notified of at least once: a crash between the two repeats it. The database has every event, so a message
-that cannot be read is dropped: its event is published again.
+An event is notified of at least once: a crash before it is recorded repeats it. The database has every event, so a
+message that cannot be read is dropped: its event is published again.
 """
 
 import json

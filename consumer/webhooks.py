@@ -1,8 +1,8 @@
 """Delivers events to one webhook: signed as Standard Webhooks says, again at growing intervals until it answers.
 
 What is to be delivered, and what has become of it, is in the database. A delivery is leased, attempted and recorded: a
-crash between the two repeats it, so a receiver gets each event at least once. This module must not know how a request
-is sent, and no log line of it contains a URL's query or a secret.
+crash before it is recorded repeats it, so a receiver gets each event at least once. This module must not know how a
+request is sent, and no log line of it contains a URL's query or a secret.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class WebhookSender:
         return await self.deliver_due() == AT_ONCE  # a receiver that fails is not hurried
 
     async def deliver_due(self) -> int:
-        """Attempt what is due, up to `AT_ONCE` events side by side; how many were delivered."""
+        """Attempt what is due, up to `AT_ONCE` events side by side; return how many were delivered."""
         due = await self._transactions.write(self._lease)
         async with asyncio.TaskGroup() as attempts:
             tasks = [attempts.create_task(self._deliver(one)) for one in due]
@@ -85,7 +85,7 @@ class WebhookSender:
         return events.lease_deliveries(connection, self._id, now, now + LEASE, AT_ONCE)
 
     async def _deliver(self, due: DueDelivery) -> bool:
-        """Make an attempt and record its outcome, as soon as the database can; whether the event is delivered."""
+        """Make an attempt and record its outcome, as soon as the database can; return whether it succeeded."""
         status, error = await self._attempt(due.event)
         becomes: DeliveryStatus = "waiting"
         if error is None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.exc import DBAPIError
 
-from raingauge.database.causes import is_deadlock
+from raingauge.database.causes import may_run_again
 from raingauge.errors import Fatal
 
 LOCK_MS: Final = 300
@@ -105,7 +105,7 @@ def _patiently(table: str, step: Callable[[], object]) -> None:
         try:
             step()
         except DBAPIError as error:
-            if not is_deadlock(error):
+            if not may_run_again(error):
                 raise
             Event().wait(PAUSE_S)
         else:

@@ -53,7 +53,7 @@ class Events:
         return await self._transactions.read(partial(events.page, after=after, limit=limit), DEADLINE_S)
 
     async def change(self, event_id: str, changes: Mapping[str, Any]) -> EventState | None:
-        """Set these of `user_id`, `description` and `status`; the event afterwards, or None if there is none."""
+        """Set these of `user_id`, `description` and `status`; return the event afterwards, or None if there is none."""
         event = await self._transactions.write(
             lambda c: events.change(c, self._transactions.now(c), event_id, dict(changes)), DEADLINE_S
         )

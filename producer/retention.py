@@ -95,7 +95,7 @@ class Retention:
 
         def leased(connection: Connection) -> Removed | None:
             now = self._transactions.now(connection)
-            return work(connection, now) if retention.hold(connection, now, self._holder, now + LEASE) else None
+            return work(connection, now) if retention.take_lease(connection, now, self._holder, now + LEASE) else None
 
         began = self._transactions.clock.monotonic()
         step = await self._transactions.write(leased)
@@ -117,7 +117,7 @@ class Retention:
         return Removed()
 
     async def _remove_marked(self, removed: Counter[str]) -> bool:
-        """Remove all that is marked; whether there was anything."""
+        """Remove all that is marked; return whether there was anything."""
         after: Cursor | None = None
         any_marked = False
         while (step := await self._step(partial(_marked, after=after), removed)) is not None and step.has_more:

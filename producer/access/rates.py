@@ -16,7 +16,7 @@ class Bucket:
         self._filled_at_s = -math.inf
 
     def take(self, now_s: float) -> int:
-        """Take one request at this moment; 0, or the whole seconds after which to try again."""
+        """Take one request at this moment; return 0, or the whole seconds after which to try again."""
         self._level = min(self._size, self._level + (now_s - self._filled_at_s) * self.rate)
         self._filled_at_s = now_s
         if self._level >= 1:

@@ -53,7 +53,7 @@ class EventRelay:
         self._due.clear()
 
     async def _round(self) -> bool:
-        """Publish what is due, up to `MAX_AT_ONCE` events; whether there may be more."""
+        """Publish what is due, up to `MAX_AT_ONCE` events; return whether there may be more."""
         until, due = await self._transactions.write(self._lease)
         published = [event for event in due if await self._publish(event)]
         if published:

@@ -44,7 +44,7 @@ class StreamRelay:
         await repeated(self._round, lambda: self._clock.sleep(self._every_s))
 
     async def _round(self) -> bool:
-        """Publish what is due, up to `MAX_AT_ONCE` readings; whether there may be more."""
+        """Publish what is due, up to `MAX_AT_ONCE` readings; return whether there may be more."""
         until, due = await self._transactions.write(self._lease)
         stored = await asyncio.gather(*(self._publish(one) for one in due))
         published = [one for one, is_stored in zip(due, stored, strict=True) if is_stored]

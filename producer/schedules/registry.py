@@ -85,7 +85,7 @@ class Schedules:
     async def change(
         self, name: str, changed: Callable[[Definition], Definition], cities: Sequence[int] | None = None
     ) -> ScheduleState | None:
-        """Store what `changed` makes of a schedule; its state, or None: there is none. Its next run is after now.
+        """Store what `changed` makes of a schedule; return its state, or None: there is none. It next runs after now.
 
         `cities`: those of the change, if it has any.
 
@@ -114,7 +114,7 @@ class Schedules:
         return result
 
     async def pause(self, name: str) -> ScheduleState | None:
-        """Let a schedule run no more; its state, or None: there is none."""
+        """Let a schedule run no more; return its state, or None: there is none."""
 
         def work(connection: Connection) -> ScheduleState | None:
             if (state := storage.lock(connection, name)) is None:
@@ -128,7 +128,7 @@ class Schedules:
         return await self._transactions.write(work, DEADLINE_S)
 
     async def resume(self, name: str) -> ScheduleState | None:
-        """Let a paused schedule run again, from the next time from now; its state, or None: there is none.
+        """Let a paused schedule run again, from the next time from now; return its state, or None: there is none.
 
         Raises:
             Overspent: the month does not pay for it.
@@ -149,7 +149,7 @@ class Schedules:
         return result
 
     async def delete(self, name: str) -> bool:
-        """Delete a schedule and the record of its runs; whether there was one. Their collections stay.
+        """Delete a schedule and the record of its runs; return whether there was one. Their collections stay.
 
         Raises:
             OtherSchedule: it comes from the settings.

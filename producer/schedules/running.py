@@ -164,7 +164,7 @@ class Scheduler:
         self._undecided.clear()
 
     async def _round(self) -> bool:
-        """Decide about what is due, each schedule once between two pauses; whether more may be due behind."""
+        """Decide about what is due, each schedule once between two pauses; return whether more may be due behind."""
         self._pause_s = RETRY_S
         now, coming = await self._transactions.read(self._coming)
         due = [one.name for one in coming if one.next_at <= now and one.name not in self._undecided]
@@ -180,7 +180,7 @@ class Scheduler:
         return self._transactions.now(connection), storage.coming(connection, AT_ONCE + len(self._undecided))
 
     async def _decide(self, name: str) -> bool:
-        """Decide about one schedule; whether that worked. One that fails does not keep the others from running."""
+        """Decide about one schedule; return whether that worked. One that fails does not stop the others."""
         try:
             decision = await self._transactions.write(partial(self._runs.decide, name=name))
         except DatabaseUnavailable:

@@ -64,7 +64,7 @@ def add(
 
 
 def revoke(connection: Connection, now: datetime, name: str) -> StoredToken | None:
-    """Revoke a token for good; what it was before, or None if there is none. Revoked before, it stays as it is."""
+    """Revoke a token for good, if it is not yet; return what it was before, or None if there is none."""
     before = connection.execute(select(*_COLUMNS).where(Token.name == name, _IS_TOKEN).with_for_update()).one_or_none()
     if before is None:
         return None

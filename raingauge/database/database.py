@@ -16,12 +16,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from raingauge.clock import SystemClock
 from raingauge.database.causes import (
     cause,
-    is_deadlock,
     is_full,
     is_outage,
     is_read_only,
     is_refusal,
     lacks_schema,
+    may_run_again,
     place_of,
 )
 from raingauge.database.engines import CONNECT_S, STATEMENT_S, make_engine
@@ -112,7 +112,7 @@ class Database:
                 with begin() as connection:
                     result = work(connection)
             except DBAPIError as error:
-                if is_deadlock(error) and attempt < TRIES:
+                if may_run_again(error) and attempt < TRIES:
                     continue
                 at_once = self._stopwatch.monotonic() - began < CONNECT_S
                 if error.connection_invalidated and at_once and engine is self.engine and attempt == 1:

@@ -133,7 +133,7 @@ def _limit_idle_transactions(engine: Engine) -> None:
 def _refuse_unknown_parameters(engine: Engine) -> None:
     """Report what the driver does not take from the URL as a refusal: for the driver it is a mistake in a call.
 
-    So is a file that cannot be read: PyMySQL reads it before it connects. So is a package that a login needs.
+    Also reported so: a file that PyMySQL cannot read before it connects, and a missing package for a login.
     """
 
     @event.listens_for(engine, "do_connect")

@@ -1,6 +1,6 @@
 """Which server a transaction runs on: an SQL expression for each dialect, read beside other columns.
 
-A promoted standby, another node or a restored copy gives another identity. It is no column of the connection: behind a
+A promoted standby, another node or a restored copy gives another identity. It is not cached per connection: behind a
 pooler the server changes and the connection stays. Whoever compares identities decides what a change means.
 """
 

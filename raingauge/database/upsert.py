@@ -22,8 +22,8 @@ def upsert(
 ) -> None:
     """Insert rows; where one with the same `id` exists, set its `changed` columns and empty its `cleared` ones.
 
-    MySQL sets columns in the order of `changed`, so those that the condition reads come last. Callers sort the rows:
-    opposite orders would deadlock.
+    MySQL sets one column after another, so what the condition reads must be the last of `changed`, and the condition
+    must still hold when that is set (`<=`). Callers sort the rows: opposite orders would deadlock.
     """
     statement = _statement(connection.dialect.name, table, tuple(changed), tuple(cleared), only_if)
     connection.execute(statement, rows)

@@ -38,7 +38,7 @@ def turns(gate_turn: int, last_turn: int, newcomers: int, others: int) -> tuple[
 
 
 def retry_turn(gate_turn: int, last_turn: int) -> int:
-    """The turn of a city whose call failed or never ended: that of the last of its collection that are enqueued.
+    """The turn of a city whose call failed or never ended: its collection's last turn so far, unless that is past.
 
     So a collection ends with its last turn, as the forecast takes it.
     """

@@ -56,8 +56,7 @@ class Terms:
     def gather_s(self) -> float:
         """How long a call waits to be made fuller by the next release.
 
-        Smooth pacing has the time until the next city's turn anyway; so the cities separated by a one-city probe are
-        joined again.
+        Smooth pacing can wait for one more city for free; so it rejoins what a one-city probe split off.
         """
         gather_s = GATHER * self.window_s
         return gather_s if self.pacing == "burst" else max(gather_s, 1.25 * self.spread_s(1))
@@ -73,7 +72,7 @@ class Terms:
 
     @property
     def second_of_quota(self) -> int:
-        """Cities that smooth pacing lets go together when they are asked one by one: one second's worth, 1 to 20."""
+        """Cities that smooth pacing lets go together when they are requested one by one: a second's worth, 1 to 20."""
         return min(CALL_SIZE, max(1, round(self.cities_per_window / self.window_s)))
 
 
@@ -119,7 +118,7 @@ def next_start(planned: datetime, now: datetime, cost: int, terms: Terms, span_s
 
 
 def room_beside(planned: datetime, now: datetime, lately: int, full: int, terms: Terms) -> int:
-    """What the call that has just gone was short of a full one: others may go now to fill it up.
+    """How many cities may go now, to fill up the call that has just gone.
 
     Sent later, they would also be released later and split every following call. `planned` is when the next call may
     start otherwise; `lately`, the cities that went within the last gathering time.

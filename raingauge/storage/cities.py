@@ -48,7 +48,7 @@ _SETTLED: Final = select(Reading.city_id).where(
 def remember(
     connection: Connection, observed: Mapping[int, Observation], unknown: Many[int], fetched_at: datetime
 ) -> set[int]:
-    """Keep the latest observation of each city, and which ids the provider does not know; those that are unknown.
+    """Keep the latest observation of each city, and which ids the provider does not know; return the unknown ones.
 
     A newer observation stays: a call may be answered after another one that began later.
     """
@@ -75,7 +75,7 @@ def remember(
 
 
 def forget_unknown(connection: Connection, city_ids: Sequence[int]) -> dict[int, datetime]:
-    """Forget that the provider did not know these ids; those that were unknown, and since when."""
+    """Forget that the provider did not know these ids; return those that were unknown, and since when."""
     forgotten = {}
     for city_id in sorted(set(city_ids)):
         this = City.id == city_id

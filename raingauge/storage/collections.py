@@ -176,9 +176,9 @@ def foresee(connection: Connection, now: datetime, request: CollectionRequest) -
 
 
 def cancel_all(connection: Connection, now: datetime, ids: Sequence[str]) -> dict[str, CollectionState]:
-    """End those of these collections that are open; the states afterwards of those that exist, by id.
+    """End those of these collections that are open; return the states afterwards of those that exist, by id.
 
-    It waits for whoever is settling cities of them. From then on nothing of them is published, fetched or settled.
+    It waits for whoever is settling cities of them. From then on no city is settled; what is under way is finished.
     """
     rows = lock_collections(connection, ids)  # in the order in which consumers lock them
     is_open = (Collection.id.in_(ids), Collection.finished_at.is_(None))
@@ -259,7 +259,7 @@ def _new_state(now: datetime, request: CollectionRequest) -> CollectionState:
 def _insert(
     connection: Connection, now: datetime, requests: Sequence[CollectionRequest], outstanding: int
 ) -> dict[str, CollectionState]:
-    """Store new collections and their batches; their states by id."""
+    """Store new collections and their batches; return their states by id."""
     states = {request.id: _new_state(now, request) for request in requests}
     if not states:
         return states

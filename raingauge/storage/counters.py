@@ -60,7 +60,7 @@ class Wanted(NamedTuple):
         return BatchKey(self.collection_id, self.batch)
 
 
-Settling = Mapping[Wanted, str | None]
+Outcomes = Mapping[Wanted, str | None]
 """Rows that are to be settled. None: collected, with the latest observation of the city; else why they fail."""
 
 
@@ -90,7 +90,7 @@ class Finished:
 
 
 def lock_collections(connection: Connection, ids: Many[str]) -> dict[str, Any]:
-    """Lock these collections, in the order of their ids; their rows."""
+    """Lock these collections, in the order of their ids; return their rows."""
     return {row.id: row for row in connection.execute(_LOCK_COLLECTIONS, {"ids": sorted(ids)})} if ids else {}
 
 
@@ -116,9 +116,9 @@ def exactly(
 
 
 def count(
-    connection: Connection, now: datetime, collections: Mapping[str, Any], settled: Settling
+    connection: Connection, now: datetime, collections: Mapping[str, Any], settled: Outcomes
 ) -> tuple[set[BatchKey], list[Finished]]:
-    """Count rows that become readings; the batches and the collections of which all is settled now.
+    """Count rows that become readings; return the batches and the collections of which all is settled now.
 
     Each batch that is settled releases the next one of its collection, and an event reports each collection's end.
     """
@@ -134,7 +134,7 @@ def release(connection: Connection, keys: Many[BatchKey]) -> None:
 
 
 def _release_next(connection: Connection, collections: Mapping[str, Any], settled: Mapping[str, int]) -> dict[str, int]:
-    """Release as many further batches of each collection as were settled; how many were released of each."""
+    """Release as many further batches of each collection as were settled; return how many of each."""
     next_ones: dict[str, range] = {}
     for name, number in settled.items():
         first, batches = collections[name].released, batches_of(collections[name].total)
@@ -147,10 +147,10 @@ def _count_collections(
     connection: Connection,
     now: datetime,
     collections: Mapping[str, Any],
-    settled: Settling,
+    settled: Outcomes,
     released: Mapping[str, int],
 ) -> list[Finished]:
-    """Count what was settled; those whose numbers are alike with one statement. The collections that are done."""
+    """Count what was settled, equal numbers with one statement; return the collections that are done."""
     alike: dict[tuple[int, int, int, bool], list[str]] = {}
     failed = Counter(row.collection_id for row, reason in settled.items() if reason is not None)
     finished: list[Finished] = []
@@ -171,7 +171,7 @@ def _count_collections(
 
 
 def _count_batches(connection: Connection, now: datetime, settled: Many[Wanted]) -> set[BatchKey]:
-    """Count what was settled of batches; those of which all is settled now."""
+    """Count what was settled of batches; return those of which all is settled now."""
     before = {row.key: row for row in settled}
     alike: dict[tuple[int, bool], list[BatchKey]] = {}
     whole: set[BatchKey] = set()

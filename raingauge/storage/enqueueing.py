@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam, insert, or_, select, union_all, up
 
 from raingauge.model import BatchKey
 from raingauge.quota.fairness import newcomers_in, turns, unknown_since
-from raingauge.storage.counters import Settling, Wanted, lock_collections
+from raingauge.storage.counters import Outcomes, Wanted, lock_collections
 from raingauge.storage.models import Batch, Collection, QueuedCity, Reading
 from raingauge.storage.retention import outdated
 from raingauge.storage.settling import Settled, outcomes_without_call, store
@@ -84,7 +84,7 @@ def enqueue(  # noqa: PLR0913
     wanted = [_wanted(row, batches) for row in rows]
     not_known_since = {name: unknown_since(row.requested_at, row.max_age_s) for name, row in collections.items()}
     if failing:
-        outcomes: Settling = dict.fromkeys(wanted, failing)
+        outcomes: Outcomes = dict.fromkeys(wanted, failing)
     else:
         outcomes = outcomes_without_call(connection, wanted, not_known_since)
     _insert_rows(connection, rows)
@@ -165,11 +165,12 @@ def _count_enqueued(connection: Connection, rows: Sequence[Mapping[str, Any]], c
 
 def _wanted(row: Mapping[str, Any], batches: Mapping[BatchKey, Any]) -> Wanted:
     batch = batches[BatchKey(row["collection_id"], row["batch"])]
-    return Wanted._make([*(row[name] for name in Wanted._fields[:5]), batch.size, batch.settled])
+    own = {name: row[name] for name in ("collection_id", "city_id", "batch", "since", "attempts")}
+    return Wanted(**own, size=batch.size, settled=batch.settled)
 
 
 def settled_batches(connection: Connection, requested_at: Mapping[BatchKey, datetime]) -> set[BatchKey]:
-    """Those of these batches that need no further work; of each, when its message says that it was requested."""
+    """Those of these batches that need no further work. `requested_at`: as in `enqueue`."""
     found = connection.execute(_STATES, _names_and(requested_at.keys()))
     is_over = {BatchKey(row.collection_id, row.batch): row.is_over for row in found}
     missing = {key: moment for key, moment in requested_at.items() if key not in is_over}
@@ -184,7 +185,7 @@ def unknown_batches(connection: Connection, requested_at: Mapping[BatchKey, date
 
 
 def count_attempt(connection: Connection, key: BatchKey) -> int:
-    """Record that a batch met an unexpected error; how often it did (0: there is no such batch)."""
+    """Record that a batch met an unexpected error; return how often it did (0: there is no such batch)."""
     this = (Batch.collection_id == key.collection_id, Batch.batch == key.batch)
     connection.execute(update(Batch).where(*this).values(attempts=Batch.attempts + 1))
     return connection.scalar(select(Batch.attempts).where(*this)) or 0

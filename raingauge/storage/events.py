@@ -103,7 +103,7 @@ class Outcome:
 
 
 def record(connection: Connection, now: datetime, events: Sequence[NewEvent]) -> list[str]:
-    """Store events, due at once, and their deliveries to webhooks; their ids."""
+    """Store events, due at once, and their deliveries to webhooks; return the events' ids."""
     rows = [_row(now, event) for event in events]
     given = [event.event_id for event in events if event.event_id is not None]
     known = set(connection.scalars(select(Event.event_id).where(Event.event_id.in_(given)))) if given else set()
@@ -152,7 +152,7 @@ def page(connection: Connection, after: int, limit: int) -> list[EventState]:
 
 
 def change(connection: Connection, now: datetime, event_id: str, changes: dict[str, Any]) -> EventState | None:
-    """Set these of `user_id`, `description` and `status`; the event afterwards, or None if there is none.
+    """Set these of `user_id`, `description` and `status`; return the event afterwards, or None if there is none.
 
     Setting `Processed` ends its publication; setting `NotProcessed` makes it due now.
     """

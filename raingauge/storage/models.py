@@ -114,7 +114,7 @@ class Batch(Schema):
     size: Mapped[int]
     settled: Mapped[int] = mapped_column(default=0)
     publish_order: Mapped[int | None] = mapped_column(index=True)
-    """Set while it waits for publication: the lowest goes first. NULL: not released, leased or published."""
+    """Set while it waits for publication: the lowest goes first. NULL: unreleased, leased, published or over."""
     published_at: Mapped[datetime | None]
     leased_by: Mapped[str | None] = mapped_column(exact(64))
     lease_until: Mapped[datetime | None] = mapped_column(index=True)
@@ -145,7 +145,7 @@ class QueuedCity(Schema):
     ready_at: Mapped[datetime | None]
     charge_id: Mapped[int | None] = mapped_column(BigInteger)
     attempts: Mapped[int] = mapped_column(default=0)
-    """Failed calls while the provider answered others."""
+    """Failures that count; from 2 on it is requested alone."""
 
     __table_args__ = (
         Index("ix_queue_turn", "account", "newcomer", "turn"),
@@ -196,9 +196,9 @@ class QuotaGate(Schema):
     window_s: Mapped[float]
     pacing: Mapped[str] = mapped_column(exact(16))
     last_now: Mapped[datetime]
-    """The latest database time any reservation saw: time never runs backwards here."""
+    """Database time of the last charge; set back only when the clock is seen to step back."""
     next_start_at: Mapped[datetime]
-    """Smooth pacing: no call starts before."""
+    """Smooth pacing: when the next full call may start."""
     turn: Mapped[int] = mapped_column(BigInteger, default=0)
     """The highest turn that any reservation took."""
     state: Mapped[str] = mapped_column(exact(16))

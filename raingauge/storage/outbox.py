@@ -128,9 +128,9 @@ def backlog(connection: Connection, most: int) -> int:
 
 
 def widen(connection: Connection, outstanding: int) -> bool:
-    """Release more batches of open collections that were accepted under a lower limit; whether it found any.
+    """Release more batches of open collections that were accepted under a lower limit; return whether it found any.
 
-    It does so for some of them: repeat it until there are no more. It reads all open collections: for a start only.
+    Call it until it returns False, and only at a start: it reads all open collections.
     """
     settled = Collection.collected + Collection.failed
     # `outstanding` batches beside those that the settled cities fill.
@@ -159,7 +159,7 @@ def forget_publications(connection: Connection) -> None:
 
 
 def republish_stalled(connection: Connection, now: datetime, stalled_since: datetime) -> int:
-    """Have batches published again whose messages seem lost; answer how many.
+    """Have batches published again whose messages seem lost; return how many.
 
     They are the unsettled ones of collections that made no progress since then and have no city in the queue. Each
     time the wait doubles: perhaps the messages only wait behind many others.
@@ -184,7 +184,7 @@ def outstanding_limit(minimum: int, cities_per_window: int, window_s: float) -> 
 
 
 def _publish_again(connection: Connection, names: Sequence[str], condition: ColumnElement[bool]) -> int:
-    """Have the unsettled batches of these collections wait again that were published or leased."""
+    """Have these collections' unsettled batches that meet `condition` wait again; return how many."""
     out = (Batch.collection_id.in_(names), Batch.settled_at.is_(None), condition)
     return connection.execute(update(Batch).where(*out).values({**_WAITING, "published_at": None})).rowcount
 

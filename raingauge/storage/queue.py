@@ -27,7 +27,7 @@ class Candidate:
     turn: int
     attempts: int
     needs_no_call: bool
-    """Its latest observation will do: another call fetched it meanwhile."""
+    """What is known of it settles it."""
     claim: tuple[int, datetime] | None
     """The charge whose call is fetching it now, and when that claim expires."""
 
@@ -81,7 +81,7 @@ _CLAIM: Final = (
 
 
 def give_turns(connection: Connection, now: datetime, account: str, gate_turn: int) -> None:
-    """Give claimed and resting cities a turn again whose moment has come. Under the gate's lock.
+    """Give due claimed and resting cities a turn again. Under the gate's lock.
 
     Those of a cancelled or deleted collection, which were claimed when it was cancelled, leave the queue.
     """
@@ -196,7 +196,7 @@ def _candidates(rows: Sequence[Any], claims: Mapping[int, tuple[int, datetime]])
 
 
 def claim(connection: Connection, city_ids: Many[int], charge_id: int, until: datetime) -> None:
-    """Have the ready rows of these cities wait for the calls of a charge, at most until then. Under the gate's lock."""
+    """Have ready rows of these cities, of any account, wait for a charge until then. Under this account's gate lock."""
     connection.execute(_CLAIM, {"cities": sorted(city_ids), "charge": charge_id, "until": until})
 
 

@@ -86,7 +86,7 @@ def _lock_gate_on(server: Identity) -> Select[Any]:
 
 
 def lock_gate_on(connection: Connection, account: str, server: Identity) -> tuple[Gate, str | None] | None:
-    """The same, locked until the transaction ends, and the value of `server` there.
+    """The account's gate, locked until the transaction ends, and the value of `server` there.
 
     Holding the lock orders all reservations of the account.
     """
@@ -120,7 +120,7 @@ def change_gate(connection: Connection, account: str, changes: Mapping[str, Any]
         connection.execute(_CHANGE_GATE, {**changes, "gate": account})
 
 
-def turn_gate(connection: Connection, now: datetime, gate: Gate, changes: Mapping[str, Any]) -> None:
+def change_gate_with_event(connection: Connection, now: datetime, gate: Gate, changes: Mapping[str, Any]) -> None:
     """Set these columns; where they close the gate, or close it for another reason, an event says so."""
     change_gate(connection, gate.account, changes)
     state = changes.get("state", gate.state)
@@ -145,7 +145,7 @@ def insert_charge(
     ends_at: datetime,
     calls: int | None = None,
 ) -> int:
-    """Hold quota for `cost` cities in that many calls; the charge's id."""
+    """Hold quota for `cost` cities in that many calls; return the charge's id."""
     moments = {"reserved_at": reserved_at, "ends_at": ends_at}
     charge = {"account": account, "consumer": consumer, "cost": cost, "calls": calls, **moments}
     inserted: Any = connection.execute(insert(QuotaCharge), charge).inserted_primary_key
@@ -157,8 +157,8 @@ def close_charge(
 ) -> None:
     """All answers are in: hold the charge for one window from then on, and never for longer than before.
 
-    After a failover that lost the charge its id may be another charge's, which was reserved later and stays open. The
-    gate's time stands still while the clock is a little behind it, so a charge ends no earlier than that.
+    After a failover that lost the charge, its id may be a newer charge's, which stays open: hence `reserved_at`.
+    `ends_at` is never set before the gate's time, which may be a little ahead of the clock.
     """
     sqlite = connection.dialect.name == "sqlite"
     earlier, later = (func.min, func.max) if sqlite else (func.least, func.greatest)
@@ -182,7 +182,7 @@ def clip_charges(connection: Connection, account: str, ends_at: datetime) -> Non
 
 
 def forget_charges(connection: Connection, account: str, ended_before: datetime, limit: int = PRUNED_AT_ONCE) -> bool:
-    """Delete up to `limit` charges that were released long ago, the oldest first; whether there may be more."""
+    """Delete up to `limit` charges that were released long ago, the oldest first; return whether there may be more."""
     given = {"account": account, "before": ended_before, "limit": limit}
     old = connection.scalars(_ENDED, given).all()
     if old:
@@ -191,7 +191,7 @@ def forget_charges(connection: Connection, account: str, ended_before: datetime,
 
 
 def note_terms(connection: Connection, account: str, now: datetime, terms: Terms) -> None:
-    """Record from when on the account is spent by these terms, if that is new. The gate has to be locked."""
+    """Record that these terms apply from `now` on, if they are new. The gate has to be locked."""
     last = connection.execute(_LAST_TERMS, {"account": account}).one_or_none()
     values = {name: getattr(terms, name) for name in TERMS_KEPT}
     if last is None or last._asdict() != values:

@@ -64,7 +64,7 @@ class Removed:
     has_more: bool = False
 
 
-def hold(connection: Connection, now: datetime, holder: str, until: datetime) -> bool:
+def take_lease(connection: Connection, now: datetime, holder: str, until: datetime) -> bool:
     """Take or keep the lease on removing; False: another process has it.
 
     Raises:
@@ -88,7 +88,7 @@ def hold(connection: Connection, now: datetime, holder: str, until: datetime) ->
 
 
 def delete_collection(connection: Connection, now: datetime, collection_id: str) -> Removed | None:
-    """Delete a collection for clients, and remove its first rows: those of a small one at once.
+    """Hide a collection from clients, and remove its first rows: all of them if it is small.
 
     None: there is none.
 
@@ -105,7 +105,7 @@ def delete_collection(connection: Connection, now: datetime, collection_id: str)
 
 
 def mark_collections(connection: Connection, now: datetime, before: datetime) -> int:
-    """Mark collections that finished before this moment for removal with all their rows; how many."""
+    """Mark collections that finished before this moment for removal with all their rows; return how many."""
     old = (Collection.finished_at < before, Collection.removing.is_distinct_from(REMOVING_ALL))
     found = _oldest(connection, before, *old)
     _mark_all(connection, now, found)
@@ -113,7 +113,7 @@ def mark_collections(connection: Connection, now: datetime, before: datetime) ->
 
 
 def mark_readings(connection: Connection, now: datetime, before: datetime) -> int:
-    """Mark collections that finished before this moment for removal of their readings; how many."""
+    """Mark collections that finished before this moment for removal of their readings; return how many."""
     unmarked = (Collection.readings_pruned_at.is_(None), Collection.removing.is_(None))
     found = _oldest(connection, before, Collection.finished_at < before, *unmarked)
     marks = {"readings_pruned_at": now, "removing": REMOVING_READINGS}
@@ -144,7 +144,7 @@ def _oldest(connection: Connection, before: datetime, *conditions: ColumnElement
 
 
 def _mark_all(connection: Connection, now: datetime, rows: Sequence[Any]) -> None:
-    """Delete collections for clients; their messages are recognized from now on."""
+    """Hide collections from clients; from now on their messages are recognized."""
     if rows:
         ordered = sorted(rows, key=lambda row: row.id)
         ids = [row.id for row in ordered]
@@ -206,7 +206,7 @@ def _remove_rows(connection: Connection, collection_id: str, removing: int, afte
     keep_claims(connection, collection_id)
     for table, number in ((Batch, Batch.batch), (QueuedCity, QueuedCity.city_id)):
         if _remove_range(connection, table, number, collection_id, -1, removed) is not None:
-            # Readings begin anew, and there is none: it is a look at an index.
+            # The next step looks for readings again: one index lookup.
             return Removed(removed, Cursor(collection_id, 2**31 - 1), has_more=True)
     removed["collections"] += connection.execute(delete(Collection).where(this)).rowcount
     return Removed(removed, has_more=True)
@@ -215,7 +215,7 @@ def _remove_rows(connection: Connection, collection_id: str, removing: int, afte
 def _remove_range(
     connection: Connection, table: Any, number: Any, collection_id: str, after: int, removed: Counter[str]
 ) -> int | None:
-    """Remove up to `STEP_ROWS` rows of a collection with numbers above `after`; the last number, or None: no more."""
+    """Remove up to `STEP_ROWS` rows of a collection with numbers above `after`; return the last, or None: no more."""
     these = (table.collection_id == collection_id, number > bindparam("after", after, type_=Integer))
     last: int | None = connection.scalar(select(number).where(*these).order_by(number).offset(STEP_ROWS - 1).limit(1))
     until = () if last is None else (number <= last,)

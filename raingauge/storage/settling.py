@@ -1,7 +1,7 @@
 """Settling: rows of the queue become readings, each city of a collection once, and the counters say so at once.
 
-It is one transaction. It locks in this order: cities, collections (sorted), then rows of those collections. Enqueueing
-and cancelling lock collections first, too.
+It is one transaction. It locks in this order: charge, cities, collections (sorted), then their rows. Enqueueing and
+cancelling lock collections before rows, too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from raingauge.model import BatchKey, Observation
 from raingauge.quota.fairness import UNKNOWN_CITY, is_fresh, needs_no_call
 from raingauge.storage import counters
 from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
-from raingauge.storage.counters import Finished, Settling, Wanted, exactly, lock_collections
+from raingauge.storage.counters import Finished, Outcomes, Wanted, exactly, lock_collections
 from raingauge.storage.models import Batch, City, QueuedCity, Reading
 from raingauge.storage.queue import remove_unclaimed
 from raingauge.storage.streams import add_readings
@@ -61,7 +61,7 @@ _OPEN_WANTED: Final = _WANTED.where(_OF_CITIES, QueuedCity.collection_id.in_(bin
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What the calls of one charge brought for the cities of the queue."""
+    """What a charge's calls returned for the cities of the queue."""
 
     charge_id: int
     requested: Sequence[int]
@@ -118,7 +118,7 @@ def settle(
     releases: bool = True,
     streams: bool = False,
 ) -> Settled:
-    """Store what calls brought, for every collection that wants it; let the rest of the charge's cities go back.
+    """Store what a charge's calls returned, for every collection that wants it; let the rest of its cities go back.
 
     Failed cities rest as `retry` says, or fail for good. `streams`: readings are published on the streams, too.
     """
@@ -137,7 +137,7 @@ def settle(
 
 
 def settle_fresh(connection: Connection, now: datetime, city_ids: Many[int], *, streams: bool = False) -> Settled:
-    """Settle the rows of cities that need no call, because another call fetched them meanwhile."""
+    """Settle the rows of cities that need no call any more."""
     result = Settled()
     collections, rows = _lock_open_rows(connection, sorted(city_ids))
     outcomes = outcomes_without_call(connection, rows, {})
@@ -174,7 +174,7 @@ def fail_city(connection: Connection, now: datetime, city_id: int, reason: str, 
 
 
 def _lock_open_rows(connection: Connection, city_ids: Sequence[int]) -> tuple[dict[str, Any], list[Wanted]]:
-    """Lock the collections that want these cities; those collections, and the rows of those that are open.
+    """Lock the collections that want these cities; return them, and the rows of those that are open.
 
     Rows of the others leave the queue, unless a call fetches them: a cancellation misses what gets a turn just then.
     """
@@ -236,7 +236,7 @@ def store(
     connection: Connection,
     now: datetime,
     collections: Mapping[str, Any],
-    outcomes: Settling,
+    outcomes: Outcomes,
     result: Settled,
     *,
     streams: bool = False,

@@ -10,6 +10,7 @@ class Weather:
     """The columns of one city's weather; units as in `raingauge.model`."""
 
     fetched_at: Mapped[datetime | None]
+    """When the call was reserved, by the database's clock: before it was sent."""
     observed_at: Mapped[datetime | None]
     temperature: Mapped[float | None]
     humidity: Mapped[float | None]

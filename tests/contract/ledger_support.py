@@ -136,7 +136,7 @@ class Consumer:
             taken.city_ids,
             taken.reserved_at,
             observations=seen,
-            counts=taken.clean,
+            counts=taken.gate_was_untroubled,
             probe=taken.plan.probe,
             **other,
         )

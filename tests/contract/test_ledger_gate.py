@@ -30,7 +30,8 @@ class Consumers:
     def probe(self, endpoint: str, consumer: Consumer | None = None) -> Reservation:
         """The probe of that endpoint that may go now: one city, and nobody else may try before it is answered."""
         taken = (consumer or self.one).take()
-        assert (taken.plan.endpoint, taken.plan.probe, len(taken.city_ids), taken.clean) == (endpoint, True, 1, False)
+        assert (taken.plan.endpoint, taken.plan.probe, len(taken.city_ids)) == (endpoint, True, 1)
+        assert not taken.gate_was_untroubled
         assert all(0 < other.refused().seconds <= 1 for other in (self.one, self.two))
         return taken
 
@@ -64,7 +65,7 @@ def test_the_first_call_is_a_probe_of_the_group_endpoint_and_its_answer_lets_all
     assert consumers.one.report(probe, Event.ANSWERED)["endpoint"] == "group"
     assert (consumers.gate.endpoint, consumers.gate.endpoint_at) == ("group", NOW + 0.2 * SECOND)
     taken = consumers.goes("group")
-    assert taken.clean
+    assert taken.gate_was_untroubled
     assert consumers.one.report(taken, Event.ANSWERED) == {}, "an ordinary answer changes nothing"
 
 
@@ -73,7 +74,7 @@ def test_a_group_endpoint_that_is_refused_gives_way_to_single_calls(consumers: C
     consumers.one.report(consumers.probe("group"), event)
     assert consumers.gate.endpoint == "refused"
     consumers.two.report(consumers.probe("single", consumers.two), Event.ANSWERED)
-    assert consumers.goes("single").clean
+    assert consumers.goes("single").gate_was_untroubled
     assert consumers.gate.endpoint == "single"
 
 
@@ -118,7 +119,7 @@ def test_a_refusal_for_quota_closes_the_gate_and_the_next_one_for_longer(
     grouped.closed("quota", second_s)
     grouped.forward(second_s)
     grouped.one.report(grouped.probe("group"), Event.ANSWERED)
-    assert grouped.goes("group").clean
+    assert grouped.goes("group").gate_was_untroubled
     assert (grouped.gate.state, grouped.gate.strikes) == ("open", 0)
 
 
@@ -128,7 +129,7 @@ def test_three_silences_in_a_row_close_the_gate_for_longer_and_longer_and_an_ans
     for event in (Event.SILENT, Event.SILENT, Event.ANSWERED, Event.SILENT, Event.SILENT):
         grouped.one.report(grouped.goes("group"), event)
     taken = grouped.goes("group")
-    assert taken.clean is False
+    assert taken.gate_was_untroubled is False
     for longest in (1, 2, 4):
         grouped.one.report(taken, Event.SILENT)
         answer = grouped.two.refused()
@@ -137,7 +138,7 @@ def test_three_silences_in_a_row_close_the_gate_for_longer_and_longer_and_an_ans
         grouped.forward(longest)
         taken = grouped.probe("group")
     grouped.two.report(taken, Event.ANSWERED)
-    assert grouped.goes("group").clean
+    assert grouped.goes("group").gate_was_untroubled
 
 
 @pytest.mark.parametrize("endpoint", ["group", "single"])
@@ -146,7 +147,7 @@ def test_an_endpoint_that_was_set_is_neither_probed_nor_given_up(database: Datab
     consumer = account.consumer(endpoint=endpoint)
     account.want_new(60)
     taken = consumer.take()
-    assert (taken.plan, taken.clean) == (Plan(endpoint, probe=False), True)
+    assert (taken.plan, taken.gate_was_untroubled) == (Plan(endpoint, probe=False), True)
     consumer.report(taken, Event.ENDPOINT)
     assert consumer.refused() == NotNow(milliseconds(60), "provider")
     account.moment.forward(60)

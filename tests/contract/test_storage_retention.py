@@ -212,7 +212,7 @@ def test_a_step_goes_on_behind_what_was_removed(database: Database, monkeypatch:
 
 def test_one_process_at_a_time_removes_and_another_takes_over_when_it_is_gone(database: Database) -> None:
     def hold(holder: str, now: datetime) -> bool:
-        return database.write(lambda c: retention.hold(c, now, holder, now + 60 * SECOND))
+        return database.write(lambda c: retention.take_lease(c, now, holder, now + 60 * SECOND))
 
     assert [hold(name, NOW) for name in ("one", "two", "one")] == [True, False, True]
     assert [hold(name, NOW + 61 * SECOND) for name in ("two", "one")] == [True, False]

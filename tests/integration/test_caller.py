@@ -198,8 +198,8 @@ class Scene:
         return self.database.read(lambda c: c.scalars(select(QuotaCharge.closed_at)).one()) is not None
 
 
-def charge(*calls: tuple[int, ...], plan: Plan = GROUP, clean: bool = True) -> Reservation:
-    return Reservation(EPOCH, 1, calls or ((1, 2, 3, 4, 5),), plan, clean)
+def charge(*calls: tuple[int, ...], plan: Plan = GROUP, gate_was_untroubled: bool = True) -> Reservation:
+    return Reservation(EPOCH, 1, calls or ((1, 2, 3, 4, 5),), plan, gate_was_untroubled)
 
 
 def events(caplog: pytest.LogCaptureFixture, name: str) -> list[logging.LogRecord]:
@@ -239,7 +239,7 @@ def test_a_call_without_weather_leaves_its_cities_wanted(
 
 @pytest.mark.parametrize(("answer", "failures"), [(ProviderUnavailable("timeout"), 1), (NotSent("late"), 0)])
 def test_a_probe_counts_against_its_city_only_if_it_was_sent(sqlite: Database, answer: Answer, failures: int) -> None:
-    probe = charge((1,), plan=Plan("single", probe=True), clean=False)
+    probe = charge((1,), plan=Plan("single", probe=True), gate_was_untroubled=False)
     assert Scene(sqlite, probe, answer=answer).run().queued[1] == (None, failures)
 
 
@@ -256,7 +256,7 @@ def test_an_answer_that_concerns_the_gate_is_reported_and_its_change_logged(
     sqlite: Database, caplog: pytest.LogCaptureFixture, answer: Answer | None, state: str, level: str, report: Any
 ) -> None:
     caplog.set_level(logging.INFO)
-    scene = Scene(sqlite, charge((1,), (2,), plan=SINGLE, clean=False), answer=answer)
+    scene = Scene(sqlite, charge((1,), (2,), plan=SINGLE, gate_was_untroubled=False), answer=answer)
     scene.ledger.changes = {"state": state}
     scene.run()
     assert scene.ledger.reports == [report]
