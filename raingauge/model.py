@@ -121,6 +121,29 @@ DATABASE_STATES: Final = frozenset({"database", "failover"})
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """A charge as the ledger has it."""
+
+    id: int
+    charge: Charge
+    calls: int | None
+    """None: version 0.1.0 reserved it."""
+    outcome: str | None
+    """What closed it: answered, quota, key or endpoint. None: nothing did, or version 0.1.0 closed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TermsSince:
+    """What the account may spend, from a moment on."""
+
+    since: datetime | None
+    """None: as far back as there are charges."""
+    cities_per_window: int
+    window_s: float
+    cities_per_month: int
+
+
+@dataclass(frozen=True, slots=True)
 class Gate:
     """The state of one account's quota: the columns of `quota_gate`."""
 

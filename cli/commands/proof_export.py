@@ -16,7 +16,8 @@ from cli.output import note, whole_file
 from raingauge.database import Database, DatabaseClock
 from raingauge.database.command import command_database
 from raingauge.errors import SettingsError
-from raingauge.quota.bundle import Entry, Header, TermsSince, written
+from raingauge.model import LedgerEntry, TermsSince
+from raingauge.quota.bundle import Header, written
 from raingauge.settings import Settings
 from raingauge.storage import quota
 
@@ -100,7 +101,7 @@ def _write(path: Path, header: Header, database: Database) -> int:
     return number
 
 
-def _entries(header: Header, database: Database) -> Iterator[Entry]:
+def _entries(header: Header, database: Database) -> Iterator[LedgerEntry]:
     """All charges that share a window with the period, in their order."""
     window = timedelta(seconds=max(each.window_s for each in header.terms))
     after = header.since - window - LONGEST_CLAIM

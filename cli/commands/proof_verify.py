@@ -11,7 +11,8 @@ from typing import BinaryIO, Final, cast
 
 from cli.errors import Misused, Unproven
 from cli.output import Cell, facts, plain, say
-from raingauge.quota.bundle import Damaged, Entry, Header, read_entries, read_header
+from raingauge.model import LedgerEntry
+from raingauge.quota.bundle import Damaged, Header, read_entries, read_header
 from raingauge.quota.verification import Judged, Month, Verdict, Verification, longest_claim_s
 
 EVIDENCE: Final = """\
@@ -59,7 +60,7 @@ def _checked(file: str) -> tuple[Header, float]:
     return header, claim_s
 
 
-def _entries(file: str) -> Iterator[Entry]:
+def _entries(file: str) -> Iterator[LedgerEntry]:
     return read_entries(_lines(file))
 
 

@@ -78,11 +78,11 @@ class Database:
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """The result of `work` in a transaction that changes nothing. It runs again when its connection was broken."""
-        return self._run(self.engine, work)
+        return self._run(work, writes=False)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """The result of `work` in a transaction that is committed. It may run several times (deadlocks, Overtaken)."""
-        return self._run(self._writing, work)
+        return self._run(work, writes=True)
 
     def now(self, connection: Connection) -> datetime:
         """The database's clock, the only one on which promises rest."""
@@ -103,9 +103,9 @@ class Database:
         """Close the idle connections."""
         self.engine.dispose()
 
-    def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+    def _run(self, work: Callable[[Connection], T], *, writes: bool) -> T:
         # A reader's connection is rolled back when it is closed: a COMMIT would be one more round trip.
-        begin = engine.connect if engine is self.engine else engine.begin
+        begin = self._writing.begin if writes else self.engine.connect
         for attempt in range(1, TRIES + 1):
             began = self._stopwatch.monotonic()
             try:
@@ -115,7 +115,7 @@ class Database:
                 if may_run_again(error) and attempt < TRIES:
                     continue
                 at_once = self._stopwatch.monotonic() - began < CONNECT_S
-                if error.connection_invalidated and at_once and engine is self.engine and attempt == 1:
+                if error.connection_invalidated and at_once and not writes and attempt == 1:
                     continue  # it may have broken long ago: only idle connections are tested before their use
                 self._raise(error)
             except DatabaseRefused:

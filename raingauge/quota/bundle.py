@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from raingauge.model import Charge
+from raingauge.model import Charge, LedgerEntry, TermsSince
 
 FORMAT: Final = "raingauge-proof"
 VERSION: Final = 1
@@ -20,17 +20,6 @@ VERSION: Final = 1
 
 class Damaged(Exception):
     """The file is not what was exported, or no file of a proof at all. The message says what is wrong with it."""
-
-
-@dataclass(frozen=True, slots=True)
-class TermsSince:
-    """What the account may spend, from a moment on."""
-
-    since: datetime | None
-    """None: as far back as there are charges."""
-    cities_per_window: int
-    window_s: float
-    cities_per_month: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +39,7 @@ class Header:
     """In the order of time; the first one holds for everything before, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A charge as the ledger has it."""
-
-    id: int
-    charge: Charge
-    calls: int | None
-    """None: version 0.1.0 reserved it."""
-    outcome: str | None
-    """What closed it: answered, quota, key or endpoint. None: nothing did, or version 0.1.0 closed it."""
-
-
-def written(header: Header, entries: Iterable[Entry]) -> Iterator[bytes]:
+def written(header: Header, entries: Iterable[LedgerEntry]) -> Iterator[bytes]:
     """The lines of the file."""
     digest = hashlib.sha256()
     number = 0
@@ -101,7 +78,7 @@ def read_header(lines: Iterable[bytes]) -> Header:
     return header
 
 
-def read_entries(lines: Iterable[bytes]) -> Iterator[Entry]:
+def read_entries(lines: Iterable[bytes]) -> Iterator[LedgerEntry]:
     """The charges of a file, the lines of which are all given. At its end it was as it was written.
 
     Raises:
@@ -132,7 +109,7 @@ def _check_end(end: dict[str, Any], number: int, checksum: str) -> None:
         raise Damaged("its checksum differs: lines were changed")
 
 
-def _fields(entry: Entry) -> dict[str, Any]:
+def _fields(entry: LedgerEntry) -> dict[str, Any]:
     charge = entry.charge
     return {
         "id": entry.id,
@@ -145,12 +122,12 @@ def _fields(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _entry(line: bytes, place: int) -> Entry:
+def _entry(line: bytes, place: int) -> LedgerEntry:
     found = _document(line, place)
     try:
         closed_at = _moment_or_none(found["closed_at"])
         charge = Charge(_moment(found["reserved_at"]), _moment(found["ends_at"]), closed_at, int(found["cities"]))
-        return Entry(int(found["id"]), charge, found["calls"], found["outcome"])
+        return LedgerEntry(int(found["id"]), charge, found["calls"], found["outcome"])
     except (KeyError, TypeError, ValueError) as error:
         raise Damaged(f"line {place} is not a charge: {error}") from error
 

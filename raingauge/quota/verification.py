@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from raingauge.model import Charge
-from raingauge.quota.bundle import Entry, Header, TermsSince
+from raingauge.model import Charge, LedgerEntry, TermsSince
+from raingauge.quota.bundle import Header
 from raingauge.quota.pacing import MARGIN_S, SEND_DELAY_S, Terms, month_of, month_start, next_month
 from raingauge.quota.proof import NOTHING, Replay, Worst
 
@@ -92,7 +92,7 @@ class Verification:
         self._outcomes: Counter[str] = Counter()
         self._cities = self._calls = self._unknown_calls = 0
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: LedgerEntry) -> None:
         """The next charge."""
         charge = entry.charge
         while self._windows[self._current].is_over(charge.reserved_at):
@@ -175,7 +175,7 @@ class _Windows:
         return True
 
 
-def longest_claim_s(header: Header, entry: Entry) -> float:
+def longest_claim_s(header: Header, entry: LedgerEntry) -> float:
     """How late a call of it may have arrived: a consumer may have had a longer timeout than the header has."""
     charge = entry.charge
     if charge.closed_at is not None:

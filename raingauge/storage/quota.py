@@ -10,8 +10,7 @@ from sqlalchemy import Connection, Select, bindparam, delete, func, insert, sele
 from raingauge.contracts import utc_text
 from raingauge.database.identity import Identity
 from raingauge.database.upsert import upsert
-from raingauge.model import Charge, Gate
-from raingauge.quota.bundle import Entry, TermsSince
+from raingauge.model import Charge, Gate, LedgerEntry, TermsSince
 from raingauge.quota.pacing import Terms
 from raingauge.storage import events
 from raingauge.storage.events import NewEvent
@@ -251,10 +250,10 @@ def noted_terms(connection: Connection, account: str) -> list[TermsSince]:
     return [TermsSince(*row) for row in connection.execute(_NOTED_TERMS, {"account": account})]
 
 
-def entries(connection: Connection, account: str, after: datetime, until: datetime) -> list[Entry]:
+def entries(connection: Connection, account: str, after: datetime, until: datetime) -> list[LedgerEntry]:
     """The charges reserved after one and up to another moment, in that order, with all that is known of them."""
     found = connection.execute(_ENTRIES, {"account": account, "after": after, "until": until})
-    return [Entry(number, Charge(*charge), calls, outcome) for number, calls, outcome, *charge in found]
+    return [LedgerEntry(number, Charge(*charge), calls, outcome) for number, calls, outcome, *charge in found]
 
 
 # -- heartbeats --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from cli.__main__ import main
 from cli.commands.proof_export import write_proof
 from raingauge.database import Database
 from raingauge.errors import SettingsError
-from raingauge.quota.bundle import Entry, Header, read_entries, read_header
+from raingauge.model import LedgerEntry
+from raingauge.quota.bundle import Header, read_entries, read_header
 from raingauge.settings import Settings
 from raingauge.settings.sections import DatabaseSettings, QuotaSettings
 from raingauge.storage import quota
@@ -26,7 +27,7 @@ def export(database: Database, file: Path, period: Period = (None, None), name: 
     finish(write_proof(settings, str(file), period, name))
 
 
-def read(file: Path) -> tuple[Header, list[Entry]]:
+def read(file: Path) -> tuple[Header, list[LedgerEntry]]:
     lines = file.read_bytes().splitlines(keepends=True)
     return read_header(lines), list(read_entries(lines))
 

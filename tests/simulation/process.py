@@ -142,11 +142,11 @@ class _Database(Database):
         self._process = process
         self._plan = plan
 
-    def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+    def _run(self, work: Callable[[Connection], T], *, writes: bool) -> T:
         self._process.check()
         if self._plan.database_away():
             raise DatabaseUnavailable("simulated outage")
-        result = super()._run(engine, work)
+        result = super()._run(work, writes=writes)
         if self._plan.answer_lost():
             raise DatabaseUnavailable("simulated: committed, but the answer was lost")
         return result

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cli.__main__ import main
-from raingauge.model import Charge
-from raingauge.quota.bundle import Damaged, Entry, Header, TermsSince, read_entries, read_header, written
+from raingauge.model import Charge, LedgerEntry, TermsSince
+from raingauge.quota.bundle import Damaged, Header, read_entries, read_header, written
 from raingauge.quota.pacing import Terms
 from raingauge.quota.verification import Month, Verdict, Verification
 from tests.support.windows import worst_window
@@ -32,33 +32,33 @@ PERIOD: Final = {"since": second(0), "until": second(7200), "kept_since": second
 HEADER: Final = Header(account="account", software="raingauge 0.1.0", claim_s=CLAIM_S, terms=(TERMS,), **PERIOD)
 
 
-def entry(number: int, reserved: float, closed: float | None, cost: int = 20) -> Entry:
+def entry(number: int, reserved: float, closed: float | None, cost: int = 20) -> LedgerEntry:
     ends = second(reserved + CLAIM_S) if closed is None else second(closed)
     charge = Charge(second(reserved), ends, None if closed is None else second(closed), cost)
-    return Entry(number, charge, 1, None if closed is None else "answered")
+    return LedgerEntry(number, charge, 1, None if closed is None else "answered")
 
 
 GOOD: Final = [entry(1, 0, 0.5), entry(2, 1, None), entry(3, 20, 20.5), entry(4, 100, 101)]
 TOO_MUCH: Final = [*GOOD[:3], entry(4, 40, 41, cost=1)]
 
 
-def verdict(entries: Sequence[Entry], header: Header = HEADER) -> Verdict:
+def verdict(entries: Sequence[LedgerEntry], header: Header = HEADER) -> Verdict:
     verification = Verification(header, CLAIM_S)
     for each in entries:
         verification.add(each)
     return verification.verdict()
 
 
-def bundle(entries: Sequence[Entry], header: Header = HEADER) -> list[bytes]:
+def bundle(entries: Sequence[LedgerEntry], header: Header = HEADER) -> list[bytes]:
     return list(written(header, entries))
 
 
-def read(lines: Sequence[bytes]) -> tuple[Header, list[Entry]]:
+def read(lines: Sequence[bytes]) -> tuple[Header, list[LedgerEntry]]:
     return read_header(lines), list(read_entries(lines))
 
 
 @pytest.mark.parametrize("entries", [[], GOOD[:1], GOOD])
-def test_what_was_written_is_read_again(entries: list[Entry]) -> None:
+def test_what_was_written_is_read_again(entries: list[LedgerEntry]) -> None:
     terms = (TERMS, TermsSince(second(50), 600, 60.0, 10**9))
     header = replace(HEADER, terms=terms, kept_since=None)
     assert read(bundle(entries, header)) == (header, entries)
@@ -122,7 +122,7 @@ def test_it_finds_the_worst_window_that_the_replay_finds(found: list[tuple[int, 
         ([entry(4, 70, 71, cost=21), entry(5, 90, 91)], (60, 41)),  # what was reserved before counts, too
     ],
 )
-def test_a_window_is_judged_by_the_terms_of_its_last_charge(later: list[Entry], worst: tuple[int, int]) -> None:
+def test_a_window_is_judged_by_the_terms_of_its_last_charge(later: list[LedgerEntry], worst: tuple[int, int]) -> None:
     before = [entry(1, 0, 1), entry(2, 0.5, 9.0), entry(3, 20, 21)]
     header = replace(HEADER, terms=(TERMS, TermsSince(second(65), 20, 60.0, 1_000)))
     found = verdict([*before, *later], header)
