@@ -180,7 +180,7 @@ def list_collections(
     context: typer.Context,
     status: Annotated[Status | None, typer.Option("--status", help="Only these; open: not ended.")] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="ROWS", help="Rows at most, 1 to 1000.")] = 100,
-    after: Annotated[str | None, typer.Option("--after", metavar="PLACE", help="Where the last page ended.")] = None,
+    after: Annotated[str | None, typer.Option("--after", metavar="ID", help="Only those older than this id.")] = None,
     json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -313,7 +313,7 @@ def search(
     json: Annotated[bool, typer.Option("--json", help="Print the JSON that GET /cities answers.")] = False,
     file: CitiesFile = "var/cities.db",
 ) -> None:
-    """Print the cities whose names begin so, the largest first.
+    """Print the cities whose names begin with NAME, the largest first.
 
     \b
     Examples:

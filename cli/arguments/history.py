@@ -60,7 +60,7 @@ def delete(
       raingauge delete 1
       raingauge delete 1 --yes
 
-    It cannot be undone. An open collection is cancelled first: `raingauge cancel`.
+    It cannot be undone. Cancel an open collection first: `raingauge cancel`.
     """
     from cli.client import Api
     from cli.commands import kept as commands

@@ -35,7 +35,8 @@ Overlap = Annotated[
     typer.Option("--overlap", help="What to do while the previous run is open.", show_default=False),
 ]
 Limit = Annotated[int, typer.Option("--limit", metavar="ROWS", min=1, max=1000, help="Rows at most, 1 to 1000.")]
-After = Annotated[str | None, typer.Option("--after", metavar="PLACE", help="Where the last page ended.")]
+AfterName = Annotated[str | None, typer.Option("--after", metavar="NAME", help="Only names that follow this one.")]
+AfterTime = Annotated[str | None, typer.Option("--after", metavar="TIME", help="Only runs before this time.")]
 
 
 @schedules.callback()
@@ -54,7 +55,7 @@ def about_schedules() -> None:
 
 @schedules.command(name="list")
 def list_schedules(
-    context: typer.Context, limit: Limit = 100, after: After = None, json: Json = False, url: Url = DEFAULT_URL
+    context: typer.Context, limit: Limit = 100, after: AfterName = None, json: Json = False, url: Url = DEFAULT_URL
 ) -> None:
     """Print schedules, in the order of their names.
 
@@ -206,7 +207,7 @@ def runs(
     context: typer.Context,
     name: Name,
     limit: Limit = 20,
-    after: After = None,
+    after: AfterTime = None,
     json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
