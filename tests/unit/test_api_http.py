@@ -168,7 +168,7 @@ async def test_a_body_in_chunks_within_the_limit_is_taken(front: Front) -> None:
     assert (answer.status_code, answer.json()["total"]) == (202, 2)
 
 
-ELSEWHERE: Final = "a page of another site asks for this"
+ELSEWHERE: Final = "a page of another site sent this"
 
 
 async def test_a_page_of_another_site_changes_nothing(front: Front) -> None:
