@@ -579,7 +579,7 @@ def test_a_secret_in_place_of_a_files_name_is_not_shown(secret: str, monkeypatch
             f"[{{name: {TOKEN}, scope: read, token_file: x}}]",
             "0.name: expected 1 to 64 characters of A-Z a-z 0-9 . _ -, not like a token",
         ),
-        (f"[{{name: x, scope: read, token_file: x, {TOKEN}: x}}]", "0: an unknown setting whose name is none"),
+        (f"[{{name: x, scope: read, token_file: x, {TOKEN}: x}}]", "0: an unknown setting with an invalid name"),
     ],
     ids=["name", "key"],
 )
