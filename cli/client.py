@@ -62,7 +62,7 @@ class Api:
         """GET a JSON document; with `etag`, the body is empty when it has not changed.
 
         Raises (all methods):
-            Misused: the URL is none of HTTP.
+            Misused: it is not an HTTP URL.
             Away: nobody answers there, or the API cannot work now.
             Refused: the API refused the request.
             CommandError: the API failed.
