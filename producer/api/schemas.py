@@ -206,8 +206,8 @@ WHY: Final[dict[str, str]] = {
     "open": "calls may go, as far as the window, the pace and the month allow",
     "quota": "the provider refused a call because of its own quota (429)",
     "key": "the provider does not accept the key (401 or 403)",
-    "provider": "the provider gives no answers of its own",
-    "database": "the database's clock stepped back, or a person closed it (`quota shut`, `quota adopt`)",
+    "provider": "no usable answers come from the provider",
+    "database": "the database's clock stepped back, or a person closed the gate (`quota shut`, `quota adopt`)",
     "failover": "the database is another server than before, and its last charges may be missing",
 }
 
