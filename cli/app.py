@@ -14,7 +14,7 @@ from cli.arguments.options import DEFAULT_URL, Json, Url
 from cli.arguments.schedules import schedules
 from cli.commands.admin import admin
 from cli.commands.proof import proof
-from cli.session import Session
+from cli.session import session_of
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 cities = typer.Typer(name="cities", rich_markup_mode=None)
@@ -123,8 +123,8 @@ def collect(
 
     body = {} if max_age_s is None else {"max_age_s": max_age_s}
     if dry_run:
-        return collections.estimate(Api(url, _session(context)), collection_id, body, cities, json=json)
-    session = _session(context)
+        return collections.estimate(Api(url, session_of(context)), collection_id, body, cities, json=json)
+    session = session_of(context)
     return collections.collect(Api(url, session), session, collection_id, body, cities, wait=wait, json=json)
 
 
@@ -142,7 +142,7 @@ def watch(context: typer.Context, collection_id: Id, json: Json = False, url: Ur
     from cli.client import Api
     from cli.commands import collections
 
-    session = _session(context)
+    session = session_of(context)
     collections.watch(Api(url, session), session, collection_id, json=json)
 
 
@@ -172,7 +172,7 @@ def get(
 
     names = [name for name in fields.split(",") if name]
     parameters = {"limit": limit, "after": after}
-    collections.get(Api(url, _session(context)), collection_id, parameters, names, units, json=json)
+    collections.get(Api(url, session_of(context)), collection_id, parameters, names, units, json=json)
 
 
 @app.command(name="list")
@@ -180,7 +180,7 @@ def list_collections(
     context: typer.Context,
     status: Annotated[Status | None, typer.Option("--status", help="Only these; open: not ended.")] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="ROWS", help="Rows at most, 1 to 1000.")] = 100,
-    after: Annotated[str | None, typer.Option("--after", metavar="PLACE", help="Where the last page ended.")] = None,
+    after: Annotated[str | None, typer.Option("--after", metavar="ID", help="Only those older than this id.")] = None,
     json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -195,7 +195,7 @@ def list_collections(
     from cli.client import Api
     from cli.commands import collections
 
-    collections.list_all(Api(url, _session(context)), status, limit, after, json=json)
+    collections.list_all(Api(url, session_of(context)), status, limit, after, json=json)
 
 
 @app.command()
@@ -209,7 +209,7 @@ def cancel(context: typer.Context, collection_id: Id, json: Json = False, url: U
     from cli.client import Api
     from cli.commands import collections
 
-    collections.cancel(Api(url, _session(context)), collection_id, json=json)
+    collections.cancel(Api(url, session_of(context)), collection_id, json=json)
 
 
 @app.command()
@@ -236,7 +236,7 @@ def export(
     from cli.client import Api
     from cli.commands import collections
 
-    collections.export(Api(url, _session(context)), collection_id, form, units, output)
+    collections.export(Api(url, session_of(context)), collection_id, form, units, output)
 
 
 @app.command()
@@ -254,7 +254,7 @@ def quota(context: typer.Context, json: Json = False, url: Url = DEFAULT_URL) ->
     from cli.client import Api
     from cli.commands import account
 
-    account.quota(Api(url, _session(context)), json=json)
+    account.quota(Api(url, session_of(context)), json=json)
 
 
 @app.command()
@@ -284,7 +284,7 @@ def events(
     from cli.client import Api
     from cli.commands import events as reported
 
-    reported.list_events(Api(url, _session(context)), after, limit, json=json)
+    reported.list_events(Api(url, session_of(context)), after, limit, json=json)
 
 
 @cities.callback()
@@ -313,7 +313,7 @@ def search(
     json: Annotated[bool, typer.Option("--json", help="Print the JSON that GET /cities answers.")] = False,
     file: CitiesFile = "var/cities.db",
 ) -> None:
-    """Print the cities whose names begin so, the largest first.
+    """Print the cities whose names begin with NAME, the largest first.
 
     \b
     Examples:
@@ -353,11 +353,6 @@ def match(
     from cli.commands.cities import match_places
 
     match_places(file, places, prefer_largest=prefer is not None)
-
-
-def _session(context: typer.Context) -> Session:
-    """What the command was given; the network when it was given nothing."""
-    return context.find_object(Session) or Session()
 
 
 app.add_typer(kept)

@@ -31,7 +31,7 @@ def read_city_ids(file: str, text: str) -> list[int]:
     """The ids in a text, in its order; `file` is its name for messages.
 
     Raises:
-        Misused: there is none, or something else.
+        Misused: there is no city id, or a value that is not one.
     """
     try:
         return ids.read_city_ids(file, text)

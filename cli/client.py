@@ -62,7 +62,7 @@ class Api:
         """GET a JSON document; with `etag`, the body is empty when it has not changed.
 
         Raises (all methods):
-            Misused: the URL is none of HTTP.
+            Misused: it is not an HTTP URL.
             Away: nobody answers there, or the API cannot work now.
             Refused: the API refused the request.
             CommandError: the API failed.
@@ -103,7 +103,7 @@ class Api:
             yield from page[key]
             if page["next"] is None:
                 return
-            given = dict(parse_qsl(urlsplit(page["next"]).query))
+            given = following(page["next"])
 
     def _answer(self, response: httpx2.Response) -> Answer:
         self._check(response)
@@ -136,6 +136,11 @@ class Api:
         except httpx2.RequestError as error:
             what = f"cannot reach the API at {self._url} ({_cause(error)})"
             raise Away(f"{what}; start it with `raingauge run`, or name it by --url or RAINGAUGE_URL") from error
+
+
+def following(next_url: str) -> dict[str, str]:
+    """The parameters of the next page, from the answer's `next`."""
+    return dict(parse_qsl(urlsplit(next_url).query))
 
 
 def _cause(error: Exception) -> str:

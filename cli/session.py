@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING
 
+import typer
+
 if TYPE_CHECKING:
     from httpx2 import BaseTransport
 
@@ -24,3 +26,8 @@ class Session:
     transport: "BaseTransport | None" = None
     """None: the network."""
     pause: Callable[[float], None] = pause
+
+
+def session_of(context: typer.Context) -> Session:
+    """What the command was given; the network when it was given nothing."""
+    return context.find_object(Session) or Session()

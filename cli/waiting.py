@@ -21,9 +21,9 @@ PATIENCE: Final = 120
 """Polls in a row that may find the API away, as during a restart, before the wait is given up."""
 ENDED: Final = frozenset({"done", "cancelled"})
 REASONS: Final = {
-    "month": "the month's budget is spent",
-    "key": "the provider refuses the key",
-    "provider": "the provider does not answer",
+    "month": "the month's budget allows no more cities yet",
+    "key": "the provider does not accept the key",
+    "provider": "no usable answers come from the provider",
     "database": "the database's clock stepped back, or a person closed the gate",
     "failover": "the database is another server than before, and its last charges may be missing",
     "no consumer": "no consumer runs",

@@ -29,9 +29,11 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--scope", required=True, choices=get_args(Scope), help="each includes those before it")
     new.add_argument("--expires", metavar="12h|90d|TIME", help="left out: it does not expire")
     new.set_defaults(program=lambda given: partial(add, name=given.name, scope=given.scope, expires=given.expires))
-    group.add_parser("generate", help="print one for a file of access.tokens").set_defaults(program=lambda _: generate)
-    group.add_parser("list", help="print one line for each").set_defaults(program=lambda _: list_all)
-    one = group.add_parser("revoke", help="revoke one for good")
+    group.add_parser("generate", help="print a token for a file of access.tokens").set_defaults(
+        program=lambda _: generate
+    )
+    group.add_parser("list", help="list tokens").set_defaults(program=lambda _: list_all)
+    one = group.add_parser("revoke", help="revoke a token for good")
     one.add_argument("name")
     one.set_defaults(program=lambda given: partial(revoke, name=given.name))
     return top

@@ -74,7 +74,7 @@ class Parts:
             self._stream_relay = StreamRelay(transactions, streams, transactions.clock, settings.streams, every_s)
 
     async def run(self) -> None:
-        """Publish, start what is due and delete what is old, once it is known who has access."""
+        """Publish, start what is due and delete what is old, once it is known whether tokens are needed."""
         await self.admission.wait_until_known()
         await asyncio.gather(self.admission.run(), self._publish())
 

@@ -32,7 +32,7 @@ T = TypeVar("T")
 CITIES_PER_SECOND: Final = 50_000
 """A large collection gets a second more for each of these."""
 DEADLINE_S: Final = 0.7
-"""Every request is answered within a second; the rest is for a machine that is busy."""
+"""Every request is answered within a second; 0.3 s is left for a busy machine."""
 MAX_SHARING: Final = 2000
 """Cities of a collection that is stored in one transaction with others."""
 PATIENCE_S: Final = 0.03
@@ -52,7 +52,7 @@ KEPT_AT_MOST: Final = timedelta(seconds=10)
 DELIVERED_WITHIN: Final = timedelta(seconds=10)
 """If no partition waits, the batches of a collection are delivered within this time."""
 MAX_NEWEST: Final = 100
-"""Collections that watchers see at least, and open ones beyond them."""
+"""Newest collections, and newest open ones, that watchers see."""
 JUST: Final = timedelta(seconds=10)
 """For how long watchers see a collection that has ended, however old it is."""
 
@@ -149,9 +149,9 @@ class Collections:
             self._in_thread(self._read), keys_at_once=PAGES_AT_ONCE, patience_s=PAGES_PATIENCE_S, gather_s=GATHER_S
         )
         self._posts: dict[str | None, SingleFlight[_Post, Accepted | Refused]] = {}
-        """By client with a limit of open cities: these wait for each other's locks, so others wait elsewhere (None)."""
+        """One per client with a limit of open cities, whose POSTs share a lock; None: all others."""
         self._limited = asyncio.Semaphore(LOADS_AT_ONCE)
-        """However many clients have a limit, others have threads left."""
+        """Keeps limited clients from taking all threads."""
         self._cancellations: SingleFlight[str, View] = SingleFlight(
             self._in_thread(self._cancel, write=True), patience_s=PATIENCE_S, gather_s=GATHER_S
         )

@@ -38,7 +38,7 @@ _REASONS: Final[dict[str, Reason]] = {
 }
 MAX_MONTHS: Final = 1200
 MAX_CHARGES: Final = 500
-"""Charges that are read for a forecast; the others are taken for held as long as a charge of now."""
+"""Charges that are read for a forecast; the rest count as if charged now."""
 MAX_STEPS: Final = 400
 """Reservations that are played forward; of a large quota several count as one."""
 EXACT_UP_TO: Final = 200
@@ -90,7 +90,7 @@ class Competition:
             theirs = max(
                 (cities_until(mine.end - (name > state.id), one) for name, one in shares if name != state.id), default=0
             )
-            # Of the same cities only those are left to others that this collection does not need any more.
+            # Same cities: ours serve them too, so only their surplus counts.
             units += theirs if cities_hash != state.cities_hash else max(0, theirs - left)
         return units
 

@@ -16,11 +16,11 @@ from sqlalchemy import Connection
 from producer.collections import DEADLINE_S
 from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
+from raingauge.web import UNEXPECTED
 
 log = logging.getLogger("raingauge.producer")
 
 EVERY_S: Final = 1.0
-UNFORESEEN: Final = "an unexpected error; it is in the log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Live:
                 self._announce(error)
             except Exception:
                 log.exception("live.failed")
-                self._announce(DatabaseUnavailable(UNFORESEEN, UNFORESEEN))
+                self._announce(DatabaseUnavailable(UNEXPECTED, UNEXPECTED))
             await self._transactions.clock.sleep(EVERY_S)
 
     def _announce(self, latest: Overview | DatabaseUnavailable | None) -> None:

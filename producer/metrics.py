@@ -161,7 +161,7 @@ class RunningProof:
         return reserved_charges(connection, account, max(self._read_until, final - self.PORTION), final)
 
     def add(self, terms: Terms, final: datetime, charges: Sequence[Charge]) -> int:
-        """Add them; returns the most cities in any window. Other terms begin anew: the old ones held before."""
+        """Add them; returns the most cities in any window. New terms restart the proof."""
         if self._replay is None or terms != self._terms:
             charges = charges if self._terms is None else ()
             self._terms, self._replay = terms, Replay(terms, EARLIEST, LATEST)

@@ -76,7 +76,7 @@ class Retention:
         self._due.clear()
 
     async def _round(self) -> bool:
-        """Remove everything that is due, unless another process does. There is never more at once."""
+        """Remove everything that is due, unless another process does. Returns False: a pause follows."""
         removed: Counter[str] = Counter()
         try:
             while await self._step(self._mark, removed) and await self._remove_marked(removed):
@@ -108,7 +108,7 @@ class Retention:
 
     def _mark(self, connection: Connection, now: datetime) -> Removed:
         """Mark what is too old, a few collections at a time."""
-        # What is not on the streams yet was stored later.
+        # Keep what the streams still have to publish.
         waiting = streams.oldest_waiting(connection) if self._streams else None
         if self._collections:
             retention.mark_collections(connection, now, min(now - self._collections, waiting or now))

@@ -80,7 +80,7 @@ class CityWeather(BaseModel):
 
 
 class ReadingMessage(CityWeather):
-    """What was stored for one city of one collection. It never changes."""
+    """What was stored for one city of one collection. It is final unless a failover loses it."""
 
     collection_id: str
     status: Literal["collected", "failed"]
@@ -89,7 +89,7 @@ class ReadingMessage(CityWeather):
 
     @property
     def id(self) -> str:
-        """The same whenever it is published."""
+        """The same whenever it is published, and for a later collection of the same id."""
         return f"{self.collection_id}/{self.city_id}"
 
 

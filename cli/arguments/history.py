@@ -6,7 +6,7 @@ import typer
 
 from cli.arguments.completion import complete_collections
 from cli.arguments.options import DEFAULT_URL, Url
-from cli.session import Session
+from cli.session import session_of
 
 kept = typer.Typer(rich_markup_mode=None)
 
@@ -43,7 +43,7 @@ def history(
     from cli.commands import kept as commands
 
     period = {"from": since, "to": until}
-    commands.history(Api(url, context.find_object(Session) or Session()), city, period, fields, form, units)
+    commands.history(Api(url, session_of(context)), city, period, fields, form, units)
 
 
 @kept.command()
@@ -60,9 +60,9 @@ def delete(
       raingauge delete 1
       raingauge delete 1 --yes
 
-    It cannot be undone. An open collection is cancelled first: `raingauge cancel`.
+    It cannot be undone. Cancel an open collection first: `raingauge cancel`.
     """
     from cli.client import Api
     from cli.commands import kept as commands
 
-    commands.delete(Api(url, context.find_object(Session) or Session()), collection_id, is_sure=yes)
+    commands.delete(Api(url, session_of(context)), collection_id, is_sure=yes)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from cli.arguments.options import DEFAULT_URL, Json, Url
-from cli.session import Session
+from cli.session import session_of
 
 schedules = typer.Typer(name="schedules", rich_markup_mode=None)
 
@@ -35,7 +35,8 @@ Overlap = Annotated[
     typer.Option("--overlap", help="What to do while the previous run is open.", show_default=False),
 ]
 Limit = Annotated[int, typer.Option("--limit", metavar="ROWS", min=1, max=1000, help="Rows at most, 1 to 1000.")]
-After = Annotated[str | None, typer.Option("--after", metavar="PLACE", help="Where the last page ended.")]
+AfterName = Annotated[str | None, typer.Option("--after", metavar="NAME", help="Only names that follow this one.")]
+AfterTime = Annotated[str | None, typer.Option("--after", metavar="TIME", help="Only runs before this time.")]
 
 
 @schedules.callback()
@@ -54,7 +55,7 @@ def about_schedules() -> None:
 
 @schedules.command(name="list")
 def list_schedules(
-    context: typer.Context, limit: Limit = 100, after: After = None, json: Json = False, url: Url = DEFAULT_URL
+    context: typer.Context, limit: Limit = 100, after: AfterName = None, json: Json = False, url: Url = DEFAULT_URL
 ) -> None:
     """Print schedules, in the order of their names.
 
@@ -66,7 +67,7 @@ def list_schedules(
     from cli.client import Api
     from cli.commands import schedules as actions
 
-    actions.list_all(Api(url, _session(context)), limit, after, json=json)
+    actions.list_all(Api(url, session_of(context)), limit, after, json=json)
 
 
 @schedules.command()
@@ -80,7 +81,7 @@ def show(context: typer.Context, name: Name, json: Json = False, url: Url = DEFA
     from cli.client import Api
     from cli.commands import schedules as actions
 
-    actions.show(Api(url, _session(context)), name, json=json)
+    actions.show(Api(url, session_of(context)), name, json=json)
 
 
 @schedules.command()
@@ -117,7 +118,7 @@ def create(
     from cli.commands import schedules as actions
 
     body = _given(cron=cron, every_s=every_s, zone=zone, max_age_s=max_age_s, missed=missed, overlap=overlap)
-    api = Api(url, _session(context))
+    api = Api(url, session_of(context))
     if dry_run:
         return actions.foresee(api, name, body, cities, json=json)
     return actions.create(api, name, body, cities, json=json)
@@ -156,7 +157,7 @@ def change(
         raise Misused("give either --cities or --default-cities")
     body = _given(cron=cron, every_s=every_s, zone=zone, max_age_s=max_age_s, missed=missed, overlap=overlap)
     body |= {"cities": None} if default_cities else {}
-    actions.change(Api(url, _session(context)), name, body, cities, json=json)
+    actions.change(Api(url, session_of(context)), name, body, cities, json=json)
 
 
 @schedules.command()
@@ -170,7 +171,7 @@ def pause(context: typer.Context, name: Name, json: Json = False, url: Url = DEF
     from cli.client import Api
     from cli.commands import schedules as actions
 
-    actions.switch(Api(url, _session(context)), name, "pause", json=json)
+    actions.switch(Api(url, session_of(context)), name, "pause", json=json)
 
 
 @schedules.command()
@@ -184,7 +185,7 @@ def resume(context: typer.Context, name: Name, json: Json = False, url: Url = DE
     from cli.client import Api
     from cli.commands import schedules as actions
 
-    actions.switch(Api(url, _session(context)), name, "resume", json=json)
+    actions.switch(Api(url, session_of(context)), name, "resume", json=json)
 
 
 @schedules.command()
@@ -198,7 +199,7 @@ def delete(context: typer.Context, name: Name, url: Url = DEFAULT_URL) -> None:
     from cli.client import Api
     from cli.commands import schedules as actions
 
-    actions.delete(Api(url, _session(context)), name)
+    actions.delete(Api(url, session_of(context)), name)
 
 
 @schedules.command()
@@ -206,7 +207,7 @@ def runs(
     context: typer.Context,
     name: Name,
     limit: Limit = 20,
-    after: After = None,
+    after: AfterTime = None,
     json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -220,14 +221,9 @@ def runs(
     from cli.client import Api
     from cli.commands import schedules as actions
 
-    actions.list_runs(Api(url, _session(context)), name, limit, after, json=json)
+    actions.list_runs(Api(url, session_of(context)), name, limit, after, json=json)
 
 
 def _given(**options: Any) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _session(context: typer.Context) -> Session:
-    """What the command was given; the network when it was given nothing."""
-    return context.find_object(Session) or Session()

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote
 
 from rich.text import Text
 
 from cli.city_ids import STDIN, load_text, read_city_ids
-from cli.client import Answer, Api, Parameters
+from cli.client import Answer, Api, Parameters, following
 from cli.errors import Misused
 from cli.output import Cell, bar, document, note, plain, say, screen, status, table, whole_file
 from cli.session import Session
@@ -92,7 +92,7 @@ def get(api: Api, collection_id: str, parameters: Parameters, fields: list[str],
     note(f"{_summary(found)}{_outlook(found, answer)}")
     _report_failures(found["errors"])
     if found["next"] is not None:
-        after = dict(parse_qsl(urlsplit(found["next"]).query))["after"]
+        after = following(found["next"])["after"]
         note(f"there are more: --after {after} shows the next ones, `raingauge export {collection_id}` writes all")
     return None
 
@@ -119,8 +119,7 @@ def list_all(api: Api, state: str | None, limit: int, after: str | None, *, json
     else:
         note("there are none" if state or after else "there are no collections; `raingauge collect 1` starts one")
     if found["next"] is not None:
-        following = dict(parse_qsl(urlsplit(found["next"]).query))["after"]
-        note(f"there are older ones: --after {following}")
+        note(f"there are older ones: --after {following(found['next'])['after']}")
     return None
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from typing import Any, Final, Literal
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote
 
 from rich.text import Text
 
 from cli.city_ids import load_text, read_city_ids
-from cli.client import Answer, Api
+from cli.client import Answer, Api, following
 from cli.output import Cell, document, facts, note, plain, screen, table
 from cli.times import ago, short, until
 
@@ -146,5 +146,5 @@ def _path(name: str) -> str:
 
 
 def _more(answer: Answer) -> None:
-    if (following := answer.json["next"]) is not None:
-        note(f"there are more: --after {dict(parse_qsl(urlsplit(following).query))['after']}")
+    if (next_url := answer.json["next"]) is not None:
+        note(f"there are more: --after {following(next_url)['after']}")

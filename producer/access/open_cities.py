@@ -80,7 +80,7 @@ def refused(
 
 
 def _retry_after_s(views: Sequence[HasProgress], excess: int, now: datetime) -> int:
-    """When so many of their cities are expected to be settled: at the end of the collections that end first."""
+    """Seconds until `excess` of their cities should be settled; each collection counts at its end."""
     ends = [(view.progress.expected_at, view.state) for view in views]
     known = sorted((end, state.total - state.settled) for end, state in ends if end is not None)
     for end, left in known:

@@ -7,6 +7,7 @@ from fastapi import Query, Request
 
 from raingauge.units import Units
 
+JSON: Final = "application/json"
 ID_IS: Final = "The collection's id, for example `1`."
 UnitsAre = Annotated[
     Units,

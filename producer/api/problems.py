@@ -22,14 +22,14 @@ log = logging.getLogger("raingauge.producer")
 RETRY_AFTER_S: Final = 2
 MAX_VIOLATIONS: Final = 20
 UNAVAILABLE: Final = "the database cannot be used now: no answer in time; nothing is half-done, try again"
-ELSEWHERE: Final = "a page of another site asks for this"
+ELSEWHERE: Final = "a page of another site sent this"
 
 MEANINGS: Final = {
     400: "The id was used before; nothing was changed.",
     401: "This is no valid token; nothing was changed.",
-    403: "A browser asks for a page of another site; nothing was changed.",
+    403: "A page of another site sent it; nothing was changed.",
     404: "There is no such collection.",
-    409: "The id stands for another request already; nothing was changed.",
+    409: "The id belongs to another request; nothing was changed.",
     410: "The readings were deleted because of their age.",
     413: "The body is too long; nothing was changed.",
     422: "The request is not as described here: `errors` says what is wrong with it; nothing was changed.",
@@ -50,7 +50,7 @@ WORDS: Final = {
     "string_too_short": "it is empty",
     "string_unicode": "it has text that is not Unicode",
 }
-"""Where pydantic's sentences speak of pydantic."""
+"""Clearer words for some of pydantic's messages."""
 
 
 class Violation(BaseModel):

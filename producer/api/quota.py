@@ -24,7 +24,7 @@ router = APIRouter(tags=["quota"], route_class=StrictRoute)
 
 LONGEST: Final = timedelta(hours=24)
 USUAL: Final = timedelta(hours=1)
-NO_GATE: Final = "no consumer has opened this account's gate yet"
+NO_GATE: Final = "no consumer has created this account's gate yet"
 Since = Annotated[Moment, from_parameter("Begin of the time, ISO 8601 with its zone. Left out: an hour before `to`.")]
 Until = Annotated[
     Moment,
@@ -41,7 +41,7 @@ def _period(since: datetime, until: datetime, now: datetime) -> Period:
     kept = now - KEPT_FOR
     until = min(until, now)
     if until <= kept:
-        raise Invalid(f"it goes back a day (`raingauge proof` further); ask for later than {utc_text(kept)}", *TO)
+        raise Invalid(f"proofs reach back a day (`raingauge proof` further); give a time after {utc_text(kept)}", *TO)
     since = until - USUAL if since == NOT_GIVEN else since
     if since >= until:
         raise Invalid("it must be before `to` and not in the future", *FROM)
@@ -52,7 +52,7 @@ def _period(since: datetime, until: datetime, now: datetime) -> Period:
 
 def _problems(**more: str) -> dict[int | str, dict[str, Any]]:
     described = responses(s404=NO_GATE, **more, s500=UNEXPECTED, s503=UNAVAILABLE)
-    described[404]["description"] = "No consumer has opened this account's gate yet."
+    described[404]["description"] = "No consumer has created this account's gate yet."
     return described
 
 
@@ -65,7 +65,7 @@ def _problems(**more: str) -> dict[int | str, dict[str, Any]]:
     responses=_problems(s422=f"at: {WORDS['extra_forbidden']}"),
 )
 async def standing(quota: QuotaDep) -> dict[str, Any]:
-    """Tells what the account may spend, what is held and free now, and why nothing goes when nothing does."""
+    """Tells what the account may spend, what is held and free now, and what stops calls, if anything."""
     found = await quota.standing()
     if found is None:
         raise HTTPException(404, NO_GATE)

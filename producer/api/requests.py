@@ -17,10 +17,10 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from producer.access.rules import READS
 from producer.api.problems import ELSEWHERE, WORDS, Invalid
 from raingauge.web import problem, shown
 
-READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 TWICE: Final = "it is given more than once"
 EXPECTED: Final = "a JSON object is expected"
 QUICK_BYTES: Final = 50_000

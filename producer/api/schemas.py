@@ -74,7 +74,7 @@ class CollectionHead(BaseModel):
         "queued: nothing is settled yet; collecting; waiting: see `reason`; done; cancelled.", "collecting"
     )
     reason: Reason | None = field(
-        "What a waiting collection waits for: the next month's budget (month), a key that the provider "
+        "What a waiting collection waits for: more of the month's budget (month), a key that the provider "
         "accepts (key), the provider, the database's clock (database), a database that is another server than before "
         "(failover), a consumer that runs (no consumer), or one that "
         "can process a message of a newer version (newer message).",
@@ -134,8 +134,8 @@ class EstimateBody(BaseModel):
     settled: int = field("Cities collected or failed already; 0 unless the same request was accepted before.", 0)
     fresh: int = field("Cities that need no call: observed late enough for `max_age_s`, or known to be unknown.", 27)
     cost: int = field(
-        "Cities to ask the provider for, each one unit of the quota: fewer where other collections have "
-        "the same ones fetched first; 0 when the collection is done or cancelled.",
+        "Cities to request, one unit of quota each; fewer if other collections fetch them first; "
+        "0 when the collection is done or cancelled.",
         140,
     )
     expected_at: Time | None = field(
@@ -206,8 +206,8 @@ WHY: Final[dict[str, str]] = {
     "open": "calls may go, as far as the window, the pace and the month allow",
     "quota": "the provider refused a call because of its own quota (429)",
     "key": "the provider does not accept the key (401 or 403)",
-    "provider": "the provider gives no answers of its own",
-    "database": "the database's clock stepped back, or a person closed it (`quota shut`, `quota adopt`)",
+    "provider": "no usable answers come from the provider",
+    "database": "the database's clock stepped back, or a person closed the gate (`quota shut`, `quota adopt`)",
     "failover": "the database is another server than before, and its last charges may be missing",
 }
 
@@ -256,8 +256,7 @@ class MonthBody(BaseModel):
     spent: int = field("Cities spent.", 412_345)
     allowed_now: int = field("Cities that it allows at this moment, of one window's at most.", 60)
     forecast: int = field(
-        "Cities spent at its end, were each hour until then like the last one; more than the budget: "
-        "the budget would end before.",
+        "Cities spent at its end, at the last hour's rate; above the budget: it runs out early.",
         998_000,
     )
     outlook: str = field("The forecast in words.", _outlook(998_000, 1_000_000))

@@ -98,7 +98,7 @@ function List() {
     ${
       shown.length > 0
         ? html`<ol class="lines">${shown.map((one) => html`<${Line} key=${one.id} one=${one} />`)}</ol>`
-        : html`<p class="empty">${all.length ? "There is none of these." : `No collection yet.${may("write") ? " Press Start to collect the default cities." : ""}`}</p>`
+        : html`<p class="empty">${all.length ? "None match." : `No collection yet.${may("write") ? " Press Start to collect the default cities." : ""}`}</p>`
     }
     ${problem && html`<p class="bad" role="alert">${problem}</p>`}
     ${canHaveMore && html`<button type="button" class="plain" onClick=${more}>Show older ones</button>`}

@@ -58,7 +58,7 @@ const whose = (one) => (one.cron && one.zone !== HERE ? " your time" : "");
 /** When it runs next, in words. */
 function next(one) {
   if (one.paused_at) return `Paused since ${time(one.paused_at, false)}`;
-  if (!one.next_at) return "No run to come";
+  if (!one.next_at) return "No further run";
   const left = (Date.parse(one.next_at) - Date.now() - ahead.value) / 1000;
   return left < 1 ? "Any moment" : `${time(one.next_at, false)}${whose(one)}, in ${duration(left)}`;
 }

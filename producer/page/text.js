@@ -64,9 +64,9 @@ export const perWindow = (seconds) => (seconds === 60 ? "a minute" : `in ${durat
 const GATES = {
   quota: "The provider says that its quota is spent.",
   key: "The provider does not accept the API key.",
-  provider: "The provider does not answer.",
+  provider: "No usable answers come from the provider.",
   database: "Calls are stopped, because the database’s clock stepped back or a person stopped them.",
-  failover: "Calls are stopped, because the database is another server than before. They go on by themselves.",
+  failover: "Calls are stopped: the database is another server than before, and its last charges may be missing.",
 };
 
 /**
@@ -83,8 +83,8 @@ export function why(reason, quota) {
   const until = quota?.gate.blocked_until;
   const next =
     until && Date.parse(until) > Date.parse(quota.now)
-      ? ` It is tried again at ${time(until)}.`
-      : " It is tried again now.";
+      ? ` The next call is due at ${time(until)}.`
+      : " The next call is due now.";
   return GATES[state] + next;
 }
 

@@ -113,7 +113,7 @@ class SettingsSchedules:
         storage.store(connection, now, wanted, ORIGIN, next_at)
 
     def _check_budget(self, connection: Connection) -> None:
-        """Those of the API may be paused or deleted while the producer runs, so they do not keep it from starting."""
+        """Check the settings' schedules alone: those of the API must not prevent the start."""
         now = self._transactions.now(connection)
         demands: list[Demand] = []
         for wanted in self._wanted:

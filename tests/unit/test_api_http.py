@@ -145,7 +145,7 @@ async def test_a_body_in_chunks_is_refused_once_it_is_too_long(front: Front, siz
     await front.assert_nothing_happened()
 
 
-ELSEWHERE: Final = "a page of another site asks for this"
+ELSEWHERE: Final = "a page of another site sent this"
 
 
 async def test_a_page_of_another_site_changes_nothing(front: Front) -> None:

@@ -6,11 +6,14 @@ import hashlib
 import json
 import re
 from importlib.resources import files
-from typing import Final
+from typing import Final, get_args
 
 import pytest
 
+from cli.waiting import REASONS
 from producer.api.page import LIBRARIES, Page
+from producer.api.schemas import WHY, CollectionHead, State
+from producer.forecast import Reason
 from tests.api_support import Front, assert_problem
 
 PAGE: Final = Page()
@@ -68,6 +71,17 @@ def test_nothing_is_inline_and_nothing_names_another_host() -> None:
         assert " style=" not in text, path
         hosts = set(re.findall(r"https?://([\w.-]+)", text))
         assert hosts <= {"openweathermap.org", "www.geonames.org", "www.w3.org"}, path
+
+
+def test_every_reason_has_words_on_the_page_in_the_command_and_in_the_api() -> None:
+    described = CollectionHead.model_fields["reason"].description or ""
+    for reason in get_args(Reason):
+        assert re.search(rf'^  {reason}: "|reason === "{reason}"', OWN["text.js"], re.MULTILINE), reason
+        assert reason in described
+        assert WHY.get(reason, REASONS[reason]).startswith(REASONS[reason])
+    for state in get_args(State):
+        assert WHY[state]
+        assert state == "open" or f'\n  {state}: "' in OWN["text.js"], state
 
 
 def test_a_changed_file_changes_the_paths_and_the_start_costs_little() -> None:

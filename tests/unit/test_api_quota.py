@@ -15,7 +15,7 @@ from raingauge.settings import OpenWeatherSettings, QuotaSettings, Settings
 from raingauge.storage.models import QuotaCharge
 from tests.api_support import NOON, Front, assert_problem
 
-NO_GATE: Final = "no consumer has opened this account's gate yet"
+NO_GATE: Final = "no consumer has created this account's gate yet"
 SECOND: Final = timedelta(seconds=1)
 
 
@@ -201,7 +201,7 @@ async def test_the_answer_goes_no_further_than_now_and_what_is_kept(front: Front
     assert (await proof(front, NOON - timedelta(hours=24)))["from"] == "2026-11-19T12:00:00.000Z"
 
 
-KEPT: Final = "to: it goes back a day (`raingauge proof` further); ask for later than 2026-11-19T12:00:00.000Z"
+KEPT: Final = "to: proofs reach back a day (`raingauge proof` further); give a time after 2026-11-19T12:00:00.000Z"
 ORDER: Final = "from: it must be before `to` and not in the future"
 LONG: Final = "from: a proof is about 24 hours at most"
 

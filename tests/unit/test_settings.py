@@ -525,7 +525,7 @@ def test_a_token_at_another_place_of_the_settings_is_not_shown() -> None:
     named = "0.name: expected 1 to 64 characters of A-Z a-z 0-9 . _ -, not like a token"
     for text, message in {
         f"name: {TOKEN}, scope: read, token_file: x": named,
-        f"name: x, scope: read, token_file: x, {TOKEN}: x": "0: an unknown setting whose name is none",
+        f"name: x, scope: read, token_file: x, {TOKEN}: x": "0: an unknown setting with an invalid name",
     }.items():
         write(f"access: {{tokens: [{{{text}}}]}}")
         assert refused() == f"settings: access.tokens.{message}"

@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from producer.api.answers import is_named, link, weak_etag
+from producer.api.answers import JSON, is_named, link, weak_etag
 from producer.api.docs import HEADERS, link_to
 from producer.api.parts import CollectionsDep
 from producer.api.problems import UNAVAILABLE, Invalid, responses
@@ -20,7 +20,6 @@ from raingauge.web import UNEXPECTED, shown
 router = APIRouter(tags=["collections"], route_class=StrictRoute)
 
 MAX_LISTED: Final = 1000
-JSON: Final = "application/json"
 
 
 class CollectionList(BaseModel):

@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
-from producer.api.answers import ID_IS, UnitsAre, is_named, link, weak_etag
+from producer.api.answers import ID_IS, JSON, UnitsAre, is_named, link, weak_etag
 from producer.api.collections.acceptance import CollectBody
 from producer.api.docs import CANCEL_RESPONSES, COLLECT_RESPONSES, EXAMPLES, GET_RESPONSES
 from producer.api.parts import CollectionsDep, parts_of
@@ -29,7 +29,6 @@ log = logging.getLogger("raingauge.producer")
 router = APIRouter(tags=["collections"], route_class=StrictRoute)
 
 MAX_ROWS: Final = 10_000
-JSON: Final = "application/json"
 
 
 def _fields(given: list[str]) -> list[str]:

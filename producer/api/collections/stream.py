@@ -24,7 +24,7 @@ from raingauge.web import UNEXPECTED, about
 router = APIRouter(tags=["collections"], route_class=StrictRoute)
 
 DELETED_FOR: Final = timedelta(seconds=15)
-"""How long a deletion is read: it may have waited for a lock for ten seconds since it read its time."""
+"""How far back to look: a deletion may be committed ten seconds after its time."""
 MAX_DELETED: Final = 1_000
 """More than are deleted within that time."""
 EXAMPLE: Final = 'event: quota\ndata: {"held":40,"free":20}\n\n'
@@ -58,11 +58,10 @@ def overview_of(collections: Collections, quota: QuotaReports, connection: Conne
 async def stream(live: LiveDep, admission: AdmissionDep) -> AsyncIterator[ServerSentEvent]:
     """Sends what changed, each second, as server-sent events.
 
-    `collections` has the newest 100 collections, the newest 100 open ones and those that just ended at first, then
-    those of them that changed, each as in `GET /collections`; `deleted` has `id` and `requested_at` of those that
-    were deleted since; `quota` is the answer of `GET /quota`, or null before a consumer has started; `problem` says
-    why nothing could be read, and the next `collections` is as the first. The stream ends when the service stops,
-    or the token is revoked.
+    `collections` first has the newest 100 collections, the newest 100 open ones and those that just ended, then what
+    changed, each as in `GET /collections`; `deleted` has `id` and `requested_at` of those that were deleted since;
+    `quota` is the answer of `GET /quota`, or null before a consumer has started; `problem` says why nothing could be
+    read, and the next `collections` is as the first. The stream ends when the service stops, or the token is revoked.
     """
     async with aclosing(live.watch()) as changes:
         async for change in changes:

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from producer.api.answers import JSON
 from producer.api.collections.acceptance import CollectBody, CollectionId
-from producer.api.collections.one import JSON
 from producer.api.compat.default_collections import IdInPath, describe_get, describe_post, find, rows
 from producer.api.parts import AcceptanceDep, CollectionsDep
 from producer.api.requests import StrictRoute

@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, BaseModel
 from sqlalchemy import Row
 
-from producer.api.answers import ID_IS, UnitsAre, is_named, link, weak_etag
+from producer.api.answers import ID_IS, JSON, UnitsAre, is_named, link, weak_etag
 from producer.api.collections.export import MEDIA_TYPES
 from producer.api.collections.one import MAX_ROWS, Fields
 from producer.api.docs import HEADERS, link_to
@@ -33,7 +33,6 @@ from raingauge.web import UNEXPECTED
 
 router = APIRouter(tags=["readings"], route_class=StrictRoute)
 
-JSON: Final = "application/json"
 MAX_CITIES: Final = 20
 FILE_ROWS: Final = 1000
 """Rows of a CSV file that are read at once."""

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import Row
 from starlette.exceptions import HTTPException
 
-from producer.api.answers import UnitsAre, link
+from producer.api.answers import JSON, UnitsAre, link
 from producer.api.docs import link_to
 from producer.api.parts import ReadingsDep
 from producer.api.problems import UNAVAILABLE, Invalid, responses
@@ -27,7 +27,6 @@ from raingauge.web import UNEXPECTED, shown
 
 router = APIRouter(tags=["readings"], route_class=StrictRoute)
 
-JSON: Final = "application/json"
 NEXT: Final = "/readings/latest?id=1&after=50"
 EITHER: Final = "give either city_id or id"
 

@@ -38,7 +38,7 @@ EverySeconds = Annotated[
         strict=True,
         ge=LEAST_EVERY_S,
         le=MOST_EVERY_S,
-        description="In place of `cron`: every so many seconds, counted from 1970-01-01T00:00:00Z.",
+        description="In place of `cron`: the interval in seconds, counted from 1970-01-01T00:00:00Z.",
         examples=[3600],
     ),
 ]
