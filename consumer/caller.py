@@ -297,18 +297,27 @@ class Caller:
 
     async def _store_alone(self, fetched: Fetched, city_id: int) -> None:
         """Store one city, or fail it, so that it is not paid for again."""
-        now, streams, found = self._transactions.now, self._streams, len(fetched.observations)
-        for work, collected in (
-            (lambda c: settling.settle(c, now(c), fetched, rest_s, releases=False, streams=streams), found),
-            (lambda c: settling.fail_city(c, now(c), city_id, INTERNAL_ERROR, streams=streams), 0),
-        ):
-            try:
-                self.on_settled(await self._transactions.persist(work))
-            except Exception:
-                log.exception("settle.failed", extra={"city_id": city_id})
-            else:
-                self._metrics.collected.inc(collected)
-                return
+        now, streams = self._transactions.now, self._streams
+
+        def store(connection: Connection) -> Settled:
+            return settling.settle(connection, now(connection), fetched, rest_s, releases=False, streams=streams)
+
+        def fail(connection: Connection) -> Settled:
+            return settling.fail_city(connection, now(connection), city_id, INTERNAL_ERROR, streams=streams)
+
+        if await self._is_settled(store, city_id):
+            self._metrics.collected.inc(len(fetched.observations))
+        else:
+            await self._is_settled(fail, city_id)
+
+    async def _is_settled(self, work: Callable[[Connection], Settled], city_id: int) -> bool:
+        """Settle in one transaction; return False after an unexpected error."""
+        try:
+            self.on_settled(await self._transactions.persist(work))
+        except Exception:
+            log.exception("settle.failed", extra={"city_id": city_id})
+            return False
+        return True
 
     async def _store(self, fetched: Fetched, ending: str | None) -> None:
         def work(connection: Connection) -> Settled:

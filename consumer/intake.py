@@ -173,25 +173,37 @@ class Intake:
 
         `keys`: each batch, and when its collection was requested, as its message says.
         """
+        if await self._enqueued(keys):
+            return
+        for key, requested_at in keys.items():
+            if len(keys) == 1 or not await self._enqueued({key: requested_at}):
+                await self._retry(key, requested_at)
+
+    async def _enqueued(self, keys: Mapping[BatchKey, datetime]) -> bool:
+        """Enqueue batches in one transaction; return False after an unexpected error."""
         try:
             settled = await self._transactions.persist(lambda connection: self._transaction(connection, keys))
         except Exception:
             log.exception("intake.unexpected", extra={"batches": len(keys)})
-        else:
-            await self._finish(settled, keys)
-            return
-        for key, requested_at in keys.items():
-            if len(keys) > 1:
-                await self._enqueue({key: requested_at})
-            else:
-                await self._retry(key, requested_at)
+            return False
+        await self._finish(settled, keys)
+        return True
 
     async def _retry(self, key: BatchKey, requested_at: datetime) -> None:
-        """Try a batch again later; after a few attempts fail what is left of it."""
-        if await self._transactions.persist(lambda connection: enqueueing.count_attempt(connection, key)) < ATTEMPTS:
-            if not await happens_within(self._stop, RETRY_S):
-                await self._enqueue({key: requested_at})
-            return
+        """Try a batch again after pauses; after a few attempts fail what is left of it."""
+        while await self._count_attempt(key) < ATTEMPTS:
+            if await happens_within(self._stop, RETRY_S) or await self._enqueued({key: requested_at}):
+                return
+        await self._give_up(key, requested_at)
+
+    async def _count_attempt(self, key: BatchKey) -> int:
+        try:
+            return await self._transactions.persist(lambda connection: enqueueing.count_attempt(connection, key))
+        except Exception:
+            log.exception("intake.unexpected", extra={"batches": 1})
+            return 0
+
+    async def _give_up(self, key: BatchKey, requested_at: datetime) -> None:
         log.error("batch.given_up", extra={"collection_id": key.collection_id, "batch": key.batch})
         deliveries = self._deliveries.pop(key, ())
         this = {key: requested_at}

@@ -266,6 +266,21 @@ def test_a_batch_that_meets_errors_is_failed_and_buried_and_stops_no_other(
     assert scene.handoff.done == [("published", 0), ("acknowledged", 1)]
 
 
+def test_an_attempt_that_cannot_be_counted_ends_no_consumer(sqlite: Database) -> None:
+    break_queue(sqlite, "NEW.city_id = 5")
+    broken = "CREATE TRIGGER uncounted BEFORE UPDATE ON batches BEGIN SELECT RAISE(ABORT, 'broken'); END"
+    sqlite.write(lambda connection: connection.execute(text(broken)))
+
+    def mend() -> None:
+        assert (scene.queued, scene.handoff.done) == (0, [])
+        drops = [text(f"DROP TRIGGER {trigger}") for trigger in ("broken", "uncounted")]
+        sqlite.write(lambda connection: [connection.execute(drop) for drop in drops])
+
+    scene = Scene(sqlite, [delivery()])
+    scene.run(mend)
+    assert scene.queued == 20
+
+
 def test_a_batch_whose_failure_can_be_stored_has_failed_readings(sqlite: Database) -> None:
     tried = "(SELECT attempts FROM batches WHERE collection_id = NEW.collection_id AND batch = NEW.batch)"
     break_queue(sqlite, f"{tried} < {ATTEMPTS}")
