@@ -6,15 +6,7 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from raingauge.messaging.kafka.causes import explain
-from tests.contract.messaging_helpers import (
-    QUICK,
-    KafkaPlace,
-    Road,
-    cluster_at,
-    eventually,
-    free_port,
-    nothing_is_left,
-)
+from tests.contract.messaging_helpers import QUICK, KafkaPlace, Road, cluster_at, eventually, free_port, nothing_is_left
 from tests.contract.messaging_mock_cluster import MockCluster
 
 NO_BROKER = "accepts connections but does not answer as a Kafka broker"

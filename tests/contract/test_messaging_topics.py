@@ -5,13 +5,7 @@ import asyncio
 import pytest
 
 from raingauge.messaging.kafka import ensure_topics, topics_of
-from tests.contract.messaging_helpers import (
-    CLOCK,
-    QUICK,
-    cluster_at,
-    eventually,
-    nothing_is_left,
-)
+from tests.contract.messaging_helpers import CLOCK, QUICK, cluster_at, eventually, nothing_is_left
 from tests.contract.messaging_mock_cluster import MockCluster
 
 

@@ -137,7 +137,7 @@ def test_a_page_ends_at_its_limit_and_leads_to_the_next(database: Database, orde
     store(database, [{"city_id": 11}], name="2")
     pages = [page(database, after, limit=4) for after in (0, 4, 8, 6, 10)]
     assert [[row["city_id"] for row in json.loads(one.data)] for one in pages] == [
-        *([1, 2, 3, 4], [5, 6, 7, 8], [9, 10], [7, 8, 9, 10], []),
+        *([1, 2, 3, 4], [5, 6, 7, 8], [9, 10], [7, 8, 9, 10], [])
     ]
     assert [one.next_after for one in pages] == [4, 8, None, None, None]
 
