@@ -1,14 +1,14 @@
 """How `make` installs: the version check, what `make run` needs, and no trace of readiness after a failure."""
 
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.support.processes import ROOT, Ended, run_to_end
+
 pytestmark = pytest.mark.long
-ROOT: Final = Path(__file__).parents[2]
 STAMPS: Final = [".ready", ".run-ready"]
 FAKE: Final = """#!/bin/sh
 case "$*" in
@@ -35,9 +35,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(folder: Path, target: str) -> subprocess.CompletedProcess[str]:
-    command = ["make", "--no-print-directory", target, "PYTHON=./python"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+def make(folder: Path, target: str) -> Ended:
+    return run_to_end(["make", "--no-print-directory", target, "PYTHON=./python"], cwd=folder)
 
 
 def stamps(folder: Path) -> list[str]:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,15 @@ ROOT = Path(__file__).parents[2]
 ADDRESS = re.compile(r"url=(http://\S+)|API +(http://\S+)")
 START_S = 40.0
 STOP_S = 25.0
+Ended = subprocess.CompletedProcess[str]
+
+
+def run_to_end(
+    command: Sequence[str | Path], environment: Mapping[str, str] | None = None, cwd: Path = ROOT, stdin: str = ""
+) -> Ended:
+    """A command that has ended within a minute. Without `environment` it has our own."""
+    settings: dict[str, Any] = {"env": environment, "cwd": cwd, "input": stdin}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **settings)
 
 
 class Program:
