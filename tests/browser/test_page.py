@@ -8,9 +8,10 @@ import pytest
 import requests
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import Watched, assert_accessible, embedded, free_port, watched_system
+from tests.browser.conftest import Watched, assert_accessible, embedded, watched_system
 from tests.support.eventually import eventually
 from tests.support.processes import Program
+from tests.support.servers import free_port
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("browser")]
 PHONE: Final = {"width": 360, "height": 780}

@@ -16,7 +16,6 @@ import confluent_kafka
 PRODUCE: Final = 0
 FIND_COORDINATOR: Final = 10
 OFFSET_COMMIT: Final = 8
-JOIN_GROUP: Final = 11
 HEARTBEAT: Final = 12
 
 _PRODUCER: Final = 0

@@ -27,12 +27,12 @@ from raingauge.settings import Settings, load_settings
 from simulator.settings import SimulatorSettings
 from tests.e2e.echo import echoing
 from tests.e2e.marks import KEY, PASSWORD, assert_unmarked, url_with_password
-from tests.e2e.network import closed_port
 from tests.e2e.provoking import PATIENCE_S, assert_answers_unmarked, assert_database_unmarked, provoke
 from tests.e2e.running import kafka_settings, settings_for
 from tests.support.databases import empty
 from tests.support.eventually import eventually
 from tests.support.processes import Program, launched, program, simulator
+from tests.support.servers import free_port
 
 NEWER = b'{"version": 99}'
 """It stays, and its partition waits behind it."""
@@ -201,8 +201,8 @@ def test_embedded_at_debug_level_with_nothing_masked(
 @pytest.mark.long
 @pytest.mark.parametrize("module", ["producer", "consumer"])
 def test_with_database_and_kafka_out_of_reach(module: str) -> None:
-    database = url_with_password("mysql+pymysql", f"127.0.0.1:{closed_port()}")
-    kafka = f"kafka://127.0.0.1:{closed_port()}"
+    database = url_with_password("mysql+pymysql", f"127.0.0.1:{free_port()}")
+    kafka = f"kafka://127.0.0.1:{free_port()}"
     settings = settings_with_marks("http://127.0.0.1:1", database, broker__url=kafka)
     with program(module, settings=settings) as running:
         assert_command_line_unmarked(running)

@@ -28,8 +28,8 @@ from tests.e2e.marks import (
     assert_unmarked,
     url_with_password,
 )
-from tests.e2e.network import closed_port
 from tests.e2e.running import settings_for
+from tests.support.servers import free_port
 
 DATABASE = url_with_password("mysql+pymysql", "127.0.0.1:3306")
 Environ = Callable[[dict[str, str]], None]
@@ -153,7 +153,7 @@ def test_a_base_url_that_leads_nowhere(base_url: str, caplog: pytest.LogCaptureF
         caplog.set_level(logging.DEBUG, library)
     with echoing() as provider:
         base_url = base_url.replace("{echo}", provider.url.removeprefix("http://"))
-        base_url = base_url.replace("{closed}", f"127.0.0.1:{closed_port()}")
+        base_url = base_url.replace("{closed}", f"127.0.0.1:{free_port()}")
         with (
             closing(OpenWeather(base_url, KEY, 0.5, SystemClock(), 1)) as client,
             pytest.raises(ProviderUnavailable) as away,
