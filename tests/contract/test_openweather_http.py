@@ -2,7 +2,6 @@
 
 import gzip
 import http.client
-import ipaddress
 import json
 import logging
 import queue
@@ -22,10 +21,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from urllib3 import HTTPConnectionPool
@@ -36,6 +31,7 @@ from consumer.provider.openweather import OpenWeather
 from consumer.provider.port import Provider, Reason, Refusal, Reply, Weather
 from raingauge.clock import SystemClock
 from raingauge.errors import NotSent, ProviderUnavailable
+from tests.support.certificates import Certificates
 
 KEY = "0123456789abcdef0123456789abcdef"
 ODD_KEY = "s3cr3t/with +%&=things"
@@ -493,10 +489,10 @@ SLOW: dict[str, Script] = {
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("script", SLOW.values(), ids=SLOW.keys())
 def test_the_deadline_ends_an_answer_that_takes_too_long_and_resets_its_connection(
-    serve: Serve, connect: Connect, tls: ssl.SSLContext, certificate: Path, script: Script, secure: bool
+    serve: Serve, connect: Connect, tls: ssl.SSLContext, issued: Certificates, script: Script, secure: bool
 ) -> None:
     server = serve(script, tls if secure else None)
-    fails(connect(server, timeout_s=SHORT_S, ca_file=str(certificate)))
+    fails(connect(server, timeout_s=SHORT_S, ca_file=str(issued.ca)))
     assert secure or server.ended() == "reset"
     assert len(server.requests) == 1
 
@@ -759,42 +755,23 @@ def test_no_bytes_raise_anything_but_unavailable(data: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for 127.0.0.1, with its key in the same file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = SystemClock().now()
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    file.write_bytes(private + certificate.public_bytes(pem))
-    return file
+def issued(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("tls") / "issued")
 
 
 @pytest.fixture
-def tls(certificate: Path) -> ssl.SSLContext:
+def tls(issued: Certificates) -> ssl.SSLContext:
+    """Of a server with a certificate for 127.0.0.1."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    context.load_cert_chain(*issued.issue_server())
     return context
 
 
 def test_the_same_goes_over_tls_by_the_named_authorities(
-    serve: Serve, connect: Connect, tls: ssl.SSLContext, certificate: Path
+    serve: Serve, connect: Connect, tls: ssl.SSLContext, issued: Certificates
 ) -> None:
     server = serve(always, tls)
-    client = connect(server, ca_file=str(certificate))
+    client = connect(server, ca_file=str(issued.ca))
     assert all(is_reading(client.single(7, 0.0)) for _ in range(3))
     fails(client, send_by=-1.0)
     assert (server.connections, len(server.requests)) == (1, 3)
