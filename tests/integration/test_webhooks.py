@@ -5,18 +5,14 @@ import contextlib
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from sqlalchemy import Engine
 
 from consumer import webhooks
@@ -25,20 +21,21 @@ from consumer.metrics import webhook_counter
 from consumer.webhook_client import WebhookClient, is_public, tls_context
 from consumer.webhooks import AT_ONCE, JITTER, PAUSES_S, WebhookSender
 from raingauge.blocking import Threads, inline
-from raingauge.clock import SystemClock
 from raingauge.contracts import event_body, utc_text
 from raingauge.database import Database
 from raingauge.database.transactions import Transactions
-from raingauge.errors import DatabaseUnavailable, NotDelivered
+from raingauge.errors import NotDelivered
 from raingauge.model import DeliveryState, EventState
 from raingauge.settings import NotifySettings, WebhookSettings
 from raingauge.storage import events
 from raingauge.storage.events import NewEvent, Subscription
+from tests.contract.messaging_helpers import CLOCK, eventually
 from tests.simulation.virtual import VirtualClock, VirtualLoop, run_virtually
+from tests.support.certificates import Certificates
 from tests.support.databases import sqlite_again
 from tests.support.receiver import OTHER_SECRET, SECRET, Receiver, status
+from tests.support.transactions import FailingAtFirst
 
-CLOCK = SystemClock()
 TOKEN = "tOkEn41mark"  # pragma: allowlist secret
 
 
@@ -52,12 +49,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def receiver() -> Iterator[Receiver]:
     with Receiver() as receiver:
         yield receiver
-
-
-async def eventually(condition: Callable[[], bool], within_s: float = 30) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await CLOCK.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
@@ -263,24 +254,15 @@ async def test_an_error_of_our_own_counts_as_a_failure_and_ends_nothing_else(sql
 
 
 async def test_it_goes_on_after_errors_of_the_database(sqlite: Database, receiver: Receiver) -> None:
-    class Breaks(Transactions):
-        errors: ClassVar[list[Exception]] = [DatabaseUnavailable("away"), ZeroDivisionError()]
-
-        async def write(self, work: Any, within_s: float | None = None) -> Any:
-            if self.errors:
-                raise self.errors.pop(0)
-            return await super().write(work, within_s)
-
     async def post(headers: object, body: bytes) -> int:
         return 204
 
     webhook = subscribed(sqlite)
     (event_id,) = record(sqlite, "rain")
-    sender = asyncio.create_task(
-        WebhookSender(webhook, SECRET, post, Breaks(sqlite, inline, CLOCK), CLOCK, webhook_counter()).run()
-    )
+    sender = WebhookSender(webhook, SECRET, post, FailingAtFirst(sqlite), CLOCK, webhook_counter())
+    sending = asyncio.create_task(sender.run())
     await eventually(lambda: delivery(sqlite, event_id).status == "delivered")
-    sender.cancel()
+    sending.cancel()
 
 
 async def test_two_consumers_share_the_deliveries(sqlite: Database, receiver: Receiver) -> None:
@@ -432,27 +414,13 @@ async def test_a_name_that_cannot_be_resolved_is_a_failure(sqlite: Database) -> 
         assert (await failed(sqlite, event_id)).last_error == "the host's name cannot be resolved"
 
 
-def certificate(folder: Path, name: str) -> Path:
-    """A self-signed certificate, with its key in the same file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now, day = CLOCK.now(), timedelta(days=1)
-    builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1, now - day, now + day)
-    signed = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file = folder / f"{name}.pem"
-    file.write_bytes(private + signed.sign(key, hashes.SHA256()).public_bytes(pem))
-    return file
-
-
 @pytest.mark.parametrize(("name", "trusted"), [("name.invalid", True), ("name.invalid", False), ("other.test", True)])
 async def test_a_certificate_has_to_be_trusted_and_name_the_host(tmp_path: Path, name: str, trusted: bool) -> None:
-    file = certificate(tmp_path, name)
+    issued = Certificates(tmp_path / "issued")
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(file)
+    server.load_cert_chain(*issued.issue("receiver", name))
     with Receiver(tls=server) as receiver:
-        sender = client(receiver, Resolver(["127.0.0.1"]), tls_context(str(file) if trusted else None))
+        sender = client(receiver, Resolver(["127.0.0.1"]), tls_context(str(issued.ca) if trusted else None))
         if trusted and name == "name.invalid":
             assert await sender.post({}, b"") == 401
         else:
