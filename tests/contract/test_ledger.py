@@ -10,7 +10,7 @@ from consumer.ledger import NotNow
 from raingauge.database import Database
 from raingauge.errors import GateMismatch
 from raingauge.storage import quota
-from raingauge.storage.models import QueuedCity, QuotaCharge, QuotaTerms
+from raingauge.storage.models import QueuedCity, QuotaCharge
 from tests.contract.ledger_support import CLAIM_S, WORST_S, Account, Consumer, finish, milliseconds
 from tests.contract.storage_support import MICROSECOND, NOW, SECOND, rows
 
@@ -232,19 +232,6 @@ def test_the_calls_and_the_outcome_of_a_charge_are_recorded(database: Database) 
     assert [(account.charge(one).calls, account.charge(one).outcome) for one in (taken, silent)] == [
         (len(taken.calls), "answered"),
         (1, None),
-    ]
-
-
-def test_the_terms_are_recorded_when_they_are_new(database: Database) -> None:
-    account = Account(database)
-    account.consumer()
-    account.consumer("two")
-    account.moment.forward(60)
-    finish(account.unopened(cities_per_window=30).ledger.adopt())
-    account.consumer(cities_per_window=30)
-    assert [(row.since, row.cities_per_window) for row in rows(database, QuotaTerms)] == [
-        (NOW, 60),
-        (NOW + 60 * SECOND, 30),
     ]
 
 

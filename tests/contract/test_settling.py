@@ -63,20 +63,6 @@ def test_settling_twice_changes_nothing_but_the_latest_weather(account: Account,
     assert rows(account.database, City)[0].temperature == -5.0
 
 
-def test_a_collection_that_ended_during_the_call_gets_nothing_more_and_others_do(
-    account: Account, consumer: Consumer
-) -> None:
-    for name in ("over", "going"):
-        account.want(name, [1, 2, 3])
-    taken = consumer.take()
-    account.cancel("over")
-    before = account.collection("over")
-    account.moment.forward(1)
-    assert [done.collection_id for done in consumer.settle(taken).collections] == ["going"]
-    assert account.collection("over") == before
-    assert {row.collection_id for row in rows(account.database, Reading)} == {"going"}
-
-
 def test_a_city_that_fails_again_and_again_is_given_up_for_all_who_want_it(
     account: Account, consumer: Consumer
 ) -> None:

@@ -2,11 +2,9 @@
 
 from datetime import datetime, timedelta
 
-import pytest
 from sqlalchemy import Connection
 
 from raingauge.database import Database
-from raingauge.model import BatchKey
 from raingauge.storage import settling, streams
 from raingauge.storage.cities import remember
 from raingauge.storage.enqueueing import enqueue
@@ -93,18 +91,6 @@ def test_whatever_settles_a_city_notes_its_reading(database: Database) -> None:
 
     database.write(work)
     assert ids(lease(database)) == ["1/1", "1/2", "1/3", "1/4"]
-
-
-def test_a_transaction_that_fails_notes_nothing(database: Database) -> None:
-    accept(database, "1", [1])
-
-    def work(connection: Connection) -> None:
-        enqueue(connection, NOW, "test", 0, [BatchKey("1", 0)], "for the test", streams=True)
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        database.write(work)
-    assert (lease(database), rows(database, Reading)) == ([], [])
 
 
 def test_what_is_leased_is_due_again_when_the_lease_expires_until_it_is_published(database: Database) -> None:
