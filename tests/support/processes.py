@@ -13,6 +13,7 @@ from typing import Any
 
 import requests
 
+from tests.support.eventually import eventually
 from tests.support.metrics import samples
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +75,11 @@ class Program:
     def collect(self, **body: Any) -> requests.Response:
         """POST /collect."""
         return requests.post(f"{self.url}/collect", json=body, timeout=10)
+
+    def done(self, collection: object, seconds: float = 60) -> Any:
+        """A collection with its readings, when it is done."""
+        eventually(lambda: self.get("/get", id=collection, data="false")["status"] == "done", seconds)
+        return self.get("/get", id=collection)
 
     def stop(self) -> int:
         """SIGTERM; its exit status."""
