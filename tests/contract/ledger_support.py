@@ -131,15 +131,8 @@ class Consumer:
         left_out = frozenset().union(*other.values())
         other.pop("lost", None)
         seen = {city_id: an_observation(city_id) for city_id in taken.city_ids if city_id not in left_out}
-        fetched = Fetched(
-            taken.charge_id or 0,
-            taken.city_ids,
-            taken.reserved_at,
-            observations=seen,
-            counts=taken.clean,
-            probe=taken.plan.probe,
-            **other,
-        )
+        charge_id, probe = taken.charge_id or 0, taken.plan.probe
+        fetched = Fetched(charge_id, taken.city_ids, taken.reserved_at, seen, counts=taken.clean, probe=probe, **other)
         return self.settle_fetched(fetched)
 
     def settle_fetched(self, fetched: Fetched) -> Settled:

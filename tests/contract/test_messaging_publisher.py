@@ -67,16 +67,15 @@ async def test_when_the_brokers_have_moved_a_message_under_way_is_unknown_and_th
 ) -> None:
     with MockCluster() as elsewhere:
         elsewhere.make_topic(place.topic)
-        async with (
-            Road(cluster.server) as road,
-            KafkaPublisher(cluster_at(road.address), CLOCK, timeouts=ALERT) as publisher,
-        ):
-            await publisher.publish(place.topic, b"key", b"1")
-            road.server = elsewhere.server
-            cluster.go_down()
-            with pytest.raises(HandoffUnavailable):
-                await publisher.publish(place.topic, b"key", b"2")
-            await publisher.publish(place.topic, b"key", b"3")
+        async with Road(cluster.server) as road:
+            place.server = road.address
+            async with place.publisher() as publisher:
+                await publisher.publish(place.topic, b"key", b"1")
+                road.server = elsewhere.server
+                cluster.go_down()
+                with pytest.raises(HandoffUnavailable):
+                    await publisher.publish(place.topic, b"key", b"2")
+                await publisher.publish(place.topic, b"key", b"3")
 
 
 async def test_a_message_larger_than_allowed_is_refused_at_once(place: KafkaPlace) -> None:

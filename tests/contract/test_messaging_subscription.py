@@ -6,13 +6,11 @@ from dataclasses import replace
 import confluent_kafka
 import pytest
 
-from raingauge.messaging.kafka import KafkaSubscription, Timeouts
+from raingauge.messaging.kafka import Timeouts
 from tests.contract.messaging_helpers import (
-    CLOCK,
     QUICK,
     KafkaPlace,
     Road,
-    cluster_at,
     comes_nothing,
     eventually,
     nothing_is_left,
@@ -135,22 +133,14 @@ async def test_when_the_brokers_have_moved_a_new_client_finds_them(cluster: Mock
         there = KafkaPlace(elsewhere.server, 100, ALERT)
         there.topic = place.topic
         await publish(there, b"2")
-        async with (
-            Road(cluster.server) as road,
-            KafkaSubscription(
-                cluster_at(road.address),
-                place.topic,
-                place.group,
-                window=10,
-                clock=CLOCK,
-                timeouts=replace(ALERT, commit_s=0.5),
-            ) as subscription,
-        ):
-            (first,) = await receive(subscription, 1)
-            road.server = elsewhere.server
-            cluster.go_down()
-            subscription.acknowledge(first)
-            assert values(await receive(subscription, 1)) == [b"2"]
+        async with Road(cluster.server) as road:
+            place.server = road.address
+            async with place.subscription(window=10, timeouts=replace(ALERT, commit_s=0.5)) as subscription:
+                (first,) = await receive(subscription, 1)
+                road.server = elsewhere.server
+                cluster.go_down()
+                subscription.acknowledge(first)
+                assert values(await receive(subscription, 1)) == [b"2"]
 
 
 async def test_a_full_window_is_no_silence(place: KafkaPlace) -> None:

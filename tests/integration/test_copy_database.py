@@ -62,7 +62,8 @@ def test_every_row_is_copied_once_and_numbers_go_on_behind_them(kind: str) -> No
         assert "quota_charges: 1 rows" in done.stdout
         again = copy(old, new)
         assert (again.returncode, "not empty: nothing was copied" in again.stderr) == (2, True)
-        event = {column.name: value(column) for column in Event.__table__.columns if column.name != "number"}
+        columns = Schema.metadata.tables["events"].columns
+        event = {column.name: value(column) for column in columns if column.name != "number"}
         target.write(lambda connection: connection.execute(insert(Event).values(event | {"event_id": "b"})))
         numbers = target.read(lambda connection: connection.scalars(select(Event.number)).all())
     assert sorted(numbers) == [NUMBER, max(numbers)]

@@ -63,20 +63,15 @@ def test_a_failed_installation_is_repeated_by_the_next_command(folder: Path, tar
 
 def test_running_installs_no_development_tools_and_setup_serves_for_running_too(folder: Path) -> None:
     fake_python(folder)
-    done = make(folder, "run")
-    assert done.stdout.splitlines() == [
-        "Installing what running needs into .venv: about 200 MB, half a minute, once.",
-        "runs",
-    ]
+    told = "Installing what running needs into .venv: about 200 MB, half a minute, once."
+    assert make(folder, "run").stdout.splitlines() == [told, "runs"]
     assert stamps(folder) == [".run-ready"]
     assert make(folder, "setup").returncode == 0
     assert stamps(folder) == STAMPS
     assert make(folder, "run").stdout == "runs\n"
     installed = (folder / "installed").read_text().splitlines()
-    assert [line.rpartition(" ")[2] for line in installed] == [
-        ".[producer,consumer,kafka,mysql,parquet,postgres,cli]",
-        ".[dev]",
-    ]
+    extras = [line.rpartition(" ")[2] for line in installed]
+    assert extras == [".[producer,consumer,kafka,mysql,parquet,postgres,cli]", ".[dev]"]
 
 
 @pytest.mark.parametrize("target", ["setup", "run"])

@@ -18,16 +18,9 @@ from raingauge.messaging.kafka import cluster_of, servers_of
 from raingauge.observability.log import LIBRARIES
 from raingauge.process import run_program
 from raingauge.settings import BrokerSettings, Settings, load_settings
+from tests.e2e import marks
 from tests.e2e.echo import echoing
-from tests.e2e.marks import (
-    HEADS_AND_TAILS,
-    KEY,
-    PASSWORD,
-    QUOTED_PASSWORD,
-    SPELLINGS,
-    assert_unmarked,
-    url_with_password,
-)
+from tests.e2e.marks import KEY, PASSWORD, QUOTED_PASSWORD, SPELLINGS, assert_unmarked, url_with_password
 from tests.e2e.running import settings_for
 from tests.support.servers import free_port
 
@@ -45,7 +38,7 @@ def test_the_search_finds_every_spelling_and_a_mark_within_base64() -> None:
 
 @pytest.fixture
 def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Environ]:
-    """Sets the environment; logging is restored at the end."""
+    """Sets the environment; the levels of libraries are restored at the end."""
 
     def setenv(environment: dict[str, str]) -> None:
         usual = settings_for(
@@ -54,11 +47,9 @@ def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Environ
         for name, value in (usual | environment).items():
             monkeypatch.setenv(name, value)
 
-    root, loggers = logging.getLogger(), [logging.getLogger(name) for name in ("", *LIBRARIES)]
-    handlers, levels = root.handlers[:], [logger.level for logger in loggers]
+    levels = {logger: logger.level for logger in map(logging.getLogger, LIBRARIES)}
     yield setenv
-    root.handlers[:] = handlers
-    for logger, level in zip(loggers, levels, strict=True):
+    for logger, level in levels.items():
         logger.setLevel(level)
 
 
@@ -80,8 +71,8 @@ WRONG: dict[str, dict[str, str]] = {
     "a key that is no text": {"OPENWEATHER_API_KEY": f"{KEY}\udcff"},
 }
 WRONG_FILES = [
-    f"openweather: {{api_key: {HEADS_AND_TAILS[0]}}}",
-    f'database: {{url: "{DATABASE}", password: "{HEADS_AND_TAILS[2]}"}}',
+    f"openweather: {{api_key: {marks.HEADS_AND_TAILS[0]}}}",
+    f'database: {{url: "{DATABASE}", password: "{marks.HEADS_AND_TAILS[2]}"}}',
     f'database:\n  url: "{DATABASE}\n',
     f"database:\n  url: {DATABASE}: more\n",
     f"database: {DATABASE}",
