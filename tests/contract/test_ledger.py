@@ -229,10 +229,8 @@ def test_the_calls_and_the_outcome_of_a_charge_are_recorded(database: Database) 
     account, consumer = busy(database)
     taken, silent = consumer.take(2), consumer.take()
     database.write(lambda c: quota.close_charge(c, taken.charge_id or 0, account.moment.now, "answered"))
-    assert [(account.charge(one).calls, account.charge(one).outcome) for one in (taken, silent)] == [
-        (len(taken.calls), "answered"),
-        (1, None),
-    ]
+    recorded = [(row.calls, row.outcome) for row in map(account.charge, (taken, silent))]
+    assert recorded == [(len(taken.calls), "answered"), (1, None)]
 
 
 # -- months ------------------------------------------------------------------------------------------------------------

@@ -127,17 +127,12 @@ def interrupted_anywhere(bare: Database) -> list[str]:
     return interrupted
 
 
-@ON_MARIADB
+@pytest.mark.parametrize("bare", SERVER_KINDS, indirect=True)
 def test_a_migration_that_was_interrupted_after_any_statement_can_be_run_again(bare: Database) -> None:
-    assert len(interrupted_anywhere(bare)) > len(TABLES)
-    migrate(bare, "head")
-    assert differences(bare) == []
-
-
-@ON_POSTGRESQL
-def test_an_upgrade_that_was_interrupted_goes_on_where_it_was(bare: Database) -> None:
-    migrate(bare, "0001")
-    assert len(interrupted_anywhere(bare)) > 10
+    is_upgrade = bare.dialect == "postgresql"  # it creates all tables of the first version at once
+    if is_upgrade:
+        migrate(bare, "0001")
+    assert len(interrupted_anywhere(bare)) > (10 if is_upgrade else len(TABLES))
     migrate(bare, "head")
     assert differences(bare) == []
 

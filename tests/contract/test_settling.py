@@ -45,10 +45,8 @@ def test_settled_cities_are_counted_and_the_last_one_finishes_batch_and_collecti
         assert_exact(account.database)
     (finished,) = settled.collections
     assert (finished.collection_id, finished.collected, finished.failed, finished.seconds) == ("one", 15, 7, 22.0)
-    assert [(row.settled, row.settled_at) for row in rows(account.database, Batch)] == [
-        (20, NOW + 20 * SECOND),
-        (2, NOW + 22 * SECOND),
-    ]
+    batches = [(row.settled, row.settled_at) for row in rows(account.database, Batch)]
+    assert batches == [(20, NOW + 20 * SECOND), (2, NOW + 22 * SECOND)]
     assert not rows(account.database, QueuedCity)
 
 
@@ -73,10 +71,8 @@ def test_a_city_that_fails_again_and_again_is_given_up_for_all_who_want_it(
         account.moment.forward(2)
     account.want("two", [1])
     settled = consumer.settle(consumer.take(), failed=[1])
-    assert {(done.collection_id, done.collected, done.failed) for done in settled.collections} == {
-        ("one", 1, 1),
-        ("two", 0, 1),
-    }
+    ended = {(done.collection_id, done.collected, done.failed) for done in settled.collections}
+    assert ended == {("one", 1, 1), ("two", 0, 1)}
     assert [row.reason for row in rows(account.database, Reading) if row.status == "failed"] == [GIVEN_UP] * 2
 
 

@@ -85,16 +85,11 @@ def test_several_are_stored_with_batches_of_their_own_in_one_transaction(databas
     answers = accept_all(database, *alike, wanting("reversed", range(29, 0, -1)), wanting("9", [9]))
     assert answers == [*((name, 29, True) for name in ("a", "b", "c", "reversed")), ("9", 1, True)]
     stored = {(name, batch): city_ids for name, batch, city_ids in batch_rows(database)}
-    assert stored == {
-        **{(name, 0): list(range(1, 21)) for name in ("a", "b", "c")},
-        **{(name, 1): list(range(21, 30)) for name in ("a", "b", "c")},
-        ("reversed", 0): list(range(29, 9, -1)),
-        ("reversed", 1): list(range(9, 0, -1)),
-        ("9", 0): [9],
-    }
-    assert [(row.size, row.attempts, row.publish_order) for row in rows(database, Batch)] == [
-        *((1, 0, 0), *[(20, 0, 0), (9, 0, 1)] * 4)
-    ]
+    halves = {name: [[*range(1, 21)], [*range(21, 30)]] for name in ("a", "b", "c")}
+    halves |= {"reversed": [[*range(29, 9, -1)], [*range(9, 0, -1)]], "9": [[9]]}
+    assert stored == {(name, n): city_ids for name, batches in halves.items() for n, city_ids in enumerate(batches)}
+    kept = [(row.size, row.attempts, row.publish_order) for row in rows(database, Batch)]
+    assert kept == [(1, 0, 0), *[(20, 0, 0), (9, 0, 1)] * 4]
     assert accept_all(database) == []
 
 
@@ -255,10 +250,8 @@ def test_open_collections_are_listed_with_what_a_forecast_needs(database: Databa
     settle_batches(database, accept(database, "begun", range(1, 31))[:1], NOW + SECOND)
     accept(database, "new", range(1, 31))
     hashed = found(database, "new").cities_hash
-    assert sorted(database.read(collections.open_collections)) == [
-        OpenCollection("begun", hashed, 10, 20, 20, 20),
-        OpenCollection("new", hashed, 30, 0, 0, 0),
-    ]
+    begun, new = OpenCollection("begun", hashed, 10, 20, 20, 20), OpenCollection("new", hashed, 30, 0, 0, 0)
+    assert sorted(database.read(collections.open_collections)) == [begun, new]
 
 
 def test_a_collection_is_foreseen_as_it_would_be_accepted(database: Database) -> None:

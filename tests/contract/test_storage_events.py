@@ -8,7 +8,9 @@ from raingauge.database import Database
 from raingauge.model import EventState
 from raingauge.storage import events
 from raingauge.storage.events import NewEvent
-from tests.contract.storage_support import NOW, SECOND, at_once
+from raingauge.storage.models import WebhookDelivery
+from tests.contract.storage_support import NOW, SECOND, at_once, rows
+from tests.contract.test_storage_webhooks import subscribe
 
 LEASE = timedelta(seconds=30)
 
@@ -33,10 +35,11 @@ def listed(database: Database, after: int = 0, limit: int = 10) -> list[EventSta
     return database.read(lambda connection: events.page(connection, after, limit))
 
 
-def test_an_event_with_an_id_of_its_own_is_stored_once(database: Database) -> None:
+def test_an_event_with_an_id_of_its_own_is_stored_once_and_so_is_its_delivery(database: Database) -> None:
+    subscribe(database, a=["message"])
     first, second = (record(database, message(event_id="6f9d5b0e-2d0b-4f4e-9d53-0d4a7c1c2b11")) for _ in range(2))
     assert first == second
-    assert len(listed(database)) == 1
+    assert (len(listed(database)), len(rows(database, WebhookDelivery))) == (1, 1)
 
 
 def test_pages_follow_the_order_of_events(database: Database) -> None:

@@ -27,7 +27,7 @@ from raingauge.storage.models import (
 from raingauge.storage.retention import Cursor, StillOpen
 from tests.contract.storage_support import MICROSECOND, NOW, SECOND, accept, cancel, found, rows, settle_batches
 from tests.contract.test_storage_outbox import fill, rows_read
-from tests.contract.test_storage_streams import collect, lease, observe, remove
+from tests.contract.test_storage_streams import collect, fetched_at, lease, observe, remove
 from tests.contract.test_storage_webhooks import lease as lease_deliveries
 from tests.contract.test_storage_webhooks import subscribe
 
@@ -99,8 +99,7 @@ def test_a_deleted_reading_that_newer_weather_has_overtaken_is_published_again(d
     observe(database, 1, NOW + SECOND)
     remove(database, leased)
     (again,) = lease(database)
-    assert again.latest is not None
-    assert again.latest.fetched_at == NOW + SECOND
+    assert fetched_at(again) == NOW + SECOND
 
 
 def test_of_a_deleted_reading_whose_city_has_no_weather_nothing_is_published(database: Database) -> None:

@@ -6,7 +6,7 @@ from raingauge.database import Database
 from raingauge.model import DeliveryState, EventType
 from raingauge.storage import events
 from raingauge.storage.events import DueDelivery, NewEvent, Outcome, Subscription
-from raingauge.storage.models import Webhook, WebhookDelivery
+from raingauge.storage.models import Webhook
 from tests.contract.storage_support import NOW, SECOND, accept, at_once, cancel, rows
 
 LEASE = timedelta(seconds=60)
@@ -38,10 +38,6 @@ def deliveries(database: Database, event_id: str) -> list[DeliveryState]:
     return database.read(lambda connection: events.deliveries(connection, event_id)) or []
 
 
-def stored(database: Database) -> list[tuple[int, str]]:
-    return [(row.event_number, row.webhook_id[0]) for row in rows(database, WebhookDelivery)]
-
-
 def test_an_event_is_due_at_each_webhook_that_wants_its_type_and_others_know_nothing_of_it(database: Database) -> None:
     subscribe(database, a=["message", "dead_letter"], b=["message"], c=["collection.cancelled"])
     ids = record(database, "rain", "sun")
@@ -55,14 +51,7 @@ def test_an_event_is_due_at_each_webhook_that_wants_its_type_and_others_know_not
     assert due.event.type == "collection.cancelled"
 
 
-def test_events_from_before_the_subscription_are_not_delivered(database: Database) -> None:
-    (before,) = record(database, "rain")
-    subscribe(database, a=["message"])
-    assert lease(database) == []
-    assert deliveries(database, before) == []
-
-
-def test_a_webhook_that_was_removed_keeps_what_waits_and_gets_nothing_more_until_it_is_back(database: Database) -> None:
+def test_a_removed_webhook_keeps_what_waits_and_gets_nothing_of_the_time_until_it_is_back(database: Database) -> None:
     subscribe(database, a=["message"], b=["message"])
     waiting = record(database, "waiting")
     subscribe(database, b=["message"])
@@ -75,14 +64,6 @@ def test_a_webhook_that_was_removed_keeps_what_waits_and_gets_nothing_more_until
     subscribe(database, a=["message"])
     waiting += record(database, "back")
     assert [due.event.event_id for due in lease(database)] == waiting
-
-
-def test_an_event_with_an_id_of_its_own_has_one_delivery(database: Database) -> None:
-    subscribe(database, a=["message"])
-    once = NewEvent("message", "1234", "rain", "6f9d5b0e-2d0b-4f4e-9d53-0d4a7c1c2b11")
-    for _ in range(2):
-        database.write(lambda connection: events.record(connection, NOW, [once]))
-    assert len(stored(database)) == 1
 
 
 def test_what_is_leased_is_due_again_when_its_holder_was_killed(database: Database) -> None:
