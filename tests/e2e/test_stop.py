@@ -48,11 +48,6 @@ COMPLAINTS = (
 )
 
 
-def pause(seconds: float) -> None:
-    """Let a moment pass that a test has chosen at random: that moment is what it tests."""
-    threading.Event().wait(seconds)
-
-
 @dataclass
 class World:
     """One program that is going to be stopped, and what is around it."""
@@ -77,7 +72,8 @@ class World:
         self.accepted[self.collection] = frozenset(CITIES)
 
     def pause(self, most_s: float) -> None:
-        pause(self.chance.uniform(0, most_s))
+        """Let a moment pass that is chosen at random: that moment is what is tested."""
+        threading.Event().wait(self.chance.uniform(0, most_s))
 
     def fault(self, **form: Any) -> None:
         """Have the provider fail."""
