@@ -1,7 +1,6 @@
 """Chromium, and the system in embedded mode that its pages look at."""
 
-import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +15,7 @@ from tests.support.processes import Program, program, simulator
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
 PATIENCE_MS: Final = 15_000
+MONTEVIDEO: Final = 3441575
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +90,12 @@ def assert_accessible(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+def collected(system: Program, *names: str, cities: Sequence[int] = (MONTEVIDEO,), **more: object) -> None:
+    """Collections that are done."""
+    for name in names:
+        assert system.collect(id=name, cities=[*cities], **more).status_code == 202
+    for name in names:
+        system.done(name)
 
 
 @contextmanager
@@ -116,7 +116,13 @@ def watched_system(pages: Watched, provider: Program, folder: Path, **more: obje
 
 
 @pytest.fixture(scope="module")
-def system(weather: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the system that all tests share has its database."""
+    return tmp_path_factory.mktemp("system")
+
+
+@pytest.fixture(scope="module")
+def system(weather: Program, folder: Path) -> Iterator[Program]:
     """One that all tests share; each collects under names of its own."""
-    with embedded(weather, tmp_path_factory.mktemp("system")) as running:
+    with embedded(weather, folder) as running:
         yield running

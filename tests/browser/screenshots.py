@@ -21,7 +21,7 @@ COLLECTED: Final = 120
 def until_it_works(system: Program) -> None:
     """A small collection is done, and most of a large one."""
     system.collect(id="montevideo-area", cities=list(default_cities()[:25]))
-    eventually(lambda: system.get("/get", id="montevideo-area", data="false")["status"] == "done", 90)
+    system.done("montevideo-area", 90)
     system.collect(id="uruguay", max_age_s=0)
     eventually(lambda: system.get("/get", id="uruguay", data="false")["collected"] >= COLLECTED, 240)
 

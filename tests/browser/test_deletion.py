@@ -8,20 +8,11 @@ import pytest
 import requests
 from playwright.sync_api import Locator, Page, Route, expect
 
-from tests.browser.conftest import Watched, assert_accessible, watched_system
-from tests.support.eventually import eventually
+from tests.browser.conftest import Watched, assert_accessible, collected, watched_system
 from tests.support.processes import Program
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("browser")]
 STREAM = "**/collections/stream"
-MONTEVIDEO = 3441575
-
-
-def collected(system: Program, *names: str) -> None:
-    """Collections that are done."""
-    for name in names:
-        assert system.collect(id=name, cities=[MONTEVIDEO]).status_code == 202
-    eventually(lambda: all(system.get("/get", id=name, data="false")["status"] == "done" for name in names), 30)
 
 
 def delete(system: Program, name: str) -> None:

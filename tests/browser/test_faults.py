@@ -9,14 +9,12 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from producer.api.collections.acceptance import ID
-from tests.browser.conftest import Watched, assert_accessible, watched_system
+from tests.browser.conftest import MONTEVIDEO, Watched, assert_accessible, collected, watched_system
 from tests.support.eventually import eventually
 from tests.support.processes import Program
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("browser")]
-AWAY: Final = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET")
 NOW: Final = "2026-11-29T12:00:00.000Z"
-LATER: Final = "2026-12-01T00:00:00.000Z"
 
 
 def of_text(page: Page, expression: str) -> Any:
@@ -55,14 +53,11 @@ def test_below_a_path_older_collections_are_shown_page_by_page(
 ) -> None:
     with watched_system(pages, weather, tmp_path, http__root_path="/rain") as system:
         for number in range(230):
-            assert system.collect(id=f"c{number:03}", cities=[3441575]).status_code == 202
+            assert system.collect(id=f"c{number:03}", cities=[MONTEVIDEO]).status_code == 202
         page = pages.open(f"{system.url}/rain/")
-        page.get_by_role("button", name="Show older ones").click()
-        expect(page.locator(".line")).to_have_count(100)
-        page.get_by_role("button", name="Show older ones").click()
-        expect(page.locator(".line")).to_have_count(200)
-        page.get_by_role("button", name="Show older ones").click()
-        expect(page.locator(".line")).to_have_count(230)
+        for shown in (100, 200, 230):
+            page.get_by_role("button", name="Show older ones").click()
+            expect(page.locator(".line")).to_have_count(shown)
         expect(page.get_by_role("button", name="Show older ones")).to_be_hidden()
         expect(page.locator(".line").last).to_contain_text("c000")
 
@@ -76,8 +71,7 @@ def test_names_of_the_provider_are_text(pages: Watched, system: Program) -> None
         body = route.fetch().json()
         route.fulfill(json={**body, "data": [row, nameless]})
 
-    system.collect(id="names", cities=[3441575])
-    eventually(lambda: system.get("/get", id="names", data="false")["status"] == "done", 30)
+    collected(system, "names")
     page = pages.open(f"{system.url}/")
     page.route("**/get?id=names&limit*", answer)
     page.get_by_role("link", name="names", exact=True).click()
@@ -92,7 +86,7 @@ def test_what_is_looked_up_for_a_list_that_changed_is_dropped(pages: Watched, sy
     page = pages.open(f"{system.url}/")
     held: list[Route] = []
 
-    def hold(route: Route) -> None:
+    def hold(route: Route) -> None:  # Playwright looks at its signature
         held.append(route)
 
     page.route("**/cities?*", hold)

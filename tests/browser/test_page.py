@@ -2,26 +2,20 @@
 
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import requests
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import Watched, assert_accessible, embedded, free_port, watched_system
-from tests.support.eventually import eventually
+from tests.browser.conftest import MONTEVIDEO, Watched, assert_accessible, collected, embedded, watched_system
 from tests.support.processes import Program
+from tests.support.servers import free_port
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("browser")]
 PHONE: Final = {"width": 360, "height": 780}
 SMOOTH_S: Final = 0.5
 MANY: Final = list(range(3_400_001, 3_401_001))
-
-
-def collected(system: Program, name: str, cities: list[int]) -> None:
-    """A collection that is done."""
-    assert system.collect(id=name, cities=cities).status_code == 202
-    eventually(lambda: system.get("/get", id=name, data="false")["status"] == "done", 30)
 
 
 def test_a_collection_is_started_on_the_page_and_watched_until_it_is_done(pages: Watched, system: Program) -> None:
@@ -51,7 +45,7 @@ def test_a_thousand_rows_are_sorted_filtered_and_turned_smoothly(
     pages: Watched, weather: Program, tmp_path: Path
 ) -> None:
     with watched_system(pages, weather, tmp_path, quota__cities_per_window=3000) as system:
-        collected(system, "many", MANY)
+        collected(system, "many", cities=MANY)
         page = pages.open(f"{system.url}/#/collections/many")
         expect(page.get_by_text("1 of 20")).to_be_visible()
         expect(page.locator(".chart.world canvas")).to_be_visible()
@@ -112,7 +106,7 @@ def test_the_page_reconnects_when_the_producer_was_restarted(pages: Watched, wea
     with watched_system(pages, weather, tmp_path, http__port=port) as system:
         expect(page.get_by_text("Live")).to_be_visible()
         expect(page.get_by_role("alert")).to_be_hidden()
-        system.collect(id="after", cities=[3441575])
+        system.collect(id="after", cities=[MONTEVIDEO])
         expect(page.locator(".line", has_text="after")).to_be_visible()
 
 
@@ -120,26 +114,19 @@ def test_where_streams_are_blocked_the_page_polls(pages: Watched, system: Progra
     pages.tolerated = ("net::ERR_FAILED",)
     page = pages.open(f"{system.url}/", blocked="**/collections/stream")
     expect(page.get_by_text("Every 2 s")).to_be_visible()
-    system.collect(id="polled", cities=[3441575])
+    system.collect(id="polled", cities=[MONTEVIDEO])
     expect(page.locator(".line", has_text="polled")).to_be_visible()
 
 
-def city(number: int, name: str, admin1: str) -> dict[str, Any]:
-    """A city as `GET /cities` answers it."""
-    place = {"latitude": -34.9, "longitude": -56.2, "population": 1000 * number, "distance_km": None}
-    return {"id": number, "name": name, "country": "UY", "admin1": admin1, **place}
-
-
-CITIES: Final = {
-    "San Carlos": [city(2, "San Carlos", "Maldonado"), city(1, "San Carlos", "Salta")],
-    "Minas": [city(3, "Minas", "Lavalleja")],
-}
+CITIES: Final = {"San Carlos": [(2, "Maldonado"), (1, "Salta")], "Minas": [(3, "Lavalleja")]}
 
 
 def answer_cities(route: Route) -> None:
     """What the search of cities answers."""
     name = re.sub(r"\+|%20", " ", re.findall(r"[?&]q=([^&]*)", route.request.url)[0])
-    route.fulfill(json={"cities": CITIES.get(name, [])})
+    place = {"name": name, "country": "UY", "latitude": -34.9, "longitude": -56.2, "distance_km": None}
+    cities = [place | {"id": n, "admin1": admin1, "population": 1000 * n} for n, admin1 in CITIES.get(name, [])]
+    route.fulfill(json={"cities": cities})
 
 
 def test_of_a_pasted_list_what_is_ambiguous_is_chosen_by_a_person(pages: Watched, system: Program) -> None:
@@ -162,7 +149,7 @@ def test_of_a_pasted_list_what_is_ambiguous_is_chosen_by_a_person(pages: Watched
 def test_nothing_keeps_anybody_out(pages: Watched, system: Program, scheme: str, viewport: dict[str, int]) -> None:
     page = pages.open(f"{system.url}/", color_scheme=scheme, viewport=viewport)
     name = f"axe-{scheme}-{viewport['width']}"
-    collected(system, name, MANY[:30])
+    collected(system, name, cities=MANY[:30])
     expect(page.locator(".line", has_text=name)).to_be_visible()
     expect(page.locator(".chart.course canvas")).to_be_visible()
     for group in ("Paste a list", "Search", "Default cities"):

@@ -135,7 +135,7 @@ class Consumer:
             taken.charge_id or 0,
             taken.city_ids,
             taken.reserved_at,
-            observations=seen,
+            seen,
             counts=taken.gate_was_untroubled,
             probe=taken.plan.probe,
             **other,

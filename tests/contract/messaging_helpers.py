@@ -3,17 +3,13 @@
 import asyncio
 import gc
 import json
-import os
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Protocol, Self
 from uuid import uuid4
 
-import pytest
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from raingauge.blocking import Threads
 from raingauge.clock import SystemClock
@@ -22,9 +18,11 @@ from raingauge.messaging.files import FilePublisher, path_of
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.kafka import Cluster, KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics, topics_of
 from raingauge.messaging.port import Delivery, Publisher, Subscription
+from tests.support.databases import need_port
 
 CLOCK: Final = SystemClock()
-REAL: Final = ("127.0.0.1", 9092)
+SERVER: Final = "127.0.0.1:9092"
+"""The real broker of `make services`."""
 QUICK: Final = Timeouts(start_s=5, stop_s=0.5, session_s=1.15, first_backoff_s=0.05, longest_backoff_s=0.2)
 """For the mock cluster, which lets a member rejoin only after its session has timed out."""
 
@@ -34,7 +32,7 @@ def cluster_at(*servers: str) -> Cluster:
     return Cluster(servers)
 
 
-async def eventually(condition: Callable[[], bool], within_s: float = 10) -> None:
+async def eventually(condition: Callable[[], bool], within_s: float = 30) -> None:
     """Wait until the condition holds."""
     async with asyncio.timeout(within_s):
         while not condition():
@@ -66,14 +64,6 @@ def values(deliveries: Sequence[Delivery]) -> list[bytes | None]:
     return sorted((delivery.value for delivery in deliveries), key=lambda value: value or b"")
 
 
-def free_port() -> int:
-    """A port without a listener."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-        return port
-
-
 def nothing_is_left() -> bool:
     """Whether the test's own task is the only one. Collecting garbage provokes warnings about unclosed clients."""
     gc.collect()
@@ -96,9 +86,7 @@ class Road:
         self.address = "{}:{}".format(*self._listener.sockets[0].getsockname())
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._listener.close()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -212,27 +200,34 @@ class KafkaPlace:
         return KafkaSubscription(cluster_at(self.server), self.topic, self.group, **settings)
 
 
-def require_real_kafka() -> str:
-    """The real broker's address; without one the test is skipped on a laptop and fails in CI."""
-    try:
-        socket.create_connection(REAL, timeout=1).close()
-    except OSError:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip("no Kafka on port 9092: run `make services`")
-    return "{}:{}".format(*REAL)
-
-
 @asynccontextmanager
 async def real_place(window: int = 100, partitions: int = 1) -> AsyncIterator[KafkaPlace]:
     """An environment on the real broker, whose topics are created for it and deleted afterwards."""
-    server = require_real_kafka()
-    place = KafkaPlace(server, window, Timeouts(session_s=6))
-    await ensure_topics(cluster_at(server), topics_of(place.topic, partitions), CLOCK)
-    try:
+    need_port(9092, "Kafka")
+    place = KafkaPlace(SERVER, window, Timeouts(session_s=6))
+    await ensure_topics(cluster_at(SERVER), topics_of(place.topic, partitions), CLOCK)
+    async with deleting(place.topic, dead_letter_topic(place.topic)):
         yield place
+
+
+@asynccontextmanager
+async def place_of(settings: Mapping[str, str]) -> AsyncIterator[KafkaPlace]:
+    """The same with one topic of one partition, which somebody else has made with these settings."""
+    need_port(9092, "Kafka")
+    place = KafkaPlace(SERVER, 100, Timeouts(session_s=6))
+    topic = NewTopic(place.topic, 1, 1, topic_configs=settings)
+    await with_admin(SERVER, lambda admin: admin.create_topics([topic]))
+    async with deleting(place.topic):
+        yield place
+
+
+@asynccontextmanager
+async def deleting(*topics: str) -> AsyncIterator[None]:
+    """Topics of the real broker that are there at the end are deleted."""
+    try:
+        yield
     finally:
-        await with_admin(server, lambda admin: admin.delete_topics([place.topic, dead_letter_topic(place.topic)]))
+        await with_admin(SERVER, lambda admin: admin.delete_topics([*topics]))
 
 
 async def with_admin(server: str, work: Callable[[Any], Awaitable[Any]]) -> Any:

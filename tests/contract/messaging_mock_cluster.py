@@ -8,7 +8,6 @@ group badly.
 import ctypes
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 import confluent_kafka
@@ -16,7 +15,6 @@ import confluent_kafka
 PRODUCE: Final = 0
 FIND_COORDINATOR: Final = 10
 OFFSET_COMMIT: Final = 8
-JOIN_GROUP: Final = 11
 HEARTBEAT: Final = 12
 
 _PRODUCER: Final = 0
@@ -65,9 +63,7 @@ class MockCluster:
         self.server: str = library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _library().rd_kafka_destroy(self._client)
 
     def make_topic(self, name: str, partitions: int = 1) -> None:

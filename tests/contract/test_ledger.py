@@ -12,7 +12,7 @@ from consumer.ledger import NotNow
 from raingauge.database import Database
 from raingauge.errors import GateMismatch
 from raingauge.storage import quota
-from raingauge.storage.models import City, QueuedCity, QuotaCharge, QuotaTerms
+from raingauge.storage.models import City, QueuedCity, QuotaCharge
 from tests.contract.ledger_support import CLAIM_S, WORST_S, Account, Consumer, finish, milliseconds
 from tests.contract.storage_support import MICROSECOND, NOW, SECOND, rows
 
@@ -246,23 +246,8 @@ def test_the_calls_and_the_outcome_of_a_charge_are_recorded(database: Database) 
     taken, silent = consumer.take(2), consumer.take()
     answered_at = account.moment.now
     database.write(lambda c: quota.close_charge(c, taken.charge_id or 0, taken.reserved_at, answered_at, "answered"))
-    assert [(account.charge(one).calls, account.charge(one).outcome) for one in (taken, silent)] == [
-        (len(taken.calls), "answered"),
-        (1, None),
-    ]
-
-
-def test_the_terms_are_recorded_when_they_are_new(database: Database) -> None:
-    account = Account(database)
-    account.consumer()
-    account.consumer("two")
-    account.moment.forward(60)
-    finish(account.unopened(cities_per_window=30).ledger.adopt())
-    account.consumer(cities_per_window=30)
-    assert [(row.since, row.cities_per_window) for row in rows(database, QuotaTerms)] == [
-        (NOW, 60),
-        (NOW + 60 * SECOND, 30),
-    ]
+    recorded = [(row.calls, row.outcome) for row in map(account.charge, (taken, silent))]
+    assert recorded == [(len(taken.calls), "answered"), (1, None)]
 
 
 # -- months ------------------------------------------------------------------------------------------------------------

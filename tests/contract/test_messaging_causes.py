@@ -6,16 +6,9 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from raingauge.messaging.kafka.causes import explain
-from tests.contract.messaging_helpers import (
-    QUICK,
-    KafkaPlace,
-    Road,
-    cluster_at,
-    eventually,
-    free_port,
-    nothing_is_left,
-)
+from tests.contract.messaging_helpers import QUICK, KafkaPlace, Road, cluster_at, eventually, nothing_is_left
 from tests.contract.messaging_mock_cluster import MockCluster
+from tests.support.servers import free_port
 
 NO_BROKER = "accepts connections but does not answer as a Kafka broker"
 

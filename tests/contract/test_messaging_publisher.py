@@ -1,4 +1,4 @@
-"""Publishing while Kafka is down, replaced, silent or refuses requests; on a mock cluster."""
+"""Publishing while Kafka is down, replaced, silent or refuses requests, or lacks topics; on a mock cluster."""
 
 import asyncio
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from raingauge.errors import HandoffUnavailable, Permanent
-from raingauge.messaging.kafka import KafkaPublisher, Timeouts
+from raingauge.messaging.kafka import KafkaPublisher, Timeouts, ensure_topics, topics_of
 from tests.contract.messaging_helpers import (
     CLOCK,
     QUICK,
@@ -15,15 +15,15 @@ from tests.contract.messaging_helpers import (
     Road,
     cluster_at,
     eventually,
-    free_port,
     nothing_is_left,
     receive,
     values,
 )
 from tests.contract.messaging_mock_cluster import PRODUCE, MockCluster
+from tests.support.servers import free_port
 
 ALERT = replace(QUICK, quiet_s=0.6, check_every_s=0.3)
-MESSAGE_TOO_LARGE, TOPIC_AUTHORIZATION_FAILED, OUT_OF_ORDER_SEQUENCE, INVALID_PRODUCER_EPOCH = 10, 29, 45, 47
+TOPIC_AUTHORIZATION_FAILED, OUT_OF_ORDER_SEQUENCE, INVALID_PRODUCER_EPOCH = 29, 45, 47
 
 
 @pytest.fixture
@@ -67,16 +67,15 @@ async def test_when_the_brokers_have_moved_a_message_under_way_is_unknown_and_th
 ) -> None:
     with MockCluster() as elsewhere:
         elsewhere.make_topic(place.topic)
-        async with (
-            Road(cluster.server) as road,
-            KafkaPublisher(cluster_at(road.address), CLOCK, timeouts=ALERT) as publisher,
-        ):
-            await publisher.publish(place.topic, b"key", b"1")
-            road.server = elsewhere.server
-            cluster.go_down()
-            with pytest.raises(HandoffUnavailable):
-                await publisher.publish(place.topic, b"key", b"2")
-            await publisher.publish(place.topic, b"key", b"3")
+        async with Road(cluster.server) as road:
+            place.server = road.address
+            async with place.publisher() as publisher:
+                await publisher.publish(place.topic, b"key", b"1")
+                road.server = elsewhere.server
+                cluster.go_down()
+                with pytest.raises(HandoffUnavailable):
+                    await publisher.publish(place.topic, b"key", b"2")
+                await publisher.publish(place.topic, b"key", b"3")
 
 
 async def test_a_message_larger_than_allowed_is_refused_at_once(place: KafkaPlace) -> None:
@@ -84,26 +83,6 @@ async def test_a_message_larger_than_allowed_is_refused_at_once(place: KafkaPlac
         with pytest.raises(Permanent):
             await publisher.publish(place.topic, b"key", b"x" * 1000)
         await publisher.publish(place.topic, b"key", b"x" * 500)
-
-
-async def test_a_message_the_broker_refuses_stops_no_other(cluster: MockCluster, place: KafkaPlace) -> None:
-    async with place.publisher() as publisher:
-        cluster.answer(PRODUCE, MESSAGE_TOO_LARGE, MESSAGE_TOO_LARGE)
-        with pytest.raises(Permanent):
-            await publisher.publish(place.topic, b"key", b"1")
-        await publisher.publish(place.topic, b"key", b"2")
-    assert await delivered(place, 1) == [b"2"]
-
-
-async def test_messages_that_were_refused_together_are_stored_one_by_one(
-    cluster: MockCluster, place: KafkaPlace
-) -> None:
-    messages = [str(number).encode() for number in range(20)]
-    async with place.publisher() as publisher:
-        await publisher.publish(place.topic, b"key", b"first")
-        cluster.answer(PRODUCE, MESSAGE_TOO_LARGE)
-        await asyncio.gather(*(publisher.publish(place.topic, b"key", message) for message in messages))
-    assert await delivered(place, 21) == sorted([b"first", *messages])
 
 
 @pytest.mark.parametrize("error", [OUT_OF_ORDER_SEQUENCE, INVALID_PRODUCER_EPOCH, TOPIC_AUTHORIZATION_FAILED])
@@ -136,6 +115,19 @@ async def test_publishing_waits_for_the_topic_to_be_made(
         assert not publishing.done()
         cluster.make_topic(place.topic)
         await publishing
+
+
+async def test_topics_that_the_broker_cannot_make_are_waited_for_and_enough_once_they_exist(
+    cluster: MockCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    there, topics = cluster_at(cluster.server), topics_of("cities", 12)
+    ensuring = asyncio.create_task(ensure_topics(there, topics, CLOCK, QUICK))
+    await eventually(lambda: "handoff.start_failed" in caplog.messages)
+    cluster.make_topic("cities", 12)
+    cluster.make_topic("cities.dead")
+    await ensuring
+    await ensure_topics(there, topics, CLOCK, QUICK)
+    assert nothing_is_left()
 
 
 async def test_giving_up_waiting_does_not_disturb_the_others(cluster: MockCluster, place: KafkaPlace) -> None:

@@ -6,29 +6,22 @@ from dataclasses import replace
 import confluent_kafka
 import pytest
 
-from raingauge.messaging.kafka import KafkaSubscription, Timeouts
+from raingauge.messaging.kafka import Timeouts
 from tests.contract.messaging_helpers import (
-    CLOCK,
     QUICK,
     KafkaPlace,
     Road,
-    cluster_at,
     comes_nothing,
     eventually,
-    free_port,
     nothing_is_left,
     receive,
     values,
 )
-from tests.contract.messaging_mock_cluster import HEARTBEAT, JOIN_GROUP, OFFSET_COMMIT, MockCluster
+from tests.contract.messaging_mock_cluster import HEARTBEAT, OFFSET_COMMIT, MockCluster
+from tests.support.servers import free_port
 
 ALERT = replace(QUICK, quiet_s=0.7, check_every_s=0.6)
-OFFSET_METADATA_TOO_LARGE, INCONSISTENT_GROUP_PROTOCOL, REBALANCE_IN_PROGRESS, GROUP_AUTHORIZATION_FAILED = (
-    12,
-    23,
-    27,
-    30,
-)
+OFFSET_METADATA_TOO_LARGE, REBALANCE_IN_PROGRESS, GROUP_AUTHORIZATION_FAILED = 12, 27, 30
 
 
 @pytest.fixture
@@ -106,18 +99,6 @@ async def test_a_member_that_may_not_go_on_starts_anew(
         assert "handoff.client_given_up" in caplog.messages
 
 
-async def test_a_client_with_another_assignor_in_the_group_is_named_without_a_traceback_and_work_goes_on_after_it(
-    cluster: MockCluster, place: KafkaPlace, caplog: pytest.LogCaptureFixture
-) -> None:
-    await publish(place, b"1")
-    cluster.answer(JOIN_GROUP, INCONSISTENT_GROUP_PROTOCOL, INCONSISTENT_GROUP_PROTOCOL)
-    async with place.subscription() as subscription:
-        assert values(await receive(subscription, 1)) == [b"1"]
-    given_up = [record for record in caplog.records if record.message == "handoff.client_given_up"]
-    reason = f"another client in the group {place.group} has other assignors: stop it, or change broker.group"
-    assert [(record.__dict__["error"], record.exc_info) for record in given_up] == [(reason, None)] * 2
-
-
 async def test_when_offsets_fall_back_what_is_in_hand_is_void(cluster: MockCluster, place: KafkaPlace) -> None:
     await publish(place, b"1", b"2")
     async with place.subscription() as subscription:
@@ -152,22 +133,14 @@ async def test_when_the_brokers_have_moved_a_new_client_finds_them(cluster: Mock
         there = KafkaPlace(elsewhere.server, 100, ALERT)
         there.topic = place.topic
         await publish(there, b"2")
-        async with (
-            Road(cluster.server) as road,
-            KafkaSubscription(
-                cluster_at(road.address),
-                place.topic,
-                place.group,
-                window=10,
-                clock=CLOCK,
-                timeouts=replace(ALERT, commit_s=0.5),
-            ) as subscription,
-        ):
-            (first,) = await receive(subscription, 1)
-            road.server = elsewhere.server
-            cluster.go_down()
-            subscription.acknowledge(first)
-            assert values(await receive(subscription, 1)) == [b"2"]
+        async with Road(cluster.server) as road:
+            place.server = road.address
+            async with place.subscription(window=10, timeouts=replace(ALERT, commit_s=0.5)) as subscription:
+                (first,) = await receive(subscription, 1)
+                road.server = elsewhere.server
+                cluster.go_down()
+                subscription.acknowledge(first)
+                assert values(await receive(subscription, 1)) == [b"2"]
 
 
 async def test_a_full_window_is_no_silence(place: KafkaPlace) -> None:

@@ -16,11 +16,12 @@ from raingauge.clock import SystemClock
 from raingauge.database import Database
 from raingauge.storage.cities import remember
 from raingauge.storage.models import Batch, City, Schema
-from tests.contract.storage_support import NOW, accept, an_observation, rows
+from tests.contract.storage_support import NOW, accept, an_observation, rows, url_of
 from tests.support.databases import SERVER_KINDS
 
 NAMED = {"name", "country", "description", "reason", "user_id"}
 TABLES = {"alembic_version", *Schema.metadata.tables}
+KINDS = {"varchar", "int", "bigint", "tinyint", "smallint", "double", "datetime", "text", "mediumtext"}
 CLOCK = SystemClock()
 ON_MARIADB = pytest.mark.parametrize("bare", SERVER_KINDS[:1], indirect=True)
 ON_POSTGRESQL = pytest.mark.parametrize("bare", SERVER_KINDS[1:], indirect=True)
@@ -29,7 +30,7 @@ ON_POSTGRESQL = pytest.mark.parametrize("bare", SERVER_KINDS[1:], indirect=True)
 def migrate(database: Database, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", "migrations")
-    config.attributes["url"] = database.engine.url.render_as_string(hide_password=False)
+    config.attributes["url"] = url_of(database)
     (command.downgrade if revision == "base" else command.upgrade)(config, revision)
 
 
@@ -70,7 +71,7 @@ def test_foreign_keys_are_enforced_and_a_difference_between_models_and_tables_wo
 def test_the_command_upgrades_the_schema_and_prints_the_revisions_before_and_after(
     bare: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("RAINGAUGE_DATABASE__URL", bare.engine.url.render_as_string(hide_password=False))
+    monkeypatch.setenv("RAINGAUGE_DATABASE__URL", url_of(bare))
     for _ in range(2):
         main(argv=["upgrade", "head"])
         assert tables(bare) == TABLES
@@ -92,17 +93,7 @@ def test_mariadb_compares_ids_byte_by_byte_and_keeps_microseconds_and_every_char
     found = bare.read(lambda connection: connection.execute(text(query)).all())
     assert {row.collation for row in found if row.name in {"collection_id", "account", "leased_by"}} == {"ascii_bin"}
     assert {row.digits for row in found if row.kind == "datetime"} == {6}
-    assert {row.kind for row in found} <= {
-        "varchar",
-        "int",
-        "bigint",
-        "tinyint",
-        "smallint",
-        "double",
-        "datetime",
-        "text",
-        "mediumtext",
-    }
+    assert {row.kind for row in found} <= KINDS
     words = [row.collation for row in found if row.name in NAMED and row.parent not in {"schedules", "tokens"}]
     assert len(words) == 8  # of people: schedules and tokens have plain names
     assert all(collation.startswith("utf8mb4_") for collation in words)
@@ -136,17 +127,12 @@ def interrupted_anywhere(bare: Database) -> list[str]:
     return interrupted
 
 
-@ON_MARIADB
+@pytest.mark.parametrize("bare", SERVER_KINDS, indirect=True)
 def test_a_migration_that_was_interrupted_after_any_statement_can_be_run_again(bare: Database) -> None:
-    assert len(interrupted_anywhere(bare)) > len(TABLES)
-    migrate(bare, "head")
-    assert differences(bare) == []
-
-
-@ON_POSTGRESQL
-def test_an_upgrade_that_was_interrupted_goes_on_where_it_was(bare: Database) -> None:
-    migrate(bare, "0001")
-    assert len(interrupted_anywhere(bare)) > 10
+    is_upgrade = bare.dialect == "postgresql"  # it creates all tables of the first version at once
+    if is_upgrade:
+        migrate(bare, "0001")
+    assert len(interrupted_anywhere(bare)) > (10 if is_upgrade else len(TABLES))
     migrate(bare, "head")
     assert differences(bare) == []
 

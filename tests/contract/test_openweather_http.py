@@ -2,7 +2,6 @@
 
 import gzip
 import http.client
-import ipaddress
 import json
 import logging
 import queue
@@ -22,10 +21,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from urllib3 import HTTPConnectionPool
@@ -36,6 +31,7 @@ from consumer.provider.openweather import OpenWeather
 from consumer.provider.port import Provider, Reason, Refusal, Reply, Weather
 from raingauge.clock import SystemClock
 from raingauge.errors import NotSent, ProviderUnavailable
+from tests.support.certificates import Certificates
 
 KEY = "0123456789abcdef0123456789abcdef"
 ODD_KEY = "s3cr3t/with +%&=things"
@@ -163,24 +159,17 @@ class SetClock(SystemClock):
         return self._monotonic()
 
 
-Serve = Callable[..., Server]
-Connect = Callable[..., OpenWeather]
+class Lab:
+    """Servers, and clients of them."""
 
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack = stack
 
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
+    def serve(self, script: Script, tls: ssl.SSLContext | None = None) -> Server:
+        return self.stack.enter_context(Server(script, tls))
 
-
-@pytest.fixture
-def serve(stack: ExitStack) -> Serve:
-    return lambda script, tls=None: stack.enter_context(Server(script, tls))
-
-
-@pytest.fixture
-def connect(stack: ExitStack) -> Connect:
     def connect(
+        self,
         server: Server | str,
         timeout_s: float = LONG_S,
         key: str = KEY,
@@ -189,9 +178,13 @@ def connect(stack: ExitStack) -> Connect:
         ca_file: str | None = None,
     ) -> OpenWeather:
         url = server if isinstance(server, str) else server.url
-        return stack.enter_context(OpenWeather(url, key, timeout_s, SetClock(monotonic), connections, ca_file))
+        return self.stack.enter_context(OpenWeather(url, key, timeout_s, SetClock(monotonic), connections, ca_file))
 
-    return connect
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with ExitStack() as stack:
+        yield Lab(stack)
 
 
 def saying(*answers: bytes) -> Script:
@@ -245,9 +238,9 @@ def fails(client: OpenWeather, send_by: float = 0.0) -> ProviderUnavailable:
 # What is asked
 
 
-def test_the_requests_are_the_documented_ones(serve: Serve, connect: Connect) -> None:
-    server = serve(saying(answer(json.dumps({"cnt": 1, "list": [CITY]}).encode()), answer()))
-    client: Provider = connect(server.url + "/")
+def test_the_requests_are_the_documented_ones(lab: Lab) -> None:
+    server = lab.serve(saying(answer(json.dumps({"cnt": 1, "list": [CITY]}).encode()), answer()))
+    client: Provider = lab.connect(server.url + "/")
     assert is_reading(client.group([7, 8, 9], 0.0))
     assert is_reading(client.single(7, 0.0))
     group, single = (request.decode().split("\r\n") for request in server.requests)
@@ -261,17 +254,16 @@ def test_the_requests_are_the_documented_ones(serve: Serve, connect: Connect) ->
     ]
 
 
-def test_a_base_url_may_have_a_path_and_the_key_any_character(serve: Serve, connect: Connect) -> None:
-    server = serve(always)
-    assert is_reading(connect(f"http://localhost:{server.port}/owm", key=ODD_KEY).single(7, 0.0))
+def test_a_base_url_may_have_a_path_and_the_key_any_character(lab: Lab) -> None:
+    server = lab.serve(always)
+    assert is_reading(lab.connect(f"http://localhost:{server.port}/owm", key=ODD_KEY).single(7, 0.0))
     target = "/owm/data/2.5/weather?id=7&units=metric&appid=s3cr3t%2Fwith%20%2B%25%26%3Dthings"
     assert server.requests[0].startswith(f"GET {target} HTTP/1.1\r\n".encode())
 
 
 @pytest.mark.parametrize(("direct", "warnings"), [("", 1), ("127.0.0.1", 0)])
 def test_neither_password_nor_proxy_is_taken_from_the_environment_and_a_proxy_is_warned_of(
-    serve: Serve,
-    connect: Connect,
+    lab: Lab,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -285,40 +277,36 @@ def test_neither_password_nor_proxy_is_taken_from_the_environment_and_a_proxy_is
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, direct)
-    server = serve(always)
-    assert is_reading(connect(server).single(7, 0.0))
+    server = lab.serve(always)
+    assert is_reading(lab.connect(server).single(7, 0.0))
     assert [record.message for record in caplog.records].count("provider.proxy_ignored") == warnings
     assert b"Authorization" not in server.requests[0]
 
 
-def test_cookies_are_not_kept_and_an_answer_that_is_compressed_anyway_is_understood(
-    serve: Serve, connect: Connect
-) -> None:
+def test_cookies_are_not_kept_and_an_answer_that_is_compressed_anyway_is_understood(lab: Lab) -> None:
     packed = answer(gzip.compress(SINGLE), "200 OK", "Content-Encoding: gzip")
-    server = serve(saying(answer(SINGLE, "200 OK", "Set-Cookie: a=b; Path=/"), packed))
-    client = connect(server)
+    server = lab.serve(saying(answer(SINGLE, "200 OK", "Set-Cookie: a=b; Path=/"), packed))
+    client = lab.connect(server)
     assert all(is_reading(client.single(7, 0.0)) for _ in range(2))
     assert b"ookie" not in server.requests[1]
 
 
-def test_a_refusal_comes_through_the_wire_with_its_retry_after(serve: Serve, connect: Connect) -> None:
+def test_a_refusal_comes_through_the_wire_with_its_retry_after(lab: Lab) -> None:
     moment = datetime.now(UTC) + timedelta(hours=1)  # noqa: TID251
     date = moment.strftime("%a, %d %b %Y %H:%M:%S GMT")
     body = b'{"cod":429, "message": "over"}'
-    server = serve(saying(*(answer(body, "429 No", f"retry-after: {after}") for after in ("9", date))))
-    client = connect(server)
+    server = lab.serve(saying(*(answer(body, "429 No", f"retry-after: {after}") for after in ("9", date))))
+    client = lab.connect(server)
     assert client.single(7, 0.0) == Refusal(Reason.QUOTA, "over", 9.0)
     reply = client.group([7, 8], 0.0)
     assert isinstance(reply, Refusal)
     assert reply.retry_after_s == pytest.approx(3600, abs=60)
 
 
-def test_an_unreadable_answer_is_logged_with_its_shape(
-    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unreadable_answer_is_logged_with_its_shape(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
     foreign = json.dumps({"list": [{"id": 9, "name": KEY}]}).encode()
     with pytest.raises(ProviderUnavailable):
-        connect(serve(saying(answer(foreign)))).group([7, 8], 0.0)
+        lab.connect(lab.serve(saying(answer(foreign)))).group([7, 8], 0.0)
     [line] = [vars(record) for record in caplog.records if record.message == "provider.unreadable"]
     assert line["shape"] == "{list: [1 of {id: int, name: str}]}"
     assert "any of the requested" in line["problem"]
@@ -338,17 +326,15 @@ def test_an_unreadable_answer_is_logged_with_its_shape(
         answer(b"slow down", "429 Too Many Requests", "Retry-After: 0"),
     ],
 )
-def test_neither_errors_nor_redirects_make_a_second_request(serve: Serve, connect: Connect, data: bytes) -> None:
-    server = serve(saying(data, data))
+def test_neither_errors_nor_redirects_make_a_second_request(lab: Lab, data: bytes) -> None:
+    server = lab.serve(saying(data, data))
     with suppress(ProviderUnavailable):
-        connect(server).single(7, 0.0)
+        lab.connect(server).single(7, 0.0)
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"])
-def test_a_connection_that_the_server_closed_while_idle_is_not_written_to(
-    serve: Serve, connect: Connect, said: bytes
-) -> None:
+def test_a_connection_that_the_server_closed_while_idle_is_not_written_to(lab: Lab, said: bytes) -> None:
     closed = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -358,8 +344,8 @@ def test_a_connection_that_the_server_closed_while_idle_is_not_written_to(
             peer.sock.shutdown(socket.SHUT_WR)
             closed.set()
 
-    server = serve(script)
-    client = connect(server)
+    server = lab.serve(script)
+    client = lab.connect(server)
     assert is_reading(client.single(7, 0.0))
     assert closed.wait(LONG_S)
     assert is_reading(client.single(7, 0.0))
@@ -374,23 +360,21 @@ def reset(peer: Peer) -> None:
 
 @pytest.mark.parametrize("ends", [lambda peer: peer.sock.close(), reset], ids=["close", "reset"])
 def test_a_connection_that_closes_on_the_request_fails_the_call_and_is_not_written_again(
-    serve: Serve, connect: Connect, ends: Script
+    lab: Lab, ends: Script
 ) -> None:
     def script(peer: Peer) -> None:
         saying(answer())(peer)
         peer.request()
         ends(peer)
 
-    server = serve(script)
-    client = connect(server)
+    server = lab.serve(script)
+    client = lab.connect(server)
     assert is_reading(client.single(7, 0.0))
     fails(client)
     assert (server.connections, len(server.requests)) == (1, 2)
 
 
-def test_a_write_into_a_dead_connection_fails_the_call(
-    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_into_a_dead_connection_fails_the_call(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     # The server's close arrives between urllib3's look at the connection and the write.
     monkeypatch.setattr("urllib3.connectionpool.is_connection_dropped", lambda conn: False)
     closed = threading.Event()
@@ -400,15 +384,15 @@ def test_a_write_into_a_dead_connection_fails_the_call(
         reset(peer)
         closed.set()
 
-    server = serve(script)
-    client = connect(server)
+    server = lab.serve(script)
+    client = lab.connect(server)
     assert is_reading(client.single(7, 0.0))
     assert closed.wait(LONG_S)
     fails(client)
     assert (server.connections, len(server.requests)) == (1, 1)
 
 
-def test_many_threads_call_at_once_and_each_gets_its_own_answer(serve: Serve, connect: Connect) -> None:
+def test_many_threads_call_at_once_and_each_gets_its_own_answer(lab: Lab) -> None:
     everyone = threading.Barrier(8, timeout=LONG_S)
 
     def script(peer: Peer) -> None:
@@ -417,9 +401,9 @@ def test_many_threads_call_at_once_and_each_gets_its_own_answer(serve: Serve, co
             everyone.wait()
             peer.say(answer(json.dumps({**CITY, "id": city_id}).encode()))
 
-    server = serve(script)
+    server = lab.serve(script)
     # More calls than connections are kept: none waits for another, or the barrier would break.
-    client = connect(server, connections=3)
+    client = lab.connect(server, connections=3)
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(lambda city_id: client.single(city_id, 0.0), range(1, 41)))
     assert [list(r.observations) for r in replies if isinstance(r, Weather)] == [[i] for i in range(1, 41)]
@@ -429,17 +413,15 @@ def test_many_threads_call_at_once_and_each_gets_its_own_answer(serve: Serve, co
 # Not after send_by
 
 
-def test_send_by_is_checked_when_the_connection_stands_and_nothing_is_written_later(
-    serve: Serve, connect: Connect
-) -> None:
-    server = serve(always)
+def test_send_by_is_checked_when_the_connection_stands_and_nothing_is_written_later(lab: Lab) -> None:
+    server = lab.serve(always)
     looks = count()
 
     def monotonic() -> float:
         before_connecting = next(looks) == 0
         return 0.0 if before_connecting or not server.accepted.wait(LONG_S) else 10.0
 
-    client = connect(server, monotonic=monotonic)
+    client = lab.connect(server, monotonic=monotonic)
     error = fails(client, send_by=9.0)
     assert "too late" in str(error)
     assert isinstance(error, NotSent)
@@ -447,10 +429,10 @@ def test_send_by_is_checked_when_the_connection_stands_and_nothing_is_written_la
     assert server.requests == []
 
 
-def test_send_by_holds_for_a_connection_that_stands_already(serve: Serve, connect: Connect) -> None:
-    server = serve(always)
+def test_send_by_holds_for_a_connection_that_stands_already(lab: Lab) -> None:
+    server = lab.serve(always)
     now = [0.0]
-    client = connect(server, monotonic=lambda: now[0])
+    client = lab.connect(server, monotonic=lambda: now[0])
     assert is_reading(client.single(7, send_by=0.0))
     now[0] = 1.0
     assert is_reading(client.single(7, send_by=1.0))
@@ -493,10 +475,10 @@ SLOW: dict[str, Script] = {
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("script", SLOW.values(), ids=SLOW.keys())
 def test_the_deadline_ends_an_answer_that_takes_too_long_and_resets_its_connection(
-    serve: Serve, connect: Connect, tls: ssl.SSLContext, certificate: Path, script: Script, secure: bool
+    lab: Lab, tls: ssl.SSLContext, issued: Certificates, script: Script, secure: bool
 ) -> None:
-    server = serve(script, tls if secure else None)
-    fails(connect(server, timeout_s=SHORT_S, ca_file=str(certificate)))
+    server = lab.serve(script, tls if secure else None)
+    fails(lab.connect(server, timeout_s=SHORT_S, ca_file=str(issued.ca)))
     assert secure or server.ended() == "reset"
     assert len(server.requests) == 1
 
@@ -528,18 +510,18 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.mark.parametrize("addresses", [1, 30])
 def test_one_deadline_covers_connecting_to_all_addresses_of_the_host(
-    full_backlog: tuple[str, int], connect: Connect, resolve: Callable[..., None], addresses: int
+    full_backlog: tuple[str, int], lab: Lab, resolve: Callable[..., None], addresses: int
 ) -> None:
     resolve(*[full_backlog] * addresses)
-    fails(connect("http://nowhere.test", timeout_s=SHORT_S))
+    fails(lab.connect("http://nowhere.test", timeout_s=SHORT_S))
 
 
-def test_closing_closes_idle_connections_at_once_even_after_an_error(serve: Serve, connect: Connect) -> None:
+def test_closing_closes_idle_connections_at_once_even_after_an_error(lab: Lab) -> None:
     def script(peer: Peer) -> None:
         (cut if server.connections == 1 else always)(peer)
 
-    server = serve(script)
-    client = connect(server)
+    server = lab.serve(script)
+    client = lab.connect(server)
     error = fails(client)
     client.single(7, 0.0)
     assert server.ended() == "reset"
@@ -550,16 +532,11 @@ def test_closing_closes_idle_connections_at_once_even_after_an_error(serve: Serv
 
 @pytest.mark.parametrize(("timeout_s", "send_by"), [(1.0, 0.0), (LONG_S, 1.0)])
 def test_an_address_that_swallows_connections_takes_its_share_once(
-    full_backlog: tuple[str, int],
-    serve: Serve,
-    connect: Connect,
-    resolve: Callable[..., None],
-    timeout_s: float,
-    send_by: float,
+    full_backlog: tuple[str, int], lab: Lab, resolve: Callable[..., None], timeout_s: float, send_by: float
 ) -> None:
-    server, clock, took = serve(once), SystemClock(), []
+    server, clock, took = lab.serve(once), SystemClock(), []
     resolve(full_backlog, ("127.0.0.1", server.port))
-    client = connect("http://nowhere.test", timeout_s=timeout_s)
+    client = lab.connect("http://nowhere.test", timeout_s=timeout_s)
     for _ in range(2):
         begun = clock.monotonic()
         assert is_reading(client.single(7, send_by))
@@ -570,21 +547,21 @@ def test_an_address_that_swallows_connections_takes_its_share_once(
 
 
 def test_when_the_preferred_address_dies_or_never_answers_the_others_are_tried(
-    serve: Serve, connect: Connect, resolve: Callable[..., None]
+    lab: Lab, resolve: Callable[..., None]
 ) -> None:
-    mute, sound = serve(silent), serve(once)
+    mute, sound = lab.serve(silent), lab.serve(once)
     with Server(once) as dying:
         resolve(*(("127.0.0.1", server.port) for server in (mute, dying, sound)))
-        client = connect("http://nowhere.test", timeout_s=SHORT_S)
+        client = lab.connect("http://nowhere.test", timeout_s=SHORT_S)
         fails(client)
         assert is_reading(client.single(7, 0.0))
     assert is_reading(client.single(7, 0.0))
     assert (mute.connections, dying.connections, sound.connections) == (1, 1, 1)
 
 
-def test_without_a_file_for_the_socket_nothing_is_sent(serve: Serve, connect: Connect) -> None:
-    server = serve(always)
-    client = connect(server)
+def test_without_a_file_for_the_socket_nothing_is_sent(lab: Lab) -> None:
+    server = lab.serve(always)
+    client = lab.connect(server)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     try:
@@ -600,7 +577,7 @@ def test_without_a_file_for_the_socket_nothing_is_sent(serve: Serve, connect: Co
     ("found", "message"), [(socket.gaierror(socket.EAI_NONAME, "Name not known"), "not known"), ([], "no address")]
 )
 def test_a_host_without_an_address_is_unavailable(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch, found: socket.gaierror | list[object], message: str
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, found: socket.gaierror | list[object], message: str
 ) -> None:
     def look_up(*args: object, **kwargs: object) -> list[object]:
         if isinstance(found, socket.gaierror):
@@ -608,17 +585,15 @@ def test_a_host_without_an_address_is_unavailable(
         return found
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    assert message in str(fails(connect("http://nowhere.test")))
+    assert message in str(fails(lab.connect("http://nowhere.test")))
 
 
-def test_without_a_thread_for_the_deadline_nothing_is_sent(
-    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_thread_for_the_deadline_nothing_is_sent(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    server = serve(always)
-    client = connect(server)
+    server = lab.serve(always)
+    client = lab.connect(server)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", fail)
         assert isinstance(fails(client), NotSent)
@@ -626,10 +601,10 @@ def test_without_a_thread_for_the_deadline_nothing_is_sent(
     assert len(server.requests) == 1
 
 
-def test_close_leaves_neither_a_deadline_nor_a_log_filter_behind(serve: Serve, connect: Connect) -> None:
+def test_close_leaves_neither_a_deadline_nor_a_log_filter_behind(lab: Lab) -> None:
     logger = logging.getLogger("urllib3.connection")
     before = list(logger.filters)
-    client = connect(serve(always))
+    client = lab.connect(lab.serve(always))
     client.single(7, 0.0)
     assert len(logger.filters) == len(before) + 1
     watching = [thread for thread in threading.enumerate() if thread.name == "http-watchdog"]
@@ -642,9 +617,9 @@ def test_close_leaves_neither_a_deadline_nor_a_log_filter_behind(serve: Serve, c
 
 
 @pytest.fixture
-def exchange(stack: ExitStack) -> tuple[Exchange, socket.socket, socket.socket]:
+def exchange(lab: Lab) -> tuple[Exchange, socket.socket, socket.socket]:
     """An exchange, and both ends of its connection."""
-    ours, theirs = map(stack.enter_context, socket.socketpair())
+    ours, theirs = map(lab.stack.enter_context, socket.socketpair())
     theirs.settimeout(LONG_S)
     exchange = Exchange("", SystemClock(), float("inf"), AddressOrder())
     exchange.attach(ours)
@@ -681,7 +656,7 @@ def test_a_call_that_fails_shuts_its_connection_whoever_holds_it_and_a_late_answ
 
 
 def test_a_connection_is_free_of_its_exchange_before_another_call_can_take_it(
-    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = HTTPConnectionPool._put_conn
     completed = []
@@ -691,7 +666,7 @@ def test_a_connection_is_free_of_its_exchange_before_another_call_can_take_it(
         put(pool, conn)
 
     monkeypatch.setattr(HTTPConnectionPool, "_put_conn", watched)
-    assert is_reading(connect(serve(always)).single(7, 0.0))
+    assert is_reading(lab.connect(lab.serve(always)).single(7, 0.0))
     assert completed == [True]
 
 
@@ -715,9 +690,9 @@ BROKEN: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_answer_is_unavailable(serve: Serve, connect: Connect, data: bytes) -> None:
-    server = serve(ending_with(data))
-    fails(connect(server))
+def test_a_broken_answer_is_unavailable(lab: Lab, data: bytes) -> None:
+    server = lab.serve(ending_with(data))
+    fails(lab.connect(server))
     assert len(server.requests) == 1
 
 
@@ -730,8 +705,8 @@ def test_a_broken_answer_is_unavailable(serve: Serve, connect: Connect, data: by
     ],
     ids=["declared", "undeclared", "compressed"],
 )
-def test_a_body_of_more_than_4_mib_is_unavailable(serve: Serve, connect: Connect, data: bytes) -> None:
-    assert "4194304 bytes" in str(fails(connect(serve(saying(data)))))
+def test_a_body_of_more_than_4_mib_is_unavailable(lab: Lab, data: bytes) -> None:
+    assert "4194304 bytes" in str(fails(lab.connect(lab.serve(saying(data)))))
 
 
 HEADS = (b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 404 \r\n", b"HTTP/1.1 101 \r\n", b"HTTP/1.1 204 \r\n")
@@ -759,65 +734,42 @@ def test_no_bytes_raise_anything_but_unavailable(data: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for 127.0.0.1, with its key in the same file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = SystemClock().now()
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    file.write_bytes(private + certificate.public_bytes(pem))
-    return file
+def issued(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("tls") / "issued")
 
 
 @pytest.fixture
-def tls(certificate: Path) -> ssl.SSLContext:
+def tls(issued: Certificates) -> ssl.SSLContext:
+    """Of a server with a certificate for 127.0.0.1."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    context.load_cert_chain(*issued.issue_server())
     return context
 
 
-def test_the_same_goes_over_tls_by_the_named_authorities(
-    serve: Serve, connect: Connect, tls: ssl.SSLContext, certificate: Path
-) -> None:
-    server = serve(always, tls)
-    client = connect(server, ca_file=str(certificate))
+def test_the_same_goes_over_tls_by_the_named_authorities(lab: Lab, tls: ssl.SSLContext, issued: Certificates) -> None:
+    server = lab.serve(always, tls)
+    client = lab.connect(server, ca_file=str(issued.ca))
     assert all(is_reading(client.single(7, 0.0)) for _ in range(3))
     fails(client, send_by=-1.0)
     assert (server.connections, len(server.requests)) == (1, 3)
     assert f"appid={KEY}".encode() in server.requests[0]
 
 
-def test_a_server_without_a_trusted_certificate_gets_no_request(
-    serve: Serve, connect: Connect, tls: ssl.SSLContext
-) -> None:
-    server = serve(always, tls)
-    assert "certificate" in str(fails(connect(server))).lower()
+def test_a_server_without_a_trusted_certificate_gets_no_request(lab: Lab, tls: ssl.SSLContext) -> None:
+    server = lab.serve(always, tls)
+    assert "certificate" in str(fails(lab.connect(server))).lower()
     assert server.requests == []
 
 
 @pytest.mark.parametrize("drops", [b"", b"\x16\x03\x03\x3f\xff" + b"\x00" * 60])
-def test_the_deadline_ends_a_handshake(serve: Serve, connect: Connect, drops: bytes) -> None:
+def test_the_deadline_ends_a_handshake(lab: Lab, drops: bytes) -> None:
     def script(peer: Peer) -> None:
         peer.sock.recv(65536)
         if drops:
             peer.drip(drops)
 
-    server = serve(script)
-    fails(connect(server.url.replace("http:", "https:"), timeout_s=SHORT_S))
+    server = lab.serve(script)
+    fails(lab.connect(server.url.replace("http:", "https:"), timeout_s=SHORT_S))
     assert server.ended() == "reset"
 
 
@@ -864,8 +816,7 @@ TELLTALES: dict[str, Script] = {
 @pytest.mark.parametrize("key", [KEY, ODD_KEY])
 @pytest.mark.parametrize("script", TELLTALES.values(), ids=TELLTALES.keys())
 def test_the_key_is_in_no_error_and_no_log(
-    serve: Serve,
-    connect: Connect,
+    lab: Lab,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -874,7 +825,7 @@ def test_the_key_is_in_no_error_and_no_log(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
-    client = connect(serve(script), timeout_s=SHORT_S, key=key)
+    client = lab.connect(lab.serve(script), timeout_s=SHORT_S, key=key)
     error = fails(client)
     logged = "\n".join(logging.Formatter("%(message)s").format(record) for record in caplog.records)
     assert "urllib3" in {record.name.partition(".")[0] for record in caplog.records}
@@ -885,7 +836,7 @@ def test_the_key_is_in_no_error_and_no_log(
     assert error.__context__ is None
 
 
-def test_a_refusal_that_echoes_the_key_is_redacted(serve: Serve, connect: Connect) -> None:
+def test_a_refusal_that_echoes_the_key_is_redacted(lab: Lab) -> None:
     script = echoing(b'HTTP/1.1 401 No\r\n\r\n{"cod":401,"message":"', b'"}')
-    reply = connect(serve(script), key=ODD_KEY).single(7, 0.0)
+    reply = lab.connect(lab.serve(script), key=ODD_KEY).single(7, 0.0)
     assert reply == Refusal(Reason.KEY, "/data/2.5/weather?id=7&units=metric&appid=***")

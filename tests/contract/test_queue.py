@@ -94,23 +94,20 @@ def test_a_batch_can_be_failed_instead_but_not_what_is_settled_of_it(database: D
     assert_exact(database)
 
 
-def test_nothing_of_a_cancelled_collection_joins_the_queue(database: Database) -> None:
-    account, _ = rich(database)
-    batches = account.post("one", range(1, 31))
-    account.cancel("one")
-    assert account.enqueue(batches).batches == set(batches)
-    assert not rows(database, QueuedCity)
-
-
-def test_cities_of_a_cancelled_collection_are_not_fetched_again_while_a_call_fetches_them(database: Database) -> None:
+def test_cities_of_a_cancelled_collection_are_not_fetched_again_while_a_call_fetches_them_for_others(
+    database: Database,
+) -> None:
     account, consumer = rich(database)
     account.want("mine", range(1, 31))
     taken = consumer.take()
     account.cancel("mine")
+    cancelled = account.collection("mine")
+    account.moment.forward(1)
     account.want("other", range(11, 31))
+    account.want("small", range(1, 4))
     assert sorted(consumer.take().city_ids) == [*range(21, 31)]
-    consumer.settle(taken)
-    assert (account.collection("other").collected, account.collection("mine").collected) == (10, 0)
+    assert [done.collection_id for done in consumer.settle(taken).collections] == ["small"]
+    assert (account.collection("mine"), account.collection("other").collected) == (cancelled, 10)
     assert {row.collection_id for row in rows(database, QueuedCity)} == {"mine", "other"}
     account.want_new(1)
     consumer.take()

@@ -9,7 +9,7 @@ from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import Connection, insert, update
 
 from producer.collections import Collections
 from producer.schedules import budget, storage
@@ -46,23 +46,16 @@ class House:
 
     def add(self, name: str = "s", **fields: Any) -> None:
         """Store a schedule that runs each five minutes."""
-        usual: dict[str, Any] = {
-            "times": Times(every_s=300),
-            "city_ids": CITIES,
-            "max_age_s": 0,
-            "missed": "latest",
-            "overlap": "skip",
-        }
-        wanted = Definition(name, **usual | fields)
+        usual: dict[str, Any] = {"times": Times(every_s=300), "city_ids": CITIES, "max_age_s": 0}
+        wanted = Definition(name, **usual | {"missed": "latest", "overlap": "skip"} | fields)
         self.database.write(lambda connection: storage.add(connection, self.clock.now, wanted, "api"))
 
-    def decide(self, name: str = "s") -> Decision | None:
-        """Do what is due."""
-        return self.database.write(partial(self.runs().decide, name=name))
-
-    def at(self, minutes: float) -> None:
-        """Let it be this long after noon."""
-        self.clock.now = NOON + minutes * MINUTE
+    def at(self, *minutes: float) -> Decision | None:
+        """Do what is due so long after noon; one moment after the other, the last decision."""
+        for each in minutes:
+            self.clock.now = NOON + each * MINUTE
+            decision = self.database.write(partial(self.runs().decide, name="s"))
+        return decision
 
     def finish(self) -> None:
         """All collections are done."""
@@ -70,10 +63,8 @@ class House:
 
     def told(self) -> list[tuple[int, str | None, str | None]]:
         """Each recorded run: minutes after noon, collection, reason."""
-        return [
-            ((row.nominal_at - NOON) // MINUTE, row.collection_id, row.reason)
-            for row in rows(self.database, ScheduledRun)
-        ]
+        runs = rows(self.database, ScheduledRun)
+        return [((run.nominal_at - NOON) // MINUTE, run.collection_id, run.reason) for run in runs]
 
     def next_at(self) -> datetime | None:
         """When it runs next."""
@@ -89,10 +80,9 @@ def house(database: Database) -> House:
 
 def test_a_run_is_a_collection_with_its_batches_and_the_next_time(house: House) -> None:
     house.add()
-    assert house.decide() is None
-    house.at(5.2)
-    decision = house.decide()
-    assert (decision and decision.cities, house.decide()) == (30, None)
+    assert house.at(0) is None
+    decision = house.at(5.2)
+    assert (decision and decision.cities, house.at(5.2)) == (30, None)
     [collection] = rows(house.database, Collection)
     assert (collection.id, collection.requested_by, collection.total) == ("s:2026-11-20T12:05Z", "schedule:s", 30)
     assert [(batch.size, batch.publish_order) for batch in rows(house.database, Batch)] == [(20, 0), (10, None)]
@@ -102,9 +92,7 @@ def test_a_run_is_a_collection_with_its_batches_and_the_next_time(house: House) 
 
 def test_seconds_are_in_the_id_only_where_there_are_some(house: House) -> None:
     house.add(times=Times(every_s=90), city_ids=None, overlap="queue")
-    for minutes in (1.5, 3):
-        house.at(minutes)
-        house.decide()
+    house.at(1.5, 3)
     ids = [row.id for row in rows(house.database, Collection)]
     assert ids == ["s:2026-11-20T12:01:30Z", "s:2026-11-20T12:03Z"]
     assert [batch.city_ids for batch in rows(house.database, Batch)] == ["[7, 8, 9]"] * 2
@@ -112,7 +100,7 @@ def test_seconds_are_in_the_id_only_where_there_are_some(house: House) -> None:
 
 def test_two_schedulers_at_once_start_a_run_once(house: House) -> None:
     house.add()
-    house.at(5)
+    house.clock.now = NOON + 5 * MINUTE
     others = [open_database(url_of(house.database), clock=house.clock) for _ in range(4)]
     works: list[Callable[[], Decision | None]] = [
         partial(database.write, partial(house.runs(database).decide, name="s")) for database in others
@@ -154,7 +142,6 @@ async def test_two_schedules_at_once_cannot_pass_the_months_budget_together(
 def test_of_missed_runs_at_most_the_latest_is_made_up_for(house: House, missed: str, made_up: str | None) -> None:
     house.add(missed=missed)
     house.at(17)
-    house.decide()
     why = "missed: no producer started it in time"
     assert house.told() == [(5, None, why), (10, None, why), (15, made_up, None if made_up else why)]
     assert house.next_at() == NOON + 20 * MINUTE
@@ -163,14 +150,12 @@ def test_of_missed_runs_at_most_the_latest_is_made_up_for(house: House, missed: 
 def test_a_run_that_is_in_time_is_started_whatever_was_missed(house: House) -> None:
     house.add(missed="skip")
     house.at(10.9)
-    house.decide()
     assert [run[1] for run in house.told()] == [None, "s:2026-11-20T12:10Z"]
 
 
 def test_of_thousands_of_missed_runs_the_last_are_recorded(house: House) -> None:
     house.add(missed="skip")
     house.at(5 * 5000 + 2)
-    house.decide()
     told = house.told()
     assert [run[0] for run in told] == [5 * number for number in range(5001 - MAX_SKIPPED, 5001)]
     earlier = "missed: no producer started it in time; earlier ones were missed, too, and are not recorded"
@@ -189,9 +174,7 @@ def test_while_the_previous_run_is_open(
     house: House, overlap: str, second: tuple[int, str | None, str | None], cancelled: list[bool]
 ) -> None:
     house.add(overlap=overlap)
-    for minutes in (5, 10):
-        house.at(minutes)
-        house.decide()
+    house.at(5, 10)
     assert house.told() == [(5, "s:2026-11-20T12:05Z", None), second]
     assert [row.cancelled_at is not None for row in rows(house.database, Collection)] == cancelled
 
@@ -199,21 +182,16 @@ def test_while_the_previous_run_is_open(
 def test_a_run_after_one_that_is_done_is_started(house: House) -> None:
     house.add()
     house.at(5)
-    house.decide()
     house.finish()
     house.at(10)
-    house.decide()
     assert [run[1] for run in house.told()] == ["s:2026-11-20T12:05Z", "s:2026-11-20T12:10Z"]
 
 
 def test_when_the_clock_steps_back_no_run_is_repeated(house: House) -> None:
     house.add(overlap="queue")
     house.at(10)
-    house.decide()
-    house.at(3)
-    assert house.decide() is None
+    assert house.at(3) is None
     house.at(15)
-    house.decide()
     assert [run[0] for run in house.told()] == [5, 10, 15]
     assert len(rows(house.database, Collection)) == 2
 
@@ -222,9 +200,8 @@ def test_when_the_clock_steps_back_no_run_is_repeated(house: House) -> None:
 def test_a_run_that_is_due_again_after_the_clock_went_back_is_not_repeated(house: House, overlap: str) -> None:
     house.add(overlap=overlap)
     house.at(5.2)
-    house.decide()
     house.database.write(lambda connection: storage.set_next(connection, "s", NOON + 5 * MINUTE))
-    house.decide()
+    house.at(5.2)
     assert house.told() == [(5, "s:2026-11-20T12:05Z", None)]
     assert [one.cancelled_at for one in rows(house.database, Collection)] == [None]
     assert house.next_at() == NOON + 10 * MINUTE
@@ -238,24 +215,7 @@ def test_why_a_time_was_skipped_is_replaced_by_what_became_of_it(house: House) -
         house.database.write(lambda connection, run=skipped: storage.record(connection, "s", [run]))  # type: ignore[misc]
         assert house.told() == [(5, None, reason)]
     house.at(5.2)
-    house.decide()
     assert house.told() == [(5, "s:2026-11-20T12:05Z", None)]
-
-
-def test_schedules_are_listed_with_their_last_run_and_removed_with_all(house: House) -> None:
-    for name in ("b", "a"):
-        house.add(name)
-    house.at(5)
-    house.decide("b")
-    first, second = house.database.read(lambda c: storage.page(c, "", 10))
-    assert (first.name, first.last_run, second.name, second.cities) == ("a", None, "b", 30)
-    assert second.last_run is not None
-    assert second.last_run.collection_id == "b:2026-11-20T12:05Z"
-    assert house.database.read(lambda c: [due.name for due in storage.coming(c, 10)]) == ["a", "b"]
-    assert house.database.read(lambda c: [one.name for one in storage.page(c, "a", 1)]) == ["b"]
-    house.database.write(lambda c: storage.remove(c, "b"))
-    assert house.told() == []
-    assert house.database.read(lambda c: storage.find(c, "b")) is None
 
 
 def fill(database: Database, first: int, last: int) -> None:
@@ -278,13 +238,9 @@ def test_a_round_and_a_page_read_no_more_rows_when_there_are_thousands(database:
     read = []
     for first, last in ((0, 200), (200, 6000)):
         fill(database, first, last)
-        read.append(
-            [
-                rows_read(database, lambda c: storage.coming(c, 20)),
-                rows_read(database, lambda c: storage.page(c, "", 20)),
-                rows_read(database, lambda c: storage.find(c, "s1")),
-                rows_read(database, lambda c: storage.runs(c, "s1", None, 20)),
-                rows_read(database, lambda c: storage.open_collections(c, "s1")),
-            ]
-        )
+        works: list[Callable[[Connection], object]] = [
+            *(lambda c: storage.coming(c, 20), lambda c: storage.page(c, "", 20), lambda c: storage.find(c, "s1")),
+            *(lambda c: storage.runs(c, "s1", None, 20), lambda c: storage.open_collections(c, "s1")),
+        ]
+        read.append([rows_read(database, work) for work in works])
     assert all(more < 2 * few + 50 for few, more in zip(*read, strict=True)), read

@@ -1,12 +1,7 @@
 """The simulator on a real socket: what only a server can show, closed connections above all."""
 
 import asyncio
-import os
-import signal
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Literal
 
 import httpx2
 import pytest
@@ -15,16 +10,16 @@ import uvicorn
 from raingauge.clock import SystemClock
 from simulator.app import create_app
 from simulator.settings import SimulatorSettings
+from tests.support.processes import simulator
 
 DEADLINE_S = 20.0
 ONE = {"id": "1", "appid": "simulator"}
-Http = Literal["h11", "httptools"]
 
 
-@asynccontextmanager
-async def served(http: Http) -> AsyncIterator[httpx2.AsyncClient]:
+@pytest.fixture(params=["h11", "httptools"])
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx2.AsyncClient]:
     app = create_app(SimulatorSettings(latency_s=0, quota=0), SystemClock())
-    config = uvicorn.Config(app, port=0, http=http, lifespan="off", access_log=False, log_config=None)
+    config = uvicorn.Config(app, port=0, http=request.param, lifespan="off", access_log=False, log_config=None)
     listener = config.bind_socket()
     server = uvicorn.Server(config)
     serving = asyncio.ensure_future(server.serve([listener]))
@@ -35,12 +30,6 @@ async def served(http: Http) -> AsyncIterator[httpx2.AsyncClient]:
     finally:
         server.should_exit = True
         await asyncio.wait_for(serving, DEADLINE_S)
-
-
-@pytest.fixture(params=["h11", "httptools"])
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx2.AsyncClient]:
-    async with served(request.param) as client:
-        yield client
 
 
 async def set_fault(client: httpx2.AsyncClient, **form: object) -> None:
@@ -72,21 +61,10 @@ async def test_a_body_drips_byte_by_byte_and_stops_when_the_client_goes(client: 
 
 
 @pytest.mark.long
-async def test_the_command_serves_until_it_is_told_to_stop() -> None:
-    command = [sys.executable, "-m", "simulator", "--port", "0", "--unknown", "7", "--latency-s", "0"]
-    program = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, env=dict(os.environ))
-    try:
-        assert program.stderr is not None
-        line = (await asyncio.wait_for(program.stderr.readline(), DEADLINE_S)).decode()
-        address = line.split("url=")[1].split()[0]
-        async with httpx2.AsyncClient(base_url=address, timeout=DEADLINE_S) as client:
-            assert (await client.get("/data/2.5/weather", params=ONE)).status_code == 200
-            assert (await client.get("/data/2.5/weather", params=ONE | {"id": "7"})).status_code == 404
-        program.send_signal(signal.SIGTERM)
-        rest = await asyncio.wait_for(program.stderr.read(), DEADLINE_S)
-        assert await asyncio.wait_for(program.wait(), DEADLINE_S) == 0
-        assert rest == b""
-    finally:
-        if program.returncode is None:
-            program.kill()
-            await program.wait()
+def test_the_command_serves_until_it_is_told_to_stop() -> None:
+    with simulator("--unknown", "7", "--latency-s", "0") as running:
+        for city_id, status in (("1", 200), ("7", 404)):
+            answer = httpx2.get(f"{running.url}/data/2.5/weather", params=ONE | {"id": city_id})
+            assert answer.status_code == status
+        assert running.stop() == 0
+    assert len(running.lines) == 1

@@ -60,12 +60,10 @@ def test_every_field_of_an_observation_comes_back_as_it_was(database: Database, 
     accept(database, "1", [observation.city_id])
     database.write(lambda connection: settle_cities(connection, fetched_at, "1", [observation]))
     expected = observation._asdict() | {"fetched_at": fetched_at, "status": "collected", "reason": None}
-    (reading,), (city,) = rows(database, Reading), rows(database, City)
-    kept = ("city_id", "status", "reason", *WEATHER_COLUMNS)
-    assert {name: getattr(reading, name) for name in kept} == {name: expected[name] for name in kept}
-    assert {name: getattr(city, name) for name in Observation._fields[1:]} == {
-        name: expected[name] for name in Observation._fields[1:]
-    }
+    kept = {Reading: ("city_id", "status", "reason", *WEATHER_COLUMNS), City: Observation._fields[1:]}
+    for table, names in kept.items():
+        (row,) = rows(database, table)
+        assert {name: getattr(row, name) for name in names} == {name: expected[name] for name in names}
 
 
 def test_the_latest_observation_of_a_city_takes_the_place_of_the_one_before_and_a_late_one_does_not(
@@ -102,10 +100,8 @@ def test_what_was_unknown_is_forgotten_on_demand(database: Database) -> None:
         remember(database, [], unknown=[5, 6], at=at)
     forgotten = database.write(lambda connection: cities.forget_unknown(connection, [7, 5, 5]))
     assert forgotten == {5: NOW + 60 * SECOND}
-    assert [(row.unknown_at, row.doubted_at) for row in rows(database, City)] == [
-        (None, None),
-        (NOW + 60 * SECOND, NOW),
-    ]
+    left = [(row.unknown_at, row.doubted_at) for row in rows(database, City)]
+    assert left == [(None, None), (NOW + 60 * SECOND, NOW)]
 
 
 def test_answers_kept_at_once_in_any_order_do_not_deadlock(database: Database) -> None:

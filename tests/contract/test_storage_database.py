@@ -13,8 +13,14 @@ from raingauge.clock import SystemClock
 from raingauge.database import Database
 from raingauge.database.database import TRIES
 from raingauge.errors import DatabaseUnavailable
-from raingauge.storage.models import City, Collection
+from raingauge.model import BatchKey, CollectionRequest
+from raingauge.storage import events
+from raingauge.storage.enqueueing import enqueue
+from raingauge.storage.events import NewEvent
+from raingauge.storage.models import Batch, City, Collection, Event, OutgoingReading, Reading, WebhookDelivery
 from tests.contract.storage_support import MICROSECOND, NOW, ON_SERVERS, Moment, accept, at_once, found, rows
+from tests.contract.test_storage_webhooks import subscribe
+from tests.support.accepting import accept as accept_one
 
 
 class DriverError(Exception):
@@ -43,14 +49,19 @@ def test_a_transaction_answers_what_its_work_answers_and_readers_see_it_when_it_
     assert len(rows(database, City)) == 1
 
 
-def test_what_fails_is_undone_and_its_error_is_raised(database: Database) -> None:
+def test_what_fails_is_undone_with_all_that_goes_with_it_and_its_error_is_raised(database: Database) -> None:
     def work(connection: Connection) -> None:
         add_cities(1)(connection)
+        accept_one(connection, NOW, CollectionRequest("half", range(1, 100), 600, named=True))
+        enqueue(connection, NOW, "test", 0, [BatchKey("half", 0)], "for the test", streams=True)
+        events.record(connection, NOW, [NewEvent("message", "1234", "rain")])
         raise LookupError("mine")
 
+    subscribe(database, a=["message"])
     with pytest.raises(LookupError, match="mine"):
         database.write(work)
-    assert not rows(database, City)
+    for table in (City, Collection, Batch, Reading, OutgoingReading, Event, WebhookDelivery):
+        assert not rows(database, table), table
 
 
 def test_writers_take_turns_on_sqlite(sqlite: Database) -> None:

@@ -2,14 +2,16 @@
 
 from datetime import datetime, timedelta
 
+import pytest
 from sqlalchemy import update
 
 from raingauge.database import Database
 from raingauge.model import EventState
 from raingauge.storage import events
 from raingauge.storage.events import NewEvent
-from raingauge.storage.models import Event
-from tests.contract.storage_support import NOW, SECOND, accept, at_once, cancel
+from raingauge.storage.models import Event, WebhookDelivery
+from tests.contract.storage_support import NOW, SECOND, at_once, rows
+from tests.contract.test_storage_webhooks import subscribe
 
 LEASE = timedelta(seconds=30)
 OTHER_ID = "6f9d5b0e-2d0b-4f4e-9d53-0d4a7c1c2b11"
@@ -35,18 +37,11 @@ def listed(database: Database, after: int = 0, limit: int = 10) -> list[EventSta
     return database.read(lambda connection: events.page(connection, after, limit))
 
 
-def test_an_event_is_found_as_it_was_recorded(database: Database) -> None:
-    (event_id,) = record(database, message("née à Montréal 🌧"))
-    found = database.read(lambda connection: events.find(connection, event_id))
-    assert found is not None
-    assert (found.type, found.user_id, found.description) == ("message", "1234", "née à Montréal 🌧")
-    assert (found.status, found.created_at) == ("NotProcessed", NOW)
-
-
-def test_an_event_with_an_id_of_its_own_is_stored_once(database: Database) -> None:
+def test_an_event_with_an_id_of_its_own_is_stored_once_and_so_is_its_delivery(database: Database) -> None:
+    subscribe(database, a=["message"])
     first, second = (record(database, message(event_id=OTHER_ID)) for _ in range(2))
     assert first == second
-    assert len(listed(database)) == 1
+    assert (len(listed(database)), len(rows(database, WebhookDelivery))) == (1, 1)
 
 
 def test_pages_follow_the_order_of_events(database: Database) -> None:
@@ -82,11 +77,15 @@ def test_a_processed_event_is_due_no_more_until_it_is_to_be_processed_again(data
     assert [event.event_id for event in lease(database, NOW)] == [event_id]
 
 
-def test_an_event_that_is_to_be_processed_again_while_it_is_processed_stays_due(database: Database) -> None:
+@pytest.mark.parametrize("step", ["publication", "processing"])
+def test_an_event_that_is_to_be_processed_again_stays_due_whatever_is_under_way(database: Database, step: str) -> None:
     (event_id,) = record(database, message())
-    (as_read,) = lease(database, NOW)
+    (leased,) = lease(database, NOW)
     change(database, event_id, status="NotProcessed")
-    database.write(lambda connection: events.mark_processed(connection, as_read))
+    if step == "publication":
+        database.write(lambda connection: events.reschedule(connection, [leased], NOW + LEASE, NOW + 100 * LEASE))
+    else:
+        database.write(lambda connection: events.mark_processed(connection, leased))
     assert [event.event_id for event in lease(database, NOW)] == [event_id]
 
 
@@ -97,14 +96,6 @@ def test_what_is_read_of_an_event_changes_no_other_that_a_replica_has_given_its_
     database.write(lambda connection: events.mark_processed(connection, as_read))
     database.write(lambda connection: events.postpone(connection, as_read, NOW + 100 * LEASE))
     assert [event.event_id for event in lease(database, NOW + LEASE)] == [OTHER_ID]
-
-
-def test_an_event_that_was_made_due_during_its_publication_stays_due(database: Database) -> None:
-    (event_id,) = record(database, message())
-    leased = lease(database, NOW)
-    change(database, event_id, status="NotProcessed")
-    database.write(lambda connection: events.reschedule(connection, leased, NOW + LEASE, NOW + 100 * LEASE))
-    assert [event.event_id for event in lease(database, NOW)] == [event_id]
 
 
 def test_a_published_event_is_due_again_when_it_was_rescheduled_to(database: Database) -> None:
@@ -121,16 +112,3 @@ def test_what_is_not_processed_is_published_again_by_a_new_hand_off(database: Da
     change(database, first, status="Processed")
     database.write(lambda connection: events.forget_publications(connection, NOW))
     assert [event.event_id for event in lease(database, NOW)] == [second]
-
-
-def test_an_event_that_does_not_exist_is_not_changed(database: Database) -> None:
-    assert change(database, "6f9d5b0e-2d0b-4f4e-9d53-0d4a7c1c2b11", status="Processed") is None
-
-
-def test_a_collection_is_announced_as_cancelled_once(database: Database) -> None:
-    accept(database, "1", [1, 2, 3])
-    cancel(database, "1")
-    cancel(database, "1")
-    (event,) = listed(database)
-    assert (event.type, event.user_id) == ("collection.cancelled", "1")
-    assert event.description == "collection 1 is cancelled: 0 of 3 settled"

@@ -39,9 +39,8 @@ def filled(database: Database) -> Database:
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 def test_each_observation_comes_once_oldest_first_whatever_the_pages(filled: Database, limit: int) -> None:
     found = pages(filled, Period([2, 1, 3]), limit)
-    assert [row for page in found for row in page] == [
-        *((0, 1, "a"), (0, 2, "b"), (1e-6, 1, "c"), (1e-6, 2, "c"), (1, 2, "a")),
-    ]
+    expected = [(0, 1, "a"), (0, 2, "b"), (1e-6, 1, "c"), (1e-6, 2, "c"), (1, 2, "a")]
+    assert [row for page in found for row in page] == expected
     assert all(len(page) == limit for page in found[:-1])
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import func, insert, select, update
 
 from raingauge.database import Database
 from raingauge.model import BatchKey
-from raingauge.storage import collections, events, retention, streams
+from raingauge.storage import collections, events, retention
 from raingauge.storage.collections import BeingDeleted
 from raingauge.storage.enqueueing import enqueue, settled_batches
 from raingauge.storage.models import (
@@ -27,7 +27,7 @@ from raingauge.storage.models import (
 from raingauge.storage.retention import Cursor, StillOpen
 from tests.contract.storage_support import MICROSECOND, NOW, SECOND, accept, cancel, found, rows, settle_batches
 from tests.contract.test_storage_outbox import fill, rows_read
-from tests.contract.test_storage_streams import collect, observe
+from tests.contract.test_storage_streams import collect, fetched_at, lease, observe, remove
 from tests.contract.test_storage_webhooks import lease as lease_deliveries
 from tests.contract.test_storage_webhooks import subscribe
 
@@ -87,31 +87,27 @@ def test_of_a_deleted_collection_only_the_latest_weather_of_its_cities_is_publis
     collect(database, "mine", 1, 2)
     collect(database, "other", 3)
     delete(database, "mine")
-    leased = database.write(lambda c: streams.lease_readings(c, NOW, NOW + SECOND, 9))
-    assert [(one.id, one.reading is None, one.latest and one.latest.city_id) for one in leased] == [
-        ("mine/1", True, 1),
-        ("mine/2", True, 2),
-        ("other/3", False, 3),
-    ]
+    leased = lease(database)
+    published = [(one.id, one.reading is None, one.latest and one.latest.city_id) for one in leased]
+    assert published == [("mine/1", True, 1), ("mine/2", True, 2), ("other/3", False, 3)]
 
 
 def test_a_deleted_reading_that_newer_weather_has_overtaken_is_published_again(database: Database) -> None:
     collect(database, "mine", 1)
     delete(database, "mine")
-    leased = database.write(lambda c: streams.lease_readings(c, NOW, NOW + SECOND, 9))
+    leased = lease(database)
     observe(database, 1, NOW + SECOND)
-    database.write(lambda c: streams.remove_published(c, NOW, leased, NOW + SECOND))
-    (again,) = database.write(lambda c: streams.lease_readings(c, NOW, NOW + SECOND, 9))
-    assert again.latest is not None
-    assert again.latest.fetched_at == NOW + SECOND
+    remove(database, leased)
+    (again,) = lease(database)
+    assert fetched_at(again) == NOW + SECOND
 
 
 def test_of_a_deleted_reading_whose_city_has_no_weather_nothing_is_published(database: Database) -> None:
     collect(database, "mine", 1, failing="for the test")
     delete(database, "mine")
-    (leased,) = database.write(lambda c: streams.lease_readings(c, NOW, NOW + SECOND, 9))
+    (leased,) = lease(database)
     assert (leased.reading, leased.latest) == (None, None)
-    database.write(lambda c: streams.remove_published(c, NOW, [leased], NOW + SECOND))
+    remove(database, [leased])
     assert left(database, OutgoingReading) == [set()]
 
 

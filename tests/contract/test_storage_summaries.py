@@ -10,25 +10,17 @@ from functools import reduce
 from typing import Any, get_args
 
 import pytest
-from sqlalchemy import insert
 
 from raingauge.database import Database
 from raingauge.storage import readings
-from raingauge.storage.models import Collection, Reading
+from raingauge.storage.models import Reading
 from raingauge.storage.readings import NumericField, Selection, Summary
 from raingauge.storage.weather import WEATHER_COLUMNS
 from tests.contract.storage_support import NOW, SECOND
+from tests.contract.test_storage_readings import store
 
 TIES = [0.0005, -0.0005, 1.0005, -1.0005, 2.6755, 0.0015, 0.00049999999999999994, 1e-300, -1e-300]
 """Halves of a thousandth, as far as doubles can be that."""
-
-
-def store(database: Database, rows: list[dict[str, Any]], name: str = "1") -> None:
-    """Readings of a collection; one for each row."""
-    usual = {"collection_id": name, "status": "collected", "fetched_at": NOW, "observed_at": NOW}
-    full = [usual | {"city_id": number} | row for number, row in enumerate(rows, 1)]
-    collection = {"id": name, "requested_at": NOW, "max_age_s": 0, "cities_hash": "-", "total": len(rows)}
-    database.write(lambda c: (c.execute(insert(Collection).values(collection)), c.execute(insert(Reading), full)))
 
 
 def summary(database: Database, **selection: Any) -> Summary:
@@ -68,16 +60,6 @@ def test_every_numeric_field_can_be_summed_up(database: Database) -> None:
     store(database, [{name: number + shift for number, name in enumerate(fields)} for shift in (2, 10, -3)])
     for number, name in enumerate(fields):
         assert summary(database, field=name) == Summary((3 * number + 9) * 1000, 3, number - 3, number + 10)
-
-
-def test_only_what_was_collected_and_has_a_value_counts(database: Database) -> None:
-    failed = {"status": "failed", "fetched_at": None, "observed_at": None}
-    rows: list[dict[str, Any]] = [{"temperature": 20.5, "humidity": None}, {"temperature": -3.25, "humidity": 60.0}]
-    empty = Summary(0, 0, None, None)
-    assert (summary(database), empty.total, empty.mean) == (empty, 0.0, None)
-    store(database, [*rows, {"temperature": None, "humidity": None} | failed])
-    assert summary(database) == Summary(17_250, 2, -3.25, 20.5)
-    assert summary(database, field="humidity") == Summary(60_000, 1, 60.0, 60.0)
 
 
 @pytest.mark.parametrize(

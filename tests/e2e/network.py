@@ -1,4 +1,4 @@
-"""Networks that fail: a door to a server that can be shut, connections that break, ports where nobody is at home."""
+"""A network that fails: a door to a server that can be shut, and whose connections break."""
 
 import select
 import socket
@@ -81,10 +81,3 @@ def door(host: str, port: int) -> Iterator[Door]:
         yield opened
     finally:
         opened.close()
-
-
-def closed_port() -> int:
-    """A port where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port

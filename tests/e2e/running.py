@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from uuid import uuid4
 
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from raingauge.contracts import dead_letter_topic
+from tests.contract.messaging_helpers import SERVER, with_admin
 from tests.support.databases import need_port
 
 
@@ -28,13 +29,24 @@ def kafka_settings() -> Iterator[dict[str, object]]:
     events = f"events_{topic}"
     names = {"broker__topic": topic, "broker__events_topic": events, "broker__group": f"group_{topic}"}
     yield {"broker__url": "kafka://127.0.0.1:9092", **names}
-    asyncio.run(_delete(topic, dead_letter_topic(topic), events))
+    topics = [topic, dead_letter_topic(topic), events]
+    asyncio.run(with_admin(SERVER, lambda admin: admin.delete_topics(topics)))
 
 
-async def _delete(*topics: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers="127.0.0.1:9092")
-    await admin.start()
-    try:
-        await admin.delete_topics([*topics])
-    finally:
-        await admin.close()
+def all_in(*topics: str) -> list[ConsumerRecord]:
+    """Every message of these topics."""
+
+    async def read() -> list[ConsumerRecord]:
+        described = await with_admin(SERVER, lambda admin: admin.describe_topics([*topics]))
+        partitions = [
+            TopicPartition(one["topic"], part["partition"]) for one in described for part in one["partitions"]
+        ]
+        async with AIOKafkaConsumer(bootstrap_servers=SERVER, auto_offset_reset="earliest") as reader:
+            ends = await reader.end_offsets(partitions)
+            reader.assign(partitions)
+            found: list[ConsumerRecord] = []
+            while len(found) < sum(ends.values()):
+                found += [one for some in (await reader.getmany(timeout_ms=1000)).values() for one in some]
+            return found
+
+    return asyncio.run(read())

@@ -10,16 +10,16 @@ import requests
 from raingauge.access.tokens import is_token, session_of
 from raingauge.database import open_database
 from tests.e2e.marks import TOKEN, assert_unmarked
-from tests.e2e.network import closed_port
 from tests.e2e.provoking import assert_answers_unmarked, assert_database_unmarked
 from tests.e2e.running import settings_for
 from tests.support.processes import launched, program
+from tests.support.servers import free_port
 
 pytestmark = pytest.mark.long
 
 
 def settings(folder: Path, **more: object) -> dict[str, str]:
-    return settings_for(f"http://127.0.0.1:{closed_port()}", f"sqlite:///{folder}/raingauge.db", more)
+    return settings_for(f"http://127.0.0.1:{free_port()}", f"sqlite:///{folder}/raingauge.db", more)
 
 
 def test_beyond_loopback_it_does_not_start_without_a_token_and_says_what_to_do(tmp_path: Path) -> None:

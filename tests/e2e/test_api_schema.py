@@ -11,14 +11,7 @@ from typing import Any, Final
 
 import pytest
 import schemathesis
-from schemathesis.config import (
-    ChecksConfig,
-    GenerationConfig,
-    ProjectConfig,
-    ProjectsConfig,
-    SchemathesisConfig,
-    SimpleCheckConfig,
-)
+from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import StopReason, events, from_schema
 from schemathesis.hooks import HookContext
 from schemathesis.schemas import BaseSchema
@@ -31,7 +24,12 @@ from raingauge.settings import Settings
 from tests.api_support import NOON, Front, api, observation
 from tests.support.cities import build_small_file
 
-EXAMPLES: Final = 30
+CONFIG: Final = {
+    "seed": 1,
+    "generation": {"max-examples": 30, "deterministic": True},
+    # That a route is closed is tested for each of them by itself; here it would triple the requests.
+    "checks": {"ignored_auth": {"enabled": False}},
+}
 UNSAYABLE: Final = {
     "GET /cities",
     "GET /collections",
@@ -54,9 +52,8 @@ ALSO_AN_ID: Final = {"GET /collections/stream"}
 async def described(sqlite: Database, tmp_path: Path) -> BaseSchema:
     """The front's description and a token, with a collection of every kind and a file of cities behind it."""
     file = build_small_file(tmp_path)
-    front = Front(
-        sqlite, settings=Settings.model_validate({"cities": {"file": str(file)}, "http": {"allowed_hosts": ["*"]}})
-    )
+    settings = Settings.model_validate({"cities": {"file": str(file)}, "http": {"allowed_hosts": ["*"]}})
+    front = Front(sqlite, settings=settings)
     front.beat()
     front.open_gate()
     for id, cities in (("1", [1, 2, 3]), ("0", [1, 2]), ("done", [1])):  # noqa: A001
@@ -65,14 +62,10 @@ async def described(sqlite: Database, tmp_path: Path) -> BaseSchema:
     token = new_token()
     front.database.write(lambda c: stored.add(c, NOON, "schemathesis", digest(token), "admin", None))
     headers = {"Authorization": f"Bearer {token}"}
-    generation = GenerationConfig(max_examples=EXAMPLES, deterministic=True)
-    # That a route is closed is tested for each of them by itself; here it would triple the requests.
-    checks = ChecksConfig(ignored_auth=SimpleCheckConfig(enabled=False))
-    projects = ProjectsConfig(default=ProjectConfig(generation=generation, checks=checks, headers=headers))
     admitted = admission(front.collections.transactions, front.settings, {})
     served = api(front.settings, front.collections, front.relay, admitted)
     served.state.parts.live.close()  # so that the stream of collections ends at once
-    config = SchemathesisConfig(seed=1, projects=projects)
+    config = SchemathesisConfig.from_dict(CONFIG | {"headers": headers})
     schema = schemathesis.openapi.from_asgi("/openapi.json", served, config=config, headers=headers)
     schema.hook("map_body")(whole_numbers)
     return schema

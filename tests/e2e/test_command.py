@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from tests.support.eventually import eventually
-from tests.support.processes import ROOT, Program, program
+from tests.support.processes import ROOT, Ended, Program, program, run_to_end
 
 pytestmark = pytest.mark.long
 COMMAND = [sys.executable, "-m", "cli"]
@@ -30,23 +30,15 @@ def environment(url: str = "http://127.0.0.1:1", **more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "RAINGAUGE_URL": url, **more}
 
 
-def raingauge(*arguments: str, service: Program, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        env=environment(service.url),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def raingauge(*arguments: str, service: Program, stdin: str = "") -> Ended:
+    return run_to_end([*COMMAND, *arguments], environment(service.url), stdin=stdin)
 
 
 def completed(*words: str, url: str = "http://127.0.0.1:1") -> list[str]:
     """What bash would offer for the last of these words."""
     asked = {"_RAINGAUGE_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(["raingauge", *words])}
     variables = environment(url, **asked, COMP_CWORD=str(len(words)))
-    done = subprocess.run(COMMAND, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    done = run_to_end(COMMAND, variables)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.split()
 
@@ -106,10 +98,7 @@ def test_ctrl_c_ends_a_wait_with_130_and_the_collection_goes_on(service: Program
 
 
 def test_output_into_a_closed_pipe_ends_quietly(service: Program) -> None:
-    command = f"{sys.executable} -m cli quota | true"
-    done = subprocess.run(
-        ["sh", "-c", command], env=environment(service.url), capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_to_end(["sh", "-c", f"{sys.executable} -m cli quota | true"], environment(service.url))
     assert (done.stdout, done.stderr) == ("", "")
 
 
@@ -130,36 +119,18 @@ def test_a_shell_completes_commands_options_and_values(words: list[str], offered
 
 def test_the_scripts_for_shells_name_the_command() -> None:
     for shell in ("bash", "zsh", "fish"):
-        variables = environment(_RAINGAUGE_COMPLETE=f"source_{shell}")
-        done = subprocess.run(COMMAND, env=variables, capture_output=True, text=True, timeout=60, check=False)
+        done = run_to_end(COMMAND, environment(_RAINGAUGE_COMPLETE=f"source_{shell}"))
         assert (done.returncode, "_RAINGAUGE_COMPLETE" in done.stdout) == (0, True)
 
 
 def test_admin_does_what_the_consumers_commands_do(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/own.db"
-    variables = environment(RAINGAUGE_DATABASE__URL=url)
-    subprocess.run(
-        [sys.executable, "-m", "alembic", "upgrade", "head"], env=variables, cwd=ROOT, check=True, timeout=60
-    )
+    variables = environment(RAINGAUGE_DATABASE__URL=f"sqlite:///{tmp_path}/own.db")
+    assert run_to_end([sys.executable, "-m", "alembic", "upgrade", "head"], variables).returncode == 0
     shown = []
     for command in ([*COMMAND, "admin"], [sys.executable, "-m", "consumer"]):
-        (tmp_path / "own.db").touch()
         done = [
-            subprocess.run(
-                [*command, *words],
-                env=variables,
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            for words in (
-                ["quota", "adopt"],
-                ["quota", "set-month", "77"],
-                ["quota", "open"],
-                ["cities", "forget", "5"],
-            )
+            run_to_end([*command, *words.split()], variables, tmp_path)
+            for words in ("quota adopt", "quota set-month 77", "quota open", "cities forget 5")
         ]
         assert [each.returncode for each in done] == [0, 0, 0, 0]
         shown.append([each.stdout.rpartition("->")[2] for each in done])

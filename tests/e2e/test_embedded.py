@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
+from jsonschema import Draft202012Validator
 
 from tests.e2e.running import settings_for
 from tests.support.eventually import eventually
@@ -18,7 +18,6 @@ WINDOW_S = 4.0
 QUOTA = 60
 CITIES = 167
 SMOOTH_OPTIMUM_S = 160 * WINDOW_S / 60
-SINGLE_OPTIMUM_S = 166 * WINDOW_S / 60
 MOST_CALLS = 14
 """Ten at full scale (tests/simulation/test_optimum.py); so much faster, a busy machine's delays split some."""
 BURST_OPTIMUM_S = 2 * WINDOW_S
@@ -39,17 +38,10 @@ def provider(*arguments: str) -> Iterator[Program]:
         yield running
 
 
-def collected(service: Program, seconds: float) -> dict[str, Any]:
-    """Collection 1, when it is done."""
-    done = lambda: (state := service.get("/get", id="1")) and state["status"] == "done" and state  # noqa: E731
-    state: dict[str, Any] = eventually(done, seconds + START_UP_S)
-    return state
-
-
 def assert_all_collected_within_the_quota(state: dict[str, Any], witness: dict[str, Any]) -> None:
     assert (state["total"], state["collected"], state["failed"]) == (CITIES, CITIES, 0)
     assert len({row["city_id"] for row in state["data"]}) == CITIES
-    assert set(witness["statuses"]) <= {"200", "401"}
+    assert set(witness["statuses"]) == {"200"}
     assert witness["most_in_window"] <= QUOTA
 
 
@@ -61,7 +53,7 @@ def took(witness: dict[str, Any]) -> float:
 def test_smooth_pacing_collects_the_default_cities_at_the_optimum(tmp_path: Path) -> None:
     with provider() as weather, embedded(tmp_path, weather) as service:
         assert service.collect(id=1).status_code == 202
-        state = collected(service, SMOOTH_OPTIMUM_S)
+        state = service.done(1, SMOOTH_OPTIMUM_S + START_UP_S)
         witness = weather.get("/control/witness")
     assert_all_collected_within_the_quota(state, witness)
     assert took(witness) <= 1.05 * SMOOTH_OPTIMUM_S
@@ -72,7 +64,7 @@ def test_smooth_pacing_collects_the_default_cities_at_the_optimum(tmp_path: Path
 def test_burst_pacing_collects_them_in_two_windows(tmp_path: Path) -> None:
     with provider() as weather, embedded(tmp_path, weather, quota__pacing="burst") as service:
         service.collect(id=1)
-        state = collected(service, BURST_OPTIMUM_S)
+        state = service.done(1, BURST_OPTIMUM_S + START_UP_S)
         witness = weather.get("/control/witness")
         eventually(lambda: service.scrape()["raingauge_handoff_lag_messages{partition=0}"] == 0, 20)
         metrics = service.scrape()
@@ -81,20 +73,6 @@ def test_burst_pacing_collects_them_in_two_windows(tmp_path: Path) -> None:
     assert metrics["raingauge_event_loop_lag_seconds_count"] > 0
     assert_all_collected_within_the_quota(state, witness)
     assert took(witness) <= 1.1 * BURST_OPTIMUM_S
-
-
-def test_a_provider_without_group_calls_costs_one_probe_and_is_asked_city_by_city(tmp_path: Path) -> None:
-    with provider("--group", "removed") as weather, embedded(tmp_path, weather) as service:
-        service.collect(id=1)
-        state = collected(service, SINGLE_OPTIMUM_S)
-        witness = weather.get("/control/witness")
-        calls = weather.get("/control/calls", limit=300)["calls"]
-    assert_all_collected_within_the_quota(state, witness)
-    assert witness["group_units"] == 1
-    assert witness["units"] == CITIES + 1
-    second = calls[1]["at_s"] - calls[0]["at_s"]
-    assert second == pytest.approx(WINDOW_S / QUOTA, abs=0.2)
-    assert took(witness) <= 168 * WINDOW_S / 60 * 1.05
 
 
 def test_stopped_or_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -108,20 +86,19 @@ def test_stopped_or_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path)
             eventually(lambda: service.get("/get", id="1")["collected"] > before, START_UP_S)
             service.kill()
         with embedded(tmp_path, weather) as service:
-            state = collected(service, SMOOTH_OPTIMUM_S + 60)
+            state = service.done(1, SMOOTH_OPTIMUM_S + START_UP_S + 60)
         witness = weather.get("/control/witness")
     assert_all_collected_within_the_quota(state, witness)
     assert witness["units"] <= CITIES + 20
 
 
 def test_without_a_key_it_starts_the_simulator_in_any_folder_and_says_so(tmp_path: Path) -> None:
-    settings = {"RAINGAUGE_HTTP__PORT": "0", "PYTHONPATH": str(ROOT)}
-    settings["RAINGAUGE_STREAMS__ENABLED"] = "true"
+    settings = {"RAINGAUGE_HTTP__PORT": "0", "PYTHONPATH": str(ROOT), "RAINGAUGE_STREAMS__ENABLED": "true"}
     with program("standalone", settings=settings, cwd=tmp_path) as service:
         assert sum("simulated" in line for line in service.lines) == 1
         assert "  streams   var/simulator-streams" in service.lines
         service.collect(id="small", cities=[3439525, 3439781])
-        state = eventually(lambda: (s := service.get("/get", id="small")) and s["status"] == "done" and s, START_UP_S)
+        state = service.done("small", START_UP_S)
     assert [row["city_id"] for row in state["data"]] == [3439525, 3439781]
     assert all(-60 < row["temperature"] < 60 for row in state["data"])
     assert f'program.started settings="no config.env.yml in {tmp_path}"' in service.output
@@ -154,53 +131,42 @@ def test_every_reading_is_in_the_streams_files_although_it_is_killed(tmp_path: P
         with (folder / "readings.jsonl").open("a") as file:
             file.write('{"specversion": "1.0", "id": "1/34')  # as if it had been killed while it wrote
         with embedded(tmp_path, weather, **streams) as service:
-            state = collected(service, SMOOTH_OPTIMUM_S + 60)
+            state = service.done(1, SMOOTH_OPTIMUM_S + START_UP_S + 60)
             eventually(lambda: service.scrape()["raingauge_stream_lag_seconds"] == 0, 60)
             assert "streams.repaired" in service.output
-            schema = service.get("/schemas/reading.json")
+            schema = Draft202012Validator(service.get("/schemas/reading.json"))
     published, latest = (events_in(folder / f"{topic}.jsonl") for topic in ("readings", "latest"))
     rows = {f"1/{row['city_id']}": row for row in state["data"]}
     assert {event["id"] for event in published} == rows.keys()
     assert {event["id"].partition("/")[0] for event in latest} == {name.partition("/")[2] for name in rows}
     for event in published:
-        jsonschema.validate(event["data"], schema)
+        schema.validate(event["data"])
         assert event["data"]["temperature"] == rows[event["id"]]["temperature"]
 
 
-@pytest.mark.parametrize(("module", "broker"), [("consumer", "kafka://127.0.0.1:1"), ("standalone", "inprocess://")])
-def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(module: str, broker: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "setting"), [("consumer", "export"), ("standalone", "export"), ("standalone", "streams")]
+)
+def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(module: str, setting: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    own = {"broker__url": broker, "export__folder": tmp_path / "file"}
+    broker = "kafka://127.0.0.1:1" if module == "consumer" else "inprocess://"
+    own = {"broker__url": broker, "streams__enabled": setting == "streams", f"{setting}__folder": tmp_path / "file"}
     settings = settings_for("http://127.0.0.1:1", f"sqlite:///{tmp_path}/own.db", own)
     with launched(module, settings=settings) as refused:
         assert refused.ended() == 2
-    assert refused.lines[-1].startswith(f"export.folder: cannot write to {tmp_path}/file: ")
-
-
-def test_a_folder_of_streams_that_cannot_be_written_to_is_refused_at_the_start(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    own = {"streams__enabled": True, "streams__folder": tmp_path / "file"}
-    settings = settings_for("http://127.0.0.1:1", f"sqlite:///{tmp_path}/own.db", own)
-    with launched("standalone", settings=settings) as refused:
-        assert refused.ended() == 2
-    assert refused.lines[-1] == f"streams.folder: cannot write to {tmp_path}/file: File exists"
+    assert refused.lines[-1] == f"{setting}.folder: cannot write to {tmp_path}/file: File exists"
 
 
 def test_simulated_and_real_weather_never_get_into_one_database(tmp_path: Path) -> None:
-    simulated = {"RAINGAUGE_DATABASE__URL": f"sqlite:///{tmp_path}/own.db", "RAINGAUGE_HTTP__PORT": "0"}
+    simulated = {"RAINGAUGE_HTTP__PORT": "0"}
     real = simulated | {"OPENWEATHER_API_KEY": tmp_path.name, "RAINGAUGE_OPENWEATHER__BASE_URL": "http://127.0.0.1:1"}
-    with program("standalone", settings=simulated) as service:
-        assert service.stop() == 0
-    with launched("standalone", settings=real) as refused:
-        assert refused.ended() == 2
-    assert "database.url: simulated weather is in this database" in refused.output
-    real["RAINGAUGE_DATABASE__URL"] = f"sqlite:///{tmp_path}/real.db"
-    with program("standalone", settings=real) as service:
-        assert service.stop() == 0
-    simulated["RAINGAUGE_DATABASE__URL"] = real["RAINGAUGE_DATABASE__URL"]
-    with launched("standalone", settings=simulated) as refused:
-        assert refused.ended() == 2
-    assert "database.url: real weather is in this database" in refused.output
+    for kind, first, second in (("simulated", simulated, real), ("real", real, simulated)):
+        database = {"RAINGAUGE_DATABASE__URL": f"sqlite:///{tmp_path}/{kind}.db"}
+        with program("standalone", settings=first | database) as service:
+            assert service.stop() == 0
+        with launched("standalone", settings=second | database) as refused:
+            assert refused.ended() == 2
+        assert f"database.url: {kind} weather is in this database" in refused.output
 
 
 def test_a_second_process_on_the_same_file_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
@@ -212,5 +178,5 @@ def test_a_second_process_on_the_same_file_is_refused_until_the_first_is_gone(tm
         first.collect(id="small", cities=[3439525])
         first.kill()
     with program("standalone", settings=settings) as third:
-        eventually(lambda: (s := third.get("/get", id="small")) and s["status"] == "done", START_UP_S)
+        third.done("small", START_UP_S)
         assert third.stop() == 0

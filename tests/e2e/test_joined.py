@@ -101,7 +101,7 @@ def test_a_collection_over_tls_and_what_is_wrong_in_one_line(place: Place) -> No
             )
         }
         assert producer.collect(id=1, cities=CITIES).status_code == 202
-        eventually(lambda: producer.get("/get", id=1)["status"] == "done", 60)
+        producer.done(1)
         eventually(lambda: consumer.get("/ready")["status"] == "ready", 10)
         letters = parts.enter_context(launched("consumer", "dead-letters", "list", settings=settings))
         assert letters.ended() == 0

@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import func, select
 
 from raingauge.database import open_database
 from raingauge.settings import Settings
 from raingauge.storage.models import Reading
-from tests.e2e.running import kafka_settings, settings_for
+from tests.contract.messaging_helpers import with_admin
+from tests.e2e.running import all_in, kafka_settings, settings_for
 from tests.support.databases import server_schema
 from tests.support.eventually import eventually
 from tests.support.processes import Program, program, simulator
@@ -72,21 +71,10 @@ def notifications(running: System) -> list[str]:
     return [line.split(maxsplit=2)[2] for line in lines]
 
 
-async def messages(topic: str, expected: int) -> list[dict[str, Any]]:
-    """What anyone can read on the inspection port."""
-    async with AIOKafkaConsumer(topic, bootstrap_servers=INSPECTION, auto_offset_reset="earliest") as reader:
-        return [json.loads((await asyncio.wait_for(reader.getone(), 20)).value) for _ in range(expected)]
-
-
 async def lag(topic: str, group: str) -> int:
     """Messages that the group has not acknowledged."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=INSPECTION)
-    await admin.start()
-    try:
-        committed = await admin.list_consumer_group_offsets(group)
-        [described] = await admin.describe_topics([topic])
-    finally:
-        await admin.close()
+    committed = await with_admin(INSPECTION, lambda admin: admin.list_consumer_group_offsets(group))
+    [described] = await with_admin(INSPECTION, lambda admin: admin.describe_topics([topic]))
     async with AIOKafkaConsumer(bootstrap_servers=INSPECTION) as reader:
         partitions = [TopicPartition(topic, entry["partition"]) for entry in described["partitions"]]
         assert partitions
@@ -99,13 +87,10 @@ def test_two_consumers_share_one_quota_and_store_each_city_once() -> None:
     with system(consumers=2) as running:
         answer = running.producer.collect(id=1)
         assert (answer.status_code, answer.json()["batches"]) == (202, 9)
-        published = asyncio.run(messages(running.topic, 9))
-        done = lambda: (s := running.producer.get("/get", id=1)) and s["status"] == "done" and s  # noqa: E731
-        state = eventually(done, OPTIMUM_S + 40)
+        state = running.producer.done(1, OPTIMUM_S + 40)
+        published = [json.loads(message.value) for message in all_in(running.topic)]
         witness = running.weather.get("/control/witness")
-        eventually(
-            lambda: notifications(running) == ["has been sent to 1: collection 1 is done: 167 cities collected"], 20
-        )
+        eventually(lambda: notifications(running) == [NOTIFICATION], 20)
         eventually(lambda: asyncio.run(lag(running.topic, running.group)) == 0, 20)
         seen, metrics = running.producer.scrape(), [consumer.scrape() for consumer in running.consumers]
         with closing(open_database(running.database_url)) as database:
@@ -131,7 +116,7 @@ def test_two_consumers_share_one_quota_and_store_each_city_once() -> None:
 def test_a_retired_group_endpoint_is_probed_once_for_all_consumers() -> None:
     with system(2, "--group", "removed") as running:
         running.producer.collect(id="seven", cities=list(range(3439525, 3439525 + 40)))
-        eventually(lambda: running.producer.get("/get", id="seven")["status"] == "done", 60)
+        running.producer.done("seven")
         witness = running.weather.get("/control/witness")
     assert witness["group_units"] == 1
     assert witness["units"] == 41

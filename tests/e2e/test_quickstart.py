@@ -5,14 +5,13 @@ without a language start the program, which this test does itself. A new block n
 """
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.cities import build_small_file
-from tests.support.processes import ROOT, program
+from tests.support.processes import ROOT, program, run_to_end
 
 pytestmark = pytest.mark.long
 QUICKSTART = (ROOT / "docs/quickstart.md").read_text("utf-8")
@@ -36,15 +35,9 @@ def test_the_commands_of_the_quickstart_print_what_it_shows(tmp_path: Path) -> N
     assert len(STEPS) == QUICKSTART.count("```sh\n") > 0
     with program("standalone", settings=settings, cwd=tmp_path) as service:
         environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "RAINGAUGE_URL": service.url}
+        environment["LC_ALL"] = "C.UTF-8"
         for commands, shown in STEPS:
-            done = subprocess.run(
-                ["bash", "-ec", commands.replace("http://127.0.0.1:8000", service.url)],
-                cwd=tmp_path,
-                env=environment | {"LC_ALL": "C.UTF-8"},
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=60,
-            )
+            here = commands.replace("http://127.0.0.1:8000", service.url)
+            done = run_to_end(["bash", "-ec", here], environment, tmp_path)
             assert done.returncode == 0, commands + done.stderr
             assert form(done.stdout or done.stderr) == form(shown), commands

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import pytest
 import requests
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from sqlalchemy import make_url
 
 import standalone.app
@@ -27,12 +27,12 @@ from raingauge.settings import Settings, load_settings
 from simulator.settings import SimulatorSettings
 from tests.e2e.echo import echoing
 from tests.e2e.marks import KEY, PASSWORD, assert_unmarked, url_with_password
-from tests.e2e.network import closed_port
 from tests.e2e.provoking import PATIENCE_S, assert_answers_unmarked, assert_database_unmarked, provoke
-from tests.e2e.running import kafka_settings, settings_for
+from tests.e2e.running import all_in, kafka_settings, settings_for
 from tests.support.databases import empty
 from tests.support.eventually import eventually
 from tests.support.processes import Program, launched, program, simulator
+from tests.support.servers import free_port
 
 NEWER = b'{"version": 99}'
 """It stays, and its partition waits behind it."""
@@ -99,8 +99,7 @@ class Ear(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
-        self.lines.append(repr(record.args))
+        self.lines += [self.format(record), repr(record.args)]
 
     @property
     def output(self) -> str:
@@ -110,15 +109,13 @@ class Ear(logging.Handler):
 @pytest.fixture
 def ear() -> Iterator[Ear]:
     """Everything that is logged at DEBUG, by the libraries too."""
-    root, ear = logging.getLogger(), Ear()
-    loggers = [root, *map(logging.getLogger, LIBRARIES), logging.getLogger("sqlalchemy.engine")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
+    ear = Ear()
+    levels = {logger: logger.level for logger in map(logging.getLogger, ("", *LIBRARIES, "sqlalchemy.engine"))}
+    for logger in levels:
         logger.setLevel(logging.DEBUG)
-    root.addHandler(ear)
+    logging.getLogger().addHandler(ear)
     yield ear
-    root.removeHandler(ear)
-    for logger, level in zip(loggers, levels, strict=True):
+    for logger, level in levels.items():
         logger.setLevel(level)
 
 
@@ -201,8 +198,8 @@ def test_embedded_at_debug_level_with_nothing_masked(
 @pytest.mark.long
 @pytest.mark.parametrize("module", ["producer", "consumer"])
 def test_with_database_and_kafka_out_of_reach(module: str) -> None:
-    database = url_with_password("mysql+pymysql", f"127.0.0.1:{closed_port()}")
-    kafka = f"kafka://127.0.0.1:{closed_port()}"
+    database = url_with_password("mysql+pymysql", f"127.0.0.1:{free_port()}")
+    kafka = f"kafka://127.0.0.1:{free_port()}"
     settings = settings_with_marks("http://127.0.0.1:1", database, broker__url=kafka)
     with program(module, settings=settings) as running:
         assert_command_line_unmarked(running)
@@ -242,27 +239,6 @@ def test_the_simulator_with_a_marked_key() -> None:
 # -- on Kafka and MariaDB ------------------------------------------------------------------------------------------
 
 
-PARTITIONS = 2
-
-
-def every_message(topic: str) -> list[Any]:
-    """All that stands in the topic and in that of its dead letters."""
-    partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-    partitions.append(TopicPartition(dead_letter_topic(topic), 0))
-
-    async def read() -> list[Any]:
-        async with AIOKafkaConsumer(bootstrap_servers="127.0.0.1:9094", auto_offset_reset="earliest") as reader:
-            reader.assign(partitions)
-            ends = await reader.end_offsets(partitions)
-            found: list[Any] = []
-            while len(found) < sum(ends.values()):
-                for records in (await reader.getmany(timeout_ms=1000)).values():
-                    found += records
-            return found
-
-    return asyncio.run(read())
-
-
 def publish(topic: str, *values: bytes | None) -> None:
     async def send() -> None:
         async with AIOKafkaProducer(bootstrap_servers="127.0.0.1:9092") as producer:
@@ -279,7 +255,7 @@ def test_on_kafka_and_mariadb(schemas: dict[str, str]) -> None:
     with echoing() as provider, ExitStack() as parts:
         kafka = parts.enter_context(kafka_settings())
         topic = str(kafka["broker__topic"])
-        settings = settings_with_marks(provider.url, url, broker__partitions=PARTITIONS, **kafka)
+        settings = settings_with_marks(provider.url, url, broker__partitions=2, **kafka)
         producer = parts.enter_context(program("producer", settings=settings))
         consumer = parts.enter_context(program("consumer", settings=settings))
         without = settings | {"RAINGAUGE_DATABASE__URL": shut_out}
@@ -296,7 +272,7 @@ def test_on_kafka_and_mariadb(schemas: dict[str, str]) -> None:
         assert [running.stop() for running in (producer, consumer)] == [0, 0]
         for running in (producer, consumer, *outsiders):
             assert_unmarked(running.output, "the output")
-        messages = every_message(topic)
+        messages = all_in(topic, dead_letter_topic(topic))
     assert provider.keys == {KEY}
     with closing(open_database(url)) as database:
         assert assert_database_unmarked(database)["readings"] > 10

@@ -23,12 +23,13 @@ from raingauge.clock import SystemClock
 from raingauge.database import Database, open_database
 from raingauge.model import CollectionRequest
 from raingauge.storage.models import Collection, QueuedCity, Reading
-from tests.e2e.network import Door, closed_port, door
+from tests.e2e.network import Door, door
 from tests.e2e.running import kafka_settings, settings_for
 from tests.support.accepting import accept
 from tests.support.databases import empty
 from tests.support.eventually import eventually
 from tests.support.processes import Program, launched, program, simulator
+from tests.support.servers import free_port
 
 STOPS = int(os.environ.get("STOPS", "0"))
 CITIES = range(3_000_001, 3_000_046)
@@ -45,11 +46,6 @@ COMPLAINTS = (
     *("was never retrieved", "was destroyed but it is pending", "was never awaited", "Event loop is closed"),
     *("Unclosed", "ResourceWarning", "Exception ignored", "Traceback", "Fatal Python error"),
 )
-
-
-def pause(seconds: float) -> None:
-    """Let a moment pass that a test has chosen at random: that moment is what it tests."""
-    threading.Event().wait(seconds)
 
 
 @dataclass
@@ -76,7 +72,8 @@ class World:
         self.accepted[self.collection] = frozenset(CITIES)
 
     def pause(self, most_s: float) -> None:
-        pause(self.chance.uniform(0, most_s))
+        """Let a moment pass that is chosen at random: that moment is what is tested."""
+        threading.Event().wait(self.chance.uniform(0, most_s))
 
     def fault(self, **form: Any) -> None:
         """Have the provider fail."""
@@ -300,7 +297,7 @@ class Site:
         world = World(number, self.weather, self.database, f"c{next(self.numbers)}")
         settings = dict(self.settings)
         if moment in WITHOUT_KAFKA:
-            settings["RAINGAUGE_BROKER__URL"] = f"kafka://127.0.0.1:{closed_port()}"
+            settings["RAINGAUGE_BROKER__URL"] = f"kafka://127.0.0.1:{free_port()}"
         with door(str(url.host), int(url.port or 0)) as world.door:
             through = url.set(port=world.door.port).render_as_string(hide_password=False)
             check(module, world, moment, settings | {"RAINGAUGE_DATABASE__URL": through}, self.settings)

@@ -134,15 +134,8 @@ class Scene:
         self.settled: list[Settled] = []
         self.under_way = self.most_under_way = 0
         self.registry = CollectorRegistry()
-        self.caller = Caller(
-            self.ledger,
-            self.provider,
-            Transactions(self.database, inline, self.clock),
-            self._request,
-            self.clock,
-            lanes,
-            CallMetrics(self.registry),
-        )
+        transactions, metrics = Transactions(self.database, inline, self.clock), CallMetrics(self.registry)
+        self.caller = Caller(self.ledger, self.provider, transactions, self._request, self.clock, lanes, metrics)
         self.caller.on_settled = self.settled.append
         self.database.write(self._enqueue)
 

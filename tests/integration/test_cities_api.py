@@ -19,36 +19,24 @@ async def search(sqlite: Database, file: Path, **query: Any) -> httpx2.Response:
     return await front(sqlite, file).http.get("/cities", params=query)
 
 
-async def test_cities_are_found_by_name_country_and_place(sqlite: Database, tmp_path: Path) -> None:
-    file = build_small_file(tmp_path)
-    found = await search(sqlite, file, q="sal", country="uy")
+async def test_cities_are_found_by_name_country_and_place(sqlite: Database, cities_file: Path) -> None:
+    found = await search(sqlite, cities_file, q="sal", country="uy")
     assert found.status_code == 200
-    salto = {
-        "id": 3440714,
-        "name": "Salto",
-        "country": "UY",
-        "admin1": "Salto Department",
-        "latitude": -31.38333,
-        "longitude": -57.96667,
-        "population": 99823,
-        "distance_km": None,
-    }
-    assert found.json() == {"cities": [salto]}
-    near = (await search(sqlite, file, near="-34.9,-56.2", limit=1)).json()
+    salto = {"id": 3440714, "name": "Salto", "country": "UY", "admin1": "Salto Department", "population": 99823}
+    place = {"latitude": -31.38333, "longitude": -57.96667, "distance_km": None}
+    assert found.json() == {"cities": [salto | place]}
+    near = (await search(sqlite, cities_file, near="-34.9,-56.2", limit=1)).json()
     assert [(city["name"], city["distance_km"]) for city in near["cities"]] == [("Montevideo", 1.1)]
-    assert (await search(sqlite, file, q="nowhere")).json() == {"cities": []}
-    assert len((await search(sqlite, file)).json()["cities"]) == 14
+    assert (await search(sqlite, cities_file, q="nowhere")).json() == {"cities": []}
+    assert len((await search(sqlite, cities_file)).json()["cities"]) == 14
 
 
-async def test_a_parameter_that_is_wrong_is_named(sqlite: Database, tmp_path: Path) -> None:
-    producer = front(sqlite, build_small_file(tmp_path))
+async def test_a_parameter_that_is_wrong_is_named(sqlite: Database, cities_file: Path) -> None:
+    producer = front(sqlite, cities_file)
     for where, value in [
         ("country", "Atlantis"),
         *(("near", text) for text in ("here", "1", "91,0", "0,181", "nan,0", "1,2,3")),
-        ("limit", 0),
-        ("limit", 101),
-        ("q", "x" * 101),
-        ("name", "x"),
+        *(("limit", 0), ("limit", 101), ("q", "x" * 101), ("name", "x")),
     ]:
         answer = await producer.http.get("/cities", params={where: value})
         assert answer.status_code == 422, (where, value)

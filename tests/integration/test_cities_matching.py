@@ -1,8 +1,5 @@
 """Matching a list of places: ids where there is one answer, a report where there is none."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from raingauge.cities.matching import (
@@ -17,20 +14,8 @@ from raingauge.cities.matching import (
     match,
     read_places,
 )
-from raingauge.cities.search import Cities, open_cities
+from raingauge.cities.search import Cities
 from raingauge.cities.suggestions import similar_names
-from tests.support.cities import build_small_file
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_small_file(tmp_path_factory.mktemp("cities"))
-
-
-@pytest.fixture
-def cities(file: Path) -> Iterator[Cities]:
-    with open_cities(file) as opened:
-        yield opened
 
 
 def only(cities: Cities, *place: object, **how: bool) -> Match:

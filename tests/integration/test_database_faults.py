@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, delete, make_url, text
 from raingauge.database import Database, open_database
 from raingauge.errors import DatabaseUnavailable
 from raingauge.storage.models import City
+from tests.e2e.running import settings_for
 from tests.support.databases import need, own_database
 from tests.support.eventually import eventually
 from tests.support.processes import Program, program, simulator
@@ -26,16 +27,11 @@ RESUMES_S = 30.0
 @contextmanager
 def embedded(url: str) -> Iterator[Program]:
     """Embedded mode on that database, and a provider; 100 cities take some seconds."""
-    with simulator("--quota", "60", "--window-s", "4", "--latency-s", "0.02") as provider:
-        settings = {
-            "OPENWEATHER_API_KEY": "simulator",
-            "RAINGAUGE_OPENWEATHER__BASE_URL": provider.url,
-            "RAINGAUGE_DATABASE__URL": url,
-            "RAINGAUGE_HTTP__PORT": "0",
-            "RAINGAUGE_QUOTA__WINDOW_S": "4",
-        }
-        with program("standalone", settings=settings) as service:
-            yield service
+    with (
+        simulator("--quota", "60", "--window-s", "4", "--latency-s", "0.02") as provider,
+        program("standalone", settings=settings_for(provider.url, url, {"quota__window_s": 4})) as service,
+    ):
+        yield service
 
 
 def progress(service: Program, name: str) -> int:

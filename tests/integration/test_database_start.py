@@ -1,7 +1,6 @@
 """A database that cannot be used: what no waiting mends ends a start, in one line; the rest is waited for."""
 
 import logging
-import subprocess
 import sys
 import traceback
 from contextlib import closing
@@ -14,7 +13,7 @@ from raingauge.database import Database, open_database
 from raingauge.errors import DatabaseUnavailable, SettingsError
 from raingauge.storage.models import City
 from tests.api_support import Front, assert_problem
-from tests.support.processes import ROOT
+from tests.support.processes import run_to_end
 
 SCHEMES = ("mysql+pymysql", "postgresql+psycopg")
 TEXT = "this is no database\n" * 100
@@ -73,15 +72,8 @@ def test_a_refused_start_has_status_2_and_says_why_in_one_line(command: str, tmp
     (tmp_path / "text.db").write_text(TEXT)
     broker = "inprocess://" if command == "standalone" else "kafka://127.0.0.1:1"
     settings = {"RAINGAUGE_DATABASE__URL": f"sqlite:///{tmp_path}/text.db", "RAINGAUGE_BROKER__URL": broker}
-    ended = subprocess.run(
-        [sys.executable, "-m", *command.split()],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        cwd=ROOT,
-        env=settings | {"OPENWEATHER_API_KEY": "a key", "RAINGAUGE_HTTP__PORT": "0"},  # pragma: allowlist secret
-    )
+    settings |= {"OPENWEATHER_API_KEY": "a key", "RAINGAUGE_HTTP__PORT": "0"}  # pragma: allowlist secret
+    ended = run_to_end([sys.executable, "-m", *command.split()], settings)
     lines = [line for line in ended.stderr.splitlines() if " INFO " not in line and "handoff." not in line]
     assert (ended.returncode, len(lines)) == (2, 1), ended.stderr
     assert lines[0].endswith(f"{tmp_path}/text.db: file is not a database")

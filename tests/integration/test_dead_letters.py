@@ -1,13 +1,10 @@
 """`python -m consumer dead-letters …` on a real Kafka: what was buried comes back, whole and once."""
 
 import asyncio
-import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, TypeVar, cast
 from uuid import uuid4
@@ -33,21 +30,22 @@ from raingauge.messaging.port import Delivery, Headers, Subscription
 from raingauge.settings import BrokerSettings, Settings
 from tests.contract.messaging_helpers import (
     CLOCK,
+    SERVER,
     KafkaPlace,
     Road,
     cluster_at,
     comes_nothing,
+    deleting,
     eventually,
-    free_port,
     nothing_is_left,
     real_place,
     with_admin,
 )
 from tests.support.databases import need_port
+from tests.support.processes import Ended, run_to_end
+from tests.support.servers import free_port
 
 services = pytest.mark.services
-ROOT: Final = Path(__file__).parents[2]
-SERVER: Final = "127.0.0.1:9092"
 ERROR: Final = UndecodableMessage("not JSON: Ärger\n\tat line 1")
 
 replay = partial(dead_letters.replay, open_publisher=dead_letter_publisher)
@@ -107,7 +105,6 @@ async def came_back(place: KafkaPlace) -> list[Message]:
 @asynccontextmanager
 async def buried(messages: Sequence[Message], partitions: int = 1) -> AsyncIterator[KafkaPlace]:
     """A topic of its own whose dead letters are these; all clients are gone at the end."""
-    need_port(9092, "Kafka")
     async with real_place(partitions=partitions) as place:
         await make_letters(place, messages)
         yield place
@@ -125,14 +122,11 @@ async def test_what_is_replayed_is_what_was_buried_byte_for_byte(capsys: pytest.
 @services
 async def test_what_was_replayed_is_not_replayed_again_but_what_came_later_is() -> None:
     async with buried(MESSAGES[:2]) as place:
-        settings = settings_for(place.topic)
-        await replay(settings, None)
-        await replay(settings, None)
-        assert len(await came_back(place)) == 2
-        await make_letters(place, MESSAGES[2:4])
-        await replay(settings, None)
-        await replay(settings, None)
-        assert await came_back(place) == sorted(MESSAGES[:4], key=repr)
+        for later in (MESSAGES[:0], MESSAGES[2:4]):
+            await make_letters(place, later)
+            for _ in range(2):
+                await replay(settings_for(place.topic), None)
+            assert await came_back(place) == sorted([*MESSAGES[:2], *later], key=repr)
 
 
 @services
@@ -207,7 +201,6 @@ async def test_a_message_of_a_newer_version_that_is_buried_is_passed_by_the_runn
     sqlite: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("consumer.intake.REMIND_EVERY_S", 0.2)
-    need_port(9092, "Kafka")
     async with real_place() as place:
         settings = settings_for(place.topic)
         async with place.publisher() as publisher, place.subscription() as subscription:
@@ -287,18 +280,17 @@ async def test_letters_too_large_for_the_topic_by_now_are_named_and_the_others_r
 async def test_several_partitions_of_dead_letters_are_all_read() -> None:
     need_port(9092, "Kafka")
     topic = f"test-{uuid4().hex}"
-    new = [NewTopic(topic, 2, 1), NewTopic(dead_letter_topic(topic), 3, 1)]
+    dead = dead_letter_topic(topic)
+    new = [NewTopic(topic, 2, 1), NewTopic(dead, 3, 1)]
     await with_admin(SERVER, lambda admin: admin.create_topics(new))
-    async with KafkaPublisher(cluster_at(SERVER), CLOCK) as publisher:
-        for number in range(30):
-            await publisher.publish(dead_letter_topic(topic), b"%d" % number, b"%d" % number)
-    settings = settings_for(topic)
-    await replay(settings, None)
-    await replay(settings, None)
-    dead, back = await stored(dead_letter_topic(topic)), await stored(topic)
-    assert sorted(int(letter.value or b"") for letter in back) == list(range(30))
-    assert {letter.partition for letter in dead} == {0, 1, 2}
-    await with_admin(SERVER, lambda admin: admin.delete_topics([topic, dead_letter_topic(topic)]))
+    async with deleting(topic, dead):
+        async with KafkaPublisher(cluster_at(SERVER), CLOCK) as publisher:
+            for number in range(30):
+                await publisher.publish(dead, b"%d" % number, b"%d" % number)
+        for _ in range(2):
+            await replay(settings_for(topic), None)
+        assert sorted(int(letter.value or b"") for letter in await stored(topic)) == list(range(30))
+        assert {letter.partition for letter in await stored(dead)} == {0, 1, 2}
 
 
 @services
@@ -307,8 +299,7 @@ async def test_a_topic_that_is_gone_ends_the_replay_in_time() -> None:
         await with_admin(SERVER, lambda admin: admin.delete_topics([place.topic]))
         with pytest.raises(Fatal, match=r"nothing was stored within 1 s"):
             await replay(settings_for(place.topic), None, store_s=1)
-        new = [NewTopic(place.topic, 1, 1)]
-        await with_admin(SERVER, lambda admin: admin.create_topics(new))
+        await with_admin(SERVER, lambda admin: admin.create_topics([NewTopic(place.topic, 1, 1)]))
         await replay(settings_for(place.topic), None)
         assert await came_back(place) == [MESSAGES[0]]
 
@@ -350,13 +341,9 @@ async def test_a_broker_that_falls_silent_ends_the_reading() -> None:
     assert silent.polls == 2000
 
 
-def consumer(*arguments: str, topic: str, server: str = SERVER) -> "subprocess.CompletedProcess[str]":
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAINGAUGE_")}
+def consumer(*arguments: str, topic: str, server: str = SERVER) -> Ended:
     own = {"RAINGAUGE_BROKER__URL": f"kafka://{server}", "RAINGAUGE_BROKER__TOPIC": topic}
-    command = [sys.executable, "-m", "consumer", "dead-letters", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment | own, capture_output=True, text=True, timeout=60, check=False
-    )
+    return run_to_end([sys.executable, "-m", "consumer", "dead-letters", *arguments], own)
 
 
 @services

@@ -3,33 +3,26 @@
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
-from typing import ClassVar
 
 import pytest
 
 from consumer.notifier import Notifier
 from producer.relays.events import MAX_AT_ONCE, EventRelay
 from raingauge.blocking import inline
-from raingauge.clock import SystemClock
 from raingauge.database import Database
 from raingauge.database.transactions import Transactions
-from raingauge.errors import DatabaseUnavailable, HandoffUnavailable
+from raingauge.errors import HandoffUnavailable
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.port import Delivery, Headers, Publisher
 from raingauge.model import EventState
 from raingauge.settings import RelaySettings
 from raingauge.storage import events
 from raingauge.storage.events import NewEvent
+from tests.contract.messaging_helpers import CLOCK, eventually
 from tests.support.handoff import FakeHandoff
+from tests.support.transactions import FailingAtFirst
 
-CLOCK = SystemClock()
 QUICK = RelaySettings(every_s=0.01, republish_after_s=3600)
-
-
-async def eventually(condition: Callable[[], bool], within_s: float = 30) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await CLOCK.sleep(0.01)
 
 
 def transactions_of(database: Database) -> Transactions:
@@ -49,9 +42,12 @@ def all_processed(database: Database) -> bool:
     return all(event.status == "Processed" for event in listed(database))
 
 
-async def run_until(condition: Callable[[], bool], database: Database, publisher: Publisher) -> None:
+async def run_until(
+    condition: Callable[[], bool], database: Database, publisher: Publisher, transactions: Transactions | None = None
+) -> None:
     """The event relay at work until the condition holds."""
-    relay = asyncio.create_task(EventRelay(transactions_of(database), publisher, QUICK, "events").run())
+    transactions = transactions or transactions_of(database)
+    relay = asyncio.create_task(EventRelay(transactions, publisher, QUICK, "events").run())
     try:
         await eventually(condition)
     finally:
@@ -100,39 +96,28 @@ async def test_what_could_not_be_published_is_due_again_after_its_lease(
 
 
 async def test_the_relay_goes_on_after_errors(sqlite: Database) -> None:
-    class Breaks(Transactions):
-        errors: ClassVar[list[Exception]] = [DatabaseUnavailable("away"), ZeroDivisionError()]
-
-        async def write(self, work, within_s=None):  # type: ignore[no-untyped-def]
-            if self.errors:
-                raise self.errors.pop(0)
-            return await super().write(work, within_s)
-
     record(sqlite, "rain")
     handoff = FakeHandoff()
-    relay = EventRelay(Breaks(sqlite, inline, CLOCK), handoff, QUICK, "events")
-    task = asyncio.create_task(relay.run())
-    await eventually(lambda: len(handoff.buried) == 1)
+    await run_until(lambda: len(handoff.buried) == 1, sqlite, handoff, FailingAtFirst(sqlite))
+
+
+async def notified_by(database: Database, value: bytes | None) -> list[str]:
+    """What is printed for one message, which is acknowledged."""
+    lines: list[str] = []
+    handoff = FakeHandoff([Delivery("events", 0, 7, b"key", value)])
+    task = asyncio.create_task(Notifier(handoff, transactions_of(database), lines.append).run())
+    await eventually(lambda: handoff.done == [("acknowledged", 7)])
     task.cancel()
+    return lines
 
 
 @pytest.mark.parametrize("value", [None, b"{", b"[]", b'{"event_id":"not here"}', b"[" * 100_000])
 async def test_a_message_that_names_no_event_is_dropped(sqlite: Database, value: bytes | None) -> None:
-    lines: list[str] = []
-    handoff = FakeHandoff([Delivery("events", 0, 7, b"key", value)])
-    task = asyncio.create_task(Notifier(handoff, transactions_of(sqlite), lines.append).run())
-    await eventually(lambda: handoff.done == [("acknowledged", 7)])
-    task.cancel()
-    assert lines == []
+    assert await notified_by(sqlite, value) == []
 
 
 async def test_an_event_that_is_processed_is_not_notified_of_again(sqlite: Database) -> None:
     record(sqlite, "rain")
     assert len(await notify_all(sqlite)) == 1
     (event,) = listed(sqlite)
-    lines: list[str] = []
-    handoff = FakeHandoff([Delivery("events", 0, 7, b"key", f'{{"event_id":"{event.event_id}"}}'.encode())])
-    task = asyncio.create_task(Notifier(handoff, transactions_of(sqlite), lines.append).run())
-    await eventually(lambda: handoff.done == [("acknowledged", 7)])
-    task.cancel()
-    assert lines == []
+    assert await notified_by(sqlite, f'{{"event_id":"{event.event_id}"}}'.encode()) == []

@@ -77,6 +77,11 @@ async def as_a_client(work: Callable[[], Awaitable[T]]) -> T:
             await CLOCK.sleep(RETRY_AFTER_S)
 
 
+def producer_of(account: Account, threads: Threads) -> Collections:
+    transactions = Transactions(account.database, threads, CLOCK)
+    return Collections(transactions, account.terms, account.name, deadline_s=ANSWER_S)
+
+
 def lease(database: Database, holder: str) -> list[int]:
     taken = Lease(holder, NOW + 30 * SECOND)
     leased = database.write(lambda c: outbox.lease(c, NOW, taken, 10))
@@ -106,9 +111,7 @@ async def test_what_frozen_processes_hold_is_free_within_ten_seconds(database: D
         lambda frozen: frozen.write(lambda c: collections.cancel_all(c, NOW, ["cancelled"])),
     ]
     with closing(Threads(16, "producer")) as threads:
-        producer = Collections(
-            Transactions(account.database, threads, CLOCK), account.terms, account.name, deadline_s=ANSWER_S
-        )
+        producer = producer_of(account, threads)
         names = ("settled", "reserved", "leased", "cancelled")
 
         with frozen_in(works, database, account.moment):
@@ -146,9 +149,7 @@ async def test_thirty_collections_are_cancelled_at_once_while_consumers_settle(d
             at_work.set()
 
     with closing(Threads(16, "producer")) as threads, ThreadPoolExecutor(3) as consumers:
-        producer = Collections(
-            Transactions(account.database, threads, CLOCK), account.terms, account.name, deadline_s=ANSWER_S
-        )
+        producer = producer_of(account, threads)
         working = [consumers.submit(work, account.consumer(str(number))) for number in range(3)]
         try:
             assert await asyncio.to_thread(at_work.wait, FREE_WITHIN_S)

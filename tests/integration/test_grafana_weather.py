@@ -2,13 +2,12 @@
 
 import json
 from functools import reduce
-from pathlib import Path
 from typing import Any, Final
 
 from raingauge.database import Database
 from tests.api_support import Front, observation
+from tests.support.processes import ROOT
 
-ROOT: Final = Path(__file__).parents[2]
 DASHBOARD: Final = json.loads((ROOT / "deploy/grafana/weather.json").read_text("utf-8"))
 TARGETS: Final = [target for panel in DASHBOARD["panels"] for target in panel["targets"]]
 FILLED_IN: Final = (

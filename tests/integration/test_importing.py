@@ -2,16 +2,16 @@
 
 import os
 import re
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
+from tests.support.processes import ROOT, run_to_end
+
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parents[2]
 PACKAGES = ["cli", "producer", "consumer", "raingauge", "simulator", "standalone", "migrations"]
 RUN_BY_ALEMBIC = "migrations.env"
 PATHS = [path.relative_to(ROOT).with_suffix("") for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
@@ -20,15 +20,8 @@ MODULES = sorted(".".join(path.parts).removesuffix(".__init__") for path in PATH
 
 def python(script: str, cwd: Path) -> str:
     """What a script prints in a fresh interpreter that leaves no traces of its own."""
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", textwrap.dedent(script)],
-        cwd=cwd,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    done = run_to_end([sys.executable, "-B", "-c", textwrap.dedent(script)], environment, cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

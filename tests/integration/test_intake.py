@@ -43,15 +43,9 @@ class Scene:
         self.registry = CollectorRegistry()
         self.woken = 0
         self.outage = False
-        self.intake = Intake(
-            self.handoff,
-            self.handoff,
-            Transactions(self.database, self._run_database, self.clock),
-            self.clock,
-            "account",
-            TOPIC,
-            dead_letter_counter(self.registry),
-        )
+        transactions = Transactions(self.database, self._run_database, self.clock)
+        letters = dead_letter_counter(self.registry)
+        self.intake = Intake(self.handoff, self.handoff, transactions, self.clock, "account", TOPIC, letters)
         self.intake.on_enqueued = self._wake
         request = CollectionRequest("c", range(1, 41), 0, named=True)
         self.database.write(lambda connection: accept(connection, EPOCH, request))

@@ -6,28 +6,31 @@ from uuid import uuid4
 
 import confluent_kafka
 import pytest
-from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from raingauge.contracts import MAX_MESSAGE_BYTES, dead_letter_topic
 from raingauge.errors import Permanent
-from raingauge.messaging.kafka import KafkaPublisher, KafkaSubscription, Timeouts, ensure_topics, topics_of
+from raingauge.messaging.kafka import KafkaSubscription, Timeouts, ensure_topics, topics_of
 from raingauge.messaging.port import Delivery
 from tests.contract.messaging_helpers import (
     CLOCK,
+    SERVER,
     KafkaPlace,
     cluster_at,
     comes_nothing,
+    deleting,
     eventually,
     nothing_is_left,
+    place_of,
     real_place,
     receive,
-    require_real_kafka,
     values,
     with_admin,
 )
+from tests.support.databases import need_port
 
 pytestmark = pytest.mark.services
+NARROW = {"max.message.bytes": "1000"}
 
 
 class Member:
@@ -135,37 +138,29 @@ async def test_many_messages_pass_a_small_window(caplog: pytest.LogCaptureFixtur
 
 
 async def test_a_message_the_broker_refuses_stops_no_other() -> None:
-    server, topic = require_real_kafka(), f"test-{uuid4().hex}"
-    narrow = NewTopic(topic, 1, 1, topic_configs={"max.message.bytes": "1000"})
-    await with_admin(server, lambda admin: admin.create_topics([narrow]))
-    async with KafkaPublisher(cluster_at(server), CLOCK) as publisher:
-        await publisher.publish(topic, b"key", b"1")
+    async with place_of(NARROW) as place, place.publisher() as publisher, place.subscription() as subscription:
+        await publisher.publish(place.topic, b"key", b"1")
         for _ in range(2):
             with pytest.raises(Permanent):
-                await publisher.publish(topic, b"key", b"x" * 2000)
-            await publisher.publish(topic, b"key", b"2")
-    await with_admin(server, lambda admin: admin.delete_topics([topic]))
+                await publisher.publish(place.topic, b"key", b"x" * 2000)
+            await publisher.publish(place.topic, b"key", b"2")
+        assert values(await receive(subscription, 3)) == [b"1", b"2", b"2"]
 
 
 async def test_messages_too_large_only_together_are_all_stored() -> None:
-    place = KafkaPlace(require_real_kafka(), 100, Timeouts(session_s=6))
-    narrow = NewTopic(place.topic, 1, 1, topic_configs={"max.message.bytes": "1000"})
-    await with_admin(require_real_kafka(), lambda admin: admin.create_topics([narrow]))
     messages = [str(number).encode() * 150 for number in range(10)]
-    async with place.publisher() as publisher, place.subscription() as subscription:
+    async with place_of(NARROW) as place, place.publisher() as publisher, place.subscription() as subscription:
         await asyncio.gather(*(publisher.publish(place.topic, b"key", message) for message in messages))
         assert values(await receive(subscription, 10)) == messages
-    await with_admin(require_real_kafka(), lambda admin: admin.delete_topics([place.topic]))
 
 
 async def test_missing_topics_are_made_as_they_should_be() -> None:
     async with real_place(partitions=5) as place:
-        server = require_real_kafka()
         names = [place.topic, dead_letter_topic(place.topic)]
-        topics = await with_admin(server, lambda admin: admin.describe_topics(names))
+        topics = await with_admin(SERVER, lambda admin: admin.describe_topics(names))
         assert {topic["topic"]: len(topic["partitions"]) for topic in topics} == dict(zip(names, (5, 1), strict=True))
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-        (answer,) = await with_admin(server, lambda admin: admin.describe_configs(resources))
+        (answer,) = await with_admin(SERVER, lambda admin: admin.describe_configs(resources))
         settings = {name: {entry[0]: entry[1] for entry in entries} for _, _, _, name, entries in answer.resources}
         assert [settings[name]["retention.ms"] for name in names] == ["-1", "-1"]
         sizes = [int(settings[name]["max.message.bytes"]) for name in names]
@@ -173,20 +168,18 @@ async def test_missing_topics_are_made_as_they_should_be() -> None:
 
 
 async def test_many_processes_may_make_the_topics_at_once() -> None:
-    server, topic = require_real_kafka(), f"test-{uuid4().hex}"
-    await asyncio.gather(*(ensure_topics(cluster_at(server), topics_of(topic, 3), CLOCK) for _ in range(5)))
-    await with_admin(server, lambda admin: admin.delete_topics([topic, dead_letter_topic(topic)]))
+    need_port(9092, "Kafka")
+    topic = f"test-{uuid4().hex}"
+    async with deleting(topic, dead_letter_topic(topic)):
+        await asyncio.gather(*(ensure_topics(cluster_at(SERVER), topics_of(topic, 3), CLOCK) for _ in range(5)))
     assert nothing_is_left()
 
 
 async def test_an_unfit_topic_is_warned_of_and_left_alone(caplog: pytest.LogCaptureFixture) -> None:
-    server, topic = require_real_kafka(), f"test-{uuid4().hex}"
-    unfit = NewTopic(topic, 1, 1, topic_configs={"retention.ms": "3600000", "max.message.bytes": "1000"})
-    await with_admin(server, lambda admin: admin.create_topics([unfit]))
-    await ensure_topics(cluster_at(server), topics_of(topic, 3), CLOCK, Timeouts())
+    async with place_of(NARROW | {"retention.ms": "3600000"}) as place, deleting(dead_letter_topic(place.topic)):
+        await ensure_topics(cluster_at(SERVER), topics_of(place.topic, 3), CLOCK, Timeouts())
     warned = {record.__dict__["setting"] for record in caplog.records if record.message == "handoff.topic_unfit"}
     assert warned == {"partitions", "retention.ms", "max.message.bytes"}
-    await with_admin(server, lambda admin: admin.delete_topics([topic, dead_letter_topic(topic)]))
 
 
 async def test_the_largest_allowed_message_arrives_and_its_dead_letter_has_room() -> None:

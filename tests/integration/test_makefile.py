@@ -1,14 +1,14 @@
 """How `make` installs: the version check, what `make run` needs, and no trace of readiness after a failure."""
 
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.support.processes import ROOT, Ended, run_to_end
+
 pytestmark = pytest.mark.long
-ROOT: Final = Path(__file__).parents[2]
 STAMPS: Final = [".ready", ".run-ready"]
 FAKE: Final = """#!/bin/sh
 case "$*" in
@@ -35,9 +35,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(folder: Path, target: str) -> subprocess.CompletedProcess[str]:
-    command = ["make", "--no-print-directory", target, "PYTHON=./python"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+def make(folder: Path, target: str) -> Ended:
+    return run_to_end(["make", "--no-print-directory", target, "PYTHON=./python"], cwd=folder)
 
 
 def stamps(folder: Path) -> list[str]:
@@ -64,20 +63,15 @@ def test_a_failed_installation_is_repeated_by_the_next_command(folder: Path, tar
 
 def test_running_installs_no_development_tools_and_setup_serves_for_running_too(folder: Path) -> None:
     fake_python(folder)
-    done = make(folder, "run")
-    assert done.stdout.splitlines() == [
-        "Installing what running needs into .venv: about 200 MB, half a minute, once.",
-        "runs",
-    ]
+    told = "Installing what running needs into .venv: about 200 MB, half a minute, once."
+    assert make(folder, "run").stdout.splitlines() == [told, "runs"]
     assert stamps(folder) == [".run-ready"]
     assert make(folder, "setup").returncode == 0
     assert stamps(folder) == STAMPS
     assert make(folder, "run").stdout == "runs\n"
     installed = (folder / "installed").read_text().splitlines()
-    assert [line.rpartition(" ")[2] for line in installed] == [
-        ".[producer,consumer,kafka,mysql,parquet,postgres,cli]",
-        ".[dev]",
-    ]
+    extras = [line.rpartition(" ")[2] for line in installed]
+    assert extras == [".[producer,consumer,kafka,mysql,parquet,postgres,cli]", ".[dev]"]
 
 
 @pytest.mark.parametrize("target", ["setup", "run"])

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,8 +11,8 @@ import yaml
 
 from tests.support.databases import need
 from tests.support.metrics import exported
+from tests.support.processes import ROOT, run_to_end
 
-ROOT: Final = Path(__file__).parents[2]
 MONITORING: Final = ROOT / "deploy/monitoring"
 DASHBOARD: Final = json.loads((MONITORING / "dashboard.json").read_text())
 ALERTS: Final[list[dict[str, Any]]] = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]
@@ -30,7 +29,7 @@ def promtool() -> str:
 
 
 def run(*command: str | Path) -> str:
-    done = subprocess.run(command, cwd=MONITORING, capture_output=True, text=True, check=False, timeout=60)
+    done = run_to_end(command, cwd=MONITORING)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

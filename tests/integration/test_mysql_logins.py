@@ -56,10 +56,7 @@ def test_without_the_package_for_rsa_only_tls_and_cached_logins_work_and_a_progr
 
     def migrate(url: URL) -> tuple[int, list[str]]:
         """Exit status and output."""
-        settings = {
-            "RAINGAUGE_DATABASE__URL": url.render_as_string(hide_password=False),
-            "PYTHONPATH": str(tmp_path),
-        }
+        settings = {"RAINGAUGE_DATABASE__URL": url.render_as_string(hide_password=False), "PYTHONPATH": str(tmp_path)}
         with launched("alembic", "upgrade", "head", settings=settings) as migration:
             status = migration.ended()
         assert_unmarked(migration.output, "the output")

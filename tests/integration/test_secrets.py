@@ -18,18 +18,11 @@ from raingauge.messaging.kafka import cluster_of, servers_of
 from raingauge.observability.log import LIBRARIES
 from raingauge.process import run_program
 from raingauge.settings import BrokerSettings, Settings, load_settings
+from tests.e2e import marks
 from tests.e2e.echo import echoing
-from tests.e2e.marks import (
-    HEADS_AND_TAILS,
-    KEY,
-    PASSWORD,
-    QUOTED_PASSWORD,
-    SPELLINGS,
-    assert_unmarked,
-    url_with_password,
-)
-from tests.e2e.network import closed_port
+from tests.e2e.marks import KEY, PASSWORD, QUOTED_PASSWORD, SPELLINGS, assert_unmarked, url_with_password
 from tests.e2e.running import settings_for
+from tests.support.servers import free_port
 
 DATABASE = url_with_password("mysql+pymysql", "127.0.0.1:3306")
 Environ = Callable[[dict[str, str]], None]
@@ -45,7 +38,7 @@ def test_the_search_finds_every_spelling_and_a_mark_within_base64() -> None:
 
 @pytest.fixture
 def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Environ]:
-    """Sets the environment; logging is restored at the end."""
+    """Sets the environment; the levels of libraries are restored at the end."""
 
     def setenv(environment: dict[str, str]) -> None:
         usual = settings_for(
@@ -54,11 +47,9 @@ def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Environ
         for name, value in (usual | environment).items():
             monkeypatch.setenv(name, value)
 
-    root, loggers = logging.getLogger(), [logging.getLogger(name) for name in ("", *LIBRARIES)]
-    handlers, levels = root.handlers[:], [logger.level for logger in loggers]
+    levels = {logger: logger.level for logger in map(logging.getLogger, LIBRARIES)}
     yield setenv
-    root.handlers[:] = handlers
-    for logger, level in zip(loggers, levels, strict=True):
+    for logger, level in levels.items():
         logger.setLevel(level)
 
 
@@ -80,8 +71,8 @@ WRONG: dict[str, dict[str, str]] = {
     "a key that is no text": {"OPENWEATHER_API_KEY": f"{KEY}\udcff"},
 }
 WRONG_FILES = [
-    f"openweather: {{api_key: {HEADS_AND_TAILS[0]}}}",
-    f'database: {{url: "{DATABASE}", password: "{HEADS_AND_TAILS[2]}"}}',
+    f"openweather: {{api_key: {marks.HEADS_AND_TAILS[0]}}}",
+    f'database: {{url: "{DATABASE}", password: "{marks.HEADS_AND_TAILS[2]}"}}',
     f'database:\n  url: "{DATABASE}\n',
     f"database:\n  url: {DATABASE}: more\n",
     f"database: {DATABASE}",
@@ -153,7 +144,7 @@ def test_a_base_url_that_leads_nowhere(base_url: str, caplog: pytest.LogCaptureF
         caplog.set_level(logging.DEBUG, library)
     with echoing() as provider:
         base_url = base_url.replace("{echo}", provider.url.removeprefix("http://"))
-        base_url = base_url.replace("{closed}", f"127.0.0.1:{closed_port()}")
+        base_url = base_url.replace("{closed}", f"127.0.0.1:{free_port()}")
         with (
             closing(OpenWeather(base_url, KEY, 0.5, SystemClock(), 1)) as client,
             pytest.raises(ProviderUnavailable) as away,

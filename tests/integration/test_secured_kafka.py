@@ -27,10 +27,11 @@ from raingauge.messaging.kafka.admission import is_admitted
 from raingauge.messaging.kafka.causes import explain
 from raingauge.messaging.port import Delivery
 from raingauge.settings import BrokerSettings, Settings
-from tests.contract.messaging_helpers import CLOCK, eventually, free_port, receive, values
+from tests.contract.messaging_helpers import CLOCK, eventually, receive, values
 from tests.e2e.marks import HEADS_AND_TAILS, PASSWORD, assert_unmarked
 from tests.support.certificates import HOST, Certificates
 from tests.support.secured import MECHANISMS, USER, SecuredKafka
+from tests.support.servers import free_port
 
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("secured")]
 

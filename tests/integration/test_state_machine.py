@@ -7,8 +7,8 @@ virtual time; only the provider is a fake. Hypothesis chooses what happens, and 
 import asyncio
 import json
 import random
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,34 +22,29 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import Connection, select
 
-from consumer.app import Worker
-from consumer.caller import Caller
-from consumer.intake import Intake
-from consumer.ledger import Ledger
 from consumer.provider.port import Reason, Refusal, Reply, Weather
-from producer.collections import Collections
-from producer.relays.batches import Relay
-from raingauge.blocking import inline
-from raingauge.database.transactions import Transactions
 from raingauge.errors import ProviderUnavailable
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.port import Headers
-from raingauge.model import Observation
 from raingauge.quota.fairness import UNKNOWN_CITY
-from raingauge.quota.pacing import Terms
-from raingauge.settings import RelaySettings, Settings
+from raingauge.settings import Settings
 from raingauge.storage.models import Batch, Collection, Reading
 from raingauge.storage.settling import GIVEN_UP
-from tests.api_support import api
-from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop
+from tests.scenarios.playing import Provider
+from tests.scenarios.playing import Raingauge as System
+from tests.simulation.virtual import VirtualClock, VirtualLoop
 from tests.support.databases import sqlite_copy
 
 T = TypeVar("T")
 Fault = Literal["silent", "quota", "key", "garbled"]
 
 TOPIC: Final = "cities"
-ACCOUNT: Final = "openweather"
-TERMS: Final = Terms(30, 10.0, "smooth", 10**9, "none", 10.0)
+SETTINGS: Final = Settings.model_validate(
+    {
+        "quota": {"cities_per_window": 30, "window_s": 10, "pacing": "smooth", "month_pacing": "none"},
+        "relay": {"every_s": 1.0, "republish_after_s": 60.0},
+    }
+)
 CITIES: Final = range(3_000_001, 3_000_046)
 UNKNOWN: Final = frozenset({3_000_007, 3_000_021})
 HOPELESS: Final = frozenset({3_000_013})
@@ -69,18 +64,10 @@ def some_cities(first: int, number: int) -> list[int]:
     return [CITIES[(begin + step) % len(CITIES)] for step in range(number)]
 
 
-class Provider:
-    """Knows the weather of all cities but a few, unless it has a fault."""
+class FailingProvider(Provider):
+    """Has a fault at times, and never weather of a hopeless city."""
 
-    def __init__(self, clock: VirtualClock) -> None:
-        self.fault: Fault | None = None
-        self.latency_s = 0.2
-        self._clock = clock
-
-    async def run(self, call: Callable[[], T], /) -> T:
-        """The seam for calls."""
-        await self._clock.sleep(self.latency_s)
-        return call()
+    fault: Fault | None = None
 
     def group(self, city_ids: Sequence[int], send_by: float) -> Reply:
         """As the port says."""
@@ -95,15 +82,7 @@ class Provider:
                 return Weather({}, unreadable=frozenset(city_ids))
         if HOPELESS & set(city_ids):
             raise ProviderUnavailable("HTTP 500")
-        known = [city for city in city_ids if city not in UNKNOWN]
-        return Weather({city: self._observation(city) for city in known}, unknown=UNKNOWN & set(city_ids))
-
-    def single(self, city_id: int, send_by: float) -> Reply:
-        """As the port says."""
-        return self.group([city_id], send_by)
-
-    def _observation(self, city_id: int) -> Observation:
-        return Observation(city_id, f"City {city_id}", "UY", -33.0, -56.0, EPOCH, city_id % 40 / 2, 50)
+        return super().group(city_ids, send_by)
 
 
 class KeepingBroker(InProcessBroker):
@@ -150,7 +129,9 @@ class Raingauge(RuleBasedStateMachine):
         self.parts.callback(asyncio.set_event_loop, None)
         self.clock = VirtualClock(self.loop)
         self.database = self.parts.enter_context(sqlite_copy(template, self.clock.of_database))
-        self.provider = Provider(self.clock)
+        self.provider = FailingProvider(self.clock, UNKNOWN)
+        self.broker = KeepingBroker()
+        self.system = System(SETTINGS, self.provider, self.database.engine, self.clock, self.broker)
         self.errors: list[Mapping[str, Any]] = []
         self.loop.set_exception_handler(lambda _loop, context: self.errors.append(context))
         self.consumers = 0
@@ -163,43 +144,22 @@ class Raingauge(RuleBasedStateMachine):
         return self.loop.run_until_complete(work)
 
     async def _start(self) -> None:
-        self.broker = KeepingBroker()
-        self.transactions = Transactions(self.database, inline, self.clock)
-        settings = RelaySettings(every_s=1.0, republish_after_s=60.0)
-        relay = Relay(
-            self.transactions, self.broker, settings,
-            topic=TOPIC, account=ACCOUNT, terms=TERMS, holder="relay",
-        )  # fmt: skip
-        collections = Collections(self.transactions, TERMS, ACCOUNT)
-        transport = httpx2.ASGITransport(api(Settings(), collections, relay))
-        self.http = httpx2.AsyncClient(transport=transport, base_url="http://localhost")
-        self.relay = asyncio.create_task(relay.run())
+        self.relay = asyncio.create_task(self.system.relay.run())
         await self._start_consumer()
 
     async def _start_consumer(self) -> None:
         self.consumers += 1
-        name = f"consumer-{self.consumers}"
-        transactions, clock = self.transactions, self.clock
-        ledger = Ledger(transactions, clock, ACCOUNT, TERMS, "auto", name)
-        self.subscription = AsyncExitStack()
-        subscription = await self.subscription.enter_async_context(self.broker.subscription())
-        intake = Intake(subscription, self.broker, transactions, clock, ACCOUNT, TOPIC)
-        caller = Caller(ledger, self.provider, transactions, self.provider.run, clock, 2)
-        self.worker = Worker(intake, caller, ledger, clock)
-        self.working = asyncio.create_task(self.worker.run())
-
-    async def _end_consumer(self) -> None:
-        await asyncio.gather(self.working, return_exceptions=True)
-        await self.subscription.aclose()
+        self.working = asyncio.create_task(self.system.consume(f"consumer-{self.consumers}"))
+        await self.clock.sleep(0)
 
     async def _post(self, body: Mapping[str, Any]) -> httpx2.Response:
-        return await self.http.post("/collect", json=body)
+        return await self.system.http.post("/collect", json=body)
 
     async def _pages(self, collection: str, limit: int) -> list[dict[str, Any]]:
         """What GET says, page by page."""
         pages, path = [], f"/get?id={collection}&limit={limit}"
         while path:
-            answer = await self.http.get(path)
+            answer = await self.system.http.get(path)
             assert answer.status_code == 200, answer.text
             pages.append(answer.json())
             path = pages[-1]["next"]
@@ -254,7 +214,7 @@ class Raingauge(RuleBasedStateMachine):
     def post_nonsense(self, body: dict[str, Any]) -> None:
         """It is refused, and stores nothing."""
         assert self.run(self._post(body)).status_code == 422
-        assert self.run(self.http.get("/get?id=n")).status_code == 404
+        assert self.run(self.system.http.get("/get?id=n")).status_code == 404
 
     # -- GET -----------------------------------------------------------------------------------------------------
 
@@ -312,8 +272,8 @@ class Raingauge(RuleBasedStateMachine):
         if killed:
             self.working.cancel()
         else:
-            self.worker.stop()
-        self.run(self._end_consumer())
+            self.system.worker.stop()
+        self.run(asyncio.wait({self.working}))
         self.run(self._start_consumer())
 
     @rule(fault=st.sampled_from(["silent", "quota", "key", "garbled"]))

@@ -4,17 +4,15 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Connection
 
 from producer.relays.streams import StreamRelay
 from raingauge.blocking import inline
-from raingauge.clock import SystemClock
 from raingauge.database import Database
 from raingauge.database.transactions import Transactions
-from raingauge.errors import DatabaseUnavailable, HandoffUnavailable
+from raingauge.errors import HandoffUnavailable
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.port import Headers, Publisher
 from raingauge.model import BatchKey, CollectionRequest
@@ -23,10 +21,11 @@ from raingauge.storage import streams
 from raingauge.storage.cities import remember
 from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import OutgoingReading
+from tests.contract.messaging_helpers import CLOCK, eventually
 from tests.contract.storage_support import an_observation, rows
 from tests.support.accepting import accept
+from tests.support.transactions import FailingAtFirst
 
-CLOCK = SystemClock()
 STREAMS = StreamSettings(enabled=True)
 
 
@@ -67,11 +66,8 @@ async def relay_until(
 ) -> None:
     """The stream relay at work until the condition holds."""
     transactions = transactions or Transactions(database, inline, CLOCK)
-    relay = StreamRelay(transactions, publisher, CLOCK, STREAMS, every_s=0.01)
-    task = asyncio.create_task(relay.run())
-    async with asyncio.timeout(30):
-        while not condition():
-            await CLOCK.sleep(0.01)
+    task = asyncio.create_task(StreamRelay(transactions, publisher, CLOCK, STREAMS, every_s=0.01).run())
+    await eventually(condition)
     task.cancel()
 
 
@@ -124,17 +120,9 @@ async def test_what_is_not_stored_for_sure_is_published_again_whole(
 
 
 async def test_the_relay_goes_on_after_errors(sqlite: Database) -> None:
-    class Breaks(Transactions):
-        errors: ClassVar[list[Exception]] = [DatabaseUnavailable("away"), ZeroDivisionError()]
-
-        async def write(self, work: Any, within_s: float | None = None) -> Any:
-            if self.errors:
-                raise self.errors.pop(0)
-            return await super().write(work, within_s)
-
     collect(sqlite, "1", 7)
     kept = Kept()
-    await relay_until(lambda: is_done(sqlite), sqlite, kept, Breaks(sqlite, inline, CLOCK))
+    await relay_until(lambda: is_done(sqlite), sqlite, kept, FailingAtFirst(sqlite))
     assert kept.ids("readings") == ["1/7"]
 
 
@@ -144,9 +132,4 @@ async def test_the_lag_rises_while_nothing_can_be_published(sqlite: Database) ->
             await asyncio.Event().wait()
 
     collect(sqlite, "1", 7)
-    relay = StreamRelay(Transactions(sqlite, inline, CLOCK), Silent(), CLOCK, STREAMS, every_s=0.01)
-    task = asyncio.create_task(relay.run())
-    async with asyncio.timeout(30):
-        while lag_s(sqlite) < 0.05:
-            await CLOCK.sleep(0.01)
-    task.cancel()
+    await relay_until(lambda: lag_s(sqlite) >= 0.05, sqlite, Silent())

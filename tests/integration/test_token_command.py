@@ -47,11 +47,8 @@ def test_a_token_is_shown_once_listed_without_itself_and_revoked(run: Run, sqlit
     (token,) = sqlite.read(lambda c: stored.find(c, [tokens.digest(out.strip())])).values()
     assert (token.name, token.expires_at) == ("ci", token.created_at + timedelta(days=90))
     status, listed, _ = run("list")
-    assert [line.split()[:3] for line in listed.splitlines()] == [
-        ["name", "scope", "state"],
-        ["ci", "write", "valid"],
-        ["fixed", "read", "settings"],
-    ]
+    shown = [" ".join(line.split()[:3]) for line in listed.splitlines()]
+    assert shown == ["name scope state", "ci write valid", "fixed read settings"]
     assert out.strip() not in listed
     assert run("revoke", "ci")[:2] == (0, "ci: write -> revoked\n")
     assert run("revoke", "ci")[1].startswith("ci: revoked since 20")
@@ -62,16 +59,12 @@ def test_a_token_is_shown_once_listed_without_itself_and_revoked(run: Run, sqlit
 TOKEN = tokens.new_token()
 
 
-@pytest.mark.parametrize("arguments", [["add", TOKEN, "--scope", "read"], ["revoke", TOKEN], ["revoke", TOKEN[:-1]]])
-def test_a_token_in_place_of_its_name_is_refused_and_not_shown(run: Run, arguments: list[str]) -> None:
-    status, out, err = run(*arguments)
-    assert (status, out, len(err.splitlines())) == (2, "", 1)
-    assert TOKEN[:10] not in err
-
-
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (["add", TOKEN, "--scope", "read"], ""),
+        (["revoke", TOKEN], ""),
+        (["revoke", TOKEN[:-1]], ""),
         (["add", "a/b", "--scope", "read"], "the name of a token is 1 to 64 characters of A-Z a-z 0-9 . _ -"),
         (["add", "fixed", "--scope", "read"], "a token of access.tokens is named fixed; choose another name"),
         (["add", "old", "--scope", "read", "--expires", "soon"], "'soon' is no time; give for example 12h, 90d or "),
@@ -80,7 +73,10 @@ def test_a_token_in_place_of_its_name_is_refused_and_not_shown(run: Run, argumen
         (["revoke", "fixed"], "fixed is a token of access.tokens: remove it there and restart the producers"),
     ],
 )
-def test_a_mistake_gets_one_line_and_status_2(run: Run, arguments: list[str], line: str) -> None:
+def test_a_mistake_gets_one_line_and_status_2_and_a_token_in_place_of_its_name_is_not_shown(
+    run: Run, arguments: list[str], line: str
+) -> None:
     status, out, err = run(*arguments)
     assert (status, out, len(err.splitlines())) == (2, "", 1)
     assert err.startswith(line)
+    assert TOKEN[:10] not in err

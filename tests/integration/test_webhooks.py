@@ -5,19 +5,14 @@ import contextlib
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, TypeVar, cast
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from sqlalchemy import Engine
 
 from consumer import webhooks
 from consumer.app import delivering
@@ -25,20 +20,22 @@ from consumer.metrics import webhook_counter
 from consumer.webhook_client import WebhookClient, is_public, tls_context
 from consumer.webhooks import AT_ONCE, JITTER, PAUSES_S, WebhookSender
 from raingauge.blocking import Threads, inline
-from raingauge.clock import SystemClock
 from raingauge.contracts import event_body, utc_text
 from raingauge.database import Database
 from raingauge.database.transactions import Transactions
-from raingauge.errors import DatabaseUnavailable, NotDelivered
+from raingauge.errors import NotDelivered
 from raingauge.model import DeliveryState, EventState
 from raingauge.settings import NotifySettings, WebhookSettings
 from raingauge.storage import events
 from raingauge.storage.events import NewEvent, Subscription
+from tests.contract.messaging_helpers import CLOCK, eventually
 from tests.simulation.virtual import VirtualClock, VirtualLoop, run_virtually
+from tests.support.certificates import Certificates
 from tests.support.databases import sqlite_again
 from tests.support.receiver import OTHER_SECRET, SECRET, Receiver, status
+from tests.support.transactions import FailingAtFirst
 
-CLOCK = SystemClock()
+T = TypeVar("T")
 TOKEN = "tOkEn41mark"  # pragma: allowlist secret
 
 
@@ -52,12 +49,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def receiver() -> Iterator[Receiver]:
     with Receiver() as receiver:
         yield receiver
-
-
-async def eventually(condition: Callable[[], bool], within_s: float = 30) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await CLOCK.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
@@ -116,9 +107,8 @@ async def test_an_event_is_delivered_as_it_is_shown_with_a_signature_that_the_re
         (event_id,) = record(sqlite, "née 🌧")
         await eventually(lambda: delivery(sqlite, event_id).status == "delivered")
     event = found(sqlite, event_id)
-    assert receiver.received == [
-        {"type": "message", "timestamp": utc_text(event.created_at), "data": event_body(event)}
-    ]
+    expected = {"type": "message", "timestamp": utc_text(event.created_at), "data": event_body(event)}
+    assert receiver.received == [expected]
     ((path, headers),) = receiver.requests
     assert (path, headers["webhook-id"], headers["content-type"]) == ("/hook?x=1", event_id, "application/json")
     assert delivery(sqlite, event_id) == DeliveryState(receiver.url(), "delivered", 1, 204, None, None)
@@ -263,24 +253,15 @@ async def test_an_error_of_our_own_counts_as_a_failure_and_ends_nothing_else(sql
 
 
 async def test_it_goes_on_after_errors_of_the_database(sqlite: Database, receiver: Receiver) -> None:
-    class Breaks(Transactions):
-        errors: ClassVar[list[Exception]] = [DatabaseUnavailable("away"), ZeroDivisionError()]
-
-        async def write(self, work: Any, within_s: float | None = None) -> Any:
-            if self.errors:
-                raise self.errors.pop(0)
-            return await super().write(work, within_s)
-
     async def post(headers: object, body: bytes) -> int:
         return 204
 
     webhook = subscribed(sqlite)
     (event_id,) = record(sqlite, "rain")
-    sender = asyncio.create_task(
-        WebhookSender(webhook, SECRET, post, Breaks(sqlite, inline, CLOCK), CLOCK, webhook_counter()).run()
-    )
+    sender = WebhookSender(webhook, SECRET, post, FailingAtFirst(sqlite), CLOCK, webhook_counter())
+    sending = asyncio.create_task(sender.run())
     await eventually(lambda: delivery(sqlite, event_id).status == "delivered")
-    sender.cancel()
+    sending.cancel()
 
 
 async def test_two_consumers_share_the_deliveries(sqlite: Database, receiver: Receiver) -> None:
@@ -288,6 +269,14 @@ async def test_two_consumers_share_the_deliveries(sqlite: Database, receiver: Re
         ids = record(sqlite, *map(str, range(50)))
         await eventually(lambda: all(delivery(sqlite, one).status == "delivered" for one in ids))
     assert sorted(receiver.event_ids) == sorted(ids)
+
+
+def in_virtual_time(template: Path, work: Callable[[Database, VirtualClock], Coroutine[Any, Any, T]]) -> T:
+    """What the work gives, on a fresh database."""
+    loop = VirtualLoop()
+    clock = VirtualClock(loop)
+    with sqlite_again(template) as engine:
+        return cast("T", run_virtually(work(Database(engine, clock.of_database), clock), loop))
 
 
 def test_a_delivery_is_attempted_for_more_than_a_day_and_then_given_up(
@@ -298,10 +287,7 @@ def test_a_delivery_is_attempted_for_more_than_a_day_and_then_given_up(
     attempts: list[float] = []
     counted = webhook_counter()
 
-    async def day(engine: Engine, loop: VirtualLoop) -> DeliveryState:
-        clock = VirtualClock(loop)
-        database = Database(engine, clock.of_database)
-
+    async def day(database: Database, clock: VirtualClock) -> DeliveryState:
         async def refuse(headers: object, body: bytes) -> int:
             attempts.append(clock.monotonic())
             raise NotDelivered("no connection")
@@ -317,18 +303,14 @@ def test_a_delivery_is_attempted_for_more_than_a_day_and_then_given_up(
             await sender.deliver_due()
         return one
 
-    with sqlite_again(template) as engine:
-        loop = VirtualLoop()
-        one = run_virtually(day(engine, loop), loop)
+    one = in_virtual_time(template, day)
     assert (one.status, one.attempts, one.last_error) == ("given_up", len(PAUSES_S) + 1, "no connection")
-    counts = [
-        sample.value for family in counted.collect() for sample in family.samples if sample.name.endswith("_total")
-    ]
+    samples = (sample for family in counted.collect() for sample in family.samples)
+    counts = [sample.value for sample in samples if sample.name.endswith("_total")]
     assert counts == [len(PAUSES_S), 0, 0, 1], "waiting, delivered, gone, given up"
     pauses = [after - before for before, after in pairwise(attempts)]
-    assert [pause / planned for pause, planned in zip(pauses, PAUSES_S, strict=True)] == [
-        pytest.approx(1 + JITTER / 2, abs=JITTER / 2 + 0.01)
-    ] * len(PAUSES_S)
+    for pause, planned in zip(pauses, PAUSES_S, strict=True):
+        assert pause / planned == pytest.approx(1 + JITTER / 2, abs=JITTER / 2 + 0.01)
     assert sum(PAUSES_S) > 86_400
 
 
@@ -340,10 +322,7 @@ def test_a_receiver_that_works_gets_all_at_once_and_one_that_fails_is_not_hurrie
     monkeypatch.setattr(webhooks, "EVERY_S", 1.0)
     attempts: list[object] = []
 
-    async def ten_seconds(engine: Engine, loop: VirtualLoop) -> None:
-        clock = VirtualClock(loop)
-        database = Database(engine, clock.of_database)
-
+    async def ten_seconds(database: Database, clock: VirtualClock) -> None:
         async def post(headers: object, body: bytes) -> int:
             attempts.append(body)
             return answers
@@ -355,9 +334,7 @@ def test_a_receiver_that_works_gets_all_at_once_and_one_that_fails_is_not_hurrie
         await clock.sleep(9.5)
         sender.cancel()
 
-    with sqlite_again(template) as engine:
-        loop = VirtualLoop()
-        run_virtually(ten_seconds(engine, loop), loop)
+    in_virtual_time(template, ten_seconds)
     assert len(attempts) == made
 
 
@@ -432,27 +409,13 @@ async def test_a_name_that_cannot_be_resolved_is_a_failure(sqlite: Database) -> 
         assert (await failed(sqlite, event_id)).last_error == "the host's name cannot be resolved"
 
 
-def certificate(folder: Path, name: str) -> Path:
-    """A self-signed certificate, with its key in the same file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now, day = CLOCK.now(), timedelta(days=1)
-    builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1, now - day, now + day)
-    signed = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file = folder / f"{name}.pem"
-    file.write_bytes(private + signed.sign(key, hashes.SHA256()).public_bytes(pem))
-    return file
-
-
 @pytest.mark.parametrize(("name", "trusted"), [("name.invalid", True), ("name.invalid", False), ("other.test", True)])
 async def test_a_certificate_has_to_be_trusted_and_name_the_host(tmp_path: Path, name: str, trusted: bool) -> None:
-    file = certificate(tmp_path, name)
+    issued = Certificates(tmp_path / "issued")
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(file)
+    server.load_cert_chain(*issued.issue("receiver", name))
     with Receiver(tls=server) as receiver:
-        sender = client(receiver, Resolver(["127.0.0.1"]), tls_context(str(file) if trusted else None))
+        sender = client(receiver, Resolver(["127.0.0.1"]), tls_context(str(issued.ca) if trusted else None))
         if trusted and name == "name.invalid":
             assert await sender.post({}, b"") == 401
         else:

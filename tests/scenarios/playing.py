@@ -42,7 +42,6 @@ T = TypeVar("T")
 
 SCHEMA: Final = Path(__file__).parent / "schema/scenario.schema.json"
 SETTINGS: Final[dict[str, dict[str, Any]]] = {"quota": {"pacing": "burst", "month_pacing": "none"}}
-LATENCY_S: Final = 0.1
 POLL_S: Final = 1.0
 PATIENCE_S: Final = 600.0
 """How long `until` is tried for."""
@@ -71,12 +70,13 @@ class Provider:
     """Knows the weather of all cities but a few: °C are half the id modulo 40, humidity is 50 %."""
 
     def __init__(self, clock: VirtualClock, unknown: frozenset[int]) -> None:
+        self.latency_s = 0.1
         self._clock = clock
         self._unknown = unknown
 
     async def run(self, call: Callable[[], T], /) -> T:
         """The seam for calls."""
-        await self._clock.sleep(LATENCY_S)
+        await self._clock.sleep(self.latency_s)
         return call()
 
     def group(self, city_ids: Sequence[int], send_by: float) -> Reply:
@@ -95,12 +95,21 @@ class Provider:
 class Raingauge:
     """The system."""
 
-    def __init__(self, settings: Settings, unknown: frozenset[int], engine: Engine, loop: VirtualLoop) -> None:
-        self.clock = VirtualClock(loop)
+    worker: Worker
+
+    def __init__(
+        self,
+        settings: Settings,
+        provider: Provider,
+        engine: Engine,
+        clock: VirtualClock,
+        broker: InProcessBroker | None = None,
+    ) -> None:
+        self.clock = clock
         self._settings = settings
-        self._provider = Provider(self.clock, unknown)
+        self._provider = provider
         self._transactions = Transactions(Database(engine, self.clock.of_database), inline, self.clock)
-        self._broker = InProcessBroker(settings.broker.topic, settings.consumer.window)
+        self._broker = broker or InProcessBroker(settings.broker.topic, settings.consumer.window)
         self._events = InProcessBroker(settings.broker.events_topic, 100)
         self.event_relay = EventRelay(self._transactions, self._events, settings.relay, settings.broker.events_topic)
         quota, terms = settings.quota, settings.terms
@@ -124,14 +133,15 @@ class Raingauge:
         async with self._events.subscription() as subscription:
             await Notifier(subscription, self._transactions, lambda _line: None).run()
 
-    async def consume(self) -> None:
-        """Be the consumer."""
+    async def consume(self, name: str = "consumer") -> None:
+        """Be a consumer, until its worker is stopped."""
         transactions, clock, quota = self._transactions, self.clock, self._settings.quota
-        ledger = Ledger(transactions, clock, quota.account, self._settings.terms, "auto", "consumer")
+        ledger = Ledger(transactions, clock, quota.account, self._settings.terms, "auto", name)
         async with self._broker.subscription() as subscription:
             intake = Intake(subscription, self._broker, transactions, clock, quota.account, self._settings.broker.topic)
             caller = Caller(ledger, self._provider, transactions, self._provider.run, clock, lanes=4)
-            await Worker(intake, caller, ledger, clock).run()
+            self.worker = Worker(intake, caller, ledger, clock)
+            await self.worker.run()
 
 
 def play(scenario: Mapping[str, Any], engine: Engine) -> list[str]:
@@ -139,19 +149,14 @@ def play(scenario: Mapping[str, Any], engine: Engine) -> list[str]:
     given: Mapping[str, Mapping[str, Any]] = scenario.get("settings", {})
     sections = {name: {**SETTINGS.get(name, {}), **given.get(name, {})} for name in SETTINGS.keys() | given.keys()}
     loop = VirtualLoop()
-    settings = Settings.model_validate(sections)
-    system = Raingauge(settings, frozenset(scenario.get("unknown_cities", ())), engine, loop)
+    clock = VirtualClock(loop)
+    provider = Provider(clock, frozenset(scenario.get("unknown_cities", ())))
+    system = Raingauge(Settings.model_validate(sections), provider, engine, clock)
 
     async def run() -> list[str]:
         async with asyncio.TaskGroup() as tasks:  # which ends when one of them fails
-            parts = (
-                system.relay.run(),
-                system.event_relay.run(),
-                system.scheduler.run(),
-                system.consume(),
-                system.notify(),
-            )
-            working = [tasks.create_task(part) for part in parts]
+            runs = (system.relay.run(), system.event_relay.run(), system.scheduler.run())
+            working = [tasks.create_task(part) for part in (*runs, system.consume(), system.notify())]
             await system.clock.sleep(POLL_S)
             outcomes = [await _outcome({"url": scenario.get("url"), **case}, system) for case in scenario["test_cases"]]
             for task in working:

@@ -5,20 +5,12 @@ It runs what `make mysql` has fetched. MariaDB has no such login.
 
 import os
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import create_engine
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
-
-from raingauge.database import open_database
-from standalone.app import prepare
 from tests.e2e.marks import PASSWORD
-from tests.support.certificates import HOST, Certificates
 from tests.support.processes import ROOT
-from tests.support.secured import USER
-from tests.support.servers import Server, free_port
+from tests.support.secured import USER, OverTls
+from tests.support.servers import MySQLServer
 
 MYSQLD = ROOT / "var/services/mysql/program/mysqld"
 SETTINGS = """\
@@ -44,13 +36,11 @@ GRANT ALL ON *.* TO 'operator'@'%' WITH GRANT OPTION;
 """
 
 
-class SecuredMySQL(Server):
+class SecuredMySQL(OverTls, MySQLServer):
     """It takes TLS connections only. The user `certified` needs a certificate."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.port = free_port()
-        self.certificates = Certificates(folder / "certificates")
         certificate, key = self.certificates.issue_server()
         files = {"folder": folder, "ca": self.certificates.ca, "certificate": certificate, "key": key}
         root = "user = root\n" if os.geteuid() == 0 else ""
@@ -60,13 +50,6 @@ class SecuredMySQL(Server):
 
     def command(self) -> Sequence[str]:
         return [str(MYSQLD), f"--defaults-file={self.folder}/my.cnf", f"--init-file={self.folder}/users.sql"]
-
-    def answers(self) -> bool:
-        try:
-            self.as_operator("SELECT 42")
-        except DBAPIError:
-            return False
-        return True
 
     def start(self) -> None:
         super().start()
@@ -84,28 +67,3 @@ class SecuredMySQL(Server):
     def forget_logins(self) -> None:
         """Empty the cache of `caching_sha2_password`: the next login of each user has to send the password."""
         self.as_operator("FLUSH PRIVILEGES")
-
-    @property
-    def url(self) -> str:
-        """Of the database `raingauge`, with every check."""
-        return self.url_with(ssl_ca=str(self.certificates.ca)).render_as_string(hide_password=False)
-
-    def url_with(self, user: str = USER, password: str | None = PASSWORD, host: str = HOST, **query: str) -> URL:
-        """With other parameters than those that are right."""
-        return URL.create("mysql+pymysql", user, password, host, self.port, "raingauge", query)
-
-    def fresh(self) -> None:
-        """An empty database with the schema in it."""
-        self.as_operator("DROP DATABASE IF EXISTS raingauge", "CREATE DATABASE raingauge")
-        with closing(open_database(self.url)) as database:
-            prepare(database)
-
-    def as_operator(self, *statements: str, values: tuple[str, ...] = ()) -> None:
-        """Run statements of the driver with its `%s`, and `%%` for a `%`."""
-        engine = create_engine(self.url_with("operator", "operator").set(database="mysql"))  # no certificate is checked
-        try:
-            with engine.connect() as connection:
-                for statement in statements:
-                    connection.exec_driver_sql(statement, values)
-        finally:
-            engine.dispose()

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,22 @@ from typing import Any
 import pytest
 import requests
 
+from tests.support.eventually import eventually
 from tests.support.metrics import samples
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = re.compile(r"url=(http://\S+)|API +(http://\S+)")
 START_S = 40.0
 STOP_S = 25.0
+Ended = subprocess.CompletedProcess[str]
+
+
+def run_to_end(
+    command: Sequence[str | Path], environment: Mapping[str, str] | None = None, cwd: Path = ROOT, stdin: str = ""
+) -> Ended:
+    """A command that has ended within a minute. Without `environment` it has our own."""
+    settings: dict[str, Any] = {"env": environment, "cwd": cwd, "input": stdin}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **settings)
 
 
 class Program:
@@ -66,6 +76,11 @@ class Program:
     def collect(self, **body: Any) -> requests.Response:
         """POST /collect."""
         return requests.post(f"{self.url}/collect", json=body, timeout=10)
+
+    def done(self, collection: object, seconds: float = 60) -> Any:
+        """A collection with its readings, when it is done."""
+        eventually(lambda: self.get("/get", id=collection, data="false")["status"] == "done", seconds)
+        return self.get("/get", id=collection)
 
     def stop(self) -> int:
         """SIGTERM; its exit status."""

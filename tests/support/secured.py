@@ -6,7 +6,7 @@ The passwords are marked (`tests.e2e.marks`), so that the tests of secrets can s
 import os
 import shutil
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from hashlib import sha1
 from pathlib import Path
 
@@ -15,16 +15,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it does not
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
-from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
 
 from raingauge.database import open_database
-from raingauge.errors import DatabaseUnavailable
 from standalone.app import prepare
 from tests.e2e.marks import PASSWORD
 from tests.support.certificates import HOST, Certificates
-from tests.support.servers import Kafka, MariaDB, Server, free_port
+from tests.support.servers import Kafka, MariaDB, Server, answers, execute, free_port
 
 USER = "raingauge"
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -82,12 +79,35 @@ class SecuredKafka(Kafka):
             self._admin.alter_user_scram_credentials([change])[USER].result()
 
 
-class SecuredMariaDB(MariaDB):
-    """It takes TLS connections only. The user `certified` needs a certificate."""
+class OverTls(Server):
+    """A database whose URLs say what is checked of its certificate."""
+
+    port: int
+    driver = "mysql+pymysql"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.certificates = Certificates(folder / "certificates")
+
+    @property
+    def url(self) -> str:
+        """Of the database `raingauge`, with every check."""
+        return self.url_with(**self._checks).render_as_string(hide_password=False)
+
+    @property
+    def _checks(self) -> dict[str, str]:
+        return {"ssl_ca": str(self.certificates.ca)}
+
+    def url_with(self, user: str = USER, password: str | None = PASSWORD, host: str = HOST, **query: str) -> URL:
+        """With other parameters than those that are right."""
+        return URL.create(self.driver, user, password, host, self.port, "raingauge", query)
+
+
+class SecuredMariaDB(OverTls, MariaDB):
+    """It takes TLS connections only. The user `certified` needs a certificate."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         certificate, key = self.certificates.issue_server()
         tls = f"ssl_ca={self.certificates.ca}\nssl_cert={certificate}\nssl_key={key}\nrequire_secure_transport=ON\n"
         with self._settings.open("a") as settings:
@@ -99,37 +119,11 @@ class SecuredMariaDB(MariaDB):
             users.write("CREATE USER IF NOT EXISTS 'certified'@'%' REQUIRE X509;\n")
             users.write("GRANT ALL ON `raingauge%`.* TO 'certified'@'%';\n")
 
-    @property
-    def url(self) -> str:
-        return self.url_with(ssl_ca=str(self.certificates.ca)).render_as_string(hide_password=False)
-
-    def fresh(self) -> None:
-        """An empty database with the schema in it."""
-        with closing(open_database(self.url)) as database:
-            with database.engine.connect() as connection:
-                connection.exec_driver_sql("DROP DATABASE raingauge")
-                connection.exec_driver_sql("CREATE DATABASE raingauge CHARACTER SET utf8mb4")
-            database.close()  # the pool's connections have lost their database
-            prepare(database)
-
-    def answers(self) -> bool:
-        with closing(open_database(self.url)) as database, suppress(DatabaseUnavailable):
-            database.read(lambda connection: connection.execute(text("SELECT 42")))
-            return True
-        return False
-
     def present(self, certificate: Path, key: Path) -> None:
         """Replace the server's certificate, for new connections."""
         for source, name in ((certificate, "server.pem"), (key, "server.key")):
             (self.certificates.folder / name).write_bytes(source.read_bytes())
-        engine = create_engine(self.url_with("operator", "operator"))  # nothing is checked
-        with engine.connect() as connection:
-            connection.exec_driver_sql("FLUSH SSL")
-        engine.dispose()
-
-    def url_with(self, user: str = USER, password: str | None = PASSWORD, host: str = HOST, **query: str) -> URL:
-        """With other parameters than those that are right."""
-        return URL.create("mysql+pymysql", user, password, host, self.port, "raingauge", query)
+        self.as_operator("FLUSH SSL")
 
 
 HBA = """\
@@ -139,13 +133,14 @@ hostssl all certified 127.0.0.1/32 cert
 """
 
 
-class SecuredPostgres(Server):
+class SecuredPostgres(OverTls):
     """It takes TLS connections only. The user `certified` needs a certificate in its name."""
+
+    driver = "postgresql+psycopg"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.port = free_port()
-        self.certificates = Certificates(folder / "certificates")
         self._bin = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
         self._data = folder / "data"
         own = folder / "server"  # the key must belong to the user that runs the server
@@ -167,14 +162,8 @@ class SecuredPostgres(Server):
         return [*as_user, str(self._bin / name), *arguments]
 
     @property
-    def url(self) -> str:
-        """Of the database `raingauge`, with every check."""
-        right = self.url_with(sslmode="verify-full", sslrootcert=str(self.certificates.ca))
-        return right.render_as_string(hide_password=False)
-
-    def url_with(self, user: str = USER, password: str | None = PASSWORD, host: str = HOST, **query: str) -> URL:
-        """With other parameters than those that are right."""
-        return URL.create("postgresql+psycopg", user, password, host, self.port, "raingauge", query)
+    def _checks(self) -> dict[str, str]:
+        return {"sslmode": "verify-full", "sslrootcert": str(self.certificates.ca)}
 
     def command(self) -> Sequence[str]:
         own = self.folder / "server"
@@ -187,17 +176,13 @@ class SecuredPostgres(Server):
         return self._command("postgres", "-D", str(self._data), *options)
 
     def answers(self) -> bool:
-        try:
-            self._as_superuser("postgres", "SELECT 42")
-        except DBAPIError:
-            return False
-        return True
+        return answers(self._superuser)
 
     def start(self) -> None:
         super().start()
-        quoted = PASSWORD.replace("'", "''")
-        self._as_superuser(
-            "postgres",
+        quoted = PASSWORD.replace("'", "''").replace("%", "%%")
+        execute(
+            self._superuser,
             f"DO $do$ BEGIN CREATE ROLE {USER} LOGIN; CREATE ROLE certified LOGIN SUPERUSER; "
             "EXCEPTION WHEN duplicate_object THEN NULL; END $do$",
             f"ALTER ROLE {USER} PASSWORD '{quoted}'",
@@ -207,22 +192,15 @@ class SecuredPostgres(Server):
         """Replace the server's certificate, for new connections."""
         for source, name in ((certificate, "server.pem"), (key, "server.key")):
             (self.folder / "server" / name).write_bytes(source.read_bytes())
-        self._as_superuser("postgres", "SELECT pg_reload_conf()")
+        execute(self._superuser, "SELECT pg_reload_conf()")
 
     def fresh(self) -> None:
         """An empty database with the schema in it."""
         drop = "DROP DATABASE IF EXISTS raingauge WITH (FORCE)"
-        self._as_superuser("postgres", drop, f"CREATE DATABASE raingauge OWNER {USER}")
-        database = open_database(self.url)
-        prepare(database)
-        database.close()
+        execute(self._superuser, drop, f"CREATE DATABASE raingauge OWNER {USER}")
+        with closing(open_database(self.url)) as database:
+            prepare(database)
 
-    def _as_superuser(self, database: str, *statements: str) -> None:
-        url = URL.create("postgresql+psycopg", "postgres", None, str(self.folder), self.port, database)
-        engine = create_engine(url, isolation_level="AUTOCOMMIT")
-        try:
-            with engine.connect() as connection:
-                for statement in statements:
-                    connection.exec_driver_sql(statement.replace("%", "%%"))
-        finally:
-            engine.dispose()
+    @property
+    def _superuser(self) -> URL:
+        return URL.create(self.driver, "postgres", None, str(self.folder), self.port, "postgres")

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import DBAPIError
 
 from raingauge.database import open_database
@@ -35,6 +35,26 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def execute(url: URL, *statements: str, values: tuple[str, ...] = ()) -> None:
+    """Run statements in the words of the driver, with its `%s`, and `%%` for a `%`; each is committed at once."""
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement, values)
+    finally:
+        engine.dispose()
+
+
+def answers(url: URL) -> bool:
+    """Whether a database does."""
+    try:
+        execute(url, "SELECT 42")
+    except DBAPIError:
+        return False
+    return True
 
 
 class Server(ABC):
@@ -172,54 +192,59 @@ GRANT ALL ON `raingauge%`.* TO 'raingauge'@'%';
 """
 
 
-class MariaDB(Server):
-    """MariaDB with the schema in it."""
+class MySQLServer(Server):
+    """MariaDB or MySQL, with an operator who may do everything, and the schema in it."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.port = free_port()
-        self._settings = folder / "my.cnf"
-        root = "user = root\n" if os.geteuid() == 0 else ""
-        self._settings.write_text(SETTINGS.format(folder=folder, port=self.port) + root)
-        (folder / "users.sql").write_text(USERS)
-        self.run("mariadb-install-db", f"--defaults-file={self._settings}", "--skip-test-db")
 
     @property
     def url(self) -> str:
         """Of the database `raingauge`."""
         return f"mysql+pymysql://raingauge:raingauge@127.0.0.1:{self.port}/raingauge"
 
+    def answers(self) -> bool:
+        return answers(self._operator)
+
     def fresh(self) -> None:
-        """An empty database with the schema in it, on a server whose settings are the usual ones."""
-        self.set_global("read_only", 0)
-        self.set_global("max_allowed_packet", 2**24)
-        engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(text("DROP DATABASE raingauge"))
-            connection.execute(text("CREATE DATABASE raingauge CHARACTER SET utf8mb4"))
-        engine.dispose()
+        """An empty database with the schema in it."""
+        self.as_operator("DROP DATABASE IF EXISTS raingauge", "CREATE DATABASE raingauge CHARACTER SET utf8mb4")
         with closing(open_database(self.url)) as database:
             prepare(database)
 
+    def as_operator(self, *statements: str, values: tuple[str, ...] = ()) -> None:
+        """As `execute`."""
+        execute(self._operator, *statements, values=values)
+
+    @property
+    def _operator(self) -> URL:
+        return URL.create("mysql+pymysql", "operator", "operator", "127.0.0.1", self.port)  # no certificate is checked
+
+
+class MariaDB(MySQLServer):
+    """MariaDB."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._settings = folder / "my.cnf"
+        root = "user = root\n" if os.geteuid() == 0 else ""
+        self._settings.write_text(SETTINGS.format(folder=folder, port=self.port) + root)
+        (folder / "users.sql").write_text(USERS)
+        self.run("mariadb-install-db", f"--defaults-file={self._settings}", "--skip-test-db")
+
+    def fresh(self) -> None:
+        """The same, on a server whose settings are the usual ones."""
+        self.set_global("read_only", 0)
+        self.set_global("max_allowed_packet", 2**24)
+        super().fresh()
+
     def set_global(self, name: str, value: int) -> None:
         """Change a variable of the server, as an operator would."""
-        engine = create_engine(make_url(self.url).set(username="operator", password="operator"))
-        with engine.connect() as connection:
-            connection.execute(text(f"SET GLOBAL {name} = {value}"))
-        engine.dispose()
+        self.as_operator(f"SET GLOBAL {name} = {value}")
 
     def command(self) -> Sequence[str]:
         return ["mariadbd", f"--defaults-file={self._settings}", f"--init-file={self.folder}/users.sql"]
-
-    def answers(self) -> bool:
-        engine = create_engine(self.url, connect_args={"connect_timeout": 2})
-        try:
-            with engine.connect() as connection:
-                return bool(connection.scalar(text("SELECT 42")) == 42)
-        except DBAPIError:
-            return False
-        finally:
-            engine.dispose()
 
 
 POOLER = """\
