@@ -23,7 +23,7 @@ from raingauge.database.transactions import Transactions
 from raingauge.errors import GateMismatch
 from raingauge.model import CALL_SIZE, Gate
 from raingauge.quota.pacing import Terms, Wait, admit, month_allows, month_moment, month_of, next_month, room_beside
-from raingauge.storage import cities, queue, quota
+from raingauge.storage import cities, outbox, queue, quota
 from raingauge.storage.queue import Candidate
 from raingauge.storage.settling import ALONE_AFTER
 
@@ -364,6 +364,7 @@ class Ledger:
         """Close the gate: charges may be missing, or cannot be compared with this clock."""
         quota.turn_gate(connection, now, gate, doubts)
         if "last_now" in doubts:  # after a step back: nothing that was reserved lasts longer
+            outbox.clip_moments(connection, now)
             ends_at = now + timedelta(seconds=self.terms.claim_s)
             quota.clip_charges(connection, self._account, ends_at)
             queue.clip_moments(connection, self._account, now, ends_at)

@@ -1,0 +1,115 @@
+"""The database's clock steps back: nothing stands still for as long as the step."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import ColumnElement, Connection, update
+
+from raingauge.database import Database
+from raingauge.model import BatchKey
+from raingauge.storage import events, outbox, retention, streams
+from raingauge.storage.models import Batch, Collection, WebhookDelivery
+from raingauge.storage.outbox import Lease
+from tests.contract.ledger_support import Account, Consumer
+from tests.contract.storage_support import NOW, SECOND, rows
+from tests.contract.test_storage_streams import collect
+from tests.contract.test_storage_webhooks import A, subscribe
+
+LEASED_FOR = 30 * SECOND
+HOURS = timedelta(hours=3)
+"""How far the clock steps back."""
+REPUBLISHED_AFTER = timedelta(hours=1)
+
+
+def taking(database: Database, cities: int = 400) -> tuple[Account, Consumer]:
+    """An account for which cities wait, and a consumer that has taken some."""
+    account = Account(database)
+    consumer = account.consumer()
+    account.want_new(cities)
+    consumer.take()
+    return account, consumer
+
+
+def step_back(account: Account, consumer: Consumer, back: timedelta = HOURS) -> datetime:
+    """The clock steps back, and the consumer notices it; the time then."""
+    account.moment.now = NOW - back
+    assert consumer.refused().reason == "database"
+    return account.moment.now
+
+
+def lease(database: Database, now: datetime, holder: str) -> set[BatchKey]:
+    taken = database.write(lambda c: outbox.lease(c, now, Lease(holder, now + LEASED_FOR), 500))
+    return {BatchKey(message.collection_id, message.batch) for message in taken.messages}
+
+
+def change(database: Database, table: type[Batch | Collection], where: ColumnElement[bool], **values: object) -> None:
+    database.write(lambda connection: connection.execute(update(table).where(where).values(values)))
+
+
+def test_what_was_to_be_published_just_before_a_step_back_is_due_at_once(database: Database) -> None:
+    subscribe(database, a=["message"])
+    account, consumer = taking(database)
+    collect(database, "streamed", 1, 2)
+    (event_id,) = database.write(lambda c: events.record(c, NOW, [events.NewEvent("message", "u", "")]))
+    now = step_back(account, consumer)
+
+    def due(connection: Connection) -> tuple[set[str], int, int]:
+        found = events.lease(connection, now, now + LEASED_FOR, 99)
+        delivered = events.lease_deliveries(connection, A, now, now + LEASED_FOR, 99)
+        read = streams.lease_readings(connection, now, now + LEASED_FOR, 99)
+        return {event.event_id for event in found}, len(delivered), len(read)
+
+    found, deliveries, readings = database.write(due)
+    assert event_id in found
+    assert (deliveries, readings) == (1, 2)
+
+
+def test_a_processed_event_and_an_ended_delivery_stay_so(database: Database) -> None:
+    subscribe(database, a=["message"])
+    account, consumer = taking(database)
+    (event_id,) = database.write(lambda c: events.record(c, NOW, [events.NewEvent("message", "u", "")]))
+    database.write(lambda c: events.change(c, NOW, event_id, {"status": events.PROCESSED}))
+    database.write(lambda c: c.execute(update(WebhookDelivery).values(status="delivered", due_at=None)))
+    now = step_back(account, consumer)
+    leased = database.write(lambda c: events.lease(c, now, now + LEASED_FOR, 99))
+    assert event_id not in {event.event_id for event in leased}
+    assert database.write(lambda c: events.lease_deliveries(c, A, now, now + LEASED_FOR, 99)) == []
+
+
+def test_leases_from_before_a_step_back_end(database: Database) -> None:
+    account, consumer = taking(database)
+    keys = set(account.post("leased", range(1, 41)))
+    assert lease(database, NOW, "gone") >= keys
+    assert database.write(lambda c: retention.hold(c, NOW, "gone", NOW + LEASED_FOR))
+    now = step_back(account, consumer)
+    assert lease(database, now, "other") >= keys
+    now += SECOND
+    assert database.write(lambda c: retention.hold(c, now, "other", now + LEASED_FOR))
+
+
+@pytest.mark.parametrize("progressed", [False, True])
+def test_lost_messages_from_before_a_step_back_are_published_again(database: Database, progressed: bool) -> None:
+    account, consumer = taking(database)
+    keys = set(account.post("lost", range(1, 41)))
+    lease(database, NOW, "relay")
+    database.write(lambda c: outbox.mark_published(c, NOW, keys, "relay"))
+    if progressed:
+        change(database, Collection, Collection.id == "lost", last_progress_at=NOW)
+    now = step_back(account, consumer)
+
+    def again(now: datetime) -> int:
+        return database.write(lambda c: outbox.republish_stalled(c, now, now - REPUBLISHED_AFTER))
+
+    assert again(now + REPUBLISHED_AFTER) == 0
+    assert again(now + REPUBLISHED_AFTER + SECOND) == len(keys)
+    assert lease(database, now + REPUBLISHED_AFTER + SECOND, "relay") >= keys
+
+
+def test_an_ended_collection_keeps_its_moments(database: Database) -> None:
+    account, consumer = taking(database)
+    account.post("ended", range(1, 41))
+    account.cancel("ended")
+    before = account.collection("ended")
+    step_back(account, consumer)
+    assert account.collection("ended") == before
+    assert [row.last_progress_at for row in rows(database, Collection) if row.id != "ended"] == [NOW - HOURS]
