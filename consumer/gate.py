@@ -13,8 +13,8 @@ from enum import Enum
 from typing import Any, Final, Literal
 
 from raingauge.backoff import backoff_s
-from raingauge.model import DATABASE_STATES, Gate
-from raingauge.quota.pacing import Terms, Wait, month_of, next_month, next_start
+from raingauge.model import DATABASE_STATES, Gate, month_of
+from raingauge.quota.pacing import Terms, Wait, next_month, next_start
 
 Endpoint = Literal["group", "single"]
 EndpointSetting = Literal["auto", "group", "single"]
@@ -81,16 +81,15 @@ def _plan(gate: Gate, now: datetime, setting: EndpointSetting) -> Plan:
 
 def spend(gate: Gate, now: datetime, cost: int, call: Plan, terms: Terms, span_s: float = 0.0) -> dict[str, Any]:
     """The gate's columns that change with a charge; `span_s`: how long a reservation takes."""
-    month = month_of(now)
-    carried = gate.next_month_spent if gate.month == month else 0
+    month, spent, next_spent = gate.counted(now)
     # The calls may arrive in the next month: then it pays for them, too.
-    late = next_month(now) - now <= timedelta(seconds=terms.claim_s)
+    late = month == month_of(now) and next_month(now) - now <= timedelta(seconds=terms.claim_s)
     changes: dict[str, Any] = {
         "last_now": now,
         "next_start_at": next_start(gate.next_start_at, now, cost, terms, span_s),
         "month": month,
-        "month_spent": gate.spent(now) + cost,
-        "next_month_spent": carried + cost if late else carried,
+        "month_spent": spent + cost,
+        "next_month_spent": next_spent + cost if late else next_spent,
     }
     if call.probe:
         changes["probe_until"] = now + timedelta(seconds=terms.claim_s)

@@ -21,8 +21,8 @@ from raingauge.clock import Clock
 from raingauge.database.identity import UNKNOWN, FindIdentity, Identity, server_identity
 from raingauge.database.transactions import Transactions
 from raingauge.errors import GateMismatch
-from raingauge.model import CALL_SIZE, Gate
-from raingauge.quota.pacing import Terms, Wait, admit, month_allows, month_moment, month_of, next_month, room_beside
+from raingauge.model import CALL_SIZE, Gate, month_of
+from raingauge.quota.pacing import Terms, Wait, admit, month_allows, month_moment, next_month, room_beside
 from raingauge.storage import cities, outbox, queue, quota
 from raingauge.storage.queue import Candidate
 from raingauge.storage.settling import ALONE_AFTER
@@ -178,10 +178,12 @@ class Ledger:
 
         def work(connection: Connection) -> tuple[int, int]:
             gate, now = self._lock(connection), self._transactions.now(connection)
-            carried = gate.next_month_spent if gate.month == month_of(now) else 0
-            changes = {"month": month_of(now), "month_spent": spent, "next_month_spent": carried}
+            counted, this = gate.counted(now), month_of(now)
+            # After a step back across its begin, the gate counts the month after this one.
+            carried = {this: counted.next_spent, month_of(next_month(now)): counted.spent}.get(counted.month, 0)
+            changes = {"month": this, "month_spent": spent, "next_month_spent": carried}
             quota.change_gate(connection, self._account, changes)
-            return gate.spent(now), spent
+            return counted.spent, spent
 
         return await self._transactions.write(work)
 

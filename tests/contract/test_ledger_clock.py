@@ -10,8 +10,9 @@ from raingauge.model import BatchKey
 from raingauge.storage import events, outbox, retention, streams
 from raingauge.storage.models import Batch, Collection, WebhookDelivery
 from raingauge.storage.outbox import Lease
-from tests.contract.ledger_support import Account, Consumer
+from tests.contract.ledger_support import WORST_S, Account, Consumer, finish
 from tests.contract.storage_support import NOW, SECOND, rows
+from tests.contract.test_ledger import JANUARY, cost, monthly, spent
 from tests.contract.test_storage_streams import collect
 from tests.contract.test_storage_webhooks import A, subscribe
 
@@ -113,3 +114,39 @@ def test_an_ended_collection_keeps_its_moments(database: Database) -> None:
     step_back(account, consumer)
     assert account.collection("ended") == before
     assert [row.last_progress_at for row in rows(database, Collection) if row.id != "ended"] == [NOW - HOURS]
+
+
+# -- the month ---------------------------------------------------------------------------------------------------------
+
+
+def january(database: Database, back: timedelta) -> tuple[Account, Consumer]:
+    """An account that spent 20 cities of January's 50 before the clock stepped back into December."""
+    account, consumer = monthly(database, JANUARY, 50)
+    assert cost(consumer) == 20
+    account.moment.now = JANUARY - back
+    assert consumer.refused().reason == "database"
+    account.moment.forward(WORST_S)
+    return account, consumer
+
+
+@pytest.mark.parametrize("back", [timedelta(seconds=WORST_S + 10), timedelta(hours=1), timedelta(days=40)])
+def test_a_month_that_has_begun_is_counted_on_when_the_clock_steps_back_behind_its_begin(
+    database: Database, back: timedelta
+) -> None:
+    account, consumer = january(database, back)
+    assert [cost(consumer), cost(consumer)] == [20, 10]
+    assert consumer.refused().reason == "month"
+    account.moment.now = JANUARY + SECOND
+    assert consumer.refused().reason == "month"
+    assert spent(account) == ("2027-01", 50, 0)
+
+
+@pytest.mark.parametrize(("back", "carried"), [(timedelta(hours=1), 20), (timedelta(days=40), 0)])
+def test_the_month_that_is_set_by_hand_is_the_present_one_whichever_is_counted(
+    database: Database, back: timedelta, carried: int
+) -> None:
+    account, consumer = january(database, back)
+    assert finish(consumer.ledger.set_month(35)) == (20, 35)
+    assert spent(account) == (f"{account.moment.now:%Y-%m}", 35, carried)
+    assert cost(consumer) == 15
+    assert consumer.refused().reason == "month"
