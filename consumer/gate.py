@@ -110,12 +110,26 @@ def doubt(gate: Gate, now: datetime, server: str | None, terms: Terms) -> dict[s
     moved, stepped = bool(known) and gate.database_id is not None, now < gate.last_now - CLOCK_STEP
     if not (moved or stepped):
         return known
-    until = now + timedelta(seconds=terms.worst_hold_s)
+    changes = known | shut(gate, now, terms, gate.last_now if stepped else now)
+    if moved:
+        changes["state"] = "failover"
     if stepped:
-        changes = known | {"last_now": now, "next_start_at": now, "probe_until": min(gate.probe_until, until)}
-    else:
-        changes, until = known, max(until, gate.blocked_until)
-    return changes | {"state": "failover" if moved else "database", "blocked_until": until}
+        until = now + timedelta(seconds=terms.worst_hold_s)
+        changes |= {"last_now": now, "next_start_at": now, "probe_until": min(gate.probe_until, until)}
+    return changes
+
+
+def shut(gate: Gate, now: datetime, terms: Terms, since: datetime) -> dict[str, Any]:
+    """The gate's columns that change when charges may be missing: it closes for the longest hold, never for shorter.
+
+    `since`: the present moment by the clock that it was closed by. After a step back it is the last one that is known,
+    so the gate may stay closed for longer. Closed for quota for longer than the hold, it stays so and needs its probe.
+    An answer could open one that is closed for the provider, and another key be tried at once: these states go.
+    """
+    until = now + timedelta(seconds=terms.worst_hold_s)
+    as_before = now if gate.state == "open" else now + (gate.blocked_until - since)
+    is_longer = gate.state == "quota" and as_before > until
+    return {"state": "quota" if is_longer else "database", "blocked_until": max(until, as_before)}
 
 
 def after(  # noqa: PLR0913, PLR0917

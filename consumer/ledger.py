@@ -188,12 +188,13 @@ class Ledger:
         return await self._transactions.write(work)
 
     async def shut(self) -> datetime:
-        """Close the gate for the longest hold: after a database was restored without its last commits; until when."""
+        """Close the gate for the longest hold at least: after a restore without the last commits; until when."""
 
         def work(connection: Connection) -> datetime:
             gate, now = self._lock(connection), self._transactions.now(connection)
-            until = now + timedelta(seconds=self.terms.worst_hold_s)
-            quota.turn_gate(connection, now, gate, {"state": "database", "blocked_until": until})
+            changes = gates.shut(gate, now, self.terms, since=now)
+            quota.turn_gate(connection, now, gate, changes)
+            until: datetime = changes["blocked_until"]
             return until
 
         return await self._transactions.write(work)

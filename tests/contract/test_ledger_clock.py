@@ -5,12 +5,14 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import ColumnElement, Connection, update
 
+from consumer.gate import Event
+from consumer.ledger import NotNow
 from raingauge.database import Database
 from raingauge.model import BatchKey
 from raingauge.storage import events, outbox, retention, streams
 from raingauge.storage.models import Batch, Collection, WebhookDelivery
 from raingauge.storage.outbox import Lease
-from tests.contract.ledger_support import WORST_S, Account, Consumer, finish
+from tests.contract.ledger_support import WORST_S, Account, Consumer, finish, milliseconds
 from tests.contract.storage_support import NOW, SECOND, rows
 from tests.contract.test_ledger import JANUARY, cost, monthly, spent
 from tests.contract.test_storage_streams import collect
@@ -114,6 +116,21 @@ def test_an_ended_collection_keeps_its_moments(database: Database) -> None:
     step_back(account, consumer)
     assert account.collection("ended") == before
     assert [row.last_progress_at for row in rows(database, Collection) if row.id != "ended"] == [NOW - HOURS]
+
+
+def test_a_refusal_for_an_hour_outlasts_a_step_back_and_a_gate_that_is_shut(database: Database) -> None:
+    account, consumer = taking(database)
+    consumer.report(consumer.take(), Event.QUOTA, retry_after_s=3600.0)
+    account.moment.now = NOW - HOURS
+    assert consumer.refused() == NotNow(milliseconds(3600), "quota")
+    account.moment.forward(600)
+    assert finish(consumer.ledger.shut()) == NOW - HOURS + 3600 * SECOND
+    assert consumer.refused() == NotNow(milliseconds(3000), "quota")
+    account.moment.forward(3000)
+    taken = consumer.take()
+    assert taken.plan.probe
+    consumer.report(taken, Event.QUOTA)
+    assert consumer.refused() == NotNow(milliseconds(120), "quota"), "the second refusal in a row"
 
 
 # -- the month ---------------------------------------------------------------------------------------------------------
