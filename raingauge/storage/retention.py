@@ -107,20 +107,21 @@ def delete_collection(connection: Connection, now: datetime, collection_id: str)
 def mark_collections(connection: Connection, now: datetime, before: datetime) -> int:
     """Mark collections that finished before this moment for removal with all their rows; how many."""
     old = (Collection.finished_at < before, Collection.removing.is_distinct_from(REMOVING_ALL))
-    found = _oldest(connection, before, *old)
-    _mark_all(connection, now, found)
-    return len(found)
+    found = lock_collections(connection, [row.id for row in _oldest(connection, before, *old)]).values()
+    # One may be deleted meanwhile, and a new one have its id.
+    still = [row for row in found if row.finished_at and row.finished_at < before and row.removing != REMOVING_ALL]
+    _mark_all(connection, now, still)
+    return len(still)
 
 
 def mark_readings(connection: Connection, now: datetime, before: datetime) -> int:
     """Mark collections that finished before this moment for removal of their readings; how many."""
     unmarked = (Collection.readings_pruned_at.is_(None), Collection.removing.is_(None))
-    found = _oldest(connection, before, Collection.finished_at < before, *unmarked)
+    old = (Collection.finished_at < before, *unmarked)
+    found = _oldest(connection, before, *old)
     marks = {"readings_pruned_at": now, "removing": REMOVING_READINGS}
     these = Collection.id.in_(sorted(row.id for row in found))
-    if found:
-        connection.execute(update(Collection).where(these, *unmarked).values(marks))
-    return len(found)
+    return connection.execute(update(Collection).where(these, *old).values(marks)).rowcount if found else 0
 
 
 def _oldest(connection: Connection, before: datetime, *conditions: ColumnElement[bool]) -> Sequence[Any]:
@@ -188,8 +189,13 @@ def outdated(
 def remove_some(connection: Connection, after: Cursor | None) -> Removed:
     """Remove rows of one marked collection, a deleted one first, and the mark or the collection when none is left."""
     marked = select(Collection.id, Collection.removing).where(Collection.removing > 0)
-    row = connection.execute(marked.order_by(Collection.removing.desc(), Collection.id).limit(1)).one_or_none()
-    return Removed() if row is None else _remove_rows(connection, row.id, row.removing, after)
+    found = connection.execute(marked.order_by(Collection.removing.desc(), Collection.id).limit(1)).one_or_none()
+    if found is None:
+        return Removed()
+    row = lock_collections(connection, [found.id]).get(found.id)
+    if row is None or row.removing is None:  # it was deleted meanwhile, and a new one may have its id
+        return Removed(has_more=True)
+    return _remove_rows(connection, row.id, row.removing, after)
 
 
 def _remove_rows(connection: Connection, collection_id: str, removing: int, after: Cursor | None) -> Removed:
