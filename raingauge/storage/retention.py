@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Integer, bindparam, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from raingauge.database.causes import is_duplicate
@@ -232,12 +232,14 @@ def _remove_range(
 def remove_events(connection: Connection, before: datetime, after: int) -> tuple[Removed, int]:
     """Remove processed events of before this moment, and their deliveries, among the next ones behind number `after`.
 
-    An event that a webhook is still to receive stays. Returns what was removed, and the number to go on after.
+    An event that a webhook is still to receive stays; so does the last one: SQLite would give its number again.
+    Returns what was removed, and the number to go on after.
     """
     following = select(Event.number, Event.created_at, Event.publish_at).where(Event.number > after)
     rows = connection.execute(following.order_by(Event.number).limit(STEP_ROWS)).all()
     old = [row for row in rows if row.created_at < before]
-    numbers = {row.number for row in old if row.publish_at is None}
+    last = connection.scalar(select(func.max(Event.number)))
+    numbers = {row.number for row in old if row.publish_at is None and row.number != last}
     waiting = select(WebhookDelivery.event_number).where(
         WebhookDelivery.event_number.in_(sorted(numbers)), WebhookDelivery.status == "waiting"
     )

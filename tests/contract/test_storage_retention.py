@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import event, func, insert, select, update
@@ -306,10 +307,22 @@ def test_events_are_looked_through_in_steps(database: Database, monkeypatch: pyt
     monkeypatch.setattr(retention, "STEP_ROWS", 2)
     database.write(lambda c: events.record(c, NOW - DAY, [events.NewEvent("message", "u", "")] * 3))
     process_events(database)
+    last = max(row.number for row in rows(database, Event))
     first, after = database.write(lambda c: retention.remove_events(c, NOW, 0))
     assert first.has_more
     second, _ = database.write(lambda c: retention.remove_events(c, NOW, after))
-    assert (second.has_more, rows(database, Event)) == (False, [])
+    assert (second.has_more, [row.number for row in rows(database, Event)]) == (False, [last])
+
+
+def test_no_number_of_an_event_is_given_again_after_all_of_them_are_removed(database: Database) -> None:
+    record = partial(events.record, now=NOW - DAY, events=[events.NewEvent("message", "u", "")] * 3)
+    database.write(record)
+    last = max(row.number for row in rows(database, Event))
+    process_events(database)
+    for _ in range(2):
+        database.write(lambda c: retention.remove_events(c, NOW, 0))
+    database.write(record)
+    assert [event.number > last for event in database.read(lambda c: events.page(c, last, 9))] == [True] * 3
 
 
 def test_old_records_of_deletions_go(database: Database) -> None:

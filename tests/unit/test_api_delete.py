@@ -105,6 +105,7 @@ async def test_old_readings_are_pruned_and_the_collection_says_so(
 async def test_old_collections_and_their_events_go_and_open_ones_stay(
     front: Front, caplog: pytest.LogCaptureFixture
 ) -> None:
+    await front.http.post("/events", json={"user_id": "1", "description": "the last event stays"})
     process_events(front)
     removed = {"readings": 2, "batches": 1, "collections": 1, "events": 1}
     assert await prune(front, caplog, readings_days=300, collections_days=200) == [("retention.removed", removed)]
