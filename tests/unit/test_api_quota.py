@@ -128,6 +128,13 @@ async def test_the_month_is_told_with_its_forecast_at_the_rate_of_the_last_hour(
     assert over == "at the last hour's rate the budget of 1,000,000 cities is spent before the month ends"
 
 
+async def test_a_later_month_that_is_counted_after_a_step_back_is_named(sqlite: Database) -> None:
+    front = Front(sqlite)
+    front.open_gate(month="2026-12", month_spent=7)
+    month = (await standing(front))["month"]
+    assert (month["month"], month["spent"]) == ("2026-12", 7)
+
+
 async def test_what_the_last_month_spent_is_not_this_months(front: Front) -> None:
     front.clock.moment = datetime(2026, 12, 1, tzinfo=UTC)
     month = (await standing(front))["month"]
