@@ -367,9 +367,9 @@ class Ledger:
         """Close the gate: charges may be missing, or cannot be compared with this clock."""
         quota.turn_gate(connection, now, gate, doubts)
         if "last_now" in doubts:  # after a step back: nothing that was reserved lasts longer
-            outbox.clip_moments(connection, now)
             ends_at = now + timedelta(seconds=self.terms.claim_s)
             quota.clip_charges(connection, self._account, ends_at)
+            outbox.clip_moments(connection, now)
             queue.clip_moments(connection, self._account, now, ends_at)
         closed = _not_now(Wait(doubts["blocked_until"], doubts["state"]), now)
         moved = doubts["state"] == "failover" and gate.database_id
