@@ -141,7 +141,8 @@ class Worker:
             except DatabaseUnavailable as error:
                 log.warning("database.unavailable", extra={"error": str(error)})
             if self.caller.quiet_s > STALLED_AFTER_S:
-                log.error("caller.stalled", extra={"seconds": round(self.caller.quiet_s)})
+                waits = {"seconds": round(self.caller.quiet_s), "waiting_for": self.caller.waiting_for}
+                log.error("caller.stalled", extra=waits)
             beats += 1
             if await happens_within(self._stop, BEAT_S):
                 return

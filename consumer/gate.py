@@ -13,8 +13,8 @@ from enum import Enum
 from typing import Any, Final, Literal
 
 from raingauge.backoff import backoff_s
-from raingauge.model import DATABASE_STATES, Gate
-from raingauge.quota.pacing import Terms, Wait, month_of, next_month, next_start
+from raingauge.model import DATABASE_STATES, Gate, month_of
+from raingauge.quota.pacing import Terms, Wait, next_month, next_start
 
 Endpoint = Literal["group", "single"]
 EndpointSetting = Literal["auto", "group", "single"]
@@ -81,16 +81,15 @@ def _plan(gate: Gate, now: datetime, setting: EndpointSetting) -> Plan:
 
 def spend(gate: Gate, now: datetime, cost: int, call: Plan, terms: Terms, span_s: float = 0.0) -> dict[str, Any]:
     """The gate's columns that change with a charge; `span_s`: how long a reservation takes."""
-    month = month_of(now)
-    carried = gate.next_month_spent if gate.month == month else 0
+    month, spent, next_spent = gate.counted(now)
     # The calls may arrive in the next month: then it pays for them, too.
-    late = next_month(now) - now <= timedelta(seconds=terms.claim_s)
+    late = month == month_of(now) and next_month(now) - now <= timedelta(seconds=terms.claim_s)
     changes: dict[str, Any] = {
         "last_now": now,
         "next_start_at": next_start(gate.next_start_at, now, cost, terms, span_s),
         "month": month,
-        "month_spent": gate.spent(now) + cost,
-        "next_month_spent": carried + cost if late else carried,
+        "month_spent": spent + cost,
+        "next_month_spent": next_spent + cost if late else next_spent,
     }
     if call.probe:
         changes["probe_until"] = now + timedelta(seconds=terms.claim_s)
@@ -111,12 +110,26 @@ def doubt(gate: Gate, now: datetime, server: str | None, terms: Terms) -> dict[s
     moved, stepped = bool(known) and gate.database_id is not None, now < gate.last_now - CLOCK_STEP
     if not (moved or stepped):
         return known
-    until = now + timedelta(seconds=terms.worst_hold_s)
+    changes = known | shut(gate, now, terms, gate.last_now if stepped else now)
+    if moved:
+        changes["state"] = "failover"
     if stepped:
-        changes = known | {"last_now": now, "next_start_at": now, "probe_until": min(gate.probe_until, until)}
-    else:
-        changes, until = known, max(until, gate.blocked_until)
-    return changes | {"state": "failover" if moved else "database", "blocked_until": until}
+        until = now + timedelta(seconds=terms.worst_hold_s)
+        changes |= {"last_now": now, "next_start_at": now, "probe_until": min(gate.probe_until, until)}
+    return changes
+
+
+def shut(gate: Gate, now: datetime, terms: Terms, since: datetime) -> dict[str, Any]:
+    """The gate's columns that change when charges may be missing: it closes for the longest hold, never for shorter.
+
+    `since`: the present moment by the clock that it was closed by. After a step back it is the last one that is known,
+    so the gate may stay closed for longer. Closed for quota for longer than the hold, it stays so and needs its probe.
+    An answer could open one that is closed for the provider, and another key be tried at once: these states go.
+    """
+    until = now + timedelta(seconds=terms.worst_hold_s)
+    as_before = now if gate.state == "open" else now + (gate.blocked_until - since)
+    is_longer = gate.state == "quota" and as_before > until
+    return {"state": "quota" if is_longer else "database", "blocked_until": max(until, as_before)}
 
 
 def after(  # noqa: PLR0913, PLR0917

@@ -21,9 +21,9 @@ from raingauge.clock import Clock
 from raingauge.database.identity import UNKNOWN, FindIdentity, Identity, server_identity
 from raingauge.database.transactions import Transactions
 from raingauge.errors import GateMismatch
-from raingauge.model import CALL_SIZE, Gate
-from raingauge.quota.pacing import Terms, Wait, admit, month_allows, month_moment, month_of, next_month, room_beside
-from raingauge.storage import cities, queue, quota
+from raingauge.model import CALL_SIZE, Gate, month_of
+from raingauge.quota.pacing import Terms, Wait, admit, month_allows, month_moment, next_month, room_beside
+from raingauge.storage import cities, outbox, queue, quota
 from raingauge.storage.queue import Candidate
 from raingauge.storage.settling import ALONE_AFTER
 
@@ -180,20 +180,23 @@ class Ledger:
 
         def work(connection: Connection) -> tuple[int, int]:
             gate, now = self._lock(connection), self._transactions.now(connection)
-            carried = gate.next_month_spent if gate.month == month_of(now) else 0
-            changes = {"month": month_of(now), "month_spent": spent, "next_month_spent": carried}
+            counted, this = gate.counted(now), month_of(now)
+            # After a step back across its begin, the gate counts the month after this one.
+            carried = {this: counted.next_spent, month_of(next_month(now)): counted.spent}.get(counted.month, 0)
+            changes = {"month": this, "month_spent": spent, "next_month_spent": carried}
             quota.change_gate(connection, self._account, changes)
-            return gate.spent(now), spent
+            return counted.spent, spent
 
         return await self._transactions.write(work)
 
     async def shut(self) -> datetime:
-        """Close the gate for the longest hold, after a restore without the last commits; return until when."""
+        """Close the gate for the longest hold at least, after a restore without the last commits; return until when."""
 
         def work(connection: Connection) -> datetime:
             gate, now = self._lock(connection), self._transactions.now(connection)
-            until = now + timedelta(seconds=self.terms.worst_hold_s)
-            quota.change_gate_with_event(connection, now, gate, {"state": "database", "blocked_until": until})
+            changes = gates.shut(gate, now, self.terms, since=now)
+            quota.change_gate_with_event(connection, now, gate, changes)
+            until: datetime = changes["blocked_until"]
             return until
 
         return await self._transactions.write(work)
@@ -369,6 +372,7 @@ class Ledger:
         if "last_now" in doubts:  # after a step back: nothing that was reserved lasts longer
             ends_at = now + timedelta(seconds=self.terms.claim_s)
             quota.clip_charges(connection, self._account, ends_at)
+            outbox.clip_moments(connection, now)
             queue.clip_moments(connection, self._account, now, ends_at)
             cities.clip_moments(connection, now)
         closed = _not_now(Wait(doubts["blocked_until"], doubts["state"]), now)

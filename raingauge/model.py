@@ -24,6 +24,11 @@ def batches_of(total: int) -> int:
     return -(-total // BATCH_SIZE)
 
 
+def month_of(moment: datetime) -> str:
+    """For example 2026-11."""
+    return f"{moment.year:04d}-{moment.month:02d}"
+
+
 def trace_id(traceparent: str | None) -> str | None:
     """The part of a traceparent that names the trace."""
     return traceparent[3:35] if traceparent else None
@@ -120,6 +125,15 @@ DATABASE_STATES: Final = frozenset({"database", "failover"})
 """What the gate is closed for when charges may be lost: no answer opens it, its moment does."""
 
 
+class MonthCount(NamedTuple):
+    """The cities that are counted of a month, and those of the month after it."""
+
+    month: str
+    """For example 2026-11 (UTC)."""
+    spent: int
+    next_spent: int
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
     """A charge as the ledger has it."""
@@ -176,12 +190,20 @@ class Gate:
         """Whether it is open, and no call has failed since the last answer."""
         return self.state == "open" and self.strikes == 0
 
-    def spent(self, now: datetime) -> int:
-        """Cities spent of the month that `now` lies in."""
-        if self.month == f"{now:%Y-%m}":
-            return self.month_spent
+    def counted(self, now: datetime) -> MonthCount:
+        """What is counted of the month that `now` lies in, or of a later one that has begun.
+
+        That one stays when the clock steps back behind its begin: another month would take the place of its count.
+        """
+        month = max(self.month, month_of(now))
+        if month == self.month:
+            return MonthCount(month, self.month_spent, self.next_month_spent)
         last_month = datetime(now.year, now.month, 1, tzinfo=UTC) - timedelta(days=1)
-        return self.next_month_spent if self.month == f"{last_month:%Y-%m}" else 0
+        return MonthCount(month, self.next_month_spent if self.month == month_of(last_month) else 0, 0)
+
+    def spent(self, now: datetime) -> int:
+        """Cities spent of that month."""
+        return self.counted(now).spent
 
 
 class Observation(NamedTuple):

@@ -11,7 +11,7 @@ from producer.pages import ROW
 from producer.quota import Course, Endpoint, Proof, Standing
 from raingauge.contracts import utc_text
 from raingauge.model import batches_of
-from raingauge.quota.pacing import MonthPacing, Pacing, Terms, month_of, next_month
+from raingauge.quota.pacing import MonthPacing, Pacing, Terms, next_month
 from raingauge.storage.readings import COLUMNS
 
 MORE: Final = tuple(name for name in COLUMNS if name not in ROW)
@@ -338,7 +338,7 @@ def quota_body(found: Standing) -> dict[str, Any]:
             "endpoint": found.endpoint,
         },
         "month": {
-            "month": month_of(found.now),
+            "month": gate.counted(found.now).month,
             "ends_at": utc_text(next_month(found.now)),
             "budget": terms.cities_per_month,
             "pacing": terms.month_pacing,

@@ -11,8 +11,8 @@ from typing import Final
 from producer.forecast import Snapshot, expected_at
 from producer.schedules.times import Times
 from raingauge.errors import Permanent
-from raingauge.model import CollectionState
-from raingauge.quota.pacing import month_of, next_month
+from raingauge.model import CollectionState, month_of
+from raingauge.quota.pacing import next_month
 
 MANY: Final = 10**9
 """Cities of a collection that ends after all others."""

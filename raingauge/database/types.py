@@ -33,7 +33,13 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def exact(length: int) -> String:
-    """Text that compares byte by byte: MySQL's default collation would take "A" and "a" for the same id."""
+    """Text that compares byte by byte: MySQL's default collation would take "A" and "a" for the same id.
+
+    On PostgreSQL it is equal byte by byte, but in the order of the database's collation, which may have "a" before "B".
+    """
+    # So transactions that lock rows in SQL's order and in Python's may deadlock there. It is harmless: the database
+    # ends one of them, and `Database.write` runs it again. Another collation of the columns would have their indices
+    # built anew while nobody can use the tables.
     text = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
     return String(length).with_variant(text, "mysql", "mariadb")
 

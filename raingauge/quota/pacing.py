@@ -129,11 +129,6 @@ def room_beside(planned: datetime, now: datetime, lately: int, full: int, terms:
     return max(0, min(full - lately, behind))
 
 
-def month_of(moment: datetime) -> str:
-    """For example 2026-11."""
-    return f"{moment.year:04d}-{moment.month:02d}"
-
-
 def month_start(moment: datetime) -> datetime:
     """The first moment of its month."""
     return datetime(moment.year, moment.month, 1, tzinfo=UTC)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from raingauge.model import Charge, LedgerEntry, TermsSince
+from raingauge.model import Charge, LedgerEntry, TermsSince, month_of
 from raingauge.quota.bundle import Header
-from raingauge.quota.pacing import MARGIN_S, SEND_DELAY_S, Terms, month_of, month_start, next_month
+from raingauge.quota.pacing import MARGIN_S, SEND_DELAY_S, Terms, month_start, next_month
 from raingauge.quota.proof import NOTHING, Replay, Worst
 
 NO_ANSWER: Final = "no answer"

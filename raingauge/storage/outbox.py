@@ -2,7 +2,8 @@
 
 A batch waits while it has a `publish_order`, so a round of the relay reads what is due by an index, whatever else is
 open. A POST releases the first batches of a collection, and each one that is settled releases the next
-(`raingauge.storage.counters`). It knows nothing of Kafka: the relay publishes.
+(`raingauge.storage.counters`). After a step back of the database's clock it has everything that waits for a moment be
+due. It knows nothing of Kafka: the relay publishes.
 """
 
 import json
@@ -19,7 +20,16 @@ from raingauge.contracts import BatchMessage
 from raingauge.database.types import UtcDateTime
 from raingauge.model import BATCH_SIZE, EPOCH, BatchKey, batches_of
 from raingauge.storage import counters
-from raingauge.storage.models import Batch, Collection, QueuedCity
+from raingauge.storage.models import (
+    Batch,
+    Collection,
+    Event,
+    OutgoingReading,
+    QueuedCity,
+    Webhook,
+    WebhookDelivery,
+)
+from raingauge.storage.models import Lease as WorkLease
 
 BATCHES_AT_ONCE: Final = 50
 """In one statement: the time that MariaDB takes to plan it grows with their number's square."""
@@ -41,10 +51,11 @@ _WON: Final = select(
     *(Collection.total, Collection.max_age_s, Collection.requested_at, Collection.finished_at),
     Collection.traceparent,
 ).join(Collection, Collection.id == Batch.collection_id)
+_PROGRESS_AT: Final = func.coalesce(Collection.last_progress_at, Collection.requested_at, type_=UtcDateTime)
 _IDLE: Final = (
     select(
         Collection.id,
-        func.coalesce(Collection.last_progress_at, Collection.requested_at, type_=UtcDateTime),
+        _PROGRESS_AT,
         # Not EXISTS: PostgreSQL would hash the whole queue.
         select(QueuedCity.city_id).where(QueuedCity.collection_id == Collection.id).limit(1).scalar_subquery(),
     )
@@ -174,7 +185,27 @@ def republish_stalled(connection: Connection, now: datetime, stalled_since: date
         checked.append({"name": name, "moment": moment})
     if checked:
         connection.execute(_CHECKED, sorted(checked, key=lambda row: row["name"]))
-    return _publish_again(connection, lost, Batch.published_at < stalled_since) if lost else 0
+    # Published after `now` means before the database's clock stepped back.
+    published = or_(Batch.published_at < stalled_since, Batch.published_at > now)
+    return _publish_again(connection, lost, published) if lost else 0
+
+
+def clip_moments(connection: Connection, now: datetime) -> None:
+    """The database's clock stepped back: have all be due that waits for a moment of the future, and end all leases.
+
+    What is done too early is only done once more. The locks are taken in the order of settling.
+    """
+    unfinished, progress_at = Collection.finished_at.is_(None), _PROGRESS_AT
+    connection.execute(update(Collection).where(unfinished, Collection.idle_since > now).values(idle_since=now))
+    # Otherwise the next look for lost messages would be put off to the moment of this progress.
+    connection.execute(update(Collection).where(unfinished, progress_at > now).values(last_progress_at=now))
+    connection.execute(update(Batch).where(Batch.lease_until > now).values(lease_until=now))
+    connection.execute(update(OutgoingReading).where(OutgoingReading.publish_at > now).values(publish_at=now))
+    connection.execute(update(Event).where(Event.publish_at > now).values(publish_at=now))
+    webhooks = connection.scalars(select(Webhook.id)).all()  # the index of deliveries begins with it
+    late = (WebhookDelivery.webhook_id.in_(webhooks), WebhookDelivery.due_at > now)
+    connection.execute(update(WebhookDelivery).where(*late).values(due_at=now))
+    connection.execute(update(WorkLease).where(WorkLease.until > now).values(until=now))
 
 
 def outstanding_limit(minimum: int, cities_per_window: int, window_s: float) -> int:

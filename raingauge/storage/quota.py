@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, bindparam, delete, func, insert, sele
 from raingauge.contracts import utc_text
 from raingauge.database.identity import Identity
 from raingauge.database.upsert import upsert
-from raingauge.model import Charge, Gate, LedgerEntry, TermsSince
+from raingauge.model import Charge, Gate, LedgerEntry, TermsSince, month_of
 from raingauge.quota.pacing import Terms
 from raingauge.storage import events
 from raingauge.storage.events import NewEvent
@@ -108,7 +108,7 @@ def insert_gate(connection: Connection, account: str, now: datetime, terms: Mapp
         "probe_until": LONG_AGO,
         "endpoint": "unknown",
         "endpoint_at": LONG_AGO,
-        "month": f"{now:%Y-%m}",
+        "month": month_of(now),
     }
     connection.execute(insert(QuotaGate).values(row | dict(terms)))
 

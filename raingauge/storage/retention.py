@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Integer, bindparam, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from raingauge.database.causes import is_duplicate
@@ -107,20 +107,21 @@ def delete_collection(connection: Connection, now: datetime, collection_id: str)
 def mark_collections(connection: Connection, now: datetime, before: datetime) -> int:
     """Mark collections that finished before this moment for removal with all their rows; return how many."""
     old = (Collection.finished_at < before, Collection.removing.is_distinct_from(REMOVING_ALL))
-    found = _oldest(connection, before, *old)
-    _mark_all(connection, now, found)
-    return len(found)
+    found = lock_collections(connection, [row.id for row in _oldest(connection, before, *old)]).values()
+    # One may be deleted meanwhile, and a new one have its id.
+    still = [row for row in found if row.finished_at and row.finished_at < before and row.removing != REMOVING_ALL]
+    _mark_all(connection, now, still)
+    return len(still)
 
 
 def mark_readings(connection: Connection, now: datetime, before: datetime) -> int:
     """Mark collections that finished before this moment for removal of their readings; return how many."""
     unmarked = (Collection.readings_pruned_at.is_(None), Collection.removing.is_(None))
-    found = _oldest(connection, before, Collection.finished_at < before, *unmarked)
+    old = (Collection.finished_at < before, *unmarked)
+    found = _oldest(connection, before, *old)
     marks = {"readings_pruned_at": now, "removing": REMOVING_READINGS}
     these = Collection.id.in_(sorted(row.id for row in found))
-    if found:
-        connection.execute(update(Collection).where(these, *unmarked).values(marks))
-    return len(found)
+    return connection.execute(update(Collection).where(these, *old).values(marks)).rowcount if found else 0
 
 
 def _oldest(connection: Connection, before: datetime, *conditions: ColumnElement[bool]) -> Sequence[Any]:
@@ -188,8 +189,13 @@ def outdated(
 def remove_some(connection: Connection, after: Cursor | None) -> Removed:
     """Remove rows of one marked collection, a deleted one first, and the mark or the collection when none is left."""
     marked = select(Collection.id, Collection.removing).where(Collection.removing > 0)
-    row = connection.execute(marked.order_by(Collection.removing.desc(), Collection.id).limit(1)).one_or_none()
-    return Removed() if row is None else _remove_rows(connection, row.id, row.removing, after)
+    found = connection.execute(marked.order_by(Collection.removing.desc(), Collection.id).limit(1)).one_or_none()
+    if found is None:
+        return Removed()
+    row = lock_collections(connection, [found.id]).get(found.id)
+    if row is None or row.removing is None:  # it was deleted meanwhile, and a new one may have its id
+        return Removed(has_more=True)
+    return _remove_rows(connection, row.id, row.removing, after)
 
 
 def _remove_rows(connection: Connection, collection_id: str, removing: int, after: Cursor | None) -> Removed:
@@ -226,12 +232,14 @@ def _remove_range(
 def remove_events(connection: Connection, before: datetime, after: int) -> tuple[Removed, int]:
     """Remove processed events of before this moment, and their deliveries, among the next ones behind number `after`.
 
-    An event that a webhook is still to receive stays. Returns what was removed, and the number to go on after.
+    An event that a webhook is still to receive stays; so does the last one: SQLite would give its number again.
+    Returns what was removed, and the number to go on after.
     """
     following = select(Event.number, Event.created_at, Event.publish_at).where(Event.number > after)
     rows = connection.execute(following.order_by(Event.number).limit(STEP_ROWS)).all()
     old = [row for row in rows if row.created_at < before]
-    numbers = {row.number for row in old if row.publish_at is None}
+    last = connection.scalar(select(func.max(Event.number)))
+    numbers = {row.number for row in old if row.publish_at is None and row.number != last}
     waiting = select(WebhookDelivery.event_number).where(
         WebhookDelivery.event_number.in_(sorted(numbers)), WebhookDelivery.status == "waiting"
     )

@@ -1,10 +1,13 @@
 """Deletion and pruning: marked at once, removed in bounded steps, and nothing else is touched; on every database."""
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import event, func, insert, select, update
 
 from raingauge.database import Database
 from raingauge.model import BatchKey
@@ -25,7 +28,17 @@ from raingauge.storage.models import (
     WebhookDelivery,
 )
 from raingauge.storage.retention import Cursor, StillOpen
-from tests.contract.storage_support import MICROSECOND, NOW, SECOND, accept, cancel, found, rows, settle_batches
+from tests.contract.storage_support import (
+    MICROSECOND,
+    NOW,
+    ON_SERVERS,
+    SECOND,
+    accept,
+    cancel,
+    found,
+    rows,
+    settle_batches,
+)
 from tests.contract.test_storage_outbox import fill, rows_read
 from tests.contract.test_storage_streams import collect, fetched_at, lease, observe, remove
 from tests.contract.test_storage_webhooks import lease as lease_deliveries
@@ -184,6 +197,58 @@ def test_only_what_ended_long_enough_ago_is_pruned_and_only_when_its_event_is_pr
     assert left(database, Batch) == [kept]
 
 
+@contextmanager
+def meanwhile(database: Database, work: Callable[[], object]) -> Iterator[None]:
+    """Once the next statement has read collections, do this in another transaction."""
+    works = [work]
+
+    def interrupt(_connection: object, _cursor: object, statement: str, *_others: object) -> None:
+        if "FROM collections" in statement and works:
+            works.pop()()
+
+    event.listen(database.engine, "after_cursor_execute", interrupt)
+    try:
+        yield
+    finally:
+        event.remove(database.engine, "after_cursor_execute", interrupt)
+    assert not works
+
+
+@ON_SERVERS
+@pytest.mark.parametrize("all_rows", [False, True])
+def test_a_new_collection_with_the_id_of_one_that_was_just_found_is_not_marked(
+    database: Database, all_rows: bool
+) -> None:
+    def replace() -> None:
+        delete(database, "1")
+        accept(database, "1", [1, 2], NOW + SECOND)
+
+    ended(database, "1", NOW - 3 * DAY)
+    with meanwhile(database, replace):
+        assert mark(database, NOW - DAY, all_rows=all_rows) == 0
+    (row,) = rows(database, Collection)
+    assert (row.requested_at, row.removing, row.readings_pruned_at) == (NOW + SECOND, None, None)
+
+
+@ON_SERVERS
+@pytest.mark.parametrize("all_rows", [False, True])
+def test_the_readings_of_a_new_collection_with_the_id_of_one_that_is_being_removed_stay(
+    database: Database, all_rows: bool
+) -> None:
+    def replace() -> None:
+        delete(database, "1")
+        remove_all(database)
+        collect(database, "1", 7)
+
+    ended(database, "1", NOW - 3 * DAY)
+    assert mark(database, NOW - DAY, all_rows=all_rows) == 1
+    with meanwhile(database, replace):
+        step = database.write(lambda c: retention.remove_some(c, None))
+    assert (+step.rows, step.has_more) == (Counter(), True)
+    assert [(row.city_id, row.status) for row in rows(database, Reading)] == [(7, "collected")]
+    assert [row.removing for row in rows(database, Collection)] == [None]
+
+
 def test_a_collection_without_its_readings_keeps_its_counts_and_can_be_deleted(database: Database) -> None:
     ended(database, "old", NOW - 3 * DAY)
     mark(database, NOW, all_rows=False)
@@ -238,10 +303,22 @@ def test_events_are_looked_through_in_steps(database: Database, monkeypatch: pyt
     monkeypatch.setattr(retention, "STEP_ROWS", 2)
     database.write(lambda c: events.record(c, NOW - DAY, [events.NewEvent("message", "u", "")] * 3))
     process_events(database)
+    last = max(row.number for row in rows(database, Event))
     first, after = database.write(lambda c: retention.remove_events(c, NOW, 0))
     assert first.has_more
     second, _ = database.write(lambda c: retention.remove_events(c, NOW, after))
-    assert (second.has_more, rows(database, Event)) == (False, [])
+    assert (second.has_more, [row.number for row in rows(database, Event)]) == (False, [last])
+
+
+def test_no_number_of_an_event_is_given_again_after_all_of_them_are_removed(database: Database) -> None:
+    record = partial(events.record, now=NOW - DAY, events=[events.NewEvent("message", "u", "")] * 3)
+    database.write(record)
+    last = max(row.number for row in rows(database, Event))
+    process_events(database)
+    for _ in range(2):
+        database.write(lambda c: retention.remove_events(c, NOW, 0))
+    database.write(record)
+    assert [event.number > last for event in database.read(lambda c: events.page(c, last, 9))] == [True] * 3
 
 
 def test_old_records_of_deletions_go(database: Database) -> None:

@@ -36,6 +36,7 @@ class CountingLedger(Ledger):
     outage = False
     hangs = False
     idle = False
+    away = False
     pruned = 0
     portions = 1
 
@@ -57,6 +58,8 @@ class CountingLedger(Ledger):
         await super().leave()
 
     async def reserve(self, calls: int) -> Reservation | NotNow:
+        if self.away:
+            raise DatabaseUnavailable("away")
         if self.hangs:
             await asyncio.Event().wait()
         return NotNow(1e9, None) if self.idle else await super().reserve(calls)
@@ -148,6 +151,24 @@ def test_a_caller_that_hangs_is_reported(sqlite: Database, caplog: pytest.LogCap
         running.cancel()
 
     run_virtually(program(), scene.loop)
+
+
+def test_the_report_of_a_caller_that_hangs_says_what_it_waits_for(
+    sqlite: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene(sqlite)
+    scene.ledger.away = True
+
+    async def program() -> None:
+        running = asyncio.create_task(scene.worker.run())
+        await scene.clock.sleep(1)
+        scene.ledger.away, scene.ledger.hangs = False, True
+        await scene.clock.sleep(STALLED_AFTER_S + 3 * BEAT_S)
+        running.cancel()
+
+    run_virtually(program(), scene.loop)
+    reports = [record for record in caplog.records if record.message == "caller.stalled"]
+    assert {record.waiting_for for record in reports} == {"database"}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("trouble", "left"), [("", True), ("outage", False), ("hangs", False)])

@@ -96,6 +96,7 @@ async def test_old_readings_go_and_their_collection_says_so(front: Front, caplog
 
 
 async def test_old_collections_and_events_go_and_open_ones_stay(front: Front, caplog: pytest.LogCaptureFixture) -> None:
+    await front.http.post("/events", json={"user_id": "1", "description": "the last event stays"})
     process_events(front)
     too_young: list[dict[str, int]] = [{}, {"readings_days": 366}, {"collections_days": 366}]
     for days in too_young:

@@ -116,6 +116,13 @@ async def test_the_month_is_told_with_its_forecast_at_the_rate_of_the_last_hour(
     assert (month["month"], month["spent"], month["ends_at"]) == ("2026-12", 0, "2027-01-01T00:00:00.000Z")
 
 
+async def test_a_later_month_that_is_counted_after_a_step_back_is_named(sqlite: Database) -> None:
+    front = Front(sqlite)
+    front.open_gate(month="2026-12", month_spent=7)
+    month = (await standing(front))["month"]
+    assert (month["month"], month["spent"]) == ("2026-12", 7)
+
+
 @pytest.mark.parametrize("state", ["quota", "key", "provider", "database", "failover"])
 async def test_a_closed_gate_says_why_and_until_when(sqlite: Database, state: str) -> None:
     front = Front(sqlite)

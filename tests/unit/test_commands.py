@@ -17,8 +17,7 @@ from raingauge.contracts import utc_text
 from raingauge.database import Database, open_database
 from raingauge.database.command import command_database
 from raingauge.errors import Fatal, GateMismatch, SettingsError
-from raingauge.model import Gate
-from raingauge.quota.pacing import month_of
+from raingauge.model import Gate, month_of
 from raingauge.settings import Settings, load_settings
 from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
 from raingauge.storage.quota import find_gate

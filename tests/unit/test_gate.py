@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.gate import PROBE_RECHECK_S, Endpoint, EndpointSetting, Event, Plan, after, doubt, plan
+from consumer.gate import PROBE_RECHECK_S, Endpoint, EndpointSetting, Event, Plan, after, doubt, plan, shut
 from raingauge.model import Gate
 from raingauge.quota.pacing import Terms, Wait
 
@@ -378,3 +378,24 @@ def test_a_clock_that_stepped_back_begins_a_new_time_on_any_server(seen: str, st
     changes = doubt(gate, NOW, seen, TERMS)
     assert (changes["state"], changes["last_now"], changes["next_start_at"]) == (state, NOW, NOW)
     assert changes["blocked_until"] == changes["probe_until"] == NOW + WORST
+
+
+def test_a_gate_that_was_opened_by_hand_closes_no_longer_than_another() -> None:
+    gate = replace(OPEN, database_id="one", blocked_until=FUTURE)
+    assert doubt(gate, NOW, "two", TERMS)["blocked_until"] == NOW + WORST
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize(("left_s", "is_longer"), [(3600, True), (84, False), (-60, False)])
+def test_a_gate_that_is_shut_or_whose_clock_stepped_back_closes_never_for_shorter_than_it_was(
+    state: str, left_s: float, is_longer: bool
+) -> None:
+    left = timedelta(seconds=left_s)
+    stays, until = is_longer and state == "quota", NOW + (left if is_longer else WORST)
+    expected = {"state": "quota" if stays else "database", "blocked_until": until}
+    gate = replace(OPEN, state=state, strikes=3, blocked_until=NOW + left)
+    assert shut(gate, NOW, TERMS, since=NOW) == expected
+    gate = replace(gate, last_now=FUTURE, blocked_until=FUTURE + left)
+    changes = doubt(gate, NOW, None, TERMS)
+    assert {name: changes[name] for name in expected} == expected
+    assert plan(replace(gate, **changes), until, "auto", TERMS) == (SINGLE_PROBE if stays else SINGLE)

@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from raingauge.backoff import backoff_s
+from raingauge.model import month_of
 from raingauge.quota.pacing import (
     MonthPacing,
     Pacing,
@@ -17,7 +18,6 @@ from raingauge.quota.pacing import (
     admit,
     month_allows,
     month_moment,
-    month_of,
     month_start,
     next_month,
     next_start,
