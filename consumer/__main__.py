@@ -11,7 +11,7 @@ from raingauge.signals import exit_on_signal, exit_process
 if __name__ == "__main__" and not sys.argv[1:]:
     exit_on_signal()  # the imports below take a second
 
-from consumer.app import command_ledger, dead_letter_publisher, run
+from consumer.app import command_control, dead_letter_publisher, run
 from consumer.commands import adopt, forget_cities, open_gate, set_month, shut
 from consumer.dead_letters import bury, list_all, replay
 from raingauge.database.command import command_database
@@ -37,15 +37,15 @@ def parser() -> argparse.ArgumentParser:
 def _add_quota(group: Commands) -> None:
     month = group.add_parser("set-month", help="say how many cities of this month are spent already")
     month.add_argument("cities", type=int)
-    month.set_defaults(program=lambda given: partial(set_month, cities=given.cities, open_ledger=command_ledger))
+    month.set_defaults(program=lambda given: partial(set_month, cities=given.cities, open_control=command_control))
     take = group.add_parser("adopt", help="copy the limits of the settings to the gate")
-    take.set_defaults(program=lambda _: partial(adopt, open_ledger=command_ledger))
+    take.set_defaults(program=lambda _: partial(adopt, open_control=command_control))
     close = group.add_parser(
         "shut", help="close the gate until every charge is released: after a database was restored from a backup"
     )
-    close.set_defaults(program=lambda _: partial(shut, open_ledger=command_ledger))
+    close.set_defaults(program=lambda _: partial(shut, open_control=command_control))
     again = group.add_parser("open", help="open the gate at once")
-    again.set_defaults(program=lambda _: partial(open_gate, open_ledger=command_ledger))
+    again.set_defaults(program=lambda _: partial(open_gate, open_control=command_control))
 
 
 def _add_cities(group: Commands) -> None:

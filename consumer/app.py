@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from prometheus_client import Counter
 
 from consumer.caller import Caller
+from consumer.control import GateControl
 from consumer.dead_letters import find_buried
 from consumer.export import open_export
 from consumer.intake import Intake
@@ -337,10 +338,8 @@ def dead_letter_publisher(cluster: Cluster, clock: Clock) -> KafkaPublisher:
 
 
 @contextlib.contextmanager
-def command_ledger(settings: Settings) -> Iterator[Ledger]:
-    """The account's ledger, for one command. Raises as `command_database`."""
+def command_control(settings: Settings) -> Iterator[GateControl]:
+    """The control of the account's gate, for one command. Raises as `command_database`."""
     with command_database(settings) as database:
-        account, endpoint = settings.quota.account, settings.openweather.endpoint
-        clock = SystemClock()
-        transactions = Transactions(database, inline, clock)
-        yield Ledger(transactions, clock, account, settings.terms, endpoint, "command")
+        transactions = Transactions(database, inline, SystemClock())
+        yield GateControl(transactions, settings.quota.account, settings.terms)

@@ -1,4 +1,4 @@
-"""The quota ledger: holds quota for cities before they are requested, and closes the charge when the answers are in.
+"""The quota ledger: holds quota for cities before they are requested. The caller closes the charge when it settles them.
 
 One row (the gate) per provider account orders all reservations of all consumers; the queue decides whose city is next.
 The rule, its proof and its limits: docs/quota.md. No consumer's clock enters it, only durations.
@@ -21,7 +21,7 @@ from raingauge.clock import Clock
 from raingauge.database.identity import UNKNOWN, FindIdentity, Identity, server_identity
 from raingauge.database.transactions import Transactions
 from raingauge.errors import GateMismatch
-from raingauge.model import CALL_SIZE, Gate, month_of
+from raingauge.model import CALL_SIZE, Gate
 from raingauge.quota.pacing import Terms, Wait, admit, month_allows, month_moment, next_month, room_beside
 from raingauge.storage import cities, outbox, queue, quota
 from raingauge.storage.queue import Candidate
@@ -81,6 +81,39 @@ class NotNow:
     """The old and the new database server, if this reservation closed the gate because of the change."""
 
 
+def lock_gate(connection: Connection, account: str) -> Gate:
+    """The gate, locked until the transaction ends. Raises as `lock_gate_on`."""
+    return lock_gate_on(connection, account, UNKNOWN)[0]
+
+
+def lock_gate_on(connection: Connection, account: str, server: Identity) -> tuple[Gate, str | None]:
+    """The gate, locked until the transaction ends, and `server`'s value.
+
+    Raises:
+        GateMismatch: there is none.
+    """
+    locked = quota.lock_gate_on(connection, account, server)
+    if locked is None:
+        raise GateMismatch(f"the gate of account {account} does not exist: start a consumer first")
+    return locked
+
+
+def create_gate(connection: Connection, now: datetime, account: str, terms: Terms) -> None:
+    """Create the gate with these terms. Raises IntegrityError: it exists."""
+    quota.insert_gate(connection, account, now, kept(terms))
+    quota.note_terms(connection, account, now, terms)
+
+
+def kept(terms: Terms | Gate) -> dict[str, Any]:
+    """What a gate keeps of its account's terms."""
+    return {name: getattr(terms, name) for name in KEPT_IN_GATE}
+
+
+def differences(gate: Gate, terms: Terms) -> dict[str, Any]:
+    """Those of these terms that differ from the gate's."""
+    return dict(kept(terms).items() - kept(gate).items())
+
+
 class Ledger:
     """The ledger of one account, as one consumer uses it.
 
@@ -124,14 +157,6 @@ class Ledger:
         except IntegrityError:
             await self._transactions.persist(self._compare)
 
-    async def adopt(self) -> str:
-        """Write these terms into the account's gate; return the terms that it had, or "no gate"."""
-        try:
-            await self._transactions.write(self._create_gate)
-        except IntegrityError:
-            return await self._transactions.write(self._adopt)
-        return "no gate"
-
     async def reserve(self, calls: int) -> Reservation | NotNow:
         """Hold quota for the next cities of the queue, as many as may go in up to `calls` group calls; claim them."""
         began = self._clock.monotonic()
@@ -148,7 +173,7 @@ class Ledger:
         """Record at the gate what became of a call; return the columns that changed. Waits for the database."""
 
         def work(connection: Connection) -> Mapping[str, Any]:
-            gate = self._lock(connection)
+            gate = lock_gate(connection, self._account)
             now, jitter = self._transactions.now(connection), random.random()
             changes = gates.after(gate, now, event, plan, self._endpoint, self.terms, retry_after_s, jitter)
             if event is Event.KEY:
@@ -175,87 +200,26 @@ class Ledger:
         """Record that this consumer stops."""
         await self._transactions.write(lambda connection: quota.leave(connection, self._consumer))
 
-    async def set_month(self, spent: int) -> tuple[int, int]:
-        """Record how many cities of this month are spent, by whatever program; return the number before, and now."""
-
-        def work(connection: Connection) -> tuple[int, int]:
-            gate, now = self._lock(connection), self._transactions.now(connection)
-            counted, this = gate.counted(now), month_of(now)
-            # After a step back across its begin, the gate counts the month after this one.
-            carried = {this: counted.next_spent, month_of(next_month(now)): counted.spent}.get(counted.month, 0)
-            changes = {"month": this, "month_spent": spent, "next_month_spent": carried}
-            quota.change_gate(connection, self._account, changes)
-            return counted.spent, spent
-
-        return await self._transactions.write(work)
-
-    async def shut(self) -> datetime:
-        """Close the gate for the longest hold at least, after a restore without the last commits; return until when."""
-
-        def work(connection: Connection) -> datetime:
-            gate, now = self._lock(connection), self._transactions.now(connection)
-            changes = gates.shut(gate, now, self.terms, since=now)
-            quota.change_gate_with_event(connection, now, gate, changes)
-            until: datetime = changes["blocked_until"]
-            return until
-
-        return await self._transactions.write(work)
-
-    async def reopen(self) -> Gate:
-        """Open the gate at once, whatever the provider or a person closed it for; return the gate before."""
-
-        def work(connection: Connection) -> Gate:
-            gate = self._lock(connection)
-            quota.change_gate(connection, self._account, {"state": "open", "strikes": 0})
-            return gate
-
-        return await self._transactions.write(work)
-
     # -- the gate's row ------------------------------------------------------------------------------------------------
 
-    def _lock(self, connection: Connection) -> Gate:
-        return self._lock_on(connection, UNKNOWN)[0]
-
-    def _lock_on(self, connection: Connection, server: Identity) -> tuple[Gate, str | None]:
-        locked = quota.lock_gate_on(connection, self._account, server)
-        if locked is None:
-            raise GateMismatch(f"the gate of account {self._account} does not exist: start a consumer first")
-        return locked
-
     def _create_gate(self, connection: Connection) -> None:
-        self._server, now = self.find_identity(connection), self._transactions.now(connection)
-        quota.insert_gate(connection, self._account, now, self._ours)
-        quota.note_terms(connection, self._account, now, self.terms)
-
-    @property
-    def _ours(self) -> dict[str, Any]:
-        return {name: getattr(self.terms, name) for name in KEPT_IN_GATE}
-
-    def _differences(self, gate: Gate) -> dict[str, Any]:
-        """Those of our terms that differ from the gate's."""
-        return {name: value for name, value in self._ours.items() if getattr(gate, name) != value}
+        self._server = self.find_identity(connection)
+        create_gate(connection, self._transactions.now(connection), self._account, self.terms)
 
     def _compare(self, connection: Connection) -> None:
-        self._server, gate = self.find_identity(connection), self._lock(connection)
-        if self._differences(gate):
-            theirs = {name: getattr(gate, name) for name in self._ours}
+        self._server, gate = self.find_identity(connection), lock_gate(connection, self._account)
+        if differences(gate, self.terms):
+            theirs, ours = kept(gate), kept(self.terms)
             raise GateMismatch(
-                f"the gate of account {self._account} has {theirs}, these settings say {self._ours}: "
+                f"the gate of account {self._account} has {theirs}, these settings say {ours}: "
                 "make them the same, or run `python -m consumer quota adopt` to change the gate"
             )
         quota.note_terms(connection, self._account, self._transactions.now(connection), self.terms)
 
-    def _adopt(self, connection: Connection) -> str:
-        # A charge stores when its calls end, not when it is released: so a longer window holds at once.
-        gate = self._lock(connection)
-        quota.change_gate(connection, self._account, self._differences(gate))
-        quota.note_terms(connection, self._account, self._transactions.now(connection), self.terms)
-        return f"{gate.cities_per_window} cities in {gate.window_s:g} s, {gate.pacing}"
-
     # -- reserving -----------------------------------------------------------------------------------------------------
 
     def _reserve(self, connection: Connection, calls: int) -> Reservation | NotNow:
-        gate, server = self._lock_on(connection, self._server)
+        gate, server = lock_gate_on(connection, self._account, self._server)
         began = self._clock.monotonic()
         read_at = self._transactions.now(connection)
         doubts = gates.doubt(gate, read_at, server, self.terms)
@@ -281,15 +245,16 @@ class Ledger:
                 queue.claim(connection, [one.city_id], charge_id, min(until, now + JOINED_FOR))
         fresh = tuple(one.city_id for one in picked if one.needs_no_call and one.claim is None)
         wanted = [one for one in picked if queue.needs_call(one)]
-        charge = bool(wanted) and self._charge(connection, gate, now, wanted, plan, calls)
-        answer = charge or self._idle(connection, now)
+        answer = self._charge(connection, gate, now, wanted, plan, calls) if wanted else self._idle(connection, now)
         if not fresh:
             return answer
-        return replace(answer, fresh=fresh) if isinstance(answer, Reservation) else Reservation(now, fresh=fresh)
+        if isinstance(answer, Reservation):
+            return replace(answer, fresh=fresh)
+        return Reservation(now, fresh=fresh)
 
     def _plan(self, gate: Gate, now: datetime) -> Plan | Wait:
         """How the next call is to be made, or until when to wait."""
-        if self._differences(gate):
+        if differences(gate, self.terms):
             return Wait(now + OTHER_TERMS, "terms")
         return gates.plan(gate, now, self._endpoint, self.terms, self._new_key)
 

@@ -162,7 +162,7 @@ def set_month(cities: Annotated[int, typer.Argument(metavar="CITIES", help="Citi
     """Say how many cities of this month are spent already."""
     from consumer.commands import set_month as record
 
-    _run_on_ledger(partial(record, cities=cities))
+    _run_on_gate(partial(record, cities=cities))
 
 
 @quota.command()
@@ -170,7 +170,7 @@ def adopt() -> None:
     """Copy the limits of the settings to the gate."""
     from consumer.commands import adopt as copy_limits
 
-    _run_on_ledger(copy_limits)
+    _run_on_gate(copy_limits)
 
 
 @quota.command()
@@ -181,7 +181,7 @@ def shut() -> None:
     """
     from consumer.commands import shut as close
 
-    _run_on_ledger(close)
+    _run_on_gate(close)
 
 
 @quota.command(name="open")
@@ -189,7 +189,7 @@ def open_again() -> None:
     """Open the gate at once."""
     from consumer.commands import open_gate
 
-    _run_on_ledger(open_gate)
+    _run_on_gate(open_gate)
 
 
 @cities.command()
@@ -204,10 +204,10 @@ def forget(ids: Annotated[list[int], typer.Argument(metavar="ID", help="Ids of c
     _run(partial(forget_cities, city_ids=ids, open_database=command_database))
 
 
-def _run_on_ledger(program: Callable[..., Coroutine[Any, Any, None]]) -> None:
-    from consumer.app import command_ledger
+def _run_on_gate(program: Callable[..., Coroutine[Any, Any, None]]) -> None:
+    from consumer.app import command_control
 
-    _run(partial(program, open_ledger=command_ledger))
+    _run(partial(program, open_control=command_control))
 
 
 def _run(program: Callable[..., Coroutine[Any, Any, None]]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.engine import Row
 
+from consumer.control import GateControl
 from consumer.gate import EndpointSetting, Event
 from consumer.ledger import Ledger, NotNow, Reservation
 from raingauge.blocking import inline
@@ -94,6 +95,7 @@ class Consumer:
         self.database = database
         transactions = Transactions(database, inline, StillClock())
         self.ledger = Ledger(transactions, StillClock(), account, terms, endpoint, name, key_hash)
+        self.control = GateControl(transactions, account, terms)
 
     def open(self) -> None:
         """Create the gate, or check it."""

@@ -71,7 +71,7 @@ def test_adopting_creates_the_gate_or_changes_its_terms_and_consumers_with_the_o
 ) -> None:
     account = Account(database)
     one, other = account.unopened("one"), account.unopened("other", cities_per_window=120)
-    assert [finish(consumer.ledger.adopt()) for consumer in (one, other)] == ["no gate", "60 cities in 60 s, burst"]
+    assert [finish(consumer.control.adopt()) for consumer in (one, other)] == ["no gate", "60 cities in 60 s, burst"]
     account.want_new(400)
     assert one.refused() == NotNow(milliseconds(60), "terms")
     assert [cost(other) for _ in range(6)] == [20] * 6
@@ -82,7 +82,7 @@ def test_what_is_held_counts_against_a_lower_quota_and_a_longer_window_at_once(d
     account, consumer = busy(database)
     consumer.close(consumer.take())
     other = account.unopened("other", cities_per_window=15, window_s=600.0)
-    finish(other.ledger.adopt())
+    finish(other.control.adopt())
     account.moment.forward(599)
     assert other.refused().seconds == milliseconds(1)
     account.moment.forward(1.002)
@@ -279,7 +279,7 @@ def test_even_pacing_allows_the_elapsed_share_and_one_day_more_and_all_of_it_in_
     assert consumer.refused() == NotNow(milliseconds(0.2 * DAY_S), "month")
     account.moment.forward(0.2 * DAY_S)
     assert cost(consumer) == 20
-    finish(consumer.ledger.set_month(2900))
+    finish(consumer.control.set_month(2900))
     account.moment.now = DECEMBER - timedelta(days=1)
     assert sum(cost(consumer) for _ in range(5)) == 100
     assert consumer.refused().seconds == milliseconds(DAY_S)
@@ -303,12 +303,12 @@ def test_what_may_arrive_in_the_next_month_counts_against_both(
 def test_the_month_can_be_set_by_hand_and_keeps_what_its_last_seconds_carried_over(database: Database) -> None:
     account, consumer = monthly(database, DECEMBER - SECOND, 50)
     consumer.take()
-    assert finish(consumer.ledger.set_month(45)) == (20, 45)
+    assert finish(consumer.control.set_month(45)) == (20, 45)
     assert spent(account) == ("2026-11", 45, 20)
     assert cost(consumer) == 5
     assert consumer.refused().reason == "month"
     account.moment.now = DECEMBER + timedelta(days=3)
-    assert finish(consumer.ledger.set_month(10)) == (25, 10)
+    assert finish(consumer.control.set_month(10)) == (25, 10)
     assert spent(account) == ("2026-12", 10, 0)
 
 
@@ -319,7 +319,7 @@ def test_a_gate_shut_by_hand_opens_after_the_longest_hold_and_forgets_no_charge(
     account, consumer = busy(database)
     consumer.take()
     before = rows(database, QuotaCharge)
-    assert finish(consumer.ledger.shut()) == NOW + WORST_S * SECOND
+    assert finish(consumer.control.shut()) == NOW + WORST_S * SECOND
     assert rows(database, QuotaCharge) == before
     assert consumer.refused() == NotNow(milliseconds(WORST_S), "database")
     account.moment.forward(WORST_S)
@@ -332,7 +332,7 @@ def test_an_answer_to_an_earlier_call_does_not_open_a_gate_that_was_shut(databas
     _, consumer = busy(database)
     first, second = consumer.take(), consumer.take()
     consumer.report(first, Event.SILENT)
-    finish(consumer.ledger.shut())
+    finish(consumer.control.shut())
     for taken in (first, second):
         consumer.report(taken, event, retry_after_s=1.0)
         assert consumer.refused().seconds >= WORST_S - 0.001

@@ -124,7 +124,7 @@ def test_a_refusal_for_an_hour_outlasts_a_step_back_and_a_gate_that_is_shut(data
     account.moment.now = NOW - HOURS
     assert consumer.refused() == NotNow(milliseconds(3600), "quota")
     account.moment.forward(600)
-    assert finish(consumer.ledger.shut()) == NOW - HOURS + 3600 * SECOND
+    assert finish(consumer.control.shut()) == NOW - HOURS + 3600 * SECOND
     assert consumer.refused() == NotNow(milliseconds(3000), "quota")
     account.moment.forward(3000)
     taken = consumer.take()
@@ -163,7 +163,7 @@ def test_the_month_that_is_set_by_hand_is_the_present_one_whichever_is_counted(
     database: Database, back: timedelta, carried: int
 ) -> None:
     account, consumer = january(database, back)
-    assert finish(consumer.ledger.set_month(35)) == (20, 35)
+    assert finish(consumer.control.set_month(35)) == (20, 35)
     assert spent(account) == (f"{account.moment.now:%Y-%m}", 35, carried)
     assert cost(consumer) == 15
     assert consumer.refused().reason == "month"

@@ -41,7 +41,7 @@ def charged(database: Database) -> Account:
         consumer.close(consumer.take())
         account.moment.forward(1)
     account.moment.forward(100)
-    finish(account.unopened(cities_per_window=20).ledger.adopt())
+    finish(account.unopened(cities_per_window=20).control.adopt())
     account.consumer(cities_per_window=20).take()
     return account
 

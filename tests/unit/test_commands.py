@@ -12,7 +12,7 @@ import pytest
 
 from consumer import commands
 from consumer.__main__ import parser
-from consumer.app import command_ledger, run
+from consumer.app import command_control, run
 from raingauge.contracts import utc_text
 from raingauge.database import Database, open_database
 from raingauge.database.command import command_database
@@ -22,10 +22,10 @@ from raingauge.settings import Settings, load_settings
 from raingauge.storage.cities import UNKNOWN_TWICE_IN, remember
 from raingauge.storage.quota import find_gate
 
-adopt = partial(commands.adopt, open_ledger=command_ledger)
-shut = partial(commands.shut, open_ledger=command_ledger)
-set_month = partial(commands.set_month, open_ledger=command_ledger)
-open_gate = partial(commands.open_gate, open_ledger=command_ledger)
+adopt = partial(commands.adopt, open_control=command_control)
+shut = partial(commands.shut, open_control=command_control)
+set_month = partial(commands.set_month, open_control=command_control)
+open_gate = partial(commands.open_gate, open_control=command_control)
 forget_cities = partial(commands.forget_cities, open_database=command_database)
 
 
