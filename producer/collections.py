@@ -285,7 +285,7 @@ class Collections:
         now = self.transactions.now(connection)
         open_cities.lock(connection, now, [post.request for post in posts])
         existing = collections.find_all(connection, [post.request.id for post in posts], deleted=True)
-        new = list({post.request.id: post for post in reversed(posts) if post.request.id not in existing}.values())
+        new = [post for post in posts if post.request.id not in existing]
         foresee = partial(self._views_of, connection)
         refused = open_cities.refused(connection, [post.request for post in new], now, foresee)
         results: dict[_Post, Accepted | Refused] = {new[index]: error for index, error in refused.items()}

@@ -58,18 +58,23 @@ def lock(connection: Connection, now: datetime, requests: Sequence[CollectionReq
 def refused(
     connection: Connection, requests: Sequence[CollectionRequest], now: datetime, views: Views
 ) -> Mapping[int, TooManyOpen]:
-    """Why some of these new requests are refused, by their index; `views` computes forecasts of open collections."""
+    """Why some of these new requests are refused, by their index; `views` computes forecasts of open collections.
+
+    Of several with the same id the first that fits counts, and those after it are not refused here.
+    """
     names = {each.requested_by for each in requests if each.max_open_cities and each.requested_by}
     if not names:
         return {}
     open_now = stored.open_cities(connection, sorted(names))
     errors: dict[int, TooManyOpen] = {}
+    taken: set[str] = set()
     for index, request in enumerate(requests):
-        if request.requested_by is None or not request.max_open_cities:
+        if request.requested_by is None or not request.max_open_cities or request.id in taken:
             continue
         own = open_now.get(request.requested_by, 0)
         excess = own + len(request.city_ids) - request.max_open_cities
         if excess <= 0:
+            taken.add(request.id)
             open_now[request.requested_by] = own + len(request.city_ids)
         elif len(request.city_ids) > request.max_open_cities:
             errors[index] = TooManyOpen(request, own, None)

@@ -433,6 +433,16 @@ async def test_open_cities_are_limited_and_settled_ones_free_their_place(sqlite:
     ).status_code == 422
 
 
+async def test_equal_posts_at_once_do_not_pass_the_limit_together(sqlite: Database) -> None:
+    front = Guarded(sqlite, limits={"cities_open": 2})
+    post = partial(front.send, "POST", "/collect", TOKENS["write"])
+    large, small = {"id": 1, "cities": [1, 2, 3]}, {"id": 1, "cities": [1, 2]}
+    both = await asyncio.gather(post(json=large), post(json=large))
+    assert ([answer.status_code for answer in both], front.rows()) == ([422, 422], (0, 0, 0))
+    mixed = await asyncio.gather(*(post(json=body) for body in (large, small, small, large)))
+    assert [answer.status_code for answer in mixed] == [422, 202, 200, 409]
+
+
 async def test_a_list_says_who_requested_a_collection_and_get_stays_as_it_was(front: Guarded) -> None:
     assert (await front.send("POST", "/collect", TOKENS["write"], json={"id": 1, "cities": [1]})).status_code == 202
     await front.collections.accept(CollectionRequest("2", (1,), 600, named=True))
