@@ -194,12 +194,14 @@ class Collections:
         """What a collection would cost, without storing it; or still costs, if it exists.
 
         Raises:
-            OtherRequest: its id belongs to another request.
+            OtherRequest, TooManyOpen: as `accept`.
         """
 
         def work(connection: Connection) -> Estimate:
             now = self.transactions.now(connection)
-            state = collections.foresee(connection, now, request)
+            state, is_new = collections.foresee(connection, now, request)
+            if is_new and (errors := open_cities.refused(connection, [request], now, self._views_of)):
+                raise errors[0]
             fresh = 0 if state.finished_at is not None else cities.count_fresh(connection, state, request.city_ids)
             return Estimate(self._views_of(connection, [state], [fresh])[0], fresh)
 
@@ -286,8 +288,7 @@ class Collections:
         open_cities.lock(connection, now, [post.request for post in posts])
         existing = collections.find_all(connection, [post.request.id for post in posts], deleted=True)
         new = [post for post in posts if post.request.id not in existing]
-        foresee = partial(self._views_of, connection)
-        refused = open_cities.refused(connection, [post.request for post in new], now, foresee)
+        refused = open_cities.refused(connection, [post.request for post in new], now, self._views_of)
         results: dict[_Post, Accepted | Refused] = {new[index]: error for index, error in refused.items()}
         posts = [post for post in posts if post not in results]
         requests = [post.request for post in posts]

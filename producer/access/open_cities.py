@@ -34,7 +34,7 @@ class HasProgress(Protocol):
         """What is expected."""
 
 
-Views = Callable[[Sequence[CollectionState]], Sequence[HasProgress]]
+Views = Callable[[Connection, Sequence[CollectionState]], Sequence[HasProgress]]
 
 
 class TooManyOpen(Transient):
@@ -80,7 +80,7 @@ def refused(
             errors[index] = TooManyOpen(request, own, None)
         else:
             states = stored.open_collections(connection, request.requested_by, MAX_FORESEEN)
-            errors[index] = TooManyOpen(request, own, _retry_after_s(views(states), excess, now))
+            errors[index] = TooManyOpen(request, own, _retry_after_s(views(connection, states), excess, now))
     return errors
 
 

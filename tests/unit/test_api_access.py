@@ -443,6 +443,20 @@ async def test_equal_posts_at_once_do_not_pass_the_limit_together(sqlite: Databa
     assert [answer.status_code for answer in mixed] == [422, 202, 200, 409]
 
 
+async def test_a_dry_run_is_held_to_the_limit_of_open_cities_as_the_real_post(sqlite: Database) -> None:
+    front = Guarded(sqlite, limits={"cities_open": 2})
+    post = partial(front.send, "POST", token=TOKENS["write"])
+    await post("/collect", json={"id": 1, "cities": [1]})
+    for cities, status in (([1], 200), ([2, 3], 429), ([1, 2, 3, 4, 5], 422)):
+        foreseen = await post("/collect?dry_run=true", json={"id": 2, "cities": cities})
+        assert foreseen.status_code == status
+        if status != 200:
+            real = await post("/collect", json={"id": 2, "cities": cities})
+            assert (foreseen.json(), foreseen.headers["retry-after"] if status == 429 else "60") == (real.json(), "60")
+    known = await post("/collect?dry_run=true", json={"id": 1, "cities": [1]})
+    assert (known.status_code, front.rows()[0]) == (200, 1)
+
+
 async def test_a_list_says_who_requested_a_collection_and_get_stays_as_it_was(front: Guarded) -> None:
     assert (await front.send("POST", "/collect", TOKENS["write"], json={"id": 1, "cities": [1]})).status_code == 202
     await front.collections.accept(CollectionRequest("2", (1,), 600, named=True))

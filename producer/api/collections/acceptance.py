@@ -112,7 +112,7 @@ class Acceptance:
 
     Raises (all methods):
         Invalid: the body has too many cities.
-        OtherRequest: its id belongs to another request.
+        OtherRequest, TooManyOpen: as `Collections.accept`.
         DatabaseUnavailable: the database did not answer before the deadline.
     """
 
@@ -125,7 +125,7 @@ class Acceptance:
         self._metrics = metrics
 
     async def accept(self, body: CollectBody) -> Accepted:
-        """Store the collection, or find it: its view, and whether it is new. TooManyOpen: as `Collections.accept`."""
+        """Store the collection, or find it: its view, and whether it is new."""
         view, is_new = await self._collections.accept(self._request(body))
         if is_new:
             log.info("collection.accepted", extra={"collection_id": view.state.id, "cities": view.state.total})
