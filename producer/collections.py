@@ -16,7 +16,7 @@ from producer.access import open_cities
 from producer.access.open_cities import TooManyOpen
 from producer.forecast import MAX_CHARGES, Competition, Forecast, Progress, Snapshot, Status, ended
 from producer.freshness import count_fresh
-from producer.pages import Page, PageQuery, RenderedPages
+from producer.pages import EMPTY_PAGE, Page, PageQuery, RenderedPages, check_kept
 from producer.single_flight import LOADS_AT_ONCE, SingleFlight
 from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
@@ -219,15 +219,14 @@ class Collections:
         """A collection and a page of its readings, never fewer than it counts; None: there is none."""
         return await self._shared(self._reads, query, deadline)
 
-    async def pages(self, collection_id: str, limit: int) -> AsyncIterator[Page]:
-        """All pages of a collection's readings, each within a deadline of its own; none if there is no collection."""
+    async def pages(self, state: CollectionState, limit: int) -> AsyncIterator[Page]:
+        """All pages of a collection's readings, each within a deadline of its own. Gone: it was deleted meanwhile."""
         after: int | None = 0
         while after is not None:
-            found = await self.read(PageQuery(collection_id, (), after, limit), self.deadline())
-            if found is None:
-                return
-            yield found[1]
-            after = found[1].next_after
+            view, page = await self.read(PageQuery(state.id, (), after, limit), self.deadline()) or (None, EMPTY_PAGE)
+            check_kept(state, None if view is None else view.state)
+            yield page
+            after = page.next_after
 
     async def newest(self, status: ListedStatus, after: str | None, limit: int) -> ListPage | None:
         """Up to `limit` collections of this status, the newest first; `after`: those older than this one.
