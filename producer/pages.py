@@ -81,7 +81,7 @@ class RenderedPages:
         """A page of a collection that stands at `state`."""
         if state.settled == 0 or state.readings_pruned_at is not None:
             return EMPTY_PAGE
-        version = (state.requested_at, state.collected, state.failed)
+        version = (state.requested_at, state.collected, state.failed, state.last_progress_at)
         with self._lock:
             kept_version, page = self._pages.get(query, (None, EMPTY_PAGE))
         if kept_version == version:

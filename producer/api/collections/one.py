@@ -180,6 +180,6 @@ def _body(view: View, page: Page, next_url: str | None) -> bytes:
 def _etag(view: View, query: bytes) -> str:
     """A weak ETag: of what a client sees change, and of the query."""
     state, progress = view.state, view.progress
-    counts = (state.id, state.requested_at, state.collected, state.failed)
+    counts = (state.id, state.requested_at, state.collected, state.failed, state.last_progress_at)
     parts = (*counts, state.readings_pruned_at, progress.status, progress.reason, query)
     return weak_etag(repr(parts).encode())
