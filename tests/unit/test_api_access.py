@@ -487,6 +487,24 @@ async def test_each_change_by_a_token_is_one_line_of_the_audit_log(
     assert token not in caplog.text + str([vars(line) for line in caplog.records])
 
 
+async def test_an_unexpected_error_after_the_commit_is_audited_and_answered_with_the_headers_of_security(
+    front: Guarded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "raingauge.audit")
+
+    def fail() -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(front.relay, "wake", fail)
+    answer = await front.send("POST", "/collect", TOKENS["write"], json={"id": 1, "cities": [1]})
+    assert_problem(answer, 500, "an unexpected error; it is in the log")
+    for name, value in HEADERS:
+        assert answer.headers.get_list(name.decode()) == [value.decode()]
+    lines = [vars(record) for record in caplog.records if record.name == "raingauge.audit"]
+    assert [(line["token"], line["subject"], line["status"]) for line in lines] == [("write", "1", 500)]
+    assert front.rows()[0] == 1
+
+
 # -- hosts and headers -------------------------------------------------------------------------------------------------
 
 
