@@ -25,7 +25,8 @@ class CollectionRequestBody(BaseModel):
     """What to start. Other fields are ignored."""
 
     id: CollectionId = Field(
-        description="The request's id, never used before: an integer, or 1 to 64 of `A-Za-z0-9._-`.", examples=[1]
+        description="The request's id, never used before: an integer, or 1 to 64 of `A-Za-z0-9._-`, not `.` or `..`.",
+        examples=[1],
     )
 
 
