@@ -152,7 +152,7 @@ class Collections:
         """By client with a limit of open cities: these wait for each other's locks, so others wait elsewhere (None)."""
         self._limited = asyncio.Semaphore(LOADS_AT_ONCE)
         """However many clients have a limit, others have threads left."""
-        self._cancellations: SingleFlight[str, View] = SingleFlight(
+        self._cancellations: SingleFlight[str, tuple[View, bool]] = SingleFlight(
             self._in_thread(self._cancel, write=True), patience_s=PATIENCE_S, gather_s=GATHER_S
         )
 
@@ -207,8 +207,8 @@ class Collections:
 
         return await self.transactions.read(work, self._deadline_s + len(request.city_ids) / CITIES_PER_SECOND)
 
-    async def cancel(self, collection_id: str) -> View | None:
-        """End a collection before it is settled; one that is done or cancelled stays as it is. None: there is none."""
+    async def cancel(self, collection_id: str) -> tuple[View, bool] | None:
+        """End a collection before it is settled: its view, and whether it was open. None: there is none."""
         return await self._shared(self._cancellations, collection_id, self.deadline())
 
     async def view(self, collection_id: str, deadline: float) -> View | None:
@@ -273,9 +273,10 @@ class Collections:
         states = collections.find_all(connection, ids)
         return dict(zip(states, self._views_of(connection, [*states.values()]), strict=True))
 
-    def _cancel(self, ids: Sequence[str], connection: Connection) -> dict[str, View]:
-        states = collections.cancel_all(connection, self.transactions.now(connection), ids)
-        return {collection_id: View(state, ended(state)) for collection_id, state in states.items()}
+    def _cancel(self, ids: Sequence[str], connection: Connection) -> dict[str, tuple[View, bool]]:
+        now = self.transactions.now(connection)
+        states = collections.cancel_all(connection, now, ids)
+        return {name: (View(state, ended(state)), state.cancelled_at == now) for name, state in states.items()}
 
     def _read(self, queries: Sequence[PageQuery], connection: Connection) -> dict[PageQuery, tuple[View, Page]]:
         views = self._view(list({query.collection_id for query in queries}), connection)

@@ -155,12 +155,14 @@ async def cancel(
     What is collected stays readable. Calls under way are finished, and their quota is spent. Cancelling what is
     done or cancelled already changes nothing and answers how it stands. No body is needed.
     """
-    view = await collections.cancel(collection_id) if COLLECTION_ID.fullmatch(collection_id) else None
-    if view is None:
+    found = await collections.cancel(collection_id) if COLLECTION_ID.fullmatch(collection_id) else None
+    if found is None:
         raise HTTPException(404, f"there is no collection {shown(collection_id)}")
-    if (cancelled_at := view.state.cancelled_at) is not None:
+    view, was_open = found
+    if was_open:
         counts = {"collected": view.state.collected, "failed": view.state.failed, "total": view.state.total}
-        log.info("collection.cancelled", extra={"collection_id": collection_id, **counts, "at": cancelled_at})
+        at = view.state.cancelled_at
+        log.info("collection.cancelled", extra={"collection_id": collection_id, **counts, "at": at})
     return head(view)
 
 
