@@ -18,11 +18,16 @@ NOW: Final = "2026-11-29T12:00:00.000Z"
 LATER: Final = "2026-12-01T00:00:00.000Z"
 
 
-def of_text(page: Page, expression: str) -> Any:
-    """An expression with the functions of `text.js`."""
+def of_module(page: Page, name: str, expression: str) -> Any:
+    """An expression with the functions of one of the page's modules, `text` for `text.js`."""
     source = page.locator("script[type=module]").get_attribute("src")
     assert source is not None
-    return page.evaluate(f"import('{source.replace('app.js', 'text.js')}').then((text) => {expression})")
+    return page.evaluate(f"import('{source.replace('app.js', f'{name}.js')}').then(({name}) => {expression})")
+
+
+def of_text(page: Page, expression: str) -> Any:
+    """An expression with the functions of `text.js`."""
+    return of_module(page, "text", expression)
 
 
 def test_a_producer_that_hangs_is_not_shown_as_live(pages: Watched, weather: Program, tmp_path: Path) -> None:
@@ -108,6 +113,15 @@ def test_what_is_looked_up_for_a_list_that_changed_is_dropped(pages: Watched, sy
     page.locator("input[name=id]").fill("another")
     expect(page.locator(".estimate")).to_contain_text("1 city.")
     expect(page.locator(".resolved li")).to_have_text(re.compile("3441575"))
+
+
+def test_what_a_failover_reopens_is_not_shown_as_done(pages: Watched, system: Program) -> None:
+    once = '{id: "reopened", requested_at: "2026", status: "collecting", finished_at: null}'
+    done = '{id: "reopened", requested_at: "2026", status: "done", finished_at: "2026"}'
+    taken = (f"[{done}], true", f"[{once}]", f"[{once}], true")
+    steps = ", ".join(f'(live.take({one}), live.collectionOf("reopened").status)' for one in taken)
+    page = pages.open(f"{system.url}/")
+    assert of_module(page, "live", f"[{steps}]") == ["done", "done", "collecting"]
 
 
 @pytest.mark.parametrize(
