@@ -39,7 +39,7 @@ EACH = pytest.mark.parametrize("message", [READING, FAILED, LATEST], ids=["colle
 def test_the_headers_are_those_of_a_cloud_event_in_binary_mode() -> None:
     assert dict(headers(READING, NOON)) == {
         "ce_specversion": b"1.0",
-        "ce_id": b"1/3439525",
+        "ce_id": b"1/3439525/2026-11-20T12:00:00.123456+00:00",
         "ce_source": b"/raingauge",
         "ce_type": b"raingauge.reading",
         "ce_time": b"2026-11-20T12:00:00.123Z",
@@ -93,7 +93,7 @@ def test_in_structured_mode_an_event_is_one_line_with_the_attributes_and_the_val
     assert event.pop("data") == json.loads(encode(message, form))
     assert event == {
         "specversion": "1.0",
-        "id": message.id,
+        "id": f"{message.subject}/2026-11-20T12:00:00.123456+00:00",
         "source": "/raingauge",
         "type": connect_schema(type(message))["name"],
         "time": "2026-11-20T12:00:00.123Z",
