@@ -20,7 +20,7 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 cities = typer.Typer(name="cities", rich_markup_mode=None)
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The collection's id.", autocompletion=complete_collections)]
-NewId = Annotated[str, typer.Argument(metavar="ID", help="An id to choose: 1 to 64 characters of A-Z a-z 0-9 . _ -")]
+NewId = Annotated[str, typer.Argument(metavar="ID", help="An id to choose: 1 to 64 of A-Z a-z 0-9 . _ -, not . or ..")]
 Units = Annotated[
     Literal["metric", "imperial", "standard"],
     typer.Option("--units", help="metric: °C; imperial: °F and mph; standard: K."),

@@ -16,7 +16,7 @@ from producer.access import open_cities
 from producer.access.open_cities import TooManyOpen
 from producer.forecast import MAX_CHARGES, Competition, Forecast, Progress, Snapshot, Status, ended
 from producer.freshness import count_fresh
-from producer.pages import Page, PageQuery, RenderedPages
+from producer.pages import EMPTY_PAGE, Page, PageQuery, RenderedPages, check_kept
 from producer.single_flight import LOADS_AT_ONCE, SingleFlight
 from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
@@ -152,7 +152,7 @@ class Collections:
         """One per client with a limit of open cities, whose POSTs share a lock; None: all others."""
         self._limited = asyncio.Semaphore(LOADS_AT_ONCE)
         """Keeps limited clients from taking all threads."""
-        self._cancellations: SingleFlight[str, View] = SingleFlight(
+        self._cancellations: SingleFlight[str, tuple[View, bool]] = SingleFlight(
             self._in_thread(self._cancel, write=True), patience_s=PATIENCE_S, gather_s=GATHER_S
         )
 
@@ -194,19 +194,21 @@ class Collections:
         """What a collection would cost, without storing it; or still costs, if it exists.
 
         Raises:
-            OtherRequest: its id belongs to another request.
+            OtherRequest, TooManyOpen: as `accept`.
         """
 
         def work(connection: Connection) -> Estimate:
             now = self.transactions.now(connection)
-            state = collections.foresee(connection, now, request)
+            state, is_new = collections.foresee(connection, now, request)
+            if is_new and (errors := open_cities.refused(connection, [request], now, self._views_of)):
+                raise errors[0]
             fresh = 0 if state.finished_at is not None else cities.count_fresh(connection, state, request.city_ids)
             return Estimate(self._views_of(connection, [state], [fresh])[0], fresh)
 
         return await self.transactions.read(work, self._deadline_s + len(request.city_ids) / CITIES_PER_SECOND)
 
-    async def cancel(self, collection_id: str) -> View | None:
-        """End a collection before it is settled; one that is done or cancelled stays as it is. None: there is none."""
+    async def cancel(self, collection_id: str) -> tuple[View, bool] | None:
+        """End a collection before it is settled: its view, and whether it was open. None: there is none."""
         return await self._shared(self._cancellations, collection_id, self.deadline())
 
     async def view(self, collection_id: str, deadline: float) -> View | None:
@@ -217,15 +219,14 @@ class Collections:
         """A collection and a page of its readings, never fewer than it counts; None: there is none."""
         return await self._shared(self._reads, query, deadline)
 
-    async def pages(self, collection_id: str, limit: int) -> AsyncIterator[Page]:
-        """All pages of a collection's readings, each within a deadline of its own; none if there is no collection."""
+    async def pages(self, state: CollectionState, limit: int) -> AsyncIterator[Page]:
+        """All pages of a collection's readings, each within a deadline of its own. Gone: it was deleted meanwhile."""
         after: int | None = 0
         while after is not None:
-            found = await self.read(PageQuery(collection_id, (), after, limit), self.deadline())
-            if found is None:
-                return
-            yield found[1]
-            after = found[1].next_after
+            view, page = await self.read(PageQuery(state.id, (), after, limit), self.deadline()) or (None, EMPTY_PAGE)
+            check_kept(state, None if view is None else view.state)
+            yield page
+            after = page.next_after
 
     async def newest(self, status: ListedStatus, after: str | None, limit: int) -> ListPage | None:
         """Up to `limit` collections of this status, the newest first; `after`: those older than this one.
@@ -272,9 +273,10 @@ class Collections:
         states = collections.find_all(connection, ids)
         return dict(zip(states, self._views_of(connection, [*states.values()]), strict=True))
 
-    def _cancel(self, ids: Sequence[str], connection: Connection) -> dict[str, View]:
-        states = collections.cancel_all(connection, self.transactions.now(connection), ids)
-        return {collection_id: View(state, ended(state)) for collection_id, state in states.items()}
+    def _cancel(self, ids: Sequence[str], connection: Connection) -> dict[str, tuple[View, bool]]:
+        now = self.transactions.now(connection)
+        states = collections.cancel_all(connection, now, ids)
+        return {name: (View(state, ended(state)), state.cancelled_at == now) for name, state in states.items()}
 
     def _read(self, queries: Sequence[PageQuery], connection: Connection) -> dict[PageQuery, tuple[View, Page]]:
         views = self._view(list({query.collection_id for query in queries}), connection)
@@ -285,9 +287,8 @@ class Collections:
         now = self.transactions.now(connection)
         open_cities.lock(connection, now, [post.request for post in posts])
         existing = collections.find_all(connection, [post.request.id for post in posts], deleted=True)
-        new = list({post.request.id: post for post in reversed(posts) if post.request.id not in existing}.values())
-        foresee = partial(self._views_of, connection)
-        refused = open_cities.refused(connection, [post.request for post in new], now, foresee)
+        new = [post for post in posts if post.request.id not in existing]
+        refused = open_cities.refused(connection, [post.request for post in new], now, self._views_of)
         results: dict[_Post, Accepted | Refused] = {new[index]: error for index, error in refused.items()}
         posts = [post for post in posts if post not in results]
         requests = [post.request for post in posts]

@@ -1,7 +1,7 @@
 """What watchers see of the system: read from the database once a second for all of them, never when nobody watches.
 
-It speaks no HTTP. A watcher first gets everything, then only what changes. After a failed poll it gets everything
-again.
+It speaks no HTTP. A watcher first gets everything, then only what changes. After a failed poll, or one that it was too
+slow for, it gets everything again: what ends or is deleted is read for some seconds only.
 """
 
 import asyncio
@@ -46,6 +46,8 @@ class Change:
     """Why nothing could be read; then the rest is empty."""
     deleted: tuple[Mapping[str, Any], ...] = ()
     """Empty when the change has everything: deleted collections are not in it."""
+    is_everything: bool = False
+    """Whether `collections` are all of them."""
 
 
 class Live:
@@ -59,6 +61,7 @@ class Live:
         self._closed = False
         self._polled = asyncio.Event()
         """Set, and replaced, after each poll."""
+        self._polls = 0
         self._latest: Overview | DatabaseUnavailable | None = None
 
     def close(self) -> None:
@@ -69,12 +72,15 @@ class Live:
     async def watch(self) -> AsyncGenerator[Change, None]:
         """Everything, then each second what changed, until `close`."""
         known: Overview | None = None
+        polls = 0
         async with self._watching():
             turn = self._polled if self._latest is None else None
             while not self._closed:
                 if turn is not None:
                     await turn.wait()
-                turn, latest = self._polled, self._latest
+                if self._polls > polls + 1:
+                    known = None
+                turn, latest, polls = self._polled, self._latest, self._polls
                 if isinstance(latest, DatabaseUnavailable):
                     known = None
                     yield Change(None, None, latest.shown)
@@ -110,12 +116,13 @@ class Live:
 
     def _announce(self, latest: Overview | DatabaseUnavailable | None) -> None:
         self._latest = latest
+        self._polls += 1
         turn, self._polled = self._polled, asyncio.Event()
         turn.set()
 
 
 def _everything(now: Overview) -> Change:
-    return Change((*now.collections.values(),), now.quota)
+    return Change((*now.collections.values(),), now.quota, is_everything=True)
 
 
 def _difference(before: Overview, now: Overview) -> Change:

@@ -10,6 +10,7 @@ from cachetools import LRUCache
 from sqlalchemy import Connection, Row
 
 from raingauge.contracts import utc_text
+from raingauge.errors import Permanent
 from raingauge.model import CollectionState
 from raingauge.storage import readings
 from raingauge.units import Units, converted
@@ -51,6 +52,24 @@ class Page:
 EMPTY_PAGE: Final = Page(b"[]", b"[]", None)
 
 
+class Gone(Permanent):
+    """A collection or its readings were deleted while they were read page by page."""
+
+    def __init__(self, collection_id: str) -> None:
+        super().__init__(f"the collection {collection_id} or its readings were deleted meanwhile")
+
+
+def check_kept(before: CollectionState, now: CollectionState | None) -> None:
+    """Return if all readings of a collection are still there that were there before.
+
+    Raises:
+        Gone: they are not, or it is another collection of the same id.
+    """
+    kept = (before.requested_at, before.readings_pruned_at)
+    if now is None or (now.requested_at, now.readings_pruned_at) != kept:
+        raise Gone(before.id)
+
+
 class RenderedPages:
     """Pages, read again when their collection has made progress. Threads share it."""
 
@@ -62,7 +81,7 @@ class RenderedPages:
         """A page of a collection that stands at `state`."""
         if state.settled == 0 or state.readings_pruned_at is not None:
             return EMPTY_PAGE
-        version = (state.requested_at, state.collected, state.failed)
+        version = (state.requested_at, state.collected, state.failed, state.last_progress_at)
         with self._lock:
             kept_version, page = self._pages.get(query, (None, EMPTY_PAGE))
         if kept_version == version:

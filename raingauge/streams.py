@@ -88,8 +88,8 @@ class ReadingMessage(CityWeather):
     """Why it failed."""
 
     @property
-    def id(self) -> str:
-        """The same whenever it is published, and for a later collection of the same id."""
+    def subject(self) -> str:
+        """Whose reading it is. A later collection may have the same id."""
         return f"{self.collection_id}/{self.city_id}"
 
 
@@ -100,16 +100,16 @@ class LatestMessage(CityWeather):
     """When it was fetched from the provider."""
 
     @property
-    def id(self) -> str:
-        """The same whenever it is published."""
-        return f"{self.city_id}/{self.fetched_at.isoformat()}"
+    def subject(self) -> str:
+        """Whose weather it is."""
+        return str(self.city_id)
 
 
 def headers(message: ReadingMessage | LatestMessage, time: datetime) -> tuple[tuple[str, bytes], ...]:
-    """The attributes of a CloudEvent that happened at that time."""
+    """The attributes of a CloudEvent that happened at that time: its id is the same whenever it is published."""
     attributes = {
         "ce_specversion": "1.0",
-        "ce_id": message.id,
+        "ce_id": f"{message.subject}/{time.isoformat()}",
         "ce_source": SOURCE,
         "ce_type": type_of(type(message)),
         "ce_time": utc_text(time),

@@ -73,8 +73,8 @@ class WatchedRelay(Relay):
     async def work_once(self) -> None:
         """Publish what is due."""
         await self._round()
-        for task in self._pending.values():
-            await task
+        for sending in self._pending.values():
+            await sending.task
 
 
 class Front:

@@ -10,7 +10,9 @@ from cli.session import session_of
 schedules = typer.Typer(name="schedules", rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
-NewName = Annotated[str, typer.Argument(metavar="NAME", help="A name of your choice: 1 to 40 of A-Z a-z 0-9 . _ -")]
+NewName = Annotated[
+    str, typer.Argument(metavar="NAME", help="A name to choose: 1 to 40 of A-Z a-z 0-9 . _ -, not . or ..")
+]
 Cron = Annotated[
     str | None, typer.Option("--cron", metavar="EXPRESSION", help="Minute, hour, day, month, day of the week.")
 ]

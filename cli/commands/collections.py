@@ -56,6 +56,8 @@ def estimate(api: Api, collection_id: str, body: dict[str, Any], cities: str | N
     if json:
         return document(answer.body)
     found = answer.json
+    if found["settled"] == found["total"]:
+        return say(f"{found['id']} is done: it would cost nothing, all {found['total']:,} cities are settled")
     end = until(found["expected_at"], answer.now) or "at an unknown time"
     return say(
         f"{found['id']} would cost {found['cost']:,} of {found['total']:,} cities "

@@ -10,7 +10,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from raingauge.settings import HttpSettings
-from raingauge.web import problem, shown
+from raingauge.web import UNEXPECTED, problem, shown
 
 ANY: Final = "*"
 OF_LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
@@ -39,13 +39,22 @@ class Hosts:
             await self._app(scope, receive, send)
             return
 
+        has_begun = False
+
         def send_with_headers(message: Message) -> Awaitable[None]:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             return send(message)
 
         if self._any or (host := _host(scope)) in self._known or self._is_allowed(host):
-            await self._app(scope, receive, send_with_headers)
+            try:
+                await self._app(scope, receive, send_with_headers)
+            except Exception:
+                if not has_begun:  # Starlette would answer outside of all middleware
+                    await problem(500, UNEXPECTED)(scope, receive, send_with_headers)
+                raise  # for the log
             return
         name = shown(host.decode("latin-1"))
         detail = (

@@ -107,9 +107,11 @@ class Access:
                 status = message["status"]
             return send(message)
 
-        await self._app(scope, receive, send_and_note_status)
-        if status < 400 or status >= 500:  # what was answered 5xx may be committed
-            record(sender, scope, status)
+        try:
+            await self._app(scope, receive, send_and_note_status)
+        finally:
+            if status < 400 or status >= 500:  # what was answered 5xx, or failed, may be committed
+                record(sender, scope, status)
 
 
 def record(sender: Sender, scope: Scope, status: int) -> None:

@@ -34,7 +34,7 @@ class HasProgress(Protocol):
         """What is expected."""
 
 
-Views = Callable[[Sequence[CollectionState]], Sequence[HasProgress]]
+Views = Callable[[Connection, Sequence[CollectionState]], Sequence[HasProgress]]
 
 
 class TooManyOpen(Transient):
@@ -58,24 +58,29 @@ def lock(connection: Connection, now: datetime, requests: Sequence[CollectionReq
 def refused(
     connection: Connection, requests: Sequence[CollectionRequest], now: datetime, views: Views
 ) -> Mapping[int, TooManyOpen]:
-    """Why some of these new requests are refused, by their index; `views` computes forecasts of open collections."""
+    """Why some of these new requests are refused, by their index; `views` computes forecasts of open collections.
+
+    Of several with the same id the first that fits counts, and those after it are not refused here.
+    """
     names = {each.requested_by for each in requests if each.max_open_cities and each.requested_by}
     if not names:
         return {}
     open_now = stored.open_cities(connection, sorted(names))
     errors: dict[int, TooManyOpen] = {}
+    taken: set[str] = set()
     for index, request in enumerate(requests):
-        if request.requested_by is None or not request.max_open_cities:
+        if request.requested_by is None or not request.max_open_cities or request.id in taken:
             continue
         own = open_now.get(request.requested_by, 0)
         excess = own + len(request.city_ids) - request.max_open_cities
         if excess <= 0:
+            taken.add(request.id)
             open_now[request.requested_by] = own + len(request.city_ids)
         elif len(request.city_ids) > request.max_open_cities:
             errors[index] = TooManyOpen(request, own, None)
         else:
             states = stored.open_collections(connection, request.requested_by, MAX_FORESEEN)
-            errors[index] = TooManyOpen(request, own, _retry_after_s(views(states), excess, now))
+            errors[index] = TooManyOpen(request, own, _retry_after_s(views(connection, states), excess, now))
     return errors
 
 

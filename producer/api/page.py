@@ -7,6 +7,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -51,6 +52,8 @@ SECURITY: Final = {
 }
 """Beside the headers that every answer has."""
 FOR_GOOD: Final = "public, max-age=31536000, immutable"
+NEVER: Final = re.compile(r"\s*q\s*=\s*0(\.0*)?\s*", re.IGNORECASE)
+"""The weight of an encoding that is not accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +117,15 @@ def _file(path: str, content: bytes) -> File:
     return File(MEDIA_TYPES[suffix], content if name != path else gzip.compress(content, mtime=0))
 
 
+def _takes_gzip(accepted: str) -> bool:
+    """Whether an Accept-Encoding names gzip, and not with the weight 0 (RFC 9110, 12.5.3)."""
+    weights = {name.strip().lower(): weight for name, _, weight in (one.partition(";") for one in accepted.split(","))}
+    return "gzip" in weights and NEVER.fullmatch(weights["gzip"]) is None
+
+
 def _answer(request: Request, file: File, headers: Mapping[str, str]) -> Response:
     more = {"Vary": "Accept-Encoding", **SECURITY, **headers}
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if _takes_gzip(request.headers.get("accept-encoding", "")):
         return Response(file.compressed, headers={"Content-Encoding": "gzip", **more}, media_type=file.media_type)
     return Response(gzip.decompress(file.compressed), headers=more, media_type=file.media_type)
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from producer.collections import DEADLINE_S
 from producer.exports.columns import SHOWN, Values
 from producer.exports.text import Csv, GeoJson, JsonLines, TextFormat, json_list
+from producer.pages import check_kept
 from raingauge.blocking import Threads
 from raingauge.database.transactions import Transactions
 from raingauge.errors import Permanent
@@ -54,41 +55,43 @@ class Exports:
         """The collection, or None."""
         return await self._transactions.read(lambda c: collections.find(c, collection_id), DEADLINE_S)
 
-    def parts(self, collection_id: str, format_name: Format, units: Units) -> AsyncIterator[bytes]:
-        """The export of a collection that exists, part by part.
+    def parts(self, state: CollectionState, format_name: Format, units: Units) -> AsyncIterator[bytes]:
+        """The export of a collection, part by part. The parts end with an error, Gone, if it is deleted meanwhile.
 
         Raises:
             NoParquet: this format cannot be made here.
         """
         if format_name in TEXT:
-            return self._text(collection_id, TEXT[format_name](units))
+            return self._text(state, TEXT[format_name](units))
         try:
             from producer.exports.parquet import ParquetFormat  # noqa: PLC0415  an extra
         except ImportError:
             raise NoParquet(NO_PARQUET) from None
         parquet = ParquetFormat(units)
-        return parquet.file(self._pages(collection_id, parquet.encode), self._threads)
+        return parquet.file(self._pages(state, parquet.encode), self._threads)
 
-    async def _text(self, collection_id: str, encoder: TextFormat) -> AsyncIterator[bytes]:
+    async def _text(self, state: CollectionState, encoder: TextFormat) -> AsyncIterator[bytes]:
         yield encoder.begin()
-        async for part in self._pages(collection_id, encoder.encode):
+        async for part in self._pages(state, encoder.encode):
             yield part
         yield encoder.end()
 
-    async def _pages(self, collection_id: str, encode: Callable[[Sequence[Values]], T]) -> AsyncIterator[T]:
+    async def _pages(self, state: CollectionState, encode: Callable[[Sequence[Values]], T]) -> AsyncIterator[T]:
         """The readings in the order of city ids, encoded page by page."""
         after: int | None = 0
         while after is not None:
-            encoded, after = await self._page(collection_id, after, encode)
+            encoded, after = await self._page(state, after, encode)
             yield encoded
 
     async def _page(
-        self, collection_id: str, after: int, encode: Callable[[Sequence[Values]], T]
+        self, state: CollectionState, after: int, encode: Callable[[Sequence[Values]], T]
     ) -> tuple[T, int | None]:
         """Readings of cities with ids above `after`; and where to go on, or None if these are all."""
 
         def work(connection: Connection) -> Sequence[Any]:
-            return readings.page(connection, collection_id, tuple(SHOWN), after, PAGE_ROWS)
+            found = readings.page(connection, state.id, tuple(SHOWN), after, PAGE_ROWS)
+            check_kept(state, collections.find(connection, state.id))  # afterwards: deleting marks it first
+            return found
 
         rows = await self._transactions.read(work, PAGE_S)
         encoded = await self._transactions.run_blocking(lambda: encode(rows))

@@ -11,6 +11,7 @@ from arro3.io import write_parquet
 
 from producer.exports.columns import KINDS, Kind, Values, column_names, in_units
 from raingauge.blocking import Threads
+from raingauge.errors import RaingaugeError
 from raingauge.units import Units
 
 ROWS_IN_GROUP: Final = 10_000
@@ -53,6 +54,10 @@ class ParquetFormat:
                 yield part
                 parts.taken()
             await writing
+        except Exception:
+            if parts.broken_by is not None:
+                raise parts.broken_by from None  # arro3 makes an error of its own of it
+            raise
         finally:
             parts.abandon()
 
@@ -83,6 +88,8 @@ class _Parts(io.RawIOBase):
         self._written: asyncio.Queue[bytes] = asyncio.Queue()
         self._abandoned = False
         self._coming: Future[RecordBatch | None] | None = None
+        self.broken_by: RaingaugeError | None = None
+        """Why there is no next batch."""
 
     async def take(self) -> bytes:
         """The next part; empty: there is none."""
@@ -114,7 +121,11 @@ class _Parts(io.RawIOBase):
             raise Abandoned
         async with asyncio.timeout(TAKEN_WITHIN_S):
             await self._written.join()  # what is written and not sent is held in memory
-        return await anext(self._batches, None)
+        try:
+            return await anext(self._batches, None)
+        except RaingaugeError as error:
+            self.broken_by = error
+            raise
 
     # -- in the thread -------------------------------------------------------------------------------------------------
 

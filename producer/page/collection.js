@@ -58,7 +58,8 @@ function useHead(id) {
 function useRows(id, head) {
   const [rows, setRows] = useState({ data: [], errors: [], more: false });
   const reading = useRef({ busy: false, wanted: "", gone: false });
-  const version = head && `${head.requested_at} ${head.collected} ${head.failed}`;
+  // After a failover other readings may have the same numbers; then it ends once more.
+  const version = head && `${head.requested_at} ${head.collected} ${head.failed} ${head.finished_at}`;
   useEffect(() => {
     const now = reading.current;
     now.wanted = version;

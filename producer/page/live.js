@@ -46,15 +46,18 @@ export const collectionOf = (id) => known.value?.get(id);
 /** @param {{id: string, requested_at: string}} one @returns {boolean} whether it was deleted while the page was open */
 export const wasDeleted = ({ id, requested_at }) => deleted.value.has(id) && requested_at <= deleted.value.get(id);
 
-/** @param {Collection[]} changed */
-export function take(changed) {
+/**
+ * @param {Collection[]} changed
+ * @param {boolean} isInOrder whether they come in the order in which they were read, as events do
+ */
+export function take(changed, isInOrder = false) {
   const all = new Map(known.value);
   for (const one of changed) {
     if (wasDeleted(one)) continue; // the answer is older than the deletion
     const before = all.get(one.id);
-    // An answer can be older than an event that came before it: what has ended stays so.
+    // An answer can be older than an event that came before it: what has ended stays so. But a failover can reopen it.
     const isOlder = before?.finished_at && !one.finished_at && before.requested_at === one.requested_at;
-    if (!isOlder) all.set(one.id, one);
+    if (isInOrder || !isOlder) all.set(one.id, one);
   }
   known.value = all;
 }
@@ -84,7 +87,7 @@ function takeAll(current) {
   const left = [...(known.value ?? [])].filter(([id, one]) => now.has(id) || isOlder(one));
   batch(() => {
     known.value = new Map(left);
-    take(current);
+    take(current, true);
   });
 }
 
@@ -133,7 +136,8 @@ function connect() {
   source.addEventListener(
     "collections",
     hear((data) => {
-      (isFirst ? takeAll : take)(data.collections);
+      if (isFirst || data.all) takeAll(data.collections);
+      else take(data.collections, true);
       isFirst = false;
     }),
   );

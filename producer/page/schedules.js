@@ -181,8 +181,8 @@ function Create() {
         name="name"
         required
         maxlength="40"
-        pattern="[A-Za-z0-9._\\-]+"
-        title="Letters, digits, dots, hyphens, underscores"
+        pattern="(?!\\.\\.?$)[A-Za-z0-9._\\-]+"
+        title="Letters, digits, dots, hyphens, underscores, and not only one or two dots"
         autocomplete="off"
         spellcheck=${false}
         placeholder="hourly"

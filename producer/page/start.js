@@ -91,8 +91,8 @@ export function Start() {
         name="id"
         required
         maxlength="64"
-        pattern="[A-Za-z0-9._\\-]+"
-        title="Letters, digits, dots, hyphens, underscores"
+        pattern="(?!\\.\\.?$)[A-Za-z0-9._\\-]+"
+        title="Letters, digits, dots, hyphens, underscores, and not only one or two dots"
         autocomplete="off"
         spellcheck=${false}
         value=${name}

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -40,6 +40,14 @@ MAX_REST_S: Final = 0.1
 """Longest such pause, and the pause after a round that failed."""
 
 
+class Sending(NamedTuple):
+    """A publication under way."""
+
+    requested_at: datetime
+    """Of the collection: a later one may have its id."""
+    task: asyncio.Task[bool]
+
+
 class Relay:
     """Publishes what the database says is due: every `relay.every_s`, and at once when woken."""
 
@@ -64,7 +72,7 @@ class Relay:
         self._due = asyncio.Event()
         self._check_at = 0.0
         self._renew_at = 0.0
-        self._pending: dict[BatchKey, asyncio.Task[bool]] = {}
+        self._pending: dict[BatchKey, Sending] = {}
         self._unreadable: set[BatchKey] = set()
 
     @property
@@ -100,24 +108,33 @@ class Relay:
                 await happens_within(never, rest_s)
                 await happens_within(self._due, pause_s - rest_s)
         finally:
-            for task in self._pending.values():
+            tasks = [sending.task for sending in self._pending.values()]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._pending.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _round(self) -> bool:
         """Mark what was published, lease what is due, and begin to publish it.
 
         Returns whether there was something to do, and no publication failed.
         """
-        ended = {key: task.result() for key, task in self._pending.items() if task.done()}
+        ended = {key: sending.task.result() for key, sending in self._pending.items() if sending.task.done()}
         leased = await self._lease(ended, asyncio.get_running_loop().time())
         for key in ended:
             del self._pending[key]
         for message in leased.messages:
-            key = BatchKey(message.collection_id, message.batch)
-            self._pending[key] = asyncio.create_task(self._publish(message))
+            self._send(message)
         self._complain(leased.unreadable)
         return bool(leased.messages or ended) and all(ended.values())
+
+    def _send(self, message: BatchMessage) -> None:
+        """Begin to publish a message, unless it is under way: a failover or a clock that jumps may end its lease."""
+        key = BatchKey(message.collection_id, message.batch)
+        if (earlier := self._pending.get(key)) is not None:
+            if earlier.requested_at == message.requested_at:
+                return
+            earlier.task.cancel()  # its collection was deleted
+        self._pending[key] = Sending(message.requested_at, asyncio.create_task(self._publish(message)))
 
     async def _lease(self, ended: Mapping[BatchKey, bool], moment: float) -> Leased:
         """Mark what was published, keep the leases of what is pending, lease what is due."""

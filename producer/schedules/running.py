@@ -22,7 +22,7 @@ from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
 from raingauge.model import CollectionRequest
 from raingauge.storage import collections
-from raingauge.storage.collections import OtherRequest
+from raingauge.storage.collections import BeingDeleted, OtherRequest
 
 log = logging.getLogger("raingauge.schedules")
 
@@ -130,8 +130,11 @@ class Runs:
             named=named is not None,
             requested_by=storage.requester(state.name),
         )
-        existing = collections.find_all(connection, [request.id])
+        existing = collections.find_all(connection, [request.id], deleted=True)
         [result] = collections.accept_all(connection, now, [request], existing, self._outstanding)
+        if isinstance(result, BeingDeleted):
+            skipped_run = RunState(at, now, None, f"its collection {request.id} is being deleted")
+            return Decision(state.name, [*missed, skipped_run], cancelled=still_open)
         if isinstance(result, OtherRequest):  # it started before the schedule was deleted and created anew
             log.warning("schedule.started_before", extra={"schedule": state.name, "collection_id": request.id})
         runs = [*missed, RunState(at, now, request.id, None)]
@@ -149,6 +152,8 @@ class Scheduler:
         self._pause_s = RETRY_S
         self._undecided: set[str] = set()
         """What stays due since the last pause: it must not hide the others."""
+        self._last: set[str] = set()
+        """Those at which the database failed. They come last, for it may be their rows alone that cannot be used."""
 
     def wake(self) -> None:
         """Schedules were changed."""
@@ -168,7 +173,7 @@ class Scheduler:
         self._pause_s = RETRY_S
         now, coming = await self._transactions.read(self._coming)
         due = [one.name for one in coming if one.next_at <= now and one.name not in self._undecided]
-        for name in due:
+        for name in sorted(due, key=self._last.__contains__):
             if not await self._decide(name):
                 self._undecided.add(name)
         following = [one.next_at for one in coming if one.next_at > now]
@@ -184,10 +189,12 @@ class Scheduler:
         try:
             decision = await self._transactions.write(partial(self._runs.decide, name=name))
         except DatabaseUnavailable:
+            self._last.add(name)
             raise
         except Exception:
             log.exception("schedule.failed", extra={"schedule": name})
             return False
+        self._last.discard(name)
         if decision is None:
             return True
         self._report(decision)

@@ -51,7 +51,7 @@ def _of_csv(file: str, text: str, column: int, delimiter: str) -> Iterator[int]:
 def _of_json(file: str, text: str) -> list[int]:
     try:
         found = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of too many digits
         raise UnusableFile(f"{file}: it begins as JSON and is none ({error})") from error
     wrong = next((value for value in found if not isinstance(value, int) or isinstance(value, bool)), None)
     if wrong is not None or not found:

@@ -93,7 +93,8 @@ class RateLimit(logging.Filter):
             key = (record.name, record.lineno)
         else:
             return True
-        if _left_by_aiokafka(record) or record.created - self._shown_at.get(key, 0.0) < REPEAT_AFTER_S:
+        age_s = record.created - self._shown_at.get(key, 0.0)  # below 0: the clock was set back
+        if _left_by_aiokafka(record) or 0 <= age_s < REPEAT_AFTER_S:
             return False
         self._shown_at[key] = record.created
         return True

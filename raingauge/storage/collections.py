@@ -165,14 +165,14 @@ def count_states(connection: Connection, now: datetime, most: int) -> dict[str, 
     return counts
 
 
-def foresee(connection: Connection, now: datetime, request: CollectionRequest) -> CollectionState:
-    """The collection that `accept_all` would return for this request; nothing is stored.
+def foresee(connection: Connection, now: datetime, request: CollectionRequest) -> tuple[CollectionState, bool]:
+    """What `accept_all` would return for this request: the collection and whether it is new; nothing is stored.
 
     Raises:
         OtherRequest: its id belongs to another request.
     """
     state = find_all(connection, [request.id], deleted=True).get(request.id)
-    return _new_state(now, request) if state is None else _matching(state, request)
+    return (_new_state(now, request), True) if state is None else (_matching(state, request), False)
 
 
 def cancel_all(connection: Connection, now: datetime, ids: Sequence[str]) -> dict[str, CollectionState]:

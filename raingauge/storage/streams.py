@@ -59,6 +59,7 @@ class Outgoing:
 
     number: int
     stored_at: datetime
+    """The same whenever it is published."""
     collection_id: str
     city_id: int
     reading: ReadingMessage | None
@@ -68,16 +69,19 @@ class Outgoing:
 
     @property
     def id(self) -> str:
-        """Its reading's id on the streams, which is known after the reading is deleted too."""
+        """Collection and city of its reading, which are known after the reading is deleted too."""
         return f"{self.collection_id}/{self.city_id}"
 
 
 def add_readings(connection: Connection, now: datetime, readings: Iterable[tuple[str, int]]) -> None:
-    """Have these readings published on the streams: collection and city of each."""
-    rows = [
-        {"collection_id": collection_id, "city_id": city_id, "stored_at": now, "publish_at": now}
-        for collection_id, city_id in sorted(readings)
-    ]
+    """Have these readings published on the streams, which are stored now: collection and city of each."""
+    _add(connection, now, ((collection_id, city_id, now) for collection_id, city_id in sorted(readings)))
+
+
+def _add(connection: Connection, now: datetime, readings: Iterable[tuple[str, int, datetime]]) -> None:
+    """Have readings published: collection and city of each, and when it was stored."""
+    names = ("collection_id", "city_id", "stored_at")
+    rows = [dict(zip(names, reading, strict=True)) | {"publish_at": now} for reading in readings]
     connection.execute(insert(OutgoingReading), rows)
 
 
@@ -118,7 +122,7 @@ def remove_published(
     numbers = sorted(row.number for row in published)
     connection.execute(_PUBLISHED, {"numbers": numbers, "leased_until": leased_until})
     if overtaken:
-        add_readings(connection, now, ((row.collection_id, row.city_id) for row in overtaken))
+        _add(connection, now, sorted((row.collection_id, row.city_id, row.stored_at) for row in overtaken))
 
 
 def _outgoing(row: Any) -> Outgoing:

@@ -17,11 +17,16 @@ pytestmark = [pytest.mark.long, pytest.mark.xdist_group("browser")]
 NOW: Final = "2026-11-29T12:00:00.000Z"
 
 
-def of_text(page: Page, expression: str) -> Any:
-    """An expression with the functions of `text.js`."""
+def of_module(page: Page, name: str, expression: str) -> Any:
+    """An expression with the functions of one of the page's modules, `text` for `text.js`."""
     source = page.locator("script[type=module]").get_attribute("src")
     assert source is not None
-    return page.evaluate(f"import('{source.replace('app.js', 'text.js')}').then((text) => {expression})")
+    return page.evaluate(f"import('{source.replace('app.js', f'{name}.js')}').then(({name}) => {expression})")
+
+
+def of_text(page: Page, expression: str) -> Any:
+    """An expression with the functions of `text.js`."""
+    return of_module(page, "text", expression)
 
 
 def test_a_producer_that_hangs_is_not_shown_as_live(pages: Watched, weather: Program, tmp_path: Path) -> None:
@@ -110,6 +115,15 @@ def test_a_new_collection_is_named_as_the_api_takes_it(pages: Watched, system: P
     names = [chr(code) for code in range(32, 127)] + ["2026-11-20.a_B", "ä"]
     fit = "(field, names) => names.filter((name) => Object.assign(field.cloneNode(), {value: name}).checkValidity())"
     assert field.evaluate(fit, names) == [name for name in names if ID.fullmatch(name)]
+
+
+def test_what_a_failover_reopens_is_not_shown_as_done(pages: Watched, system: Program) -> None:
+    once = '{id: "reopened", requested_at: "2026", status: "collecting", finished_at: null}'
+    done = '{id: "reopened", requested_at: "2026", status: "done", finished_at: "2026"}'
+    taken = (f"[{done}], true", f"[{once}]", f"[{once}], true")
+    steps = ", ".join(f'(live.take({one}), live.collectionOf("reopened").status)' for one in taken)
+    page = pages.open(f"{system.url}/")
+    assert of_module(page, "live", f"[{steps}]") == ["done", "done", "collecting"]
 
 
 @pytest.mark.parametrize(

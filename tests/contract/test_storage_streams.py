@@ -65,7 +65,7 @@ def test_a_reading_is_leased_whole_with_the_latest_weather_of_its_city(database:
     observe(database, 7, NOW + SECOND, temperature=-1.5)
     (one,) = lease(database)
     assert one.reading is not None
-    assert (one.reading.id, one.reading.status, one.reading.reason) == ("1/7", "collected", None)
+    assert (one.reading.subject, one.reading.status, one.reading.reason) == ("1/7", "collected", None)
     assert (one.reading.name, one.reading.temperature, one.reading.fetched_at) == ("Young", 20.0, NOW)
     assert one.latest is not None
     assert (one.latest.temperature, one.latest.fetched_at) == (-1.5, NOW + SECOND)
@@ -149,6 +149,7 @@ def test_a_relay_whose_lease_ran_out_overtakes_nobody_for_good(database: Databas
     remove(database, slow, later, leased_at=NOW)  # it has published old weather after the other one's new
     (again,) = lease(database, later)
     assert fetched_at(again) == later
+    assert (again.id, again.stored_at) == ("old/7", NOW), "it has the same id on the stream"
 
 
 def test_a_relay_whose_lease_ran_out_forgets_nothing_of_another_one(database: Database) -> None:

@@ -17,7 +17,7 @@ from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.messaging.port import Headers, Publisher
 from raingauge.model import BatchKey, CollectionRequest
 from raingauge.settings import StreamSettings
-from raingauge.storage import streams
+from raingauge.storage import retention, streams
 from raingauge.storage.cities import remember
 from raingauge.storage.enqueueing import enqueue
 from raingauge.storage.models import OutgoingReading
@@ -43,6 +43,9 @@ class Kept:
 
     def ids(self, topic: str) -> list[str]:
         return [dict(headers)["ce_id"].decode() for there, _, _, headers in self.messages if there == topic]
+
+    def subjects(self, topic: str) -> list[str]:
+        return [name.rpartition("/")[0] for name in self.ids(topic)]
 
 
 def collect(database: Database, name: str, *city_ids: int) -> None:
@@ -82,7 +85,7 @@ async def test_each_reading_and_the_latest_weather_are_published(
     collect(sqlite, "1", 7, 8, 9)
     kept = Kept()
     await relay_until(lambda: is_done(sqlite), sqlite, kept)
-    assert sorted(kept.ids("readings")) == ["1/7", "1/8", "1/9"]
+    assert sorted(kept.subjects("readings")) == ["1/7", "1/8", "1/9"]
     assert [key for topic, key, _, _ in kept.messages if topic == "latest"] == [b"7", b"8", b"9"]
     assert lag_s(sqlite) == 0
     topic, key, value, headers = kept.messages[0]
@@ -97,7 +100,7 @@ async def test_an_in_process_hand_off_takes_them_too(sqlite: Database) -> None:
     async with broker.subscription() as readings:
         await relay_until(lambda: is_done(sqlite), sqlite, broker)
         (delivery,) = await readings.receive()
-    assert (delivery.key, dict(delivery.headers)["ce_id"]) == (b"7", b"1/7")
+    assert (delivery.key, dict(delivery.headers)["ce_id"].rpartition(b"/")[0]) == (b"7", b"1/7")
     assert [other.topic for other in broker.dead_letters] == ["latest"]
 
 
@@ -116,14 +119,25 @@ async def test_what_is_not_stored_for_sure_is_published_again_whole(
 
     kept = Fails()
     await relay_until(lambda: is_done(sqlite), sqlite, kept)
-    assert kept.ids("readings") == ["1/7", "1/7"]
+    assert kept.subjects("readings") == ["1/7", "1/7"]
+    assert len({*kept.ids("readings")}) == 1
+
+
+async def test_a_reading_of_a_later_collection_of_the_same_id_is_another_event(sqlite: Database) -> None:
+    kept = Kept()
+    for _ in range(2):
+        collect(sqlite, "1", 7)
+        await relay_until(lambda: is_done(sqlite), sqlite, kept)
+        sqlite.write(lambda connection: retention.delete_collection(connection, sqlite.now(connection), "1"))
+    assert kept.subjects("readings") == ["1/7", "1/7"]
+    assert len({*kept.ids("readings")}) == 2
 
 
 async def test_the_relay_goes_on_after_errors(sqlite: Database) -> None:
     collect(sqlite, "1", 7)
     kept = Kept()
     await relay_until(lambda: is_done(sqlite), sqlite, kept, FailingAtFirst(sqlite))
-    assert kept.ids("readings") == ["1/7"]
+    assert kept.subjects("readings") == ["1/7"]
 
 
 async def test_the_lag_rises_while_nothing_can_be_published(sqlite: Database) -> None:

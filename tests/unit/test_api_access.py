@@ -411,6 +411,30 @@ async def test_open_cities_are_limited_and_settled_ones_free_their_place(sqlite:
     assert compat.status_code == 422
 
 
+async def test_equal_posts_at_once_do_not_pass_the_limit_together(sqlite: Database) -> None:
+    front = Guarded(sqlite, limits={"cities_open": 2})
+    post = partial(front.send, "POST", "/collect", TOKENS["write"])
+    large, small = {"id": 1, "cities": [1, 2, 3]}, {"id": 1, "cities": [1, 2]}
+    both = await asyncio.gather(post(json=large), post(json=large))
+    assert ([answer.status_code for answer in both], front.rows()) == ([422, 422], (0, 0, 0))
+    mixed = await asyncio.gather(*(post(json=body) for body in (large, small, small, large)))
+    assert [answer.status_code for answer in mixed] == [422, 202, 200, 409]
+
+
+async def test_a_dry_run_is_held_to_the_limit_of_open_cities_as_the_real_post(sqlite: Database) -> None:
+    front = Guarded(sqlite, limits={"cities_open": 2})
+    post = partial(front.send, "POST", token=TOKENS["write"])
+    await post("/collect", json={"id": 1, "cities": [1]})
+    for cities, status in (([1], 200), ([2, 3], 429), ([1, 2, 3, 4, 5], 422)):
+        foreseen = await post("/collect?dry_run=true", json={"id": 2, "cities": cities})
+        assert foreseen.status_code == status
+        if status != 200:
+            real = await post("/collect", json={"id": 2, "cities": cities})
+            assert (foreseen.json(), foreseen.headers["retry-after"] if status == 429 else "60") == (real.json(), "60")
+    known = await post("/collect?dry_run=true", json={"id": 1, "cities": [1]})
+    assert (known.status_code, front.rows()[0]) == (200, 1)
+
+
 async def test_a_list_says_who_requested_a_collection_and_get_stays_as_it_was(front: Guarded) -> None:
     assert (await front.send("POST", "/collect", TOKENS["write"], json={"id": 1, "cities": [1]})).status_code == 202
     await front.collections.accept(CollectionRequest("2", (1,), 600, named=True))
@@ -439,6 +463,24 @@ async def test_each_change_by_a_token_is_one_line_of_the_audit(
         ("write", "POST", "/events", event.json()["event_id"], 201),
     ]
     assert token not in caplog.text + str([vars(line) for line in caplog.records])
+
+
+async def test_an_unexpected_error_after_the_commit_is_audited_and_answered_with_the_headers_of_security(
+    front: Guarded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "raingauge.audit")
+
+    def fail() -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(front.relay, "wake", fail)
+    answer = await front.send("POST", "/collect", TOKENS["write"], json={"id": 1, "cities": [1]})
+    assert_problem(answer, 500, "an unexpected error; it is in the log")
+    for name, value in HEADERS:
+        assert answer.headers.get_list(name.decode()) == [value.decode()]
+    lines = [vars(record) for record in caplog.records if record.name == "raingauge.audit"]
+    assert [(line["token"], line["subject"], line["status"]) for line in lines] == [("write", "1", 500)]
+    assert front.rows()[0] == 1
 
 
 # -- hosts and headers -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from raingauge.database import Database
 from tests.api_support import JSON, Front, assert_problem, settings_for
 
 MAX_CITIES: Final = 100
-ID: Final = "id: an id is an integer, or 1 to 64 characters of A-Z a-z 0-9 . _ -"
+ID: Final = "id: an id is an integer, or 1 to 64 characters of A-Z a-z 0-9 . _ -, and neither . nor .."
 LEAST: Final = "Input should be greater than or equal to"
 MOST: Final = "Input should be less than or equal to"
 INTEGER: Final = "Input should be a valid integer, unable to parse string as an integer"
@@ -50,7 +50,10 @@ BODIES: Final[dict[str, list[str | bytes]]] = {
     ID: [
         *(f'{{"id": {value}}}' for value in ("null", "true", "false", "1.0", "1e3", "1e999", "[1]", '{"id": 1}')),
         *(f'{{"id": {digits}}}' for digits in ("1" * 65, "-" + "1" * 64)),
-        *(json.dumps({"id": text}) for text in ("", "a" * 65, "a b", " 1", "1\n", "1\0", "../1", "1'--", "sweep:1")),
+        *(
+            json.dumps({"id": text})
+            for text in ("", ".", "..", "a" * 65, "a b", " 1", "1\n", "1\0", "../1", "1'--", "sweep:1")
+        ),
         *(json.dumps({"id": text}) for text in ("mañana", "\u0661\u0662", "\uff11", "\ud800")),
     ],
     "cities: Input should be a valid list": [

@@ -103,7 +103,7 @@ async def test_ids_that_only_look_alike_are_different(front: Front, first: str, 
 
 
 async def test_the_location_of_every_allowed_id_leads_to_its_collection(front: Front) -> None:
-    ids: list[int | str] = ["a" * 64, "A-Z_0.9", "..", "-", 10**63, -(10**62), "null"]
+    ids: list[int | str] = ["a" * 64, "A-Z_0.9", "...", "-", 10**63, -(10**62), "null"]
     for id in ids:  # noqa: A001
         answer = await front.collect(id, cities=[1])
         location = httpx2.URL(answer.headers["location"])

@@ -1,11 +1,13 @@
 """The APIs of older services: what their scenario files cannot reach."""
 
+from typing import Any
+
 import pytest
 
 from producer.api.compat.default_collections import PAGE_ROWS
 from producer.api.compat.weather import percent
 from raingauge.database import Database
-from tests.api_support import Front, observation
+from tests.api_support import Front, assert_problem, observation
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,25 @@ async def test_a_request_of_more_cities_than_a_page_is_answered_whole(sqlite: Da
     front.settle("1", [observation(city) for city in cities[1:]], {1: "unknown city"})
     answer = await front.http.get("/compat/collection-request/collection-request/1")
     assert [row["city_id"] for row in answer.json()["city_weather_info"]] == cities[1:]
-    assert [page async for page in front.collections.pages("2", PAGE_ROWS)] == []
+
+
+async def test_a_request_that_is_deleted_while_it_is_read_is_not_answered_in_part(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = Front(sqlite)
+    cities = [*range(1, PAGE_ROWS + 3)]
+    await front.collect(1, cities=cities)
+    front.settle("1", map(observation, cities))
+    read = front.collections.read
+
+    async def read_and_delete(*given: Any) -> Any:
+        found = await read(*given)
+        await front.http.delete("/collections/1")
+        return found
+
+    monkeypatch.setattr(front.collections, "read", read_and_delete)
+    answer = await front.http.get("/compat/collection-request/collection-request/1")
+    assert_problem(answer, 404, "the collection 1 or its readings were deleted meanwhile")
 
 
 async def test_each_new_collection_wakes_the_relay_once(sqlite: Database) -> None:

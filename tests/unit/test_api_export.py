@@ -131,9 +131,11 @@ async def test_a_file_has_no_proper_end_when_the_database_goes_away_meanwhile(
             raise DatabaseUnavailable("gone")
         return page(*given)
 
+    state = await exports.find("1")
+    assert state is not None
     monkeypatch.setattr(readings, "page", once)
-    with pytest.raises(Exception, match="gone"):
-        async for _ in exports.parts("1", format_name, "metric"):
+    with pytest.raises(DatabaseUnavailable, match="gone"):
+        async for _ in exports.parts(state, format_name, "metric"):
             pass
 
 

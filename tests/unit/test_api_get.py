@@ -6,10 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert, update
+from sqlalchemy import Connection, delete, event, insert, update
 
 from raingauge.database import Database
-from raingauge.storage.models import Collection, QueuedCity, QuotaGate
+from raingauge.storage.models import Collection, QueuedCity, QuotaGate, Reading
 from tests.api_support import NOON, Front, assert_problem, observation
 
 CITIES = [7, 3, 5, 1, 9]
@@ -255,6 +255,22 @@ async def test_every_change_that_a_client_sees_has_another_tag(front: Front) -> 
     front.database.write(lambda c: c.execute(update(Collection).values(requested_at=NOON - timedelta(days=1))))
     tags.append(await tag())
     assert len(set(tags)) == len(tags)
+
+
+async def test_after_a_failover_as_many_readings_are_not_taken_for_the_same_ones(front: Front) -> None:
+    await front.collect(1, cities=CITIES)
+    front.settle("1", [observation(1)])
+    before = await front.get(1)
+    reading = {"collection_id": "1", "city_id": 3, "status": "collected", "fetched_at": NOON}
+
+    def lose_the_last_transaction_and_go_on(connection: Connection) -> None:
+        connection.execute(delete(Reading))
+        connection.execute(insert(Reading).values(reading))
+        connection.execute(update(Collection).values(last_progress_at=NOON + timedelta(seconds=5)))
+
+    front.database.write(lose_the_last_transaction_and_go_on)
+    after = await front.http.get("/get?id=1", headers={"If-None-Match": before.headers["etag"]})
+    assert (after.status_code, [row["city_id"] for row in after.json()["data"]]) == (200, [3])
 
 
 async def test_readings_that_json_cannot_say_are_null(front: Front) -> None:

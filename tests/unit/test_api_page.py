@@ -45,9 +45,19 @@ async def test_every_file_has_a_path_that_never_changes_and_is_sent_compressed_t
         assert answer.headers["content-type"] == file.media_type
         assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
         assert answer.content == gzip.decompress(file.compressed)
-    answer = await front.http.get(f"/static/{PAGE.version}/app.js", headers={"Accept-Encoding": "identity"})
+
+
+@pytest.mark.parametrize("accepted", ["identity", "", "gzip;q=0", "br, GZIP ; q=0.00 ", "gzipped"])
+async def test_whoever_does_not_take_gzip_gets_a_file_as_it_is(front: Front, accepted: str) -> None:
+    answer = await front.http.get(f"/static/{PAGE.version}/app.js", headers={"Accept-Encoding": accepted})
     assert "content-encoding" not in answer.headers
     assert (answer.text, answer.headers["vary"]) == (OWN["app.js"], "Accept-Encoding")
+
+
+@pytest.mark.parametrize("accepted", ["gzip", "br, Gzip", "gzip;q=0.5, identity;q=0", "deflate,gzip ; q=1"])
+async def test_whoever_takes_gzip_gets_it(front: Front, accepted: str) -> None:
+    answer = await front.http.get(f"/static/{PAGE.version}/app.js", headers={"Accept-Encoding": accepted})
+    assert answer.headers["content-encoding"] == "gzip"
 
 
 @pytest.mark.parametrize("path", [f"{PAGE.version}/nope", f"{PAGE.version}/%2e%2e/page.py", "0123456789abcdef/app.js"])

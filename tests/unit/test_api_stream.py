@@ -66,7 +66,10 @@ async def test_what_was_just_deleted_is_named_and_listed_no_more(front: Front) -
     ("change", "events"),
     [
         (Change(({"id": "1"},), None), [("collections", {"collections": [{"id": "1"}]}), ("quota", None)]),
-        (Change((), {"held": 1}), [("collections", {"collections": []}), ("quota", {"held": 1})]),
+        (
+            Change((), {"held": 1}, is_everything=True),
+            [("collections", {"collections": [], "all": True}), ("quota", {"held": 1})],
+        ),
         (Change(None, {"held": 1}), [("quota", {"held": 1})]),
         (
             Change(({"id": "2"},), None, deleted=({"id": "1"},)),

@@ -225,6 +225,10 @@ def test_a_dry_run_prints_the_cost(terminal: Terminal) -> None:
     found = {"id": "1", "total": 4, "batches": 1, "settled": 0, "fresh": 1, "cost": 3, "expected_at": None}
     assert terminal.run("collect", "1", "--dry-run", api=found)[1].startswith("1 would cost 3 of 4 cities (1 are fresh")
     assert terminal.request == "POST /collect?dry_run=true"
+    done = found | {"settled": 4, "fresh": 0, "cost": 0, "expected_at": "2026-11-20T12:00:00.000Z"}
+    assert terminal.run("collect", "1", "--dry-run", api=done)[1] == (
+        "1 is done: it would cost nothing, all 4 cities are settled\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -437,6 +441,9 @@ def test_city_ids_are_read_from_lines_a_csv_or_json() -> None:
         ("[7, true]", "a JSON list of city ids"),
         ("[]", "a JSON list of city ids"),
         ("[7", "it begins as JSON and is none"),
+        pytest.param("[" * 100_000, "it begins as JSON and is none", id="deeply nested"),
+        pytest.param(f"[{'7' * 5000}]", "it begins as JSON and is none", id="many digits in JSON"),
+        pytest.param("7" * 5000, "f, line 1: '7777", id="many digits"),
     ],
 )
 def test_what_is_no_city_id_is_named_with_its_line(text: str, line: str) -> None:

@@ -79,9 +79,14 @@ async def watching(live: Live) -> AsyncIterator[Callable[[], Any]]:
         await changes.aclose()
 
 
+def everything(held: int) -> Change:
+    """All of what is in the database at first."""
+    return Change(({"id": "1", "collected": 0},), {"held": held}, is_everything=True)
+
+
 async def test_a_watcher_gets_everything_and_then_what_changed(live: Live, clock: StepClock, source: Source) -> None:
     async with watching(live) as change:
-        assert await change() == Change(({"id": "1", "collected": 0},), {"held": 1})
+        assert await change() == everything(1)
         source.bodies["2"] = {"id": "2", "collected": 5}
         await clock.step()
         assert await change() == Change(({"id": "2", "collected": 5},), {"held": 2})
@@ -104,12 +109,30 @@ async def test_a_watcher_hears_once_of_each_collection_that_is_deleted_while_it_
         assert await change() == Change(None, {"held": 3})
 
 
+async def test_a_watcher_that_was_too_slow_for_a_poll_gets_everything_again(
+    live: Live, clock: StepClock, source: Source
+) -> None:
+    async with watching(live) as change:
+        await change()
+        source.bodies["2"] = {"id": "2"}
+        source.deleted = [{"id": "2", "requested_at": "2026"}]
+        await clock.step()
+        await change()
+        del source.bodies["2"]
+        await clock.step()
+        source.deleted = []
+        await clock.step()
+        assert await change() == everything(4)
+        await clock.step()
+        assert await change() == Change(None, {"held": 5})
+
+
 async def test_fifty_watchers_cost_one_read_a_second_and_later_none(
     live: Live, clock: StepClock, source: Source
 ) -> None:
     changes = [live.watch() for _ in range(50)]
     first = await asyncio.gather(*(one.__anext__() for one in changes))
-    assert first == [Change(({"id": "1", "collected": 0},), {"held": 1})] * 50
+    assert first == [everything(1)] * 50
     for second in range(2, 5):
         waiting = [asyncio.ensure_future(one.__anext__()) for one in changes]
         await clock.step()
@@ -126,7 +149,7 @@ async def test_fifty_watchers_cost_one_read_a_second_and_later_none(
 async def test_a_late_watcher_waits_for_no_poll_and_learns_that_nothing_is_there(live: Live, source: Source) -> None:
     source.bodies.clear()
     async with watching(live) as first, watching(live) as second:
-        assert await first() == await second() == Change((), {"held": 1})
+        assert await first() == await second() == Change((), {"held": 1}, is_everything=True)
         assert source.reads == 1
 
 
@@ -148,7 +171,7 @@ async def test_watchers_learn_that_nothing_can_be_read_and_get_everything_when_i
             assert await change() == Change(None, None, why)
             source.error = None
             await clock.step()
-            assert await change() == Change(({"id": "1", "collected": 0},), {"held": reads})
+            assert await change() == everything(reads)
 
 
 async def test_closing_ends_all_watching_at_once_and_for_good(live: Live) -> None:

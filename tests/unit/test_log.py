@@ -156,6 +156,8 @@ def test_records_of_libraries_and_the_same_cause_of_an_outage_are_shown_once_in_
 
     assert [passes(at) for at in (100.0, 101.0, 109.9, 110.0)] == shown
     assert passes(101.0, lineno=8, error="b refuses connections"), "another cause"
+    assert passes(50.0), "the clock was set back"
+    assert passes(51.0) is shown[1]
 
 
 def test_aiokafka_is_silent_and_so_is_asyncio_about_errors_that_it_left(capsys: pytest.CaptureFixture[str]) -> None:

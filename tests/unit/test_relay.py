@@ -126,6 +126,28 @@ async def test_a_batch_that_cannot_be_read_is_told_once(caplog: pytest.LogCaptur
     assert (caplog.records[0].__dict__["collection_id"], caplog.records[0].__dict__["batch"]) == ("2", 7)
 
 
+class LeasesAgain(Leases):
+    """A database that leases one batch again in each round; from the fourth on it is one of a later collection."""
+
+    def write(self, work: Callable[..., Any]) -> Leased:
+        super().write(work)
+        batch: Any = {"collection_id": "1", "batch": 0, "batches": 1, "total": 1, "max_age_s": 600, "city_ids": (1,)}
+        later = timedelta(days=self.rounds > 3)
+        return Leased([BatchMessage(**batch, requested_at=UNTIL + later)], [])
+
+
+async def test_a_batch_that_is_leased_again_while_it_is_sent_is_not_sent_beside_itself() -> None:
+    database, publisher = LeasesAgain(), Publishes(ends=False)
+    async with running(database, publisher) as relay:
+        while database.rounds < 3:
+            await SystemClock().sleep(0.001)
+        assert publisher.sent == 1
+        while database.rounds < 6:
+            await SystemClock().sleep(0.001)
+        assert (publisher.sent, relay.pending) == (2, 1)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_what_is_accepted_in_a_burst_is_published_in_few_rounds() -> None:
     database, publisher = Leases(each=1), Publishes()
     async with running(database, publisher, every_s=1000.0) as relay:

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from producer.schedules import storage
-from producer.schedules.running import LONGEST_PAUSE_S, Runs, Scheduler
+from producer.schedules.running import LONGEST_PAUSE_S, Decision, Runs, Scheduler, run_id
 from producer.schedules.storage import Definition
 from producer.schedules.times import Times
 from raingauge.database import Database
 from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
-from raingauge.storage.models import Schedule
+from raingauge.model import CollectionRequest
+from raingauge.storage import collections
+from raingauge.storage.models import REMOVING_ALL, Collection, Schedule
 from tests.simulation.virtual import EPOCH, VirtualClock, VirtualLoop, run_virtually
 from tests.support.databases import sqlite_again
 
@@ -106,6 +108,50 @@ def test_one_that_fails_is_tried_again_and_the_others_run(template: Path, caplog
     play(template, scene)
     failures = [record for record in caplog.records if record.message == "schedule.failed"]
     assert len(failures) == 1
+
+
+def test_one_whose_run_is_being_deleted_is_skipped_and_the_others_run(template: Path) -> None:
+    at = EPOCH + timedelta(seconds=60)
+    request = CollectionRequest(run_id("a", at), (1,), 0, named=True)
+
+    def delete_in_steps(connection: Connection) -> None:
+        collections.accept_all(connection, EPOCH, [request], {}, 10)
+        connection.execute(update(Collection).values(finished_at=EPOCH, removing=REMOVING_ALL))
+
+    async def scene(producer: Producer) -> None:
+        producer.database.write(delete_in_steps)
+        for name in ("a", "b"):
+            producer.add(name, Times(every_s=60))
+        await producer.clock.sleep(62)
+        assert producer.started == [at]
+        [run] = producer.database.read(lambda connection: storage.runs(connection, "a", None, 2))
+        assert (run.nominal_at, run.reason) == (at, f"its collection {request.id} is being deleted")
+
+    play(template, scene)
+
+
+def test_one_whose_rows_cannot_be_used_does_not_keep_the_others_waiting(
+    template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked, decide = {"a", "b"}, Runs.decide
+
+    def decide_unless_locked(runs: Runs, connection: Connection, name: str) -> Decision | None:
+        if name in locked:
+            raise DatabaseUnavailable("a lock was not granted in time")
+        return decide(runs, connection, name)
+
+    monkeypatch.setattr(Runs, "decide", decide_unless_locked)
+
+    async def scene(producer: Producer) -> None:
+        for name in ("a", "b", "c"):
+            producer.add(name, Times(every_s=60))
+        await producer.clock.sleep(64)
+        assert len(producer.started) == 1
+        locked.clear()
+        await producer.clock.sleep(5)
+        assert len(producer.started) == 3
+
+    play(template, scene)
 
 
 def test_where_a_time_zone_is_gone_the_reason_is_recorded_once_and_the_others_run(

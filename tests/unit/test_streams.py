@@ -31,7 +31,11 @@ EACH = pytest.mark.parametrize("message", [READING, FAILED, LATEST], ids=["colle
 
 def test_the_headers_are_those_of_a_cloud_event_in_binary_mode() -> None:
     fixed = {"ce_specversion": b"1.0", "ce_source": b"/raingauge", "content-type": b"application/json"}
-    own = {"ce_id": b"1/3439525", "ce_type": b"raingauge.reading", "ce_time": b"2026-11-20T12:00:00.123Z"}
+    own = {
+        "ce_id": b"1/3439525/2026-11-20T12:00:00.123456+00:00",
+        "ce_type": b"raingauge.reading",
+        "ce_time": b"2026-11-20T12:00:00.123Z",
+    }
     assert dict(headers(READING, NOON)) == fixed | own
     assert dict(headers(LATEST, NOON))["ce_id"] == b"3439525/2026-11-20T12:00:00.123456+00:00"
     assert READING.key == LATEST.key == b"3439525"
@@ -78,7 +82,11 @@ def test_in_structured_mode_an_event_is_one_line_with_the_attributes_and_the_val
     event = json.loads(line)
     assert event.pop("data") == json.loads(encode(message, form))
     fixed = {"specversion": "1.0", "source": "/raingauge", "datacontenttype": "application/json"}
-    own = {"id": message.id, "type": connect_schema(type(message))["name"], "time": "2026-11-20T12:00:00.123Z"}
+    own = {
+        "id": f"{message.subject}/2026-11-20T12:00:00.123456+00:00",
+        "type": connect_schema(type(message))["name"],
+        "time": "2026-11-20T12:00:00.123Z",
+    }
     assert event == fixed | own
 
 

@@ -33,7 +33,8 @@ from raingauge.settings import Settings
 
 log = logging.getLogger("raingauge.producer")
 
-ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+ID: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
+"""Neither `.` nor `..`: in a path they would mean something else."""
 CITY: Final[TypeAdapter[int]] = TypeAdapter(CityId)
 NO_CITY_ID: Final = (
     "a city is given by its OpenWeather id, an integer; bulk.openweathermap.org/sample/city.list.json.gz lists them"
@@ -44,7 +45,8 @@ def _collection_id(value: object) -> str:
     """The id as text: 1 and "1" are the same."""
     if isinstance(value, str | int) and not isinstance(value, bool) and ID.fullmatch(str(value)):
         return str(value)
-    raise PydanticCustomError("collection_id", "an id is an integer, or 1 to 64 characters of A-Z a-z 0-9 . _ -")
+    what = "an id is an integer, or 1 to 64 characters of A-Z a-z 0-9 . _ -, and neither . nor .."
+    raise PydanticCustomError("collection_id", what)
 
 
 CollectionId = Annotated[
@@ -61,8 +63,8 @@ class CollectBody(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     id: CollectionId = Field(
-        description="Your name for the collection: an integer, or 1 to 64 of `A-Za-z0-9._-`; "
-        '`1` and `"1"` are the same.',
+        description="Your name for the collection: an integer, or 1 to 64 of `A-Za-z0-9._-` but "
+        'not `.` or `..`; `1` and `"1"` are the same.',
         examples=[1, "uruguay-2026-11-20"],
     )
     cities: Annotated[list[CityId], FailFast()] = Field(
@@ -112,7 +114,7 @@ class Acceptance:
 
     Raises (all methods):
         Invalid: the body has too many cities.
-        OtherRequest: its id belongs to another request.
+        OtherRequest, TooManyOpen: as `Collections.accept`.
         DatabaseUnavailable: the database did not answer before the deadline.
     """
 
@@ -125,7 +127,7 @@ class Acceptance:
         self._metrics = metrics
 
     async def accept(self, body: CollectBody) -> Accepted:
-        """Store the collection, or find it: its view, and whether it is new. TooManyOpen: as `Collections.accept`."""
+        """Store the collection, or find it: its view, and whether it is new."""
         view, is_new = await self._collections.accept(self._request(body))
         if is_new:
             log.info("collection.accepted", extra={"collection_id": view.state.id, "cities": view.state.total})

@@ -1,19 +1,25 @@
 """The endpoint of exports: `GET /collections/{id}/export`. It speaks HTTP."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Send
 
 from producer.api.answers import ID_IS, UnitsAre
 from producer.api.parts import ExportsDep
 from producer.api.problems import UNAVAILABLE, responses
 from producer.api.requests import StrictRoute
 from producer.exports.exporting import NO_PARQUET, Format, NoParquet
+from producer.pages import Gone
 from raingauge.contracts import COLLECTION_ID, utc_text
+from raingauge.errors import DatabaseUnavailable
 from raingauge.web import UNEXPECTED, shown
+
+log = logging.getLogger("raingauge.producer")
 
 router = APIRouter(tags=["collections"], route_class=StrictRoute)
 
@@ -70,8 +76,8 @@ async def export(
     """Answers all readings in the order of city ids, whatever their number; the columns say their units.
 
     Cities that failed are among them, with their `status` and `reason`. A settled reading never changes; of what
-    is settled while the export is under way, some is in it and some is not. When the database goes away meanwhile,
-    the transfer breaks off: the file has no proper end.
+    is settled while the export is under way, some is in it and some is not. When the database goes away or the
+    collection is deleted meanwhile, the transfer breaks off: the file has no proper end.
     """
     found = await exports.find(collection_id) if COLLECTION_ID.fullmatch(collection_id) else None
     if found is None:
@@ -79,9 +85,24 @@ async def export(
     if found.readings_pruned_at is not None:
         raise HTTPException(410, PRUNED.format(utc_text(found.readings_pruned_at)))
     try:
-        parts = exports.parts(collection_id, format_name, units)
+        parts = exports.parts(found, format_name, units)
     except NoParquet as error:
         raise HTTPException(501, str(error)) from None
     name = f"raingauge-{collection_id.replace(':', '_')}.{format_name}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-cache"}
-    return StreamingResponse(parts, headers=headers, media_type=MEDIA_TYPES[format_name])
+    return Transfer(collection_id, parts, headers=headers, media_type=MEDIA_TYPES[format_name])
+
+
+class Transfer(StreamingResponse):
+    """Sends an export. When that cannot go on, it ends without an end: the server closes the connection."""
+
+    def __init__(self, collection_id: str, parts: AsyncIterator[bytes], **more: Any) -> None:
+        super().__init__(parts, **more)
+        self._collection_id = collection_id
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the head and the parts."""
+        try:
+            await super().stream_response(send)
+        except (DatabaseUnavailable, Gone) as error:
+            log.warning("export.broken_off", extra={"collection_id": self._collection_id, "error": str(error)})

@@ -154,12 +154,14 @@ async def cancel(
     What is collected stays readable. Calls under way are finished, and their quota is spent. Cancelling what is
     done or cancelled already changes nothing and answers how it stands. No body is needed.
     """
-    view = await collections.cancel(collection_id) if COLLECTION_ID.fullmatch(collection_id) else None
-    if view is None:
+    found = await collections.cancel(collection_id) if COLLECTION_ID.fullmatch(collection_id) else None
+    if found is None:
         raise HTTPException(404, f"there is no collection {shown(collection_id)}")
-    if (cancelled_at := view.state.cancelled_at) is not None:
+    view, was_open = found
+    if was_open:
         counts = {"collected": view.state.collected, "failed": view.state.failed, "total": view.state.total}
-        log.info("collection.cancelled", extra={"collection_id": collection_id, **counts, "at": cancelled_at})
+        at = view.state.cancelled_at
+        log.info("collection.cancelled", extra={"collection_id": collection_id, **counts, "at": at})
     return head(view)
 
 
@@ -179,6 +181,6 @@ def _body(view: View, page: Page, next_url: str | None) -> bytes:
 def _etag(view: View, query: bytes) -> str:
     """A weak ETag: of what a client sees change, and of the query."""
     state, progress = view.state, view.progress
-    counts = (state.id, state.requested_at, state.collected, state.failed)
+    counts = (state.id, state.requested_at, state.collected, state.failed, state.last_progress_at)
     parts = (*counts, state.readings_pruned_at, progress.status, progress.reason, query)
     return weak_etag(repr(parts).encode())

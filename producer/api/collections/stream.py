@@ -58,10 +58,11 @@ def overview_of(collections: Collections, quota: QuotaReports, connection: Conne
 async def stream(live: LiveDep, admission: AdmissionDep) -> AsyncIterator[ServerSentEvent]:
     """Sends what changed, each second, as server-sent events.
 
-    `collections` first has the newest 100 collections, the newest 100 open ones and those that just ended, then what
-    changed, each as in `GET /collections`; `deleted` has `id` and `requested_at` of those that were deleted since;
-    `quota` is the answer of `GET /quota`, or null before a consumer has started; `problem` says why nothing could be
-    read, and the next `collections` is as the first. The stream ends when the service stops, or the token is revoked.
+    `collections` first has the newest 100 collections, the newest 100 open ones and those that just ended, and `all`
+    is true; then what changed, each as in `GET /collections`. `deleted` has `id` and `requested_at` of those that were
+    deleted since; `quota` is the answer of `GET /quota`, or null before a consumer has started; `problem` says why
+    nothing could be read. After it, and when the client was too slow for some events, the next `collections` is as
+    the first. The stream ends when the service stops, or the token is revoked.
     """
     async with aclosing(live.watch()) as changes:
         async for change in changes:
@@ -77,7 +78,8 @@ def events_of(change: Change) -> list[ServerSentEvent]:
         return [_event("problem", about(503, change.unavailable))]
     events = [_event("quota", change.quota)]
     if change.collections is not None:
-        events.insert(0, _event("collections", {"collections": change.collections}))
+        whole = {"all": True} if change.is_everything else {}
+        events.insert(0, _event("collections", {"collections": change.collections, **whole}))
     if change.deleted:
         events.insert(0, _event("deleted", {"collections": change.deleted}))
     return events

@@ -25,7 +25,8 @@ class CollectionRequestBody(BaseModel):
     """What to start. Other fields are ignored."""
 
     id: CollectionId = Field(
-        description="The request's id, never used before: an integer, or 1 to 64 of `A-Za-z0-9._-`.", examples=[1]
+        description="The request's id, never used before: an integer, or 1 to 64 of `A-Za-z0-9._-`, not `.` or `..`.",
+        examples=[1],
     )
 
 
@@ -107,7 +108,7 @@ async def info(collections: CollectionsDep, id: IdInPath) -> Response:  # noqa: 
         "id": orjson.Fragment(state.id) if NUMERIC_ID.fullmatch(state.id) else state.id,  # of any length
         "created_at": utc_text(state.requested_at),
         "city_weather_info": [
-            {name: row[name] for name in CityWeather.model_fields} async for row in rows(collections, id)
+            {name: row[name] for name in CityWeather.model_fields} async for row in rows(collections, state)
         ],
     }
     return Response(orjson.dumps(body), media_type=JSON)

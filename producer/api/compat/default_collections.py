@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from producer.api.problems import ELSEWHERE, UNAVAILABLE, WORDS, responses
 from producer.collections import Collections
+from producer.pages import Gone
 from raingauge.contracts import COLLECTION_ID
 from raingauge.model import CollectionState
 from raingauge.web import UNEXPECTED, shown
@@ -45,8 +46,16 @@ async def find(collections: Collections, collection_id: str) -> CollectionState:
     return view.state
 
 
-async def rows(collections: Collections, collection_id: str) -> AsyncIterator[dict[str, Any]]:
-    """Every collected city, in the order of city ids, with the fields of `producer.api.schemas.Datum`."""
-    async for page in collections.pages(collection_id, PAGE_ROWS):
-        for row in orjson.loads(page.data):
-            yield row
+async def rows(collections: Collections, state: CollectionState) -> AsyncIterator[dict[str, Any]]:
+    """Every collected city, in the order of city ids, with the fields of `producer.api.schemas.Datum`.
+
+    Raises:
+        HTTPException: the collection or its readings were deleted meanwhile (404).
+        DatabaseUnavailable: in time.
+    """
+    try:
+        async for page in collections.pages(state, PAGE_ROWS):
+            for row in orjson.loads(page.data):
+                yield row
+    except Gone as error:
+        raise HTTPException(404, str(error)) from None

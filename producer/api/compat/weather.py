@@ -19,7 +19,8 @@ class WeatherBody(BaseModel):
     """Whose collection to start. Other fields are ignored."""
 
     user_id: CollectionId = Field(
-        description="The user: an integer, or 1 to 64 of `A-Za-z0-9._-`. It is the collection's id.", examples=[1234]
+        description="The user: an integer, or 1 to 64 of `A-Za-z0-9._-`, not `.` or `..`. It is the collection's id.",
+        examples=[1234],
     )
 
 

@@ -19,9 +19,9 @@ from raingauge.settings.sections import ScheduleName
 Name = Annotated[
     ScheduleName,
     Field(
-        description="The schedule's name: 1 to 40 of `A-Za-z0-9._-`.",
+        description="The schedule's name: 1 to 40 of `A-Za-z0-9._-` but not `.` or `..`.",
         examples=["hourly"],
-        json_schema_extra={"pattern": "^[A-Za-z0-9._-]{1,40}$"},
+        json_schema_extra={"pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,40}$"},
     ),
 ]
 Cron = Annotated[
