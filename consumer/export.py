@@ -26,6 +26,10 @@ ABANDONED_S: Final = 3600.0
 """A partial file older than this was left by a killed consumer."""
 
 
+class Gone(Exception):
+    """The collection or its readings were deleted while its file was written."""
+
+
 class Export:
     """Writes `<id>.json` into a folder:
 
@@ -38,18 +42,26 @@ class Export:
         self._database = database
 
     def write(self, collection_id: str) -> bool:
-        """Write a collection's file, or write it again. False: there is no finished one with readings under this id.
+        """Write a collection's file, or write it again. Return False if no finished one with readings has this id.
+
+        If it is deleted meanwhile, what was there before stays.
 
         Raises:
             OSError: the folder cannot be written to; a file that was there before is still whole.
             DatabaseUnavailable: the database does not answer.
         """
-        state = self._database.read(partial(collections.find, collection_id=collection_id))
+        state = self._find(collection_id)
         if state is None or state.finished_at is None or state.cancelled_at is not None or state.readings_pruned_at:
             return False
-        with whole_file(self._folder / f"{state.id}.json") as file:
+        with suppress(Gone), whole_file(self._folder / f"{state.id}.json") as file:
             self._fill(file, state)
-        return True
+            if self._find(collection_id) != state:
+                raise Gone
+            return True
+        return False
+
+    def _find(self, collection_id: str) -> CollectionState | None:
+        return self._database.read(partial(collections.find, collection_id=collection_id))
 
     def _fill(self, file: TextIO, state: CollectionState) -> None:
         """Write the document page by page: there may be too many cities to hold them all."""

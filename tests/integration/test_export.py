@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from sqlalchemy import Connection
 
 from consumer.export import ABANDONED_S, UNFINISHED, Export, open_export
 from consumer.notifier import EXPORT_AGAIN_AFTER, Notifier
@@ -20,7 +21,7 @@ from raingauge.database import Database
 from raingauge.errors import DatabaseUnavailable, SettingsError
 from raingauge.messaging.inprocess import InProcessBroker
 from raingauge.model import CollectionRequest
-from raingauge.storage import events
+from raingauge.storage import events, readings, retention
 from tests.contract.storage_support import NOW, an_observation, at_once, cancel, url_of
 from tests.integration.test_events import all_processed, listed, run_until, transactions_of
 from tests.support.accepting import accept
@@ -68,6 +69,24 @@ def test_a_file_has_the_collected_cities_by_their_ids(
     finish(database)
     assert Export(tmp_path, database).write("1")
     assert [*exported(tmp_path).items()] == [("user_id", 1), ("request_datetime", REQUESTED), ("cities", FOUND)]
+
+
+def test_a_collection_that_is_deleted_meanwhile_leaves_no_part_of_a_file(
+    sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumer.export.PAGE", 2)
+    finish(sqlite)
+    page = readings.page
+
+    def page_and_delete(connection: Connection, *given: Any, **named: Any) -> Any:
+        found = page(connection, *given, **named)
+        retention.delete_collection(connection, NOW, "1")
+        connection.commit()
+        return found
+
+    monkeypatch.setattr(readings, "page", page_and_delete)
+    assert not Export(tmp_path, sqlite).write("1")
+    assert exported(tmp_path) is None
 
 
 @pytest.mark.parametrize(
