@@ -113,7 +113,11 @@ UNDER_WAY: Final = [
 LATE: Final = 0.05
 """The share of looks that may be off by a call: when the last city falls to one side or the other of its border."""
 EACH_PACE: Final = pytest.mark.parametrize(
-    ("pacing", "group_mode"), [(p, g) for p in ("smooth", "burst") for g in ("works", "removed")]
+    ("pacing", "group_mode"),
+    [
+        *(("smooth", "works"), ("burst", "works")),
+        *(pytest.param(pacing, "removed", marks=pytest.mark.long) for pacing in ("smooth", "burst")),
+    ],
 )
 
 

@@ -77,7 +77,8 @@ def test_burst_pacing_takes_two_windows(template: Path, consumers: int) -> None:
         assert arrivals[-1][0] <= 1.01 * 120 + LATENCY_S
 
 
-@ONE_OR_TWO
+@pytest.mark.long
+@pytest.mark.parametrize("consumers", [1, 2])
 def test_city_by_city_the_second_call_goes_after_a_second_and_the_last_by_168(template: Path, consumers: int) -> None:
     with collected(template, "smooth", "removed", consumers) as arrivals:
         assert [cost for _, cost in arrivals] == [1] * 168
