@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 from sqlalchemy import update
 
 from raingauge.access.tokens import new_token
+from raingauge.clock import SystemClock
 from raingauge.database import open_database
 from raingauge.storage.models import Schedule
 from tests.browser.conftest import MONTEVIDEO, Watched, assert_accessible, collected, embedded
@@ -96,8 +97,9 @@ def test_on_a_phone_a_schedules_name_is_not_squeezed_and_its_next_run_says_whose
 
 def test_the_runs_of_a_schedule_lead_to_their_collections(pages: Watched, system: Program, folder: Path) -> None:
     schedule(system, name="each-minute", every_s=60, cities=[MONTEVIDEO])
+    last_minute = SystemClock().now().replace(second=0, microsecond=0)
     with closing(open_database(f"sqlite:///{folder}/raingauge.db")) as database:
-        database.write(lambda c: c.execute(update(Schedule).values(next_at=Schedule.created_at)))
+        database.write(lambda c: c.execute(update(Schedule).values(next_at=last_minute)))
     schedule(system, name="each-day", every_s=86_400)  # which has all that is due started
     page = pages.open(f"{system.url}/#/schedules")
     page.get_by_role("link", name="each-minute").click()
