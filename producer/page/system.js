@@ -118,7 +118,7 @@ export function System() {
           ${now.next_release ? `${whole(now.next_release.cities)} free at ${time(now.next_release.at)}` : "All of it is free"}
         <//>
         <${Reading} name="Consumers" value=${whole(now.consumers)} of="running">
-          ${now.gate.state === "open" ? "Calls may go" : "Calls are stopped"}
+          ${now.gate.state === "open" ? "Calls are allowed" : "Calls are stopped"}
         <//>
         <${Reading} name="This month" value=${whole(month.spent)} of=${`of ${whole(month.budget)}`}>
           <progress class="thin" max=${month.budget} value=${month.spent} aria-label="Spent of the month’s budget"></progress>
