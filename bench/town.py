@@ -19,8 +19,9 @@ from uuid import uuid4
 from sqlalchemy import Engine, func, select
 
 from bench.size import Size
-from producer.collections import Collections, View
+from producer.collections import Collections
 from producer.relays.batches import Relay
+from producer.views import View
 from raingauge.database import open_database
 from raingauge.model import CollectionRequest, CollectionState
 from raingauge.quota.pacing import Pacing, Terms

@@ -6,7 +6,7 @@ Requests that arrive at the same time share a transaction.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Final, Literal, TypeVar
 
@@ -14,15 +14,16 @@ from sqlalchemy import Connection, update
 
 from producer.access import open_cities
 from producer.access.open_cities import TooManyOpen
-from producer.forecast import MAX_CHARGES, Competition, Forecast, Progress, Snapshot, Status, ended
+from producer.forecast import Status, ended
 from producer.freshness import count_fresh
 from producer.pages import EMPTY_PAGE, Page, PageQuery, RenderedPages, check_kept
 from producer.single_flight import LOADS_AT_ONCE, SingleFlight
+from producer.views import View, Views
 from raingauge.database.transactions import Transactions
 from raingauge.errors import DatabaseUnavailable
 from raingauge.model import CollectionRequest, CollectionState
 from raingauge.quota.pacing import Terms
-from raingauge.storage import cities, collections, queue, quota
+from raingauge.storage import cities, collections
 from raingauge.storage.collections import OtherRequest
 from raingauge.storage.models import CANCELLED, DONE, OPEN, Collection
 
@@ -42,15 +43,6 @@ GATHER_S: Final = 0.001
 PAGES_AT_ONCE: Final = 16
 """Pages read in one transaction: about ten milliseconds."""
 PAGES_PATIENCE_S: Final = 0.005
-FORECAST_KEPT_S: Final = 0.1
-"""How long a GET's `reason` and `expected_at` are used again; its counters are those of now."""
-FEW: Final = 200
-"""Open collections whose list is read for every forecast."""
-KEPT_FOR_EACH: Final = timedelta(milliseconds=5)
-"""How long a longer list is used again, for each collection on it: a hundred times what reading it takes."""
-KEPT_AT_MOST: Final = timedelta(seconds=10)
-DELIVERED_WITHIN: Final = timedelta(seconds=10)
-"""If no partition waits, the batches of a collection are delivered within this time."""
 MAX_NEWEST: Final = 100
 """Newest collections, and newest open ones, that watchers see."""
 JUST: Final = timedelta(seconds=10)
@@ -72,14 +64,6 @@ EXAMINED: Final = 200
 """Open collections whose status is computed for one page."""
 FORECASTS_PER_SECOND: Final = 500
 """A long list gets a second more for each of these; the forecasts of many open collections depend on each other."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A collection and its progress."""
-
-    state: CollectionState
-    progress: Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +119,8 @@ class Collections:
     ) -> None:
         self.transactions = transactions
         self._deadline_s = deadline_s
-        self._terms = terms
-        self._account = account
         self._outstanding = outstanding
-        self._endpoint = endpoint
-        self._competition = _CompetitionCache()
-        self._kept_forecast: tuple[float, Forecast] | None = None
+        self.views = Views(transactions, terms, account, endpoint)
         self._pages = RenderedPages()
         self._views: SingleFlight[str, View] = SingleFlight(
             self._in_thread(self._view), patience_s=PATIENCE_S, gather_s=GATHER_S
@@ -200,10 +180,10 @@ class Collections:
         def work(connection: Connection) -> Estimate:
             now = self.transactions.now(connection)
             state, is_new = collections.foresee(connection, now, request)
-            if is_new and (errors := open_cities.refused(connection, [request], now, self._views_of)):
+            if is_new and (errors := open_cities.refused(connection, [request], now, self.views.of)):
                 raise errors[0]
             fresh = 0 if state.finished_at is not None else cities.count_fresh(connection, state, request.city_ids)
-            return Estimate(self._views_of(connection, [state], [fresh])[0], fresh)
+            return Estimate(self.views.of(connection, [state], [fresh])[0], fresh)
 
         return await self.transactions.read(work, self._deadline_s + len(request.city_ids) / CITIES_PER_SECOND)
 
@@ -244,7 +224,7 @@ class Collections:
             states = collections.newest(connection, standings, last, examined + 1)
             found = [
                 view
-                for view in self._views_of(connection, states[:examined])
+                for view in self.views.of(connection, states[:examined])
                 if shown is None or view.progress.status == shown
             ]
             if len(found) > limit:
@@ -262,7 +242,7 @@ class Collections:
         still_open = collections.newest(connection, (OPEN,), None, MAX_NEWEST)
         just_ended = collections.finished_since(connection, self.transactions.now(connection) - JUST, MAX_NEWEST)
         states = {state.id: state for state in (*newest, *still_open, *just_ended)}
-        return self._views_of(connection, [*states.values()])
+        return self.views.of(connection, [*states.values()])
 
     async def check(self) -> None:
         """Return when the database answers, has the tables and can be written to."""
@@ -271,7 +251,7 @@ class Collections:
 
     def _view(self, ids: Sequence[str], connection: Connection) -> dict[str, View]:
         states = collections.find_all(connection, ids)
-        return dict(zip(states, self._views_of(connection, [*states.values()]), strict=True))
+        return dict(zip(states, self.views.of(connection, [*states.values()]), strict=True))
 
     def _cancel(self, ids: Sequence[str], connection: Connection) -> dict[str, tuple[View, bool]]:
         now = self.transactions.now(connection)
@@ -288,7 +268,7 @@ class Collections:
         open_cities.lock(connection, now, [post.request for post in posts])
         existing = collections.find_all(connection, [post.request.id for post in posts], deleted=True)
         new = [post for post in posts if post.request.id not in existing]
-        refused = open_cities.refused(connection, [post.request for post in new], now, self._views_of)
+        refused = open_cities.refused(connection, [post.request for post in new], now, self.views.of)
         results: dict[_Post, Accepted | Refused] = {new[index]: error for index, error in refused.items()}
         posts = [post for post in posts if post not in results]
         requests = [post.request for post in posts]
@@ -300,67 +280,10 @@ class Collections:
             else:
                 taken.append((post, *result))
         fresh = count_fresh(connection, [(state, post.request) for post, state, _ in taken])
-        views = self._views_of(connection, [state for _, state, _ in taken], fresh)
+        views = self.views.of(connection, [state for _, state, _ in taken], fresh)
         for (post, _, is_new), view in zip(taken, views, strict=True):
             results[post] = (view, is_new)
         return results
-
-    def _views_of(
-        self, connection: Connection, states: Sequence[CollectionState], fresh: Sequence[int] | None = None
-    ) -> list[View]:
-        """The collections' views, in their order; `fresh`: how many unsettled cities of each need no call.
-
-        Without `fresh` the forecast may be a moment old.
-        """
-        unfinished = [state for state in states if state.finished_at is None]
-        if not unfinished:
-            return [View(state, ended(state)) for state in states]
-        if fresh is None:
-            forecast = self._recent_forecast(connection, unfinished)
-        else:
-            forecast = Forecast(self.snapshot(connection))
-        behind = _behind_held(connection, forecast.snapshot, unfinished)
-        counts = fresh or [0] * len(states)
-        return [
-            View(state, forecast.progress(state, count, behind_held=state.id in behind))
-            for state, count in zip(states, counts, strict=True)
-        ]
-
-    def _recent_forecast(self, connection: Connection, unfinished: Sequence[CollectionState]) -> Forecast:
-        """A forecast of now, or one of a moment ago that knows these collections as they are now."""
-        now_s = self.transactions.clock.monotonic()
-        if self._kept_forecast is not None:
-            read_at_s, forecast = self._kept_forecast
-            changed_at = max(state.last_progress_at or state.requested_at for state in unfinished)
-            # The change's transaction may have ended a little after its time.
-            known = (forecast.snapshot.now - changed_at).total_seconds() > FORECAST_KEPT_S
-            if known and now_s - read_at_s <= FORECAST_KEPT_S:
-                return forecast
-        forecast = Forecast(self.snapshot(connection))
-        self._kept_forecast = now_s, forecast
-        return forecast
-
-    def snapshot(self, connection: Connection) -> Snapshot:
-        """What forecasts depend on, within a transaction."""
-        now = self.transactions.now(connection)
-        gate = quota.find_gate(connection, self._account)
-        window_s = self._terms.window_s if gate is None else gate.window_s
-        window = timedelta(seconds=window_s)
-        charges = quota.charges(connection, self._account, now - window, now, MAX_CHARGES)
-        all_read = len(charges) < MAX_CHARGES
-        held = sum(charge.cost for charge in charges)
-        consumers, partitions_held = quota.consumers_alive(connection, now, self._account)
-        return Snapshot(
-            now=now,
-            terms=self._terms,
-            gate=gate,
-            consumer_alive=consumers > 0,
-            partitions_held=partitions_held,
-            competition=self._competition.at(connection, now, 0 if gate is None else gate.turn),
-            held=held if all_read else quota.held(connection, self._account, now, window_s),
-            charges=charges,
-            endpoint=self._endpoint,
-        )
 
     async def _shared(self, flight: SingleFlight[K, T], key: K, deadline: float) -> T | None:
         try:
@@ -373,27 +296,3 @@ class Collections:
     ) -> Callable[[Sequence[K]], Awaitable[Mapping[K, T]]]:
         transaction = self.transactions.write if write else self.transactions.read
         return lambda keys: transaction(partial(work, keys))
-
-
-class _CompetitionCache:
-    """The open collections. A long list is used again for a while: it only serves forecasts."""
-
-    def __init__(self) -> None:
-        self._read_at = datetime.min.replace(tzinfo=UTC)
-        self._competition = Competition([])
-
-    def at(self, connection: Connection, now: datetime, gate_turn: int) -> Competition:
-        """Those open now, or a little before."""
-        size, age = self._competition.size, now - self._read_at
-        if size <= FEW or not timedelta() <= age <= min(KEPT_AT_MOST, size * KEPT_FOR_EACH):
-            self._competition, self._read_at = Competition(collections.open_collections(connection), gate_turn), now
-        return self._competition
-
-
-def _behind_held(connection: Connection, snapshot: Snapshot, unfinished: Sequence[CollectionState]) -> frozenset[str]:
-    """Ids of those that get no further while consumers hold messages: for some time nothing of them is queued."""
-    if not snapshot.partitions_held:
-        return frozenset()
-    before = snapshot.now - DELIVERED_WITHIN
-    quiet = [state.id for state in unfinished if (state.last_progress_at or state.requested_at) < before]
-    return frozenset(quiet) - queue.queued_collections(connection, quiet)

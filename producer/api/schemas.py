@@ -5,10 +5,11 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
-from producer.collections import Estimate, View
+from producer.collections import Estimate
 from producer.forecast import Reason, Status
 from producer.pages import ROW
 from producer.quota import Course, Endpoint, Proof, Standing
+from producer.views import View
 from raingauge.contracts import utc_text
 from raingauge.model import batches_of
 from raingauge.quota.pacing import MonthPacing, Pacing, Terms, next_month

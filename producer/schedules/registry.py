@@ -52,7 +52,7 @@ class Schedules:
         cities_per_month: int,
         on_change: Callable[[], None],
     ) -> None:
-        self._collections = collections
+        self._views = collections.views
         self._transactions = collections.transactions
         self._default_cities = default_cities
         self._budget = cities_per_month
@@ -194,7 +194,7 @@ class Schedules:
             demand = Demand(wanted.times, self._count(wanted.city_ids), wanted.max_age_s)
             run = _like_a_run(wanted, demand.cities, now)
             due = wanted.times.following(now, FORESEEN)
-            runs = budget.foresee(due, run, wanted.overlap, self._collections.snapshot(connection))
+            runs = budget.foresee(due, run, wanted.overlap, self._views.snapshot(connection))
             theirs = sum(other.most(now) for other in others)
             return Foreseen(wanted, runs, demand.cities, demand.most(now), theirs, self._budget)
 

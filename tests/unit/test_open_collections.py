@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event
 
-from producer import collections
+from producer import views
 from raingauge.database import Database
 from tests.api_support import Front
 
@@ -19,7 +19,7 @@ async def test_a_long_list_is_used_again_for_a_while_and_not_when_the_clock_step
     front = Front(sqlite)
     for name in "abc":
         await front.collect(name, cities=[1, 2, 3])
-    monkeypatch.setattr(collections, "FEW", few)
+    monkeypatch.setattr(views, "FEW", few)
     statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:

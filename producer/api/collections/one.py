@@ -19,8 +19,8 @@ from producer.api.docs import CANCEL_RESPONSES, COLLECT_RESPONSES, EXAMPLES, GET
 from producer.api.parts import CollectionsDep, parts_of
 from producer.api.requests import StrictRoute
 from producer.api.schemas import MORE, AcceptedBody, CollectionBody, CollectionHead, Datum, accepted, estimated, head
-from producer.collections import View
 from producer.pages import EMPTY_PAGE, Page, PageQuery
+from producer.views import View
 from raingauge.contracts import COLLECTION_ID, MAX_CITY_ID
 from raingauge.web import shown
 
