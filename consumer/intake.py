@@ -126,9 +126,8 @@ class Intake:
         """Acknowledge the batches that need no further work; log the collections whose last city was settled."""
         for done in settled.collections:
             log.info("collection.done", extra=done.facts)
-        for key in settled.batches:
-            for _, delivery in self._deliveries.pop(key, ()):
-                self._subscription.acknowledge(delivery)
+        for key, requested_at in settled.batches.items():
+            self._acknowledge_until(key, requested_at)
 
     async def _receive(self) -> None:
         while True:

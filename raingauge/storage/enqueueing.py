@@ -73,8 +73,9 @@ def enqueue(  # noqa: PLR0913
     result.unknown = keys - batches.keys()
     work = {}
     for key, batch in batches.items():
-        if batch.settled_at is not None or collections[key.collection_id].finished_at is not None:
-            result.batches.add(key)
+        collection = collections[key.collection_id]
+        if batch.settled_at is not None or collection.finished_at is not None:
+            result.batches[key] = collection.requested_at
         else:
             work[key] = json.loads(batch.city_ids)
     known = _already_known(connection, work)

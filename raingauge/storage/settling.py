@@ -90,8 +90,9 @@ class Fetched:
 class Settled:
     """What a transaction settled."""
 
-    batches: set[BatchKey] = field(default_factory=set)
-    """Batches that need no further work: settled, or their collection is finished or cancelled."""
+    batches: dict[BatchKey, datetime] = field(default_factory=dict)
+    """Batches that need no further work (settled, or their collection is finished or cancelled), and when their
+    collection was requested: by now a later one may have its id."""
     collections: list[Finished] = field(default_factory=list)
     unknown: set[BatchKey] = field(default_factory=set)
     """Batches that the database does not have."""
@@ -251,7 +252,7 @@ def store(
     if streams:
         add_readings(connection, now, ((row.collection_id, row.city_id) for row in outcomes))
     batches, finished = counters.count(connection, now, collections, outcomes)
-    result.batches |= batches
+    result.batches |= {key: collections[key.collection_id].requested_at for key in batches}
     result.collections += finished
     connection.execute(delete(QueuedCity).where(_these(outcomes)))
 

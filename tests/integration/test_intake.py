@@ -113,11 +113,20 @@ def test_a_batch_joins_the_queue_and_stays_unacknowledged_until_it_is_settled(sq
 
     def settle() -> None:
         assert (scene.queued, scene.woken, scene.intake.unacknowledged, scene.handoff.done) == (20, 1, 1, [])
-        scene.intake.acknowledge(Settled(batches={BatchKey("c", 0)}))
+        scene.intake.acknowledge(Settled(batches={BatchKey("c", 0): EPOCH}))
 
     scene.run(settle)
     assert scene.handoff.done == [("acknowledged", 1)]
     assert scene.intake.unacknowledged == 0
+
+
+def test_a_batch_of_a_deleted_collection_that_is_settled_late_acknowledges_nothing_of_a_later_one(
+    sqlite: Database,
+) -> None:
+    earlier = EPOCH - timedelta(seconds=1)
+    scene = Scene(sqlite, [delivery(offset=2)])
+    scene.run(lambda: scene.intake.acknowledge(Settled(batches={BatchKey("c", 0): earlier})))
+    assert (scene.handoff.done, scene.intake.unacknowledged) == ([], 1)
 
 
 def test_what_a_failover_forgot_of_a_batch_is_enqueued_again(sqlite: Database) -> None:
