@@ -82,7 +82,7 @@ simulate: $(READY) ## ten thousand seeds of the simulation: every fault, virtual
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
 .PHONY: chaos
-chaos: $(READY) services ## kill, freeze and cut off real parts, again and again, and audit what is left (some 45 minutes)
+chaos: $(READY) services ## kill, freeze and cut off real parts, again and again, and audit what is left (some 80 minutes; ROUNDS=10: half)
 	$(BIN)/python -m pytest tests/chaos -n 2 --dist loadgroup --chaos-rounds $(or $(ROUNDS),20)
 
 .PHONY: bench
