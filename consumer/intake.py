@@ -111,7 +111,7 @@ class Intake:
         self._stop.set()
 
     def enqueue_again(self) -> None:
-        """Enqueue all batches whose deliveries are held once more: a failover may have lost that they were enqueued."""
+        """Enqueue all batches in hand once more: a failover may have lost the transaction that enqueued them."""
         self._failover.set()
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""The quota ledger: holds quota for cities before they are requested. Their charge is closed with their settlement.
+"""The quota ledger: holds quota for cities before they are requested. Settling them closes their charge.
 
 One row (the gate) per provider account orders all reservations of all consumers; the queue decides whose city is next.
 The rule, its proof and its limits: docs/quota.md. No consumer's clock enters it, only durations.

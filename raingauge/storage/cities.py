@@ -107,7 +107,7 @@ def _doubted_later(new: Any) -> ColumnElement[bool]:
 
 
 def clip_moments(connection: Connection, now: datetime) -> None:
-    """The database's clock stepped back: nothing that is known of cities is from the future."""
+    """The database's clock stepped back: set every moment in the future to now."""
     for column in (City.fetched_at, City.unknown_at, City.doubted_at):
         connection.execute(update(City).where(column > now).values({column: now}))
 

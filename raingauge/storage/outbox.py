@@ -2,8 +2,9 @@
 
 A batch waits while it has a `publish_order`, so a round of the relay reads what is due by an index, whatever else is
 open. A POST releases the first batches of a collection, and each one that is settled releases the next
-(`raingauge.storage.counters`). After a step back of the database's clock it has everything that waits for a moment be
-due. It knows nothing of Kafka: the relay publishes.
+(`raingauge.storage.counters`). It knows nothing of Kafka: the relay publishes.
+
+When the database's clock has stepped back, `clip_moments` makes all due that waits for a later moment, events too.
 """
 
 import json
@@ -191,9 +192,9 @@ def republish_stalled(connection: Connection, now: datetime, stalled_since: date
 
 
 def clip_moments(connection: Connection, now: datetime) -> None:
-    """The database's clock stepped back: have all be due that waits for a moment of the future, and end all leases.
+    """The database's clock stepped back: make everything due that waits for a future moment, and end all leases.
 
-    What is done too early is only done once more. The locks are taken in the order of settling.
+    Doing it too early is harmless: it is done once more. Locks are taken in the same order as settling takes them.
     """
     unfinished, progress_at = Collection.finished_at.is_(None), _PROGRESS_AT
     connection.execute(update(Collection).where(unfinished, Collection.idle_since > now).values(idle_since=now))

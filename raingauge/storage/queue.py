@@ -129,7 +129,7 @@ def keep_claims(connection: Connection, collection_id: str) -> None:
 
 
 def clip_moments(connection: Connection, account: str, now: datetime, until: datetime) -> None:
-    """The database's clock stepped back: shorten claims and rests, and want no weather of the future."""
+    """The database's clock stepped back: shorten claims and rests, and require no weather from the future."""
     mine = QueuedCity.account == account
     connection.execute(update(QueuedCity).where(mine, QueuedCity.ready_at > until).values(ready_at=until))
     connection.execute(update(QueuedCity).where(mine, QueuedCity.since > now).values(since=now))
